@@ -1,0 +1,3 @@
+//! stapes trains and runs small networks that hear words in the raw waveform.
+
+pub mod base;

@@ -1,0 +1,3 @@
+//! The program `stapes`.
+
+fn main() {}
