@@ -1,3 +1,6 @@
 //! stapes trains and runs small networks that hear words in the raw waveform.
 
 pub mod base;
+pub mod graph;
+pub mod ops;
+pub mod simd;

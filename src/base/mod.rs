@@ -1,3 +1,7 @@
 //! Floor 0: what every other room stands on.
 
+pub mod aligned;
 pub mod rng;
+mod shape;
+
+pub use shape::Shape;

@@ -1,0 +1,221 @@
+//! Floor 3. The graph: ops and shapes, recorded once through a builder that reads like the network.
+
+use crate::base::{Shape, aligned::round_up};
+use crate::ops::op::{Layout, MAX_INPUTS, Op, Role, ShapeError, Spec, TensorSpec};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a node cannot be added.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GraphError {
+    /// The op refuses the shapes of its inputs.
+    #[error("layer `{node}`: {source}")]
+    Shape {
+        /// The node's name.
+        node: String,
+        /// The op's reason.
+        source: ShapeError,
+    },
+    /// A name is taken.
+    #[error("there are two layers named `{0}`; give each a name of its own")]
+    DuplicateName(String),
+    /// An op got the wrong number of inputs, or one input twice.
+    #[error("layer `{node}`: {op} takes one or two different inputs, not {got}")]
+    Inputs {
+        /// The node's name.
+        node: String,
+        /// The op's name.
+        op: &'static str,
+        /// Inputs given.
+        got: usize,
+    },
+    /// The network is larger than memory could be.
+    #[error("layer `{node}`: {what} would need more than {limit} numbers; make the layer smaller")]
+    TooLarge {
+        /// The node's name.
+        node: String,
+        /// What is too large.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// A node of one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub(crate) usize);
+
+impl NodeId {
+    /// Its place in the graph.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One node: an input or an op on others.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name; parameters are named after it.
+    pub name: String,
+    /// Its op; none for an input.
+    pub op: Option<Arc<dyn Op>>,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// What the op needs here; for an input only the shape counts.
+    pub spec: Spec,
+    /// Where its parameters begin in the parameter arena.
+    pub params_at: usize,
+    /// Where its state begins in the state arena.
+    pub state_at: usize,
+}
+
+/// A named tensor in the parameter or state arena.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Full name: `conv1.weight`.
+    pub name: String,
+    /// Where it begins in its arena.
+    pub offset: usize,
+    /// How many numbers it holds.
+    pub len: usize,
+    /// Its order here and in a file.
+    pub layout: Layout,
+    /// How it begins.
+    pub role: Role,
+}
+
+/// Most numbers in a tensor of a batch, in the parameters, or in any other array: 64 GiB of `f32`.
+const LIMIT: u64 = 1 << 34;
+
+/// A network: nodes in the order in which they were added, each after its inputs. It is the autograd's tape: the
+/// backward pass is derived from it.
+///
+/// ```
+/// use stapes::{base::Shape, graph::Graph, ops::Relu};
+///
+/// let mut g = Graph::new();
+/// let x = g.input("audio", Shape::new(16000, 1))?;
+/// let y = g.add("rectified", Relu, &[x])?;
+/// assert_eq!(g.shape(y), Shape::new(16000, 1));
+/// # Ok::<(), stapes::graph::GraphError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    params_len: usize,
+    state_len: usize,
+}
+
+impl Graph {
+    /// A graph without nodes.
+    pub fn new() -> Graph {
+        Graph::default()
+    }
+
+    /// Adds an input of `shape` a sample.
+    pub fn input(&mut self, name: &str, shape: Shape) -> Result<NodeId, GraphError> {
+        self.push(name, None, &[], Spec::new(shape))
+    }
+
+    /// Adds `op` on `inputs`.
+    pub fn add(&mut self, name: &str, op: impl Op + 'static, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+        let twice = inputs.iter().enumerate().any(|(i, input)| inputs[..i].contains(input));
+        if inputs.is_empty() || inputs.len() > MAX_INPUTS || twice {
+            return Err(GraphError::Inputs { node: name.into(), op: op.name(), got: inputs.len() });
+        }
+        let shapes: Vec<Shape> = inputs.iter().map(|&i| self.shape(i)).collect();
+        let spec = op.spec(&shapes).map_err(|source| GraphError::Shape { node: name.into(), source })?;
+        self.push(name, Some(Arc::new(op)), inputs, spec)
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        op: Option<Arc<dyn Op>>,
+        inputs: &[NodeId],
+        spec: Spec,
+    ) -> Result<NodeId, GraphError> {
+        if self.nodes.iter().any(|n| n.name == name) {
+            return Err(GraphError::DuplicateName(name.into()));
+        }
+        let too_large = |what| GraphError::TooLarge { node: name.into(), what, limit: LIMIT };
+        let fits = |product: Option<usize>| product.is_some_and(|p| (p as u64) < LIMIT);
+        if !fits(spec.y.l.checked_mul(spec.y.c)) {
+            return Err(too_large("its output"));
+        }
+        let params = round_up(spec.params_len());
+        if !fits(self.params_len.checked_add(params)) {
+            return Err(too_large("the network's parameters"));
+        }
+        let node = Node {
+            name: name.into(),
+            op,
+            inputs: inputs.to_vec(),
+            params_at: self.params_len,
+            state_at: self.state_len,
+            spec,
+        };
+        self.params_len += params;
+        self.state_len += round_up(node.spec.state_len());
+        self.nodes.push(node);
+        Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    /// The nodes, each after its inputs.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The node with this name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+    }
+
+    /// The shape of one sample of a node's output.
+    pub fn shape(&self, id: NodeId) -> Shape {
+        self.nodes[id.0].spec.y
+    }
+
+    /// Numbers in the parameter arena, gaps between nodes included.
+    pub fn params_len(&self) -> usize {
+        self.params_len
+    }
+
+    /// Numbers in the state arena, gaps between nodes included.
+    pub fn state_len(&self) -> usize {
+        self.state_len
+    }
+
+    /// The trained tensors, in the order of the arena.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        self.tensors(|n| (n.params_at, &n.spec.params))
+    }
+
+    /// The kept but untrained tensors, in the order of the arena.
+    pub fn states(&self) -> Vec<Parameter> {
+        self.tensors(|n| (n.state_at, &n.spec.state))
+    }
+
+    fn tensors<'a>(&'a self, of: impl Fn(&'a Node) -> (usize, &'a Vec<TensorSpec>)) -> Vec<Parameter> {
+        let mut all = Vec::new();
+        for node in &self.nodes {
+            let (mut offset, tensors) = of(node);
+            for t in tensors {
+                let name = format!("{}.{}", node.name, t.suffix);
+                all.push(Parameter { name, offset, len: t.len(), layout: t.layout, role: t.role });
+                offset += t.len();
+            }
+        }
+        all
+    }
+
+    /// Multiply-adds of a forward pass, a sample.
+    pub fn macs(&self) -> u64 {
+        self.nodes.iter().map(|n| n.spec.macs).sum()
+    }
+}

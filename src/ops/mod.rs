@@ -1,0 +1,21 @@
+//! Floor 2. The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
+
+pub mod case;
+pub mod op;
+pub mod relu;
+
+pub use op::{Op, ShapeError};
+pub use relu::Relu;
+
+use case::Case;
+
+/// An op's name and its cases.
+pub struct Family {
+    /// The op's name.
+    pub name: &'static str,
+    /// Its cases.
+    pub cases: fn() -> Vec<Case>,
+}
+
+/// Every op. Tests, benches and `stapes gradcheck` walk this list.
+pub const ALL: &[Family] = &[Family { name: "relu", cases: relu::cases }];

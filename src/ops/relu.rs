@@ -1,0 +1,92 @@
+//! Floor 2. relu.
+//!
+//! **Computes** `y[i] = max(0, x[i])`. **Shapes** `x [n, l, c] -> y [n, l, c]`.
+//! **Backward** `dx[i] = dy[i] if y[i] > 0, else 0`. **Saved** nothing; backward reads `y`.
+//! **Cost** no multiply-adds, 8 bytes a number. **NaN** a NaN stays one, forward; its gradient is 0.
+//! **Error** exact. **Source** Nair and Hinton, ICML 2010.
+
+use super::case::Case;
+use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
+use crate::base::Shape;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// The op; it has no attributes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relu;
+
+impl Op for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+        Ok(Spec { reads_y: true, in_place: true, ..Spec::new(x[0]) })
+    }
+
+    fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
+        for (y, &x) in b.y.iter_mut().zip(b.x[0]) {
+            *y = if x > 0.0 || x.is_nan() { x } else { 0.0 };
+        }
+    }
+
+    fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
+        for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
+            *dx += if x > 0.0 { dy } else { 0.0 };
+        }
+    }
+
+    fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
+        if !b.x[0].is_empty() {
+            b.y.copy_from_slice(b.x[0]);
+        }
+        isa.run(ReluForward { y: b.y });
+    }
+
+    fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+        let [dx, _] = &mut b.dx;
+        if !b.dy.is_empty() && !dx.is_empty() {
+            dx.copy_from_slice(b.dy);
+        }
+        isa.run(ReluBackward { y: b.y, dx });
+    }
+}
+
+struct ReluForward<'a> {
+    y: &'a mut [f32],
+}
+
+impl Kernel for ReluForward<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        for y in self.y {
+            *y = if *y <= 0.0 { 0.0 } else { *y };
+        }
+    }
+}
+
+struct ReluBackward<'a> {
+    y: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for ReluBackward<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        for (dx, &y) in self.dx.iter_mut().zip(self.y) {
+            *dx = if y > 0.0 { *dx } else { 0.0 };
+        }
+    }
+}
+
+/// Its cases.
+pub fn cases() -> Vec<Case> {
+    [(1, 1), (1, 3), (7, 17), (592, 64)]
+        .into_iter()
+        .map(|(l, c)| Case {
+            kink: 1e-3,
+            real: l == 592,
+            tolerance: 0.0,
+            ..Case::new(format!("n2_l{l}_c{c}"), Relu, &[Shape::new(l, c)])
+        })
+        .collect()
+}

@@ -1,0 +1,156 @@
+//! Floor 1. The instruction sets, and the only place where one is entered.
+#![allow(unsafe_code)] // reason: entering a function compiled for an instruction set that detection has proved present
+
+use super::portable::{Scalar, Wide};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512};
+use std::fmt;
+
+/// Vectors of one instruction set. Every method is inlined into the body that [`Isa::run`] compiles for it.
+pub trait Simd: Copy {
+    /// A vector of [`Simd::LANES`] numbers.
+    type V: Copy;
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Vectors in the widest tile of a product (outputs of a register tile = this many vectors).
+    const TILE_VECTORS: usize;
+
+    /// Zeros.
+    fn zero(self) -> Self::V;
+    /// `value` in every lane.
+    fn splat(self, value: f32) -> Self::V;
+    /// The numbers from `from` on.
+    ///
+    /// # Safety
+    /// [`Simd::LANES`] numbers from `from` on are readable.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// [`Simd::LANES`] numbers from `to` on are writable.
+    unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// The first `lanes` numbers, zeros after.
+    ///
+    /// # Safety
+    /// `lanes` numbers from `from` on are readable.
+    unsafe fn load_first(self, from: *const f32, lanes: usize) -> Self::V;
+    /// Writes the first `lanes` numbers.
+    ///
+    /// # Safety
+    /// `lanes` numbers from `to` on are writable.
+    unsafe fn store_first(self, to: *mut f32, lanes: usize, v: Self::V);
+    /// `a * b + c`, rounded once where the instruction set has it.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * b + c` of single numbers, rounded as [`Simd::fma`] rounds.
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
+
+    /// The product tile of `vectors` vectors: how many rows it makes at once.
+    fn product_rows(vectors: usize) -> usize;
+    /// Runs the product tile of `vectors` vectors and `rows` rows: [`Simd::product_rows`] or one.
+    ///
+    /// # Safety
+    /// As [`super::tile::product_tile`].
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &super::tile::ProductTile);
+    /// Vectors and rows of the rank-update tile, widest first; see [`super::tile`].
+    fn rank_vectors(outputs: usize) -> usize;
+    /// Most rows of a rank-update tile of `vectors` vectors when `rows` are left.
+    fn rank_rows(vectors: usize, rows: usize) -> usize;
+    /// Runs the rank-update tile.
+    ///
+    /// # Safety
+    /// As [`super::tile::rank_tile`].
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &super::tile::RankTile);
+}
+
+/// A computation written once for every instruction set.
+pub trait Kernel {
+    /// The body; `#[inline(always)]`, so that it is compiled for the set of its token.
+    fn run<S: Simd>(self, s: S);
+}
+
+/// An instruction set that this machine has.
+#[derive(Clone, Copy)]
+pub enum Isa {
+    /// One number at a time: the judge of the vector code's arithmetic.
+    Scalar,
+    /// The crate `wide`: whatever the build's target has, on any processor.
+    Wide,
+    /// AVX2 with FMA, 8 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// AVX-512F, 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Isa {
+    /// The fastest one here.
+    pub fn best() -> Isa {
+        Isa::all().pop().expect("the portable sets are always there")
+    }
+
+    /// All that this machine has, fastest last.
+    pub fn all() -> Vec<Isa> {
+        #[allow(unused_mut, reason = "only x86-64 has more")]
+        let mut all = vec![Isa::Scalar, Isa::Wide];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Avx2::detect().map(Isa::Avx2));
+            all.extend(Avx512::detect().map(Isa::Avx512));
+        }
+        all
+    }
+
+    /// Its name: `scalar`, `wide`, `avx2`, `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Wide => "wide",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => "avx512",
+        }
+    }
+
+    /// The one with this name, if this machine has it.
+    pub fn by_name(name: &str) -> Option<Isa> {
+        Isa::all().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Runs a kernel compiled for this set.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) {
+        match self {
+            Isa::Scalar => kernel.run(Scalar),
+            Isa::Wide => kernel.run(Wide),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a token of AVX2 is made only where detection found AVX2 and FMA.
+            Isa::Avx2(token) => unsafe { run_avx2(kernel, token) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a token of AVX-512 is made only where detection found the four subsets named here, AVX2 and FMA.
+            Isa::Avx512(token) => unsafe { run_avx512(kernel, token) },
+        }
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K, token: Avx2) {
+    kernel.run(token);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
+fn run_avx512<K: Kernel>(kernel: K, token: Avx512) {
+    kernel.run(token);
+}

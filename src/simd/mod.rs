@@ -1,0 +1,13 @@
+//! Floor 1. Instruction sets as values, and the register tiles that all convolution kernels are made of.
+//!
+//! [`Isa`] is chosen once and handed down. A kernel is a struct of borrowed slices with one generic body
+//! ([`Kernel::run`]); the token it gets decides the width of a vector and the instructions.
+
+mod isa;
+mod portable;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use isa::{Isa, Kernel, Simd};
+pub use tile::{Product, RankUpdate, panels};

@@ -1,0 +1,189 @@
+//! Floor 1. The two instruction sets that every processor has: one number at a time, and the crate `wide`.
+#![allow(unsafe_code)] // reason: the vector contract reads and writes through pointers, so that tiles have no bounds checks
+
+use super::isa::Simd;
+use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
+use wide::f32x8;
+
+/// One lane. Fused multiply-add like the vector sets, so that it gives their bits.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+impl Simd for Scalar {
+    type V = f32;
+    const LANES: usize = 1;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> f32 {
+        0.0
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> f32 {
+        value
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe { from.read() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: f32) {
+        // SAFETY: the caller's contract.
+        unsafe { to.write(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, lanes: usize) -> f32 {
+        // SAFETY: the caller's contract; with no lanes nothing is read.
+        if lanes == 0 { 0.0 } else { unsafe { from.read() } }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, lanes: usize, v: f32) {
+        if lanes > 0 {
+            // SAFETY: the caller's contract.
+            unsafe { to.write(v) }
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    // 4 x 2 accumulators + 2 weights + 1 input = 11 of 16 registers.
+    #[inline(always)]
+    fn product_rows(_vectors: usize) -> usize {
+        4
+    }
+    #[inline(always)]
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &ProductTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, _) => product_tile::<Self, 4, 1>(self, t),
+                (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, _) => product_tile::<Self, 4, 2>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    fn rank_vectors(outputs: usize) -> usize {
+        outputs.min(2)
+    }
+    #[inline(always)]
+    fn rank_rows(_vectors: usize, rows: usize) -> usize {
+        if rows >= 4 { 4 } else { 1 }
+    }
+    #[inline(always)]
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &RankTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 4) => rank_tile::<Self, 4, 1>(self, t),
+                (1, _) => rank_tile::<Self, 1, 1>(self, t),
+                (_, 4) => rank_tile::<Self, 4, 2>(self, t),
+                _ => rank_tile::<Self, 1, 2>(self, t),
+            }
+        }
+    }
+}
+
+/// Eight lanes of the crate `wide`: AVX2 under the repository's build flags, SSE2 in a plain x86-64 build, NEON on
+/// 64-bit Arm. Multiply-add is rounded once only where the build's target has it.
+#[derive(Clone, Copy)]
+pub struct Wide;
+
+impl Simd for Wide {
+    type V = f32x8;
+    const LANES: usize = 8;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> f32x8 {
+        f32x8::ZERO
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> f32x8 {
+        f32x8::splat(value)
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> f32x8 {
+        // SAFETY: the caller's contract; an array of eight has no more alignment than one number.
+        f32x8::new(unsafe { from.cast::<[f32; 8]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: f32x8) {
+        // SAFETY: as for `load`.
+        unsafe { to.cast::<[f32; 8]>().write(v.to_array()) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, lanes: usize) -> f32x8 {
+        let mut all = [0.0; 8];
+        // SAFETY: the caller's contract; at most eight numbers go into the array of eight.
+        unsafe { from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes.min(8)) };
+        f32x8::new(all)
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, lanes: usize, v: f32x8) {
+        // SAFETY: the caller's contract; at most eight numbers come out of the array of eight.
+        unsafe { to.copy_from_nonoverlapping(v.to_array().as_ptr(), lanes.min(8)) }
+    }
+    #[inline(always)]
+    fn fma(self, a: f32x8, b: f32x8, c: f32x8) -> f32x8 {
+        a.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn add(self, a: f32x8, b: f32x8) -> f32x8 {
+        a + b
+    }
+    #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    // 6 x 2 accumulators + 2 weights + 1 broadcast = 15 of 16 registers.
+    #[inline(always)]
+    fn product_rows(_vectors: usize) -> usize {
+        6
+    }
+    #[inline(always)]
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &ProductTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, _) => product_tile::<Self, 6, 1>(self, t),
+                (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, _) => product_tile::<Self, 6, 2>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    fn rank_vectors(outputs: usize) -> usize {
+        outputs.div_ceil(8).min(2)
+    }
+    #[inline(always)]
+    fn rank_rows(_vectors: usize, rows: usize) -> usize {
+        if rows >= 5 { 5 } else { 1 }
+    }
+    #[inline(always)]
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &RankTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 5) => rank_tile::<Self, 5, 1>(self, t),
+                (1, _) => rank_tile::<Self, 1, 1>(self, t),
+                (_, 5) => rank_tile::<Self, 5, 2>(self, t),
+                _ => rank_tile::<Self, 1, 2>(self, t),
+            }
+        }
+    }
+}

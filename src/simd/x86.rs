@@ -1,0 +1,269 @@
+//! Floor 1. AVX2 with FMA and AVX-512, from `core::arch`: present in any x86-64 build, chosen at run time.
+#![allow(unsafe_code)] // reason: intrinsics; each runs only below a token that detection made
+
+use super::isa::Simd;
+use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
+use std::arch::x86_64::*;
+
+/// Proof that this processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The proof, if it holds.
+    pub fn detect() -> Option<Avx2> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+    }
+}
+
+/// Proof that this processor has AVX-512 F, VL, DQ and BW.
+#[derive(Clone, Copy)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The proof, if it holds.
+    pub fn detect() -> Option<Avx512> {
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && Avx2::detect().is_some())
+        .then_some(Avx512(()))
+    }
+}
+
+/// Lane numbers, against which a count of lanes is compared to make a mask.
+const LANE: [i32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+impl Avx2 {
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> __m256i {
+        // SAFETY: AVX2 is present (the token); LANE is eight numbers long.
+        unsafe {
+            let lane = _mm256_loadu_si256(LANE.as_ptr().cast());
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes.min(8) as i32), lane)
+        }
+    }
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m256 {
+        // SAFETY: AVX2 is present (the token); the caller's contract.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m256) {
+        // SAFETY: AVX2 is present (the token); the caller's contract.
+        unsafe { _mm256_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, lanes: usize) -> __m256 {
+        // SAFETY: AVX2 is present (the token); masked lanes are not touched.
+        unsafe { _mm256_maskload_ps(from, self.mask(lanes)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, lanes: usize, v: __m256) {
+        // SAFETY: AVX2 is present (the token); masked lanes are not touched.
+        unsafe { _mm256_maskstore_ps(to, self.mask(lanes), v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: FMA is present (the token).
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    // 6 x 2 accumulators + 2 weights + 1 broadcast = 15 of 16 registers; 12 x 1 + 1 + 1 = 14.
+    #[inline(always)]
+    fn product_rows(vectors: usize) -> usize {
+        if vectors == 1 { 12 } else { 6 }
+    }
+    #[inline(always)]
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &ProductTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, _) => product_tile::<Self, 12, 1>(self, t),
+                (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, _) => product_tile::<Self, 6, 2>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    fn rank_vectors(outputs: usize) -> usize {
+        outputs.div_ceil(8).min(2)
+    }
+    #[inline(always)]
+    fn rank_rows(vectors: usize, rows: usize) -> usize {
+        match (vectors, rows) {
+            (1, 10..) => 10,
+            (2, 6) => 6,
+            (_, 5..) => 5,
+            (_, 2..) => 2,
+            _ => 1,
+        }
+    }
+    #[inline(always)]
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &RankTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 10) => rank_tile::<Self, 10, 1>(self, t),
+                (1, 5) => rank_tile::<Self, 5, 1>(self, t),
+                (1, 2) => rank_tile::<Self, 2, 1>(self, t),
+                (1, _) => rank_tile::<Self, 1, 1>(self, t),
+                (_, 6) => rank_tile::<Self, 6, 2>(self, t),
+                (_, 5) => rank_tile::<Self, 5, 2>(self, t),
+                (_, 2) => rank_tile::<Self, 2, 2>(self, t),
+                _ => rank_tile::<Self, 1, 2>(self, t),
+            }
+        }
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> __mmask16 {
+        ((1u32 << lanes.min(16)) - 1) as __mmask16
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const TILE_VECTORS: usize = 4;
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: AVX-512 is present (the token); the caller's contract.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m512) {
+        // SAFETY: AVX-512 is present (the token); the caller's contract.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, lanes: usize) -> __m512 {
+        // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
+        unsafe { _mm512_maskz_loadu_ps(self.mask(lanes), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, lanes: usize, v: __m512) {
+        // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(to, self.mask(lanes), v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 14 x 2 + 2 + 1 = 31; 14 x 1 + 1 + 1 = 16.
+    #[inline(always)]
+    fn product_rows(vectors: usize) -> usize {
+        match vectors {
+            1 | 2 => 14,
+            3 => 8,
+            _ => 6,
+        }
+    }
+    #[inline(always)]
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &ProductTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, _) => product_tile::<Self, 14, 1>(self, t),
+                (2, 1) => product_tile::<Self, 1, 2>(self, t),
+                (2, _) => product_tile::<Self, 14, 2>(self, t),
+                (3, 1) => product_tile::<Self, 1, 3>(self, t),
+                (3, _) => product_tile::<Self, 8, 3>(self, t),
+                (_, 1) => product_tile::<Self, 1, 4>(self, t),
+                (_, _) => product_tile::<Self, 6, 4>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    fn rank_vectors(outputs: usize) -> usize {
+        match outputs.div_ceil(16) {
+            v @ 1..=4 => v,
+            5 => 3,
+            _ => 4,
+        }
+    }
+    #[inline(always)]
+    fn rank_rows(vectors: usize, rows: usize) -> usize {
+        match (vectors, rows) {
+            (1 | 2, 10..) => 10,
+            (_, 5..) => 5,
+            (_, 2..) => 2,
+            _ => 1,
+        }
+    }
+    #[inline(always)]
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &RankTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (vectors, rows) {
+                (1, 10) => rank_tile::<Self, 10, 1>(self, t),
+                (1, 5) => rank_tile::<Self, 5, 1>(self, t),
+                (1, 2) => rank_tile::<Self, 2, 1>(self, t),
+                (1, _) => rank_tile::<Self, 1, 1>(self, t),
+                (2, 10) => rank_tile::<Self, 10, 2>(self, t),
+                (2, 5) => rank_tile::<Self, 5, 2>(self, t),
+                (2, 2) => rank_tile::<Self, 2, 2>(self, t),
+                (2, _) => rank_tile::<Self, 1, 2>(self, t),
+                (3, 5) => rank_tile::<Self, 5, 3>(self, t),
+                (3, 2) => rank_tile::<Self, 2, 3>(self, t),
+                (3, _) => rank_tile::<Self, 1, 3>(self, t),
+                (_, 5) => rank_tile::<Self, 5, 4>(self, t),
+                (_, 2) => rank_tile::<Self, 2, 4>(self, t),
+                _ => rank_tile::<Self, 1, 4>(self, t),
+            }
+        }
+    }
+}
