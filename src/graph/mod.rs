@@ -1,5 +1,9 @@
 //! Floor 3. The network as a graph, and the plan made of it.
 
 mod builder;
+mod lower;
+mod memory;
+mod plan;
 
 pub use builder::{Graph, GraphError, Node, NodeId, Parameter};
+pub use plan::{Keep, Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};

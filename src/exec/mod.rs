@@ -1,0 +1,7 @@
+//! Floor 4. What runs a plan: the CPU, and the reference in double precision that judges it.
+
+mod cpu;
+mod reference;
+
+pub use cpu::Cpu;
+pub use reference::Reference;

@@ -1,0 +1,400 @@
+//! Floor 3. Lowering: which nodes run, in which steps and stages, and where their buffers stand.
+
+use super::builder::{Graph, GraphError, NodeId};
+use super::memory::{Lifetime, place};
+use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
+use crate::base::Shape;
+use crate::ops::op::{Inference, MAX_INPUTS, Pass, Phase};
+use std::sync::Arc;
+
+/// A buffer of the plan, before it has a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Buffer {
+    None,
+    Input(usize),
+    Own(usize),
+}
+
+/// What is known of an own buffer.
+struct Use {
+    len: usize,
+    first: usize,
+    last: usize,
+    kept: bool,
+}
+
+/// A step whose operands have no place yet.
+struct Draft {
+    node: Option<usize>,
+    pass: Pass,
+    phase: usize,
+    merge: bool,
+    x: [Buffer; MAX_INPUTS],
+    y: Buffer,
+    dy: Buffer,
+    dx: [Buffer; MAX_INPUTS],
+    add_to: [Buffer; MAX_INPUTS],
+    saved: Buffer,
+    scratch: Buffer,
+}
+
+/// The work of lowering, in the order of its methods.
+pub struct Lowering<'a> {
+    graph: &'a Graph,
+    options: &'a PlanOptions,
+    /// Which node stands for each graph node: itself, or the one it is an identity of.
+    stands_for: Vec<usize>,
+    nodes: Vec<Lowered>,
+    /// Inputs of each lowered node, as graph nodes.
+    reads: Vec<Vec<usize>>,
+    inputs: Vec<Shape>,
+    buffers: Vec<Use>,
+    /// By graph node.
+    activation: Vec<Buffer>,
+    gradient: Vec<Buffer>,
+    /// By lowered node.
+    saved: Vec<Buffer>,
+    drafts: Vec<Draft>,
+}
+
+impl<'a> Lowering<'a> {
+    pub fn new(graph: &'a Graph, options: &'a PlanOptions) -> Result<Lowering<'a>, GraphError> {
+        let count = graph.nodes().len();
+        let mut lowering = Lowering {
+            graph,
+            options,
+            stands_for: (0..count).collect(),
+            nodes: Vec::new(),
+            reads: Vec::new(),
+            inputs: Vec::new(),
+            buffers: Vec::new(),
+            activation: vec![Buffer::None; count],
+            gradient: vec![Buffer::None; count],
+            saved: Vec::new(),
+            drafts: Vec::new(),
+        };
+        lowering.select()?;
+        lowering.forward();
+        if let Work::Train(loss) = options.work {
+            lowering.backward(loss);
+        }
+        Ok(lowering)
+    }
+
+    fn trains(&self) -> bool {
+        matches!(self.options.work, Work::Train(_))
+    }
+
+    fn target(&self) -> usize {
+        match self.options.work {
+            Work::Train(id) | Work::Infer(id) => id.0,
+        }
+    }
+
+    fn kept(&self, node: usize) -> bool {
+        node == self.target() || self.options.keep.has(NodeId(node))
+    }
+
+    /// Takes the nodes that the target depends on, each with the op that runs.
+    fn select(&mut self) -> Result<(), GraphError> {
+        let graph = self.graph;
+        let mut needed = vec![false; graph.nodes().len()];
+        needed[self.target()] = true;
+        for (i, node) in graph.nodes().iter().enumerate().rev() {
+            if needed[i] || self.options.keep.has(NodeId(i)) {
+                needed[i] = true;
+                node.inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        for (i, node) in graph.nodes().iter().enumerate() {
+            let Some(op) = &node.op else {
+                // Every input has a place among those given to a run, read or not.
+                self.activation[i] = Buffer::Input(self.inputs.len());
+                self.inputs.push(node.spec.y);
+                continue;
+            };
+            if !needed[i] {
+                continue;
+            }
+            let reads: Vec<usize> = node.inputs.iter().map(|input| self.stands_for[input.0]).collect();
+            let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
+            reads.iter().zip(&mut shapes).for_each(|(&input, shape)| *shape = graph.nodes()[input].spec.y);
+            let (op, spec) = match if self.trains() { Inference::Same } else { op.for_inference() } {
+                Inference::Same => (op.clone(), node.spec.clone()),
+                Inference::Identity => {
+                    self.stands_for[i] = reads[0];
+                    continue;
+                }
+                Inference::Other(other) => {
+                    let spec = other
+                        .spec(&shapes[..reads.len()])
+                        .map_err(|source| GraphError::Shape { node: node.name.clone(), source })?;
+                    (Arc::from(other), spec)
+                }
+            };
+            self.nodes.push(Lowered {
+                id: NodeId(i),
+                name: node.name.clone(),
+                params: node.params_at..node.params_at + spec.params_len(),
+                state: node.state_at..node.state_at + spec.state_len(),
+                op,
+                spec,
+                shapes,
+                inputs: reads.len(),
+            });
+            self.reads.push(reads);
+        }
+        Ok(())
+    }
+
+    fn buffer(&mut self, len: usize, kept: bool) -> Buffer {
+        if len == 0 {
+            return Buffer::None;
+        }
+        self.buffers.push(Use { len, first: usize::MAX, last: 0, kept });
+        Buffer::Own(self.buffers.len() - 1)
+    }
+
+    fn readers(&self, node: usize) -> usize {
+        self.reads.iter().flatten().filter(|&&input| input == node).count()
+    }
+
+    /// Whether lowered node `i` may overwrite its first input with its output.
+    fn may_overwrite(&self, i: usize) -> bool {
+        let input = self.reads[i][0];
+        let maker = self.nodes.iter().position(|n| n.id.0 == input);
+        let spec = &self.nodes[i].spec;
+        spec.in_place
+            && !spec.reads_x
+            && !self.kept(input)
+            && self.readers(input) == 1
+            && maker.is_some_and(|maker| !self.trains() || !self.nodes[maker].spec.reads_y)
+    }
+
+    fn forward(&mut self) {
+        for i in 0..self.nodes.len() {
+            let id = self.nodes[i].id.0;
+            let spec = self.nodes[i].spec.clone();
+            let mut x = [Buffer::None; MAX_INPUTS];
+            self.reads[i].iter().zip(&mut x).for_each(|(&input, x)| *x = self.activation[input]);
+            let y = if self.may_overwrite(i) {
+                let y = x[0];
+                x[0] = Buffer::None;
+                y
+            } else {
+                let kept =
+                    self.kept(id) || (0..self.stands_for.len()).any(|g| self.stands_for[g] == id && self.kept(g));
+                self.buffer(spec.y.size(), kept)
+            };
+            self.activation[id] = y;
+            let saved = self.buffer(spec.saved, false);
+            self.saved.push(saved);
+            let phases = spec.forward;
+            for (phase, kind) in phases.iter().enumerate() {
+                let writes = phase + 1 == phases.len();
+                let scratch = self.buffer(spec.scratch, false);
+                self.draft(Draft {
+                    node: Some(i),
+                    pass: Pass::Forward,
+                    phase,
+                    merge: *kind == Phase::Merge,
+                    x,
+                    y: if writes || x[0] == Buffer::None { y } else { Buffer::None },
+                    dy: Buffer::None,
+                    dx: [Buffer::None; MAX_INPUTS],
+                    add_to: [Buffer::None; MAX_INPUTS],
+                    saved,
+                    scratch,
+                });
+            }
+        }
+    }
+
+    /// Which graph nodes need a gradient: those that a parameter, or an input whose gradient is kept, flows into.
+    fn needs_gradient(&self) -> Vec<bool> {
+        let mut needs = vec![false; self.graph.nodes().len()];
+        for (i, node) in self.graph.nodes().iter().enumerate() {
+            needs[i] = node.op.is_none() && self.options.keep.has(NodeId(i));
+        }
+        for (node, reads) in self.nodes.iter().zip(&self.reads) {
+            needs[node.id.0] = !node.params.is_empty() || reads.iter().any(|&input| needs[input]);
+        }
+        needs
+    }
+
+    fn backward(&mut self, loss: NodeId) {
+        let needs = self.needs_gradient();
+        if !needs[loss.0] {
+            return;
+        }
+        let size = self.graph.shape(loss).size();
+        let seed = self.buffer(size, true);
+        self.gradient[loss.0] = seed;
+        self.draft(Draft {
+            node: None,
+            pass: Pass::Backward,
+            phase: 0,
+            merge: false,
+            x: [Buffer::None; MAX_INPUTS],
+            y: Buffer::None,
+            dy: seed,
+            dx: [Buffer::None; MAX_INPUTS],
+            add_to: [Buffer::None; MAX_INPUTS],
+            saved: Buffer::None,
+            scratch: Buffer::None,
+        });
+        for i in (0..self.nodes.len()).rev() {
+            if needs[self.nodes[i].id.0] && self.gradient[self.nodes[i].id.0] != Buffer::None {
+                self.backward_of(i, &needs);
+            }
+        }
+    }
+
+    fn backward_of(&mut self, i: usize, needs: &[bool]) {
+        let id = self.nodes[i].id.0;
+        let spec = self.nodes[i].spec.clone();
+        let reads = self.reads[i].clone();
+        let mut x = [Buffer::None; MAX_INPUTS];
+        let mut dx = [Buffer::None; MAX_INPUTS];
+        let mut add_to = [Buffer::None; MAX_INPUTS];
+        let mut dy = self.gradient[id];
+        for (k, &input) in reads.iter().enumerate() {
+            if spec.reads_x {
+                x[k] = self.activation[input];
+            }
+            if !needs[input] {
+                continue;
+            }
+            let size = self.graph.nodes()[input].spec.y.size();
+            if self.gradient[input] != Buffer::None {
+                // Another reader has assigned it already: this one's share goes through memory of its own.
+                add_to[k] = self.gradient[input];
+                dx[k] = self.buffer(size, false);
+                continue;
+            }
+            let in_place = k == 0 && spec.in_place && !self.kept(id) && self.readers(input) == 1 && !self.kept(input);
+            dx[k] =
+                if in_place { std::mem::replace(&mut dy, Buffer::None) } else { self.buffer(size, self.kept(input)) };
+            self.gradient[input] = dx[k];
+        }
+        for (phase, kind) in spec.backward.iter().enumerate() {
+            let writes = phase + 1 == spec.backward.len();
+            let merge = *kind == Phase::Merge;
+            let scratch = self.buffer(spec.scratch, false);
+            self.draft(Draft {
+                node: Some(i),
+                pass: Pass::Backward,
+                phase,
+                merge,
+                x,
+                y: if spec.reads_y { self.activation[id] } else { Buffer::None },
+                dy,
+                dx: if writes || dy == Buffer::None { dx } else { [Buffer::None; MAX_INPUTS] },
+                add_to: if writes { add_to } else { [Buffer::None; MAX_INPUTS] },
+                saved: self.saved[i],
+                scratch,
+            });
+        }
+    }
+
+    /// Appends a step and notes that it uses its operands.
+    fn draft(&mut self, draft: Draft) {
+        let tick = self.drafts.len();
+        let operands = [draft.y, draft.dy, draft.saved, draft.scratch];
+        for buffer in operands.iter().chain(&draft.x).chain(&draft.dx).chain(&draft.add_to) {
+            if let Buffer::Own(b) = *buffer {
+                let used = &mut self.buffers[b];
+                used.first = used.first.min(tick);
+                used.last = used.last.max(tick);
+            }
+        }
+        self.drafts.push(draft);
+    }
+
+    fn stages(&self) -> (Vec<Stage>, Vec<usize>) {
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut stage_of = Vec::new();
+        for (tick, draft) in self.drafts.iter().enumerate() {
+            match stages.last_mut() {
+                _ if draft.merge => stages.push(Stage::Merge(tick)),
+                Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
+                _ => stages.push(Stage::Samples(tick..tick + 1)),
+            }
+            stage_of.push(stages.len() - 1);
+        }
+        (stages, stage_of)
+    }
+
+    /// Cuts the stages and gives every buffer its place.
+    pub fn finish(self) -> Result<Plan, GraphError> {
+        let (stages, stage_of) = self.stages();
+        let last_stage = stages.len().saturating_sub(1);
+        let mut places = vec![Place::NOWHERE; self.buffers.len()];
+        let mut lens = [0; 2];
+        for (space, len) in [Space::Slot, Space::Part].into_iter().zip(&mut lens) {
+            let mut members = Vec::new();
+            let mut lifetimes = Vec::new();
+            for (b, used) in self.buffers.iter().enumerate().filter(|(_, used)| used.first <= used.last) {
+                let crosses = used.kept || stage_of[used.first] != stage_of[used.last];
+                if crosses != (space == Space::Part) {
+                    continue;
+                }
+                // In a part, samples pass through a whole stage one after the other: alive means the stage, not the step.
+                let alive = match space {
+                    Space::Slot => used.first..=used.last,
+                    _ => stage_of[used.first]..=if used.kept { last_stage } else { stage_of[used.last] },
+                };
+                members.push(b);
+                lifetimes.push(Lifetime { len: used.len, alive });
+            }
+            let (offsets, total) = place(&lifetimes);
+            *len = total;
+            for (&b, offset) in members.iter().zip(offsets) {
+                places[b] = Place { space, offset, len: self.buffers[b].len };
+            }
+        }
+        self.plan(stages, &places, lens)
+    }
+
+    fn plan(self, stages: Vec<Stage>, places: &[Place], [slot_len, part_len]: [usize; 2]) -> Result<Plan, GraphError> {
+        let place_of = |buffer: Buffer| match buffer {
+            Buffer::None => Place::NOWHERE,
+            Buffer::Input(i) => Place { space: Space::Input(i), offset: 0, len: self.inputs[i].size() },
+            Buffer::Own(b) => places[b],
+        };
+        let steps = self.drafts.iter().map(|d| Step {
+            node: d.node,
+            pass: d.pass,
+            phase: d.phase,
+            x: d.x.map(place_of),
+            y: place_of(d.y),
+            dy: place_of(d.dy),
+            dx: d.dx.map(place_of),
+            add_to: d.add_to.map(place_of),
+            saved: place_of(d.saved),
+            scratch: place_of(d.scratch),
+        });
+        let readable = |of: &[Buffer], g: usize| place_of(of[self.stands_for[g]]);
+        let graph_nodes = 0..self.graph.nodes().len();
+        let plan = Plan {
+            n: self.options.n,
+            work: self.options.work,
+            steps: steps.collect(),
+            stages,
+            parts: Plan::parts_of(self.options.n, self.trains(), self.graph.params_len()),
+            slot_len,
+            part_len,
+            params_len: self.graph.params_len(),
+            activations: graph_nodes.clone().map(|g| readable(&self.activation, g)).collect(),
+            gradients: graph_nodes.map(|g| readable(&self.gradient, g)).collect(),
+            inputs: self.inputs.clone(),
+            nodes: self.nodes,
+        };
+        let numbers = plan.n as u128 * plan.part_len as u128 + plan.slot_len as u128;
+        if numbers >= 1 << 36 {
+            let node = self.graph.node(plan.target()).name.clone();
+            return Err(GraphError::TooLarge { node, what: "the activations of a batch", limit: 1 << 36 });
+        }
+        Ok(plan)
+    }
+}

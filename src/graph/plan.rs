@@ -1,0 +1,241 @@
+//! Floor 3. The plan: the graph lowered for one batch size and purpose to a flat list of steps with their buffers.
+//!
+//! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
+//! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's
+//! statistics) ends a stage. A network without batch norm trains in a single stage, forward and backward.
+//!
+//! Buffers that live within one stage stand in a worker's **slot** (one sample's worth); those that cross a stage, or
+//! are kept for the reader, stand in a **part** (all its samples' worth). A batch is cut into a number of parts fixed by
+//! its shape; each part sums its own parameter gradients, and the parts are added in order: no result depends on the
+//! number of threads.
+//!
+//! [`Phase::Merge`]: crate::ops::op::Phase::Merge
+
+use super::builder::{Graph, GraphError, NodeId};
+use super::lower::Lowering;
+use crate::base::Shape;
+use crate::ops::op::{MAX_INPUTS, Op, Pass, Spec};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a plan computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The mean over the batch of this node's output (a loss, one number a sample), and all gradients.
+    Train(NodeId),
+    /// This node's output, with running statistics and without dropout.
+    Infer(NodeId),
+}
+
+/// Which activations and gradients can be read after a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Only the node that the plan computes.
+    #[default]
+    Target,
+    /// These nodes too.
+    Nodes(Vec<NodeId>),
+    /// All, the gradients of inputs included.
+    Everything,
+}
+
+impl Keep {
+    /// Whether a node is kept, other than as the target.
+    pub fn has(&self, id: NodeId) -> bool {
+        match self {
+            Keep::Target => false,
+            Keep::Nodes(nodes) => nodes.contains(&id),
+            Keep::Everything => true,
+        }
+    }
+}
+
+/// How stages are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// As long as possible: sample by sample wherever no op couples samples.
+    #[default]
+    DepthFirst,
+    /// One step a stage. Same results bit for bit.
+    LayerByLayer,
+}
+
+/// How to lower a graph.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// Samples in a batch.
+    pub n: usize,
+    /// What to compute.
+    pub work: Work,
+    /// What can be read afterwards.
+    pub keep: Keep,
+    /// How stages are cut.
+    pub order: Order,
+}
+
+impl PlanOptions {
+    /// Options for `n` samples, keeping nothing, depth first.
+    pub fn new(n: usize, work: Work) -> PlanOptions {
+        PlanOptions { n, work, keep: Keep::default(), order: Order::default() }
+    }
+
+    /// Keeps these too.
+    pub fn keep(self, keep: Keep) -> PlanOptions {
+        PlanOptions { keep, ..self }
+    }
+}
+
+/// Where a buffer stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Space {
+    /// Nowhere: the operand is not there.
+    #[default]
+    Nowhere,
+    /// The batch given to the run: the graph's input with this place among its inputs.
+    Input(usize),
+    /// The worker's slot.
+    Slot,
+    /// The part, once a sample.
+    Part,
+}
+
+/// A buffer: its space, offset and length, in numbers a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub space: Space,
+    /// First number.
+    pub offset: usize,
+    /// Numbers.
+    pub len: usize,
+}
+
+impl Place {
+    /// Nowhere.
+    pub const NOWHERE: Place = Place { space: Space::Nowhere, offset: 0, len: 0 };
+}
+
+/// A node as the plan runs it: in inference its op may be another than the graph's.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The graph's node.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The op that runs.
+    pub op: Arc<dyn Op>,
+    /// What that op needs.
+    pub spec: Spec,
+    /// Shapes of its inputs.
+    pub shapes: [Shape; MAX_INPUTS],
+    /// How many of them there are.
+    pub inputs: usize,
+    /// Its slice of the parameter arena.
+    pub params: Range<usize>,
+    /// Its slice of the state arena.
+    pub state: Range<usize>,
+}
+
+/// One call of an op's pass, for each sample of the batch (or once, if its stage is a merge).
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Which of [`Plan::nodes`]; none for the step that seeds the loss gradient with `1 / n`.
+    pub node: Option<usize>,
+    /// The pass.
+    pub pass: Pass,
+    /// The phase of the pass.
+    pub phase: usize,
+    /// Inputs.
+    pub x: [Place; MAX_INPUTS],
+    /// Output.
+    pub y: Place,
+    /// Gradient of the output.
+    pub dy: Place,
+    /// Gradients of the inputs.
+    pub dx: [Place; MAX_INPUTS],
+    /// Where the gradients of the inputs are added afterwards, if several nodes read an input.
+    pub add_to: [Place; MAX_INPUTS],
+    /// What forward keeps.
+    pub saved: Place,
+    /// Dead afterwards.
+    pub scratch: Place,
+}
+
+/// What is done together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// These steps for each sample, sample by sample.
+    Samples(Range<usize>),
+    /// This step once.
+    Merge(usize),
+}
+
+/// A lowered graph. Immutable; executors own the memory.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Samples in a batch.
+    pub n: usize,
+    /// What is computed.
+    pub work: Work,
+    /// The nodes that take part.
+    pub nodes: Vec<Lowered>,
+    /// The steps in order.
+    pub steps: Vec<Step>,
+    /// The stages in order.
+    pub stages: Vec<Stage>,
+    /// Parts of a batch.
+    pub parts: usize,
+    /// Numbers in a slot.
+    pub slot_len: usize,
+    /// Numbers in a part, a sample.
+    pub part_len: usize,
+    /// Numbers in the parameter arena.
+    pub params_len: usize,
+    /// Shapes of the inputs that a run is given.
+    pub inputs: Vec<Shape>,
+    /// Where each graph node's output stands after a run; [`Space::Part`] where it can be read.
+    pub activations: Vec<Place>,
+    /// Likewise the gradients.
+    pub gradients: Vec<Place>,
+}
+
+/// Most parts of a training batch. Enough for two to eight threads; more would only add sums to reduce.
+const MAX_PARTS: usize = 8;
+/// Most memory for the parts' gradient sums, in numbers (512 MiB), where one part does not already pass it.
+const MAX_SUMS: usize = 1 << 27;
+
+impl Plan {
+    /// Lowers `graph`.
+    pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Plan, GraphError> {
+        Lowering::new(graph, options)?.finish()
+    }
+
+    /// Whether gradients are computed.
+    pub fn trains(&self) -> bool {
+        matches!(self.work, Work::Train(_))
+    }
+
+    /// The node that is computed.
+    pub fn target(&self) -> NodeId {
+        match self.work {
+            Work::Train(id) | Work::Infer(id) => id,
+        }
+    }
+
+    /// The samples of part `p`.
+    pub fn samples(&self, p: usize) -> Range<usize> {
+        p * self.n / self.parts..(p + 1) * self.n / self.parts
+    }
+
+    /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums.
+    pub fn memory_bytes(&self, threads: usize) -> usize {
+        let shared: usize = self.nodes.iter().map(|node| node.spec.shared).sum();
+        let sums = if self.trains() { self.parts * self.params_len } else { 0 };
+        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums)
+    }
+
+    pub(super) fn parts_of(n: usize, trains: bool, params_len: usize) -> usize {
+        let most = if trains { MAX_PARTS.min((MAX_SUMS / params_len.max(1)).max(1)) } else { usize::MAX };
+        n.min(most).max(1)
+    }
+}

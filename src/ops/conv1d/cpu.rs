@@ -1,0 +1,349 @@
+//! Floor 2. conv1d on the CPU: the three passes, each made of register tiles over overlapping rows.
+//!
+//! Channels last, the `k * c_in` inputs of an output row are contiguous (dilation 1), so every pass is a matrix product
+//! over rows that overlap, without a copy. Only the rows at the two ends, whose windows reach into the padding, go
+//! through a small scratch with zeros around them.
+
+use super::Geometry;
+use crate::simd::{Kernel, Product, RankUpdate, Simd};
+use std::ops::Range;
+
+/// Rows of output whose windows are copied at once where they reach into the padding.
+const EDGE_ROWS: usize = 32;
+/// Fewest rows of an edge: a whole register tile of every instruction set.
+const TILE_ROWS: usize = 14;
+/// Positions of one block of backward-weight: its rows of `x` and `dy` stay in the L1 cache under all tiles.
+const BLOCK_POSITIONS: usize = 64;
+
+/// Which rows of an input of `rows` rows an output row `r` reads: `origin + r * step + t * tap_step` for `t < taps`;
+/// those outside the input are zeros.
+#[derive(Clone, Copy, Debug)]
+struct Windows {
+    rows: usize,
+    origin: isize,
+    step: usize,
+    taps: usize,
+    tap_step: usize,
+}
+
+impl Windows {
+    fn span(&self) -> usize {
+        (self.taps - 1) * self.tap_step + 1
+    }
+
+    /// The output rows, of `count`, whose windows lie inside the input, less what the edges need for whole tiles.
+    fn interior(&self, count: usize) -> Range<usize> {
+        let step = self.step as isize;
+        let first = (-self.origin).max(0).div_ceil_by(step);
+        let room = self.rows as isize - self.span() as isize - self.origin;
+        let end = if room < 0 { 0 } else { (room / step + 1).min(count as isize) };
+        let first = if first > 0 { first.max(TILE_ROWS as isize) } else { 0 };
+        let end = if end < count as isize { end.min(count as isize - TILE_ROWS as isize) } else { end };
+        if first < end { first as usize..end as usize } else { 0..0 }
+    }
+
+    /// The output rows outside `interior`, in pieces of at most [`EDGE_ROWS`].
+    fn edges(interior: &Range<usize>, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let pieces = |range: Range<usize>| {
+            let end = range.end;
+            range.step_by(EDGE_ROWS).map(move |from| from..(from + EDGE_ROWS).min(end))
+        };
+        let (front, back) =
+            if interior.is_empty() { (0..0, 0..count) } else { (0..interior.start, interior.end..count) };
+        pieces(front).chain(pieces(back))
+    }
+
+    /// Copies what output rows `piece` read, of `width` numbers a row, into `scratch`, zeros for the padding.
+    #[inline(always)]
+    fn copy<'a>(&self, x: &[f32], width: usize, piece: &Range<usize>, scratch: &'a mut [f32]) -> &'a [f32] {
+        let first = self.origin + (piece.start * self.step) as isize;
+        let rows = (piece.len() - 1) * self.step + self.span();
+        let scratch = &mut scratch[..rows * width];
+        let inside =
+            (-first).clamp(0, rows as isize) as usize..(self.rows as isize - first).clamp(0, rows as isize) as usize;
+        if inside.is_empty() {
+            scratch.fill(0.0);
+            return scratch;
+        }
+        scratch[..inside.start * width].fill(0.0);
+        scratch[inside.end * width..].fill(0.0);
+        let from = (first + inside.start as isize) as usize * width;
+        scratch[inside.start * width..inside.end * width].copy_from_slice(&x[from..from + inside.len() * width]);
+        scratch
+    }
+
+    fn scratch(&self, count: usize, width: usize) -> usize {
+        ((count.clamp(1, EDGE_ROWS) - 1) * self.step + self.span()).saturating_mul(width)
+    }
+}
+
+trait DivCeil {
+    fn div_ceil_by(self, by: isize) -> isize;
+}
+
+impl DivCeil for isize {
+    /// Rounded up, for numbers not below zero.
+    fn div_ceil_by(self, by: isize) -> isize {
+        (self + by - 1) / by
+    }
+}
+
+/// The windows of the forward pass, over the rows of `x`.
+fn forward_windows(g: &Geometry) -> Windows {
+    Windows { rows: g.l_in, origin: -(g.pad as isize), step: g.stride, taps: g.k, tap_step: g.dilation }
+}
+
+/// Backward-data of a strided convolution falls apart into as many convolutions as the stride: the rows
+/// `first, first + stride, ..` of `dx` are fed by the same taps.
+#[derive(Clone, Copy, Debug)]
+struct Residue {
+    /// First row of `dx`.
+    first: usize,
+    /// Rows of `dx`.
+    count: usize,
+    /// The last tap that feeds them; the others are `tap_step` apart below it.
+    last_tap: usize,
+    tap_step: usize,
+    /// Over the rows of `dy`; taps run backwards. No taps: the rows' gradient is zero.
+    windows: Windows,
+}
+
+fn residues(g: &Geometry) -> impl Iterator<Item = Residue> {
+    let g = *g;
+    let tap_step = g.stride / gcd(g.stride, g.dilation);
+    (0..g.stride.min(g.l_in)).map(move |first| {
+        let feeds = |t: usize| (first + g.pad + g.stride * g.k * g.dilation - t * g.dilation).is_multiple_of(g.stride);
+        let first_tap = (0..g.k.min(tap_step)).find(|&t| feeds(t));
+        let taps = first_tap.map_or(0, |t| (g.k - t).div_ceil(tap_step));
+        let last_tap = first_tap.map_or(0, |t| t + (taps - 1) * tap_step);
+        let origin = (first as isize + g.pad as isize - (last_tap * g.dilation) as isize).div_euclid(g.stride as isize);
+        let windows = Windows { rows: g.l_out, origin, step: 1, taps, tap_step: tap_step * g.dilation / g.stride };
+        Residue { first, count: (g.l_in - first).div_ceil(g.stride), last_tap, tap_step, windows }
+    })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Numbers of scratch that every pass gets by with.
+pub fn scratch(g: &Geometry) -> usize {
+    let forward = forward_windows(g).scratch(g.l_out, g.c_in);
+    // The widest residue is the one with the most taps: no more than all, at the smallest step.
+    let tap_step = g.stride / gcd(g.stride, g.dilation);
+    let span = (g.k - 1) / tap_step * (tap_step * g.dilation / g.stride) + 1;
+    forward.max((EDGE_ROWS - 1 + span).saturating_mul(g.c_out))
+}
+
+/// Packs the weights of both products: forward's, then backward-data's, residue by residue.
+pub struct Pack<'a> {
+    pub g: Geometry,
+    pub w: &'a [f32],
+    pub packed: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let g = self.g;
+        let (forward, mut backward) = self.packed.split_at_mut(g.packed_forward());
+        Product::pack::<S>(forward, g.k * g.c_in, g.c_out, |q, o| self.w[q * g.c_out + o]);
+        for residue in residues(&g) {
+            let depth = residue.windows.taps * g.c_out;
+            let (packed, rest) = std::mem::take(&mut backward).split_at_mut(Product::packed_len(depth, g.c_in));
+            Product::pack::<S>(packed, depth, g.c_in, |q, i| {
+                let tap = residue.last_tap - q / g.c_out * residue.tap_step;
+                self.w[(tap * g.c_in + i) * g.c_out + q % g.c_out]
+            });
+            backward = rest;
+        }
+    }
+}
+
+/// A product over windows: rows at the ends through scratch, the others in place.
+struct WindowProduct<'a> {
+    windows: Windows,
+    x: &'a [f32],
+    width: usize,
+    packed: &'a [f32],
+    init: &'a [f32],
+    y: &'a mut [f32],
+    y_stride: usize,
+    outputs: usize,
+    count: usize,
+    scratch: &'a mut [f32],
+}
+
+impl WindowProduct<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let w = self.windows;
+        let y = self.y;
+        let mut product = |a: &[f32], rows: Range<usize>| {
+            // Neighbouring taps of neighbouring rows are one long tap.
+            let joined = w.tap_step == 1 || w.taps == 1;
+            Product {
+                a,
+                row_stride: w.step * self.width,
+                taps: if joined { 1 } else { w.taps },
+                tap_stride: w.tap_step * self.width,
+                inner: if joined { w.taps * self.width } else { self.width },
+                packed: self.packed,
+                init: self.init,
+                c: &mut y[rows.start * self.y_stride..],
+                c_stride: self.y_stride,
+                outputs: self.outputs,
+                rows: rows.len(),
+            }
+            .run(s);
+        };
+        let interior = w.interior(self.count);
+        if !interior.is_empty() {
+            let from = (w.origin + (interior.start * w.step) as isize) as usize;
+            product(&self.x[from * self.width..], interior.clone());
+        }
+        for piece in Windows::edges(&interior, self.count) {
+            let a = w.copy(self.x, self.width, &piece, self.scratch);
+            product(a, piece);
+        }
+    }
+}
+
+/// `y = conv(x) + bias`.
+pub struct Conv1dForward<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub packed: &'a [f32],
+    /// Empty without bias.
+    pub bias: &'a [f32],
+    pub y: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Conv1dForward<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        WindowProduct {
+            windows: forward_windows(&self.g),
+            x: self.x,
+            width: self.g.c_in,
+            packed: self.packed,
+            init: self.bias,
+            y: self.y,
+            y_stride: self.g.c_out,
+            outputs: self.g.c_out,
+            count: self.g.l_out,
+            scratch: self.scratch,
+        }
+        .run(s);
+    }
+}
+
+/// `dx`, a convolution of `dy` with flipped taps and exchanged channels.
+pub struct Conv1dBackwardData<'a> {
+    pub g: Geometry,
+    pub dy: &'a [f32],
+    pub packed: &'a [f32],
+    pub dx: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Conv1dBackwardData<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let g = self.g;
+        let mut packed = &self.packed[g.packed_forward()..];
+        if g.stride > g.l_in {
+            self.dx.fill(0.0); // rows that no residue below reaches have no output either
+        }
+        for residue in residues(&g) {
+            let y = &mut self.dx[residue.first * g.c_in..];
+            if residue.windows.taps == 0 {
+                y.chunks_mut(g.stride * g.c_in).for_each(|rows| rows[..g.c_in].fill(0.0));
+                continue;
+            }
+            let len = Product::packed_len(residue.windows.taps * g.c_out, g.c_in);
+            WindowProduct {
+                windows: residue.windows,
+                x: self.dy,
+                width: g.c_out,
+                packed: &packed[..len],
+                init: &[],
+                y,
+                y_stride: g.stride * g.c_in,
+                outputs: g.c_in,
+                count: residue.count,
+                scratch: self.scratch,
+            }
+            .run(s);
+            packed = &packed[len..];
+        }
+    }
+}
+
+/// `dw += ..` and `db += ..`.
+pub struct Conv1dBackwardWeight<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub dw: &'a mut [f32],
+    /// Empty without bias.
+    pub db: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Conv1dBackwardWeight<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let g = self.g;
+        let w = forward_windows(&g);
+        let interior = w.interior(g.l_out);
+        for block in interior.clone().step_by(BLOCK_POSITIONS) {
+            let block = block..(block + BLOCK_POSITIONS).min(interior.end);
+            let from = (w.origin + (block.start * w.step) as isize) as usize;
+            self.block(s, &self.x[from * g.c_in..], block);
+        }
+        let scratch = std::mem::take(&mut self.scratch);
+        for piece in Windows::edges(&interior, g.l_out) {
+            let x = w.copy(self.x, g.c_in, &piece, scratch);
+            self.block(s, x, piece);
+        }
+    }
+}
+
+impl Conv1dBackwardWeight<'_> {
+    /// Adds the share of the output rows `block`, whose windows begin at the start of `x`.
+    #[inline(always)]
+    fn block<S: Simd>(&mut self, s: S, x: &[f32], block: Range<usize>) {
+        let g = self.g;
+        let dy = &self.dy[block.start * g.c_out..block.end * g.c_out];
+        let (taps, m) = if g.dilation == 1 { (1, g.k * g.c_in) } else { (g.k, g.c_in) };
+        for tap in 0..taps {
+            RankUpdate {
+                a: &x[tap * g.dilation * g.c_in..],
+                a_stride: g.stride * g.c_in,
+                b: dy,
+                b_stride: g.c_out,
+                positions: block.len(),
+                c: &mut self.dw[tap * g.c_in * g.c_out..],
+                m,
+                outputs: g.c_out,
+            }
+            .run(s);
+        }
+        if !self.db.is_empty() {
+            // The bias is the weight of an input that is always one.
+            RankUpdate {
+                a: &[1.0],
+                a_stride: 0,
+                b: dy,
+                b_stride: g.c_out,
+                positions: block.len(),
+                c: self.db,
+                m: 1,
+                outputs: g.c_out,
+            }
+            .run(s);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Floor 2. conv1d: the convolution that everything here is built on.
+//!
+//! **Computes** `y[l, o] = b[o] + sum over t, i of x[l * stride + t * dilation - pad, i] * w[t, i, o]`, with zeros outside the
+//! input (a cross-correlation, as everywhere in this field).
+//! **Shapes** `x [n, l_in, c_in] -> y [n, l_out, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`;
+//! `l_out = (l_in + pads - dilation * (k - 1) - 1) / stride + 1`, rounded down; with `same` padding `l_out = l_in / stride`,
+//! rounded up, the odd row of padding at the end.
+//! **Backward** `dx[j, i]` = sum of `dy[l, o] * w[t, i, o]` over all `l`, `t` with `l * stride + t * dilation - pad = j`;
+//! `dw[t, i, o] += sum over l of x[l * stride + t * dilation - pad, i] * dy[l, o]`; `db[o] += sum over l of dy[l, o]`.
+//! **Saved** nothing; backward reads `x`. **Cost** `l_out * k * c_in * c_out` multiply-adds a pass; every pass reads its
+//! operands once a panel of outputs. **NaN** passes through every sum that it is a term of.
+//! **Error** one f32 chain a number: relative rms about 1e-7 times the root of `k * c_in` (forward), of `l_out` (backward-weight).
+//! **Source** the operation is that of PyTorch's `Conv1d`; the tiling is that of Goto and van de Geijn, "Anatomy of
+//! high-performance matrix multiplication", 2008, over rows that overlap.
+
+mod cases;
+mod cpu;
+mod reference;
+
+use super::op::{
+    Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
+};
+use crate::base::Shape;
+use crate::simd::{Isa, Product};
+pub use cases::cases;
+
+/// Rows of zeros around the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// As many as keep the length (divided by the stride, rounded up); the odd one at the end.
+    Same,
+    /// None.
+    Valid,
+    /// So many before and after.
+    Explicit(usize, usize),
+}
+
+/// The op's attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv1d {
+    /// Output channels.
+    pub c_out: usize,
+    /// Kernel size: taps.
+    pub k: usize,
+    /// Input rows between neighbouring outputs.
+    pub stride: usize,
+    /// Input rows between neighbouring taps.
+    pub dilation: usize,
+    /// Rows of zeros around the input.
+    pub padding: Padding,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+/// Largest kernel size, stride, dilation and padding: far beyond any use, small enough that no product overflows.
+const LARGEST: usize = 1 << 24;
+
+impl Conv1d {
+    /// A convolution to `c_out` channels over `k` taps: stride 1, dilation 1, `same` padding, with bias.
+    pub const fn new(c_out: usize, k: usize) -> Conv1d {
+        Conv1d { c_out, k, stride: 1, dilation: 1, padding: Padding::Same, bias: true }
+    }
+
+    fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
+        let fail = |message: String| Err(ShapeError::new("conv1d", message));
+        let Conv1d { c_out, k, stride, dilation, padding, .. } = *self;
+        if k == 0 || stride == 0 || dilation == 0 || c_out == 0 {
+            return fail(format!(
+                "kernel {k}, stride {stride}, dilation {dilation} and {c_out} output channels must all be at least 1"
+            ));
+        }
+        let pads = match padding {
+            Padding::Explicit(front, back) => front.max(back),
+            _ => 0,
+        };
+        if k.max(stride).max(dilation).max(pads).max(x.l).max(x.c).max(c_out) > LARGEST {
+            return fail(format!("kernel, stride, dilation, padding, length and channels may be at most {LARGEST}"));
+        }
+        let span = dilation * (k - 1) + 1;
+        let (front, back) = match padding {
+            Padding::Valid => (0, 0),
+            Padding::Explicit(front, back) => (front, back),
+            Padding::Same => {
+                let total = ((x.l.div_ceil(stride).max(1) - 1) * stride + span).saturating_sub(x.l);
+                (total / 2, total - total / 2)
+            }
+        };
+        if x.l == 0 || x.l + front + back < span {
+            return fail(format!(
+                "a kernel of {k} taps spans {span} rows, but the input has {} (with {} of padding); take a smaller kernel or more padding",
+                x.l + front + back,
+                front + back
+            ));
+        }
+        let l_out = (x.l + front + back - span) / stride + 1;
+        Ok(Geometry { l_in: x.l, c_in: x.c, l_out, c_out, k, stride, dilation, pad: front })
+    }
+}
+
+/// The op on a given input. `pad` counts the rows of zeros before it.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    l_in: usize,
+    c_in: usize,
+    l_out: usize,
+    c_out: usize,
+    k: usize,
+    stride: usize,
+    dilation: usize,
+    pad: usize,
+}
+
+impl Geometry {
+    fn weights(&self) -> usize {
+        self.k * self.c_in * self.c_out
+    }
+
+    /// Numbers of packed weights for the forward pass; those for backward-data follow.
+    fn packed_forward(&self) -> usize {
+        Product::packed_len(self.k * self.c_in, self.c_out)
+    }
+}
+
+impl Op for Conv1d {
+    fn name(&self) -> &'static str {
+        "conv1d"
+    }
+
+    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+        let g = self.geometry(x[0])?;
+        let (k, c_in, c_out) = (g.k, g.c_in, g.c_out);
+        let weight = TensorSpec {
+            suffix: "weight",
+            layout: Layout::Kernel { k, c_in, c_out },
+            role: Role::Kernel { fan_in: k * c_in, fan_out: k * c_out },
+        };
+        let bias =
+            TensorSpec { suffix: "bias", layout: Layout::Vector { c: c_out }, role: Role::Bias { fan_in: k * c_in } };
+        // Saturating: what is too large for memory is refused by the graph, which sees the parameters first.
+        let packed = |depth: usize, outputs: usize| (k * depth).saturating_mul(outputs.next_multiple_of(16));
+        Ok(Spec {
+            params: if self.bias { vec![weight, bias] } else { vec![weight] },
+            shared: packed(c_in, c_out).saturating_add(packed(c_out, c_in)),
+            scratch: cpu::scratch(&g),
+            reads_x: true,
+            macs: (g.l_out as u64 * k as u64).saturating_mul(c_in as u64 * c_out as u64),
+            ..Spec::new(Shape::new(g.l_out, c_out))
+        })
+    }
+
+    fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
+        reference::forward(&self.planned(b.shapes[0]), b);
+    }
+
+    fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
+        reference::backward(&self.planned(b.shapes[0]), b);
+    }
+
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], shared: &mut [f32]) {
+        let g = self.planned(x[0]);
+        isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: shared });
+    }
+
+    fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
+        let g = self.planned(b.shapes[0]);
+        let bias = &b.params[g.weights()..];
+        isa.run(cpu::Conv1dForward { g, x: b.x[0], packed: b.shared, bias, y: b.y, scratch: b.scratch });
+    }
+
+    fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+        let g = self.planned(b.shapes[0]);
+        let (dw, db) = b.dparams.split_at_mut(g.weights());
+        isa.run(cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch });
+        let [dx, _] = &mut b.dx;
+        if !dx.is_empty() {
+            isa.run(cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch });
+        }
+    }
+}
+
+impl Conv1d {
+    fn planned(&self, x: Shape) -> Geometry {
+        self.geometry(x).expect("the graph has checked the shapes")
+    }
+}
