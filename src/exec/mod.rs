@@ -1,7 +1,9 @@
 //! Floor 4. What runs a plan: the CPU, and the reference in double precision that judges it.
 
+mod alone;
 mod cpu;
 mod reference;
 
+pub use alone::Alone;
 pub use cpu::Cpu;
 pub use reference::Reference;

@@ -223,7 +223,7 @@ pub struct Backward<'a> {
     pub dy: &'a [f32],
     /// Gradients of the inputs, to be assigned; empty where nobody needs one.
     pub dx: [&'a mut [f32]; MAX_INPUTS],
-    /// Gradients of the parameters, to be added to.
+    /// Gradients of the parameters, to be added to; empty where nobody needs them.
     pub dparams: &'a mut [f32],
     /// What forward kept; a phase may write here for the next.
     pub saved: &'a mut [f32],

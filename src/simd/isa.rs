@@ -39,6 +39,12 @@ pub trait Simd: Copy {
     /// # Safety
     /// `lanes` numbers from `to` on are writable.
     unsafe fn store_first(self, to: *mut f32, lanes: usize, v: Self::V);
+    /// Writes a vector to the start of `to`, or as much of it as there is room for.
+    #[inline(always)]
+    fn store_to(self, to: &mut [f32], v: Self::V) {
+        // SAFETY: no more lanes are written than `to` holds.
+        unsafe { self.store_first(to.as_mut_ptr(), to.len().min(Self::LANES), v) }
+    }
     /// `a * b + c`, rounded once where the instruction set has it.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.

@@ -4,10 +4,12 @@
 //! ([`Kernel::run`]); the token it gets decides the width of a vector and the instructions.
 
 mod isa;
+mod peak;
 mod portable;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use isa::{Isa, Kernel, Simd};
+pub use peak::fma_peak;
 pub use tile::{Product, RankUpdate, panels};

@@ -157,16 +157,26 @@ pub struct ProductTile {
 pub unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(s: S, t: &ProductTile) {
     // SAFETY: every access below lies in the ranges that the caller vouches for.
     unsafe {
-        let lanes = |v: usize| if v + 1 == V { t.last_lanes } else { S::LANES };
-        let mut sums = [[s.zero(); V]; R];
+        if t.last_lanes == S::LANES {
+            product_tile_lanes::<S, R, V, false>(s, t);
+        } else {
+            product_tile_lanes::<S, R, V, true>(s, t);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn product_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED: bool>(s: S, t: &ProductTile) {
+    // SAFETY: as for `product_tile`.
+    unsafe {
+        let mut start = [s.zero(); V];
         if !t.init.is_null() {
-            for v in 0..V {
-                let start = s.load_first(t.init.add(v * S::LANES), lanes(v));
-                for row in &mut sums {
-                    row[v] = start;
-                }
+            for (v, start) in start.iter_mut().enumerate() {
+                let lanes = if MASKED && v + 1 == V { t.last_lanes } else { S::LANES };
+                *start = s.load_first(t.init.add(v * S::LANES), lanes);
             }
         }
+        let mut sums = [start; R];
         let mut b = t.b;
         for tap in 0..t.taps {
             let a = t.a.add(tap * t.tap_stride);
@@ -187,10 +197,10 @@ pub unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Pr
         for (r, row) in sums.iter().enumerate() {
             let c = t.c.add(r * t.c_stride);
             for (v, sum) in row.iter().enumerate() {
-                if lanes(v) == S::LANES {
-                    s.store(c.add(v * S::LANES), *sum);
+                if MASKED && v + 1 == V {
+                    s.store_first(c.add(v * S::LANES), t.last_lanes, *sum);
                 } else {
-                    s.store_first(c.add(v * S::LANES), lanes(v), *sum);
+                    s.store(c.add(v * S::LANES), *sum);
                 }
             }
         }

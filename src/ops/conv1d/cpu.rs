@@ -176,36 +176,41 @@ struct WindowProduct<'a> {
 
 impl WindowProduct<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let w = self.windows;
-        let y = self.y;
-        let mut product = |a: &[f32], rows: Range<usize>| {
-            // Neighbouring taps of neighbouring rows are one long tap.
-            let joined = w.tap_step == 1 || w.taps == 1;
-            Product {
-                a,
-                row_stride: w.step * self.width,
-                taps: if joined { 1 } else { w.taps },
-                tap_stride: w.tap_step * self.width,
-                inner: if joined { w.taps * self.width } else { self.width },
-                packed: self.packed,
-                init: self.init,
-                c: &mut y[rows.start * self.y_stride..],
-                c_stride: self.y_stride,
-                outputs: self.outputs,
-                rows: rows.len(),
-            }
-            .run(s);
-        };
         let interior = w.interior(self.count);
         if !interior.is_empty() {
             let from = (w.origin + (interior.start * w.step) as isize) as usize;
-            product(&self.x[from * self.width..], interior.clone());
+            self.rows(s, &self.x[from * self.width..], interior.clone());
         }
+        let scratch = std::mem::take(&mut self.scratch);
         for piece in Windows::edges(&interior, self.count) {
-            let a = w.copy(self.x, self.width, &piece, self.scratch);
-            product(a, piece);
+            let a = w.copy(self.x, self.width, &piece, scratch);
+            self.rows(s, a, piece);
         }
+    }
+
+    /// The output rows `rows`, whose windows begin at the start of `a`. (A method, not a closure: it must be inlined into
+    /// the body of the instruction set.)
+    #[inline(always)]
+    fn rows<S: Simd>(&mut self, s: S, a: &[f32], rows: Range<usize>) {
+        let Windows { step, taps, tap_step, .. } = self.windows;
+        // Neighbouring taps are one long tap.
+        let joined = tap_step == 1 || taps == 1;
+        Product {
+            a,
+            row_stride: step * self.width,
+            taps: if joined { 1 } else { taps },
+            tap_stride: tap_step * self.width,
+            inner: if joined { taps * self.width } else { self.width },
+            packed: self.packed,
+            init: self.init,
+            c: &mut self.y[rows.start * self.y_stride..],
+            c_stride: self.y_stride,
+            outputs: self.outputs,
+            rows: rows.len(),
+        }
+        .run(s);
     }
 }
 

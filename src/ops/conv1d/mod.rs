@@ -169,8 +169,10 @@ impl Op for Conv1d {
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let (dw, db) = b.dparams.split_at_mut(g.weights());
-        isa.run(cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch });
+        if !b.dparams.is_empty() {
+            let (dw, db) = b.dparams.split_at_mut(g.weights());
+            isa.run(cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch });
+        }
         let [dx, _] = &mut b.dx;
         if !dx.is_empty() {
             isa.run(cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch });
