@@ -4,4 +4,5 @@ pub mod base;
 pub mod exec;
 pub mod graph;
 pub mod ops;
+pub mod optim;
 pub mod simd;

@@ -1,0 +1,171 @@
+//! Floor 5. Adam.
+//!
+//! **Computes**, in step `t` with gradient `g`: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+//! `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.
+//! **Cost** one pass over the arena: reads the parts' gradient sums and `w m v`, writes `w m v`.
+//! **NaN** a NaN gradient makes its parameter NaN; the trainer stops at the loss. **Error** elementwise, a few ulp.
+//! **Source** Kingma and Ba, arXiv 1412.6980, algorithm 1; order of operations as in PyTorch's `Adam`.
+
+use crate::base::aligned::Aligned;
+use crate::simd::{Isa, Kernel, Simd};
+use rayon::prelude::*;
+
+/// Adam's hyper-parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamSettings {
+    /// Learning rate.
+    pub lr: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+}
+
+impl Default for AdamSettings {
+    fn default() -> AdamSettings {
+        AdamSettings { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+}
+
+/// The optimiser with its state, over an arena of parameters.
+#[derive(Clone)]
+pub struct Adam {
+    /// Hyper-parameters; the learning rate may change between steps.
+    pub settings: AdamSettings,
+    /// First moments, in the order of the arena.
+    pub m: Aligned,
+    /// Second moments, likewise.
+    pub v: Aligned,
+    /// Steps taken.
+    pub step: u64,
+}
+
+/// Parameters a piece of work: fixed, so that results do not depend on threads.
+const CHUNK: usize = 16 * 1024;
+/// Parameters whose gradient is summed at once: stays in the L1 cache.
+const BLOCK: usize = 1024;
+
+impl Adam {
+    /// The optimiser before its first step, for `len` parameters.
+    pub fn new(len: usize, settings: AdamSettings) -> Adam {
+        Adam { settings, m: Aligned::zeros(len), v: Aligned::zeros(len), step: 0 }
+    }
+
+    /// Takes a step; the gradient is the sum of `sums`, added in their order.
+    ///
+    /// # Panics
+    /// If `params` or a sum is not as long as the arena.
+    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I)
+    where
+        I: Iterator<Item = &'g [f32]> + Clone + Sync,
+    {
+        assert!(params.len() == self.m.len() && sums.clone().all(|sum| sum.len() == params.len()));
+        self.step += 1;
+        let AdamSettings { lr, beta1, beta2, eps } = self.settings;
+        let t = self.step.min(i32::MAX as u64) as i32;
+        let rates = Rates {
+            beta1,
+            beta2,
+            eps,
+            step_size: (f64::from(lr) / (1.0 - f64::from(beta1).powi(t))) as f32,
+            root_scale: (1.0 / (1.0 - f64::from(beta2).powi(t)).sqrt()) as f32,
+        };
+        params
+            .par_chunks_mut(CHUNK)
+            .zip(self.m.par_chunks_mut(CHUNK))
+            .zip(self.v.par_chunks_mut(CHUNK))
+            .enumerate()
+            .for_each(|(chunk, ((w, m), v))| {
+                let mut gradient = [0.0f32; BLOCK];
+                for from in (0..w.len()).step_by(BLOCK) {
+                    let block = from..(from + BLOCK).min(w.len());
+                    let g = &mut gradient[..block.len()];
+                    g.fill(0.0);
+                    for sum in sums.clone() {
+                        let sum = &sum[chunk * CHUNK + block.start..][..block.len()];
+                        g.iter_mut().zip(sum).for_each(|(g, s)| *g += s);
+                    }
+                    isa.run(AdamStep {
+                        rates,
+                        g,
+                        w: &mut w[block.clone()],
+                        m: &mut m[block.clone()],
+                        v: &mut v[block],
+                    });
+                }
+            });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Rates {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// `lr / (1 - beta1^t)`.
+    step_size: f32,
+    /// `1 / sqrt(1 - beta2^t)`.
+    root_scale: f32,
+}
+
+struct AdamStep<'a> {
+    rates: Rates,
+    g: &'a [f32],
+    w: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+impl Kernel for AdamStep<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Rates { beta1, beta2, eps, step_size, root_scale } = self.rates;
+        let len = self.g.len();
+        let (w, m, v) = (&mut self.w[..len], &mut self.m[..len], &mut self.v[..len]);
+        for i in 0..len {
+            let g = self.g[i];
+            m[i] += (1.0 - beta1) * (g - m[i]);
+            v[i] = beta2 * v[i] + (1.0 - beta2) * (g * g);
+            w[i] -= step_size * m[i] / (v[i].sqrt() * root_scale + eps);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Algorithm 1 in double precision, one number.
+    fn reference(gradients: &[f64], s: AdamSettings) -> f64 {
+        let (b1, b2) = (f64::from(s.beta1), f64::from(s.beta2));
+        let (mut w, mut m, mut v) = (0.5, 0.0, 0.0);
+        for (t, g) in (1..).zip(gradients) {
+            m = b1 * m + (1.0 - b1) * g;
+            v = b2 * v + (1.0 - b2) * g * g;
+            w -= f64::from(s.lr) * (m / (1.0 - b1.powi(t))) / ((v / (1.0 - b2.powi(t))).sqrt() + f64::from(s.eps));
+        }
+        w
+    }
+
+    #[test]
+    fn agrees_with_the_paper_for_every_parameter_and_instruction_set() {
+        let len = 3 * CHUNK / 2 + 5;
+        for isa in Isa::all() {
+            let settings = AdamSettings { lr: 0.01, ..AdamSettings::default() };
+            let mut adam = Adam::new(len, settings);
+            let mut w = vec![0.5; len];
+            let gradient = |step: usize, i: usize| ((i % 7) as f32 - 3.0) * 0.1 + step as f32 * 0.01;
+            for step in 0..5 {
+                let first: Vec<f32> = (0..len).map(|i| gradient(step, i) - 1.0).collect();
+                let second = vec![1.0; len];
+                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter());
+            }
+            for i in [0, 1, CHUNK - 1, CHUNK, len - 1] {
+                let gradients: Vec<f64> = (0..5).map(|step| f64::from(gradient(step, i))).collect();
+                approx::assert_relative_eq!(f64::from(w[i]), reference(&gradients, settings), max_relative = 1e-4);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Floor 5. Optimisers: kernels over the one flat parameter arena.
+
+mod adam;
+
+pub use adam::{Adam, AdamSettings};
