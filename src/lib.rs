@@ -1,6 +1,7 @@
 //! stapes trains and runs small networks that hear words in the raw waveform.
 
 pub mod base;
+pub mod data;
 pub mod exec;
 pub mod graph;
 pub mod ops;

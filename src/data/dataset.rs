@@ -1,0 +1,377 @@
+//! Floor 1. A data set: classes, clips with their splits, and samples ready for a network.
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::Rows;
+use super::clip::{Format, RATES_HZ};
+use super::error::{ClipError, DataError, nearest};
+use super::load::ClipInfo;
+use super::source::{Progress, Source, Wanted};
+use super::split::{Split, SplitRule, random_splits, speaker, which_set};
+use super::store::{self, CacheMode};
+
+/// How a data set is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataConfig {
+    /// Frames of a network's input: longer clips are cut, shorter ones padded with zeros at the end.
+    pub length: usize,
+    /// Rate and channels.
+    pub format: Format,
+    /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
+    pub classes: Option<Vec<String>>,
+    /// Who trains and who tests.
+    pub split: SplitRule,
+    /// Whether a single clip that cannot be used is an error.
+    pub strict: bool,
+    /// Where decoded clips are kept.
+    pub cache: CacheMode,
+}
+
+impl Default for DataConfig {
+    /// One second of 16 kHz mono, all words, split by speaker.
+    fn default() -> DataConfig {
+        DataConfig {
+            length: 16_000,
+            format: Format {
+                rate_hz: 16_000,
+                channels: 1,
+            },
+            classes: None,
+            split: SplitRule::Speaker,
+            strict: false,
+            cache: CacheMode::Auto,
+        }
+    }
+}
+
+/// One clip of a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClipMeta {
+    /// `word/file`.
+    pub name: String,
+    /// Index into the classes.
+    pub class: u32,
+    /// What it is used for.
+    pub split: Split,
+    /// Who speaks, as far as the file name tells.
+    pub speaker: String,
+    /// Frames at the network's rate, before cutting or padding.
+    pub len_samples: u64,
+    /// The file's own rate.
+    pub source_rate_hz: u32,
+    /// The file's own channels.
+    pub source_channels: u32,
+    /// Largest magnitude, 0 to 32768.
+    pub peak: u16,
+    /// Longest run of values at full scale.
+    pub clipped_run: u32,
+    /// Equal in clips of equal samples.
+    pub fingerprint: String,
+    #[serde(skip)]
+    row: u32,
+}
+
+/// Clips by number, sorted by name, with their samples.
+#[derive(Debug)]
+pub struct Dataset {
+    source: String,
+    classes: Vec<String>,
+    clips: Vec<ClipMeta>,
+    rows: Rows,
+    length: usize,
+    format: Format,
+    split_rule: SplitRule,
+    problems: Vec<ClipError>,
+    remarks: Vec<String>,
+    noise: Vec<String>,
+    other_files: u64,
+}
+
+impl Dataset {
+    /// Reads the clips of `source`, from the cache where it is up to date.
+    ///
+    /// # Errors
+    /// The source cannot be read, a class is unknown or has no usable clip, the official lists are asked for and missing,
+    /// `config.strict` is set and a clip cannot be used, or `progress` asked to stop. A cache that cannot be written is
+    /// no error but a remark.
+    pub fn open(
+        source: &Source<'_>,
+        config: &DataConfig,
+        progress: Progress<'_>,
+    ) -> Result<Dataset, DataError> {
+        check_settings(config)?;
+        let name = source.describe();
+        let survey = source.survey()?;
+        if let Some(listing) = &survey.folder {
+            // A folder tells before any decoding what is missing.
+            let classes = resolve_classes(config.classes.as_deref(), &listing.found.words, &name)?;
+            if classes.iter().all(|word| listing.clips_of(word) == 0) && config.classes.is_none() {
+                return Err(DataError::NoWords { data: name });
+            }
+            if let Some(word) = classes.iter().find(|word| listing.clips_of(word) == 0) {
+                return Err(DataError::EmptyClass {
+                    data: name,
+                    name: word.clone(),
+                    first: None,
+                });
+            }
+        }
+        let words = config.classes.as_deref();
+        let wanted = Wanted {
+            words,
+            format: config.format,
+            length: config.length,
+            progress,
+        };
+        let stored = store::load(source, &survey, &wanted, &config.cache)?;
+        let index = stored.index;
+        let classes = resolve_classes(words, &index.found.words, &name)?;
+        if let (true, Some(first)) = (config.strict, index.problems.first()) {
+            return Err(DataError::Strict {
+                count: index.problems.len(),
+                first: first.clone(),
+            });
+        }
+        let official = |info: &ClipInfo| {
+            info.listed
+                .or_else(|| Some(index.found.lists.as_ref()?.split(&info.name)))
+        };
+        let mut clips = Vec::with_capacity(index.clips.len());
+        for info in &index.clips {
+            let split = match config.split {
+                SplitRule::Official => {
+                    official(info).ok_or_else(|| DataError::NoLists { data: name.clone() })?
+                }
+                SplitRule::Speaker | SplitRule::Random { .. } => which_set(&info.name),
+            };
+            clips.extend(clip_meta(info, split, &classes));
+        }
+        let mut dataset = Dataset {
+            source: name,
+            classes,
+            clips,
+            rows: stored.rows,
+            length: config.length,
+            format: config.format,
+            split_rule: config.split,
+            problems: index.problems,
+            remarks: stored.remarks,
+            noise: index.found.noise,
+            other_files: index.found.other_files,
+        };
+        dataset.require_clips_in_every_class()?;
+        if let SplitRule::Random { seed } = config.split {
+            dataset.deal(seed);
+        }
+        Ok(dataset)
+    }
+
+    fn require_clips_in_every_class(&self) -> Result<(), DataError> {
+        for (name, counts) in self.classes.iter().zip(self.counts()) {
+            if counts == [0; 3] {
+                let first = self
+                    .problems
+                    .iter()
+                    .find(|p| p.name.split('/').next() == Some(name));
+                let (data, name) = (self.source.clone(), name.clone());
+                return Err(DataError::EmptyClass {
+                    data,
+                    name,
+                    first: first.cloned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals the clips at random, class by class, and says how many speakers leak.
+    fn deal(&mut self, seed: u64) {
+        for (class, word) in self.classes.iter().enumerate() {
+            let of_class = |c: &&mut ClipMeta| c.class == class as u32;
+            let len = self.clips.iter_mut().filter(of_class).count();
+            let splits = random_splits(seed, word, len);
+            for (clip, split) in self.clips.iter_mut().filter(of_class).zip(splits) {
+                clip.split = split;
+            }
+        }
+        let (leaking, speakers) = self.leaking_speakers();
+        if leaking > 0 {
+            self.remarks.push(format!(
+                "the random split puts {leaking} of {speakers} speakers into more than one split: accuracies are too good"
+            ));
+        }
+    }
+
+    /// Speakers in more than one split, and all speakers.
+    fn leaking_speakers(&self) -> (usize, usize) {
+        let mut of: std::collections::HashMap<&str, [bool; 3]> = std::collections::HashMap::new();
+        for clip in &self.clips {
+            of.entry(&clip.speaker).or_default()[clip.split as usize] = true;
+        }
+        (
+            of.values()
+                .filter(|s| s.iter().filter(|&&x| x).count() > 1)
+                .count(),
+            of.len(),
+        )
+    }
+
+    /// Path of the source, or "the embedded set".
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Class names in the order of the network's outputs.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// All clips, sorted by name.
+    pub fn clips(&self) -> &[ClipMeta] {
+        &self.clips
+    }
+
+    /// Frames of an input.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Rate and channels.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How clips were dealt.
+    pub fn split_rule(&self) -> SplitRule {
+        self.split_rule
+    }
+
+    /// The samples of clip number `clip`: `[length, channels]`, full scale 32768.
+    ///
+    /// # Panics
+    /// There is no such clip.
+    pub fn samples(&self, clip: usize) -> &[i16] {
+        let row_len = self.row_len();
+        let start = self.clips[clip].row as usize * row_len;
+        &self.rows.values()[start..start + row_len]
+    }
+
+    /// Values of an input: length times channels.
+    pub fn row_len(&self) -> usize {
+        self.length * self.format.channels as usize
+    }
+
+    /// The numbers of the clips of a split, in name order.
+    pub fn in_split(&self, split: Split) -> Vec<u32> {
+        (0..self.clips.len() as u32)
+            .filter(|&i| self.clips[i as usize].split == split)
+            .collect()
+    }
+
+    /// Clips of each class in training, validation and testing.
+    pub fn counts(&self) -> Vec<[usize; 3]> {
+        let mut counts = vec![[0; 3]; self.classes.len()];
+        for clip in &self.clips {
+            counts[clip.class as usize][clip.split as usize] += 1;
+        }
+        counts
+    }
+
+    /// Clips that were skipped and why, sorted by name.
+    pub fn problems(&self) -> &[ClipError] {
+        &self.problems
+    }
+
+    /// What a user may want to know: a cache that was rebuilt or could not be written, speakers that leak.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The files of `_background_noise_`.
+    pub fn noise(&self) -> &[String] {
+        &self.noise
+    }
+
+    /// Files in word folders that are not called like sound and were passed over.
+    pub fn other_files(&self) -> u64 {
+        self.other_files
+    }
+
+    /// Whether the samples come from a cache file and not from memory.
+    pub fn is_cached(&self) -> bool {
+        self.rows.is_mapped()
+    }
+}
+
+fn clip_meta(info: &ClipInfo, split: Split, classes: &[String]) -> Option<ClipMeta> {
+    let word = info.name.split('/').next()?;
+    Some(ClipMeta {
+        name: info.name.clone(),
+        class: classes.iter().position(|c| c == word)? as u32,
+        split,
+        speaker: speaker(&info.name).into(),
+        len_samples: info.len_samples,
+        source_rate_hz: info.source_rate_hz,
+        source_channels: info.source_channels,
+        peak: info.peak,
+        clipped_run: info.clipped_run,
+        fingerprint: info.fingerprint.clone(),
+        row: info.row,
+    })
+}
+
+fn check_settings(config: &DataConfig) -> Result<(), DataError> {
+    let Format { rate_hz, channels } = config.format;
+    let (min_hz, max_hz) = (u64::from(*RATES_HZ.start()), u64::from(*RATES_HZ.end()));
+    for (what, value, min, max) in [
+        ("input length", config.length as u64, 1, 1 << 24),
+        ("sample rate", rate_hz.into(), min_hz, max_hz),
+        ("channel count", channels.into(), 1, 64),
+    ] {
+        if !(min..=max).contains(&value) {
+            return Err(DataError::BadSetting {
+                what,
+                value,
+                min,
+                max,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The classes: the caller's, each of which must be a word, or all words.
+fn resolve_classes(
+    asked: Option<&[String]>,
+    words: &[String],
+    data: &str,
+) -> Result<Vec<String>, DataError> {
+    if words.is_empty() {
+        return Err(DataError::NoWords { data: data.into() });
+    }
+    let Some(asked) = asked else {
+        return Ok(words.to_vec());
+    };
+    for (i, name) in asked.iter().enumerate() {
+        if asked[..i].contains(name) {
+            return Err(DataError::RepeatedClass { name: name.clone() });
+        }
+        if !words.contains(name) {
+            let nearest = nearest(name, words.iter().map(String::as_str));
+            return Err(DataError::UnknownClass {
+                data: data.into(),
+                name: name.clone(),
+                nearest,
+            });
+        }
+    }
+    if asked.is_empty() {
+        return Err(DataError::BadSetting {
+            what: "number of classes",
+            value: 0,
+            min: 1,
+            max: words.len() as u64,
+        });
+    }
+    Ok(asked.to_vec())
+}

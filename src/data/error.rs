@@ -1,0 +1,309 @@
+//! Floor 1. What can be wrong with one clip ([`ClipFault`], [`ClipError`]) and with a whole data set ([`DataError`]).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::split::Split;
+
+/// Why one clip cannot be used. Each text continues the sentence "`clip`: ..".
+#[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ClipFault {
+    /// The operating system refused to read the file.
+    #[error("it cannot be read ({reason}); check the file and its permissions")]
+    Unreadable {
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The file has no bytes.
+    #[error("it is an empty file; record it again or delete it")]
+    EmptyFile,
+    /// The bytes are not a sound format that this program reads.
+    #[error("it is {looks_like}, not WAV, FLAC or Ogg Vorbis; convert or delete it")]
+    NotAudio {
+        /// What the first bytes look like.
+        looks_like: String,
+    },
+    /// The WAV header contradicts itself or lacks a part.
+    #[error("its WAV header is broken ({reason}); convert it again or delete it")]
+    BadHeader {
+        /// The first contradiction.
+        reason: String,
+    },
+    /// A sound format with a coding that is not read.
+    #[error("its coding, {coding}, is not supported; convert it to 16-bit PCM WAV")]
+    UnsupportedCoding {
+        /// The coding as far as it is known.
+        coding: String,
+    },
+    /// A proper header and not one sample.
+    #[error("it holds no samples; record it again or delete it")]
+    NoSamples,
+    /// The data end before the length that the header promises.
+    #[error(
+        "it is truncated: its header promises {promised} samples a channel and {have} are there; copy it again or delete it"
+    )]
+    Truncated {
+        /// Samples a channel that are there.
+        have: u64,
+        /// Samples a channel that the header promises.
+        promised: u64,
+    },
+    /// A compressed stream without its end mark.
+    #[error(
+        "it is truncated: its stream stops after {have} samples a channel without an end mark; copy it again or delete it"
+    )]
+    CutStream {
+        /// Samples a channel that could be decoded.
+        have: u64,
+    },
+    /// A floating-point file with NaN or infinity in it.
+    #[error(
+        "its value number {at} is NaN or infinite; export it again with finite values or delete it"
+    )]
+    NonFinite {
+        /// Index of the first such value, channels interleaved.
+        at: u64,
+    },
+    /// Another channel count than the network's.
+    #[error(
+        "it has {have} channels and the network takes {want}; convert it or use a network for {have}"
+    )]
+    Channels {
+        /// Channels of the clip.
+        have: u32,
+        /// Channels that the network takes.
+        want: u32,
+    },
+    /// A sample rate that no recording has.
+    #[error(
+        "its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz; correct its header or delete it"
+    )]
+    Rate {
+        /// The rate in the header.
+        rate_hz: u32,
+    },
+    /// More samples than a clip may have.
+    #[error("it is longer than {limit} samples; cut it into shorter clips")]
+    TooLong {
+        /// The limit, all channels counted.
+        limit: u64,
+    },
+    /// A file too large to be a clip.
+    #[error("its file is larger than {limit_mib} MiB; cut it into shorter clips")]
+    FileTooLarge {
+        /// The limit.
+        limit_mib: u64,
+    },
+    /// A compressed stream that contradicts its own checks.
+    #[error("its compressed data are damaged ({reason}); copy it again or delete it")]
+    Damaged {
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A second clip of the same word and file name.
+    #[error("the data set holds another clip of this name; rename one of them")]
+    Repeated,
+}
+
+/// A clip that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
+#[error("{name}: {fault}")]
+pub struct ClipError {
+    /// The clip: `word/file` in a data set, else the name that the caller gave.
+    pub name: String,
+    /// What is wrong with it.
+    pub fault: ClipFault,
+}
+
+/// Why a data set cannot be used.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// Nothing stands at the path.
+    #[error("{} does not exist; give --data a folder of word folders or a .tar.gz of one", .path.display())]
+    NotFound {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// A file or folder of the source cannot be read.
+    #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file that is no archive.
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give --data one of these", .path.display())]
+    NotASource {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An archive that breaks off or is no tar inside.
+    #[error("the archive {} is damaged ({reason}); download it again", .path.display())]
+    BadArchive {
+        /// The archive.
+        path: PathBuf,
+        /// Where it breaks.
+        reason: String,
+    },
+    /// The index of an embedded set contradicts its sound.
+    #[error("line {line} of the embedded index is wrong ({reason}); make the fixture again")]
+    BadIndex {
+        /// Line number from 1.
+        line: usize,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// A source without one word folder.
+    #[error(
+        "{data} holds no word folders; it needs one folder a word with WAV, FLAC or Ogg Vorbis clips in it"
+    )]
+    NoWords {
+        /// The source.
+        data: String,
+    },
+    /// A class that is no word folder of the source.
+    #[error("{data} has no word `{name}`{}; see the words with `stapes data` and correct --classes", nearest_text(.nearest))]
+    UnknownClass {
+        /// The source.
+        data: String,
+        /// The name that was asked for.
+        name: String,
+        /// The word spelt most like it.
+        nearest: Option<String>,
+    },
+    /// A class that is listed twice.
+    #[error("the class `{name}` is listed twice; name each class once in --classes")]
+    RepeatedClass {
+        /// The class.
+        name: String,
+    },
+    /// A class without a clip that can be used.
+    #[error("the class `{name}` of {data} has no clip that can be used{}; add recordings or leave it out with --classes", first_text(.first))]
+    EmptyClass {
+        /// The source.
+        data: String,
+        /// The class.
+        name: String,
+        /// The first broken clip of the class, if it has any.
+        first: Option<ClipError>,
+    },
+    /// `strict` was asked for and some clips cannot be used.
+    #[error(
+        "{count} clips cannot be used, the first is {first} (run without --strict to skip such clips)"
+    )]
+    Strict {
+        /// How many clips.
+        count: usize,
+        /// The first of them in name order.
+        first: ClipError,
+    },
+    /// The official split was asked for and the source has no lists.
+    #[error(
+        "{data} has no validation_list.txt and testing_list.txt; use the split by speaker instead"
+    )]
+    NoLists {
+        /// The source.
+        data: String,
+    },
+    /// A split without clips.
+    #[error("there are no {split} clips; add speakers or choose another split")]
+    EmptySplit {
+        /// The split.
+        split: Split,
+    },
+    /// A training batch larger than the training set.
+    #[error(
+        "a batch of {batch} needs as many training clips and there are {clips}; make --batch smaller"
+    )]
+    BatchTooLarge {
+        /// Clips a batch.
+        batch: usize,
+        /// Training clips.
+        clips: usize,
+    },
+    /// An input length, rate, channel count or batch size that cannot be.
+    #[error("the {what} of {value} cannot be; it must lie between {min} and {max}")]
+    BadSetting {
+        /// What was set.
+        what: &'static str,
+        /// To which value.
+        value: u64,
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// The decoded clips do not fit into memory.
+    #[error(
+        "the decoded clips do not fit into memory ({source}); name fewer --classes or set STAPES_CACHE to a folder with space"
+    )]
+    Memory {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The thread that prepares batches could not be started.
+    #[error(
+        "cannot start the thread that prepares batches ({source}); close other programs and try again"
+    )]
+    Thread {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The progress callback asked to stop.
+    #[error("reading the clips was interrupted; run the command again")]
+    Interrupted,
+}
+
+fn nearest_text(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map_or(String::new(), |n| format!(", did you mean `{n}`"))
+}
+
+fn first_text(first: &Option<ClipError>) -> String {
+    first.as_ref().map_or(String::new(), |e| format!(" ({e})"))
+}
+
+/// The name in `names` that is spelt most like `name`, if any is similar at all.
+pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let limit = name.chars().count().div_ceil(2);
+    let best = names
+        .into_iter()
+        .map(|n| (edit_distance(name, n), n))
+        .min()?;
+    (best.0 <= limit).then(|| best.1.to_string())
+}
+
+/// Insertions, deletions and replacements that turn `a` into `b` (Levenshtein), case ignored.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_strange_one_is_not() {
+        let words = ["bed", "seven", "three", "tree"];
+        assert_eq!(nearest("sevn", words), Some("seven".into()));
+        assert_eq!(nearest("Tre", words), Some("tree".into()));
+        assert_eq!(nearest("marvin", words), None);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,259 @@
+//! Floor 1. Where recordings come from: a folder of word folders, a tar archive of one, or sound inside the program.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use super::clip::Format;
+use super::error::DataError;
+use super::folder;
+use super::split::Split;
+
+/// The folder of long noise recordings: known, and never a class.
+pub(super) const NOISE: &str = "_background_noise_";
+
+/// Where recordings come from.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    /// A folder laid out as Google Speech Commands: one folder a word.
+    Folder(PathBuf),
+    /// A `.tar` or `.tar.gz` of such a folder, read as a stream and never unpacked.
+    Archive(PathBuf),
+    /// Sound inside the program.
+    Embedded(Embedded<'a>),
+}
+
+/// Clips inside the program: one Ogg Vorbis stream a word and a table of where each clip lies in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded<'a> {
+    /// Each word and its stream, an entire Ogg Vorbis file.
+    pub words: &'a [(&'a str, &'a [u8])],
+    /// Lines of five columns divided by tabs: word, clip name, split (`training`, `validation`, `testing`), first
+    /// sample, number of samples; an optional first line names the columns.
+    pub index: &'a str,
+}
+
+impl Source<'static> {
+    /// The folder or archive at `path`.
+    ///
+    /// # Errors
+    /// Nothing is there, it cannot be read, or it is a file but no tar archive.
+    pub fn open(path: &Path) -> Result<Source<'static>, DataError> {
+        let at_path = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
+            _ => DataError::Io {
+                path: path.into(),
+                source,
+            },
+        };
+        if std::fs::metadata(path).map_err(at_path)?.is_dir() {
+            return Ok(Source::Folder(path.into()));
+        }
+        let mut head = Vec::new();
+        File::open(path)
+            .and_then(|f| f.take(512).read_to_end(&mut head))
+            .map_err(at_path)?;
+        let is_archive = head.starts_with(&[0x1F, 0x8B]) || head.get(257..262) == Some(b"ustar");
+        if is_archive {
+            Ok(Source::Archive(path.into()))
+        } else {
+            Err(DataError::NotASource { path: path.into() })
+        }
+    }
+}
+
+impl Source<'_> {
+    /// The source in words: its path, or "the embedded set".
+    pub fn describe(&self) -> String {
+        match self {
+            Source::Folder(path) | Source::Archive(path) => path.display().to_string(),
+            Source::Embedded(_) => "the embedded set".into(),
+        }
+    }
+
+    /// What stays the same when the source's content changes: the name of its cache is made of it.
+    pub(super) fn identity(&self) -> String {
+        match self {
+            Source::Folder(path) | Source::Archive(path) => std::fs::canonicalize(path)
+                .unwrap_or_else(|_| path.clone())
+                .to_string_lossy()
+                .into_owned(),
+            Source::Embedded(_) => "embedded".into(),
+        }
+    }
+
+    /// Everything about the source that is known before its sound is read.
+    pub(super) fn survey(&self) -> Result<Survey, DataError> {
+        let mut hash = Sha1::new();
+        let folder = match self {
+            Source::Folder(path) => {
+                let listing = folder::list(path)?;
+                listing.hash(&mut hash);
+                Some(listing)
+            }
+            Source::Archive(path) => {
+                let meta = std::fs::metadata(path).map_err(|source| DataError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                hash.update(meta.len().to_le_bytes());
+                hash.update(modified_ns(&meta).to_le_bytes());
+                None
+            }
+            Source::Embedded(embedded) => {
+                hash.update(embedded.index);
+                for (word, ogg) in embedded.words {
+                    hash.update((word.len() as u64).to_le_bytes());
+                    hash.update(word);
+                    hash.update(ogg);
+                }
+                None
+            }
+        };
+        Ok(Survey {
+            folder,
+            inputs: hash.finalize().into(),
+        })
+    }
+}
+
+/// The state of a source: when its hash changes, a cache of it is out of date.
+pub(super) struct Survey {
+    /// The files, where listing them costs little.
+    pub(super) folder: Option<folder::Listing>,
+    /// A hash of names, sizes and times of change (of the content where it is in memory).
+    pub(super) inputs: [u8; 20],
+}
+
+/// Nanoseconds since 1970 of the last change; 0 where the file system does not know.
+pub(super) fn modified_ns(meta: &std::fs::Metadata) -> u128 {
+    let since = meta
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |d| d.as_nanos())
+}
+
+/// What a source holds beside the clips that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Found {
+    /// All word folders, sorted.
+    pub(super) words: Vec<String>,
+    /// The files of [`NOISE`], sorted.
+    pub(super) noise: Vec<String>,
+    /// Files in word folders that are not called like sound.
+    pub(super) other_files: u64,
+    /// The official lists, if both are there; only the embedded set keeps the split beside the clip.
+    pub(super) lists: Option<Lists>,
+}
+
+/// The official lists of clip names (`word/file`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lists {
+    pub(super) validation: HashSet<String>,
+    pub(super) testing: HashSet<String>,
+}
+
+impl Lists {
+    /// The lists from the texts of both files, one name a line.
+    pub(super) fn parse(validation: &str, testing: &str) -> Lists {
+        let names = |text: &str| {
+            text.lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .map(String::from)
+                .collect()
+        };
+        Lists {
+            validation: names(validation),
+            testing: names(testing),
+        }
+    }
+
+    pub(super) fn split(&self, clip: &str) -> Split {
+        if self.validation.contains(clip) {
+            Split::Validation
+        } else if self.testing.contains(clip) {
+            Split::Testing
+        } else {
+            Split::Training
+        }
+    }
+}
+
+/// What a file below a word folder is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Clip,
+    Hidden,
+    Other,
+}
+
+/// Judges a file by its name alone; whether a clip is sound is seen when it is read.
+pub(super) fn file_kind(file: &str) -> FileKind {
+    let extension = file.rsplit_once('.').map_or("", |(_, e)| e);
+    if file.starts_with('.') {
+        FileKind::Hidden
+    } else if ["wav", "wave", "flac", "ogg", "oga"]
+        .iter()
+        .any(|e| extension.eq_ignore_ascii_case(e))
+    {
+        FileKind::Clip
+    } else {
+        FileKind::Other
+    }
+}
+
+/// Whether a folder of this name is a word: `_background_noise_` and hidden folders are not.
+pub(super) fn is_word(folder: &str) -> bool {
+    !folder.starts_with(['_', '.'])
+}
+
+/// What a long read is doing, for a progress bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Another process prepares the same clips; this one waits for it.
+    Waiting,
+    /// Clips are decoded; the unit is clips, or bytes of an archive.
+    Reading,
+    /// The cache is compared with its checksums; the unit is clips.
+    Checking,
+}
+
+/// Called with the stage, how much of it is done and how much there is; `Break` stops with [`DataError::Interrupted`].
+pub type Progress<'a> = &'a (dyn Fn(Stage, u64, u64) -> ControlFlow<()> + Sync);
+
+/// What is asked of a source.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The words to read; all, if none are named.
+    pub(super) words: Option<&'a [String]>,
+    pub(super) format: Format,
+    /// Frames of a row.
+    pub(super) length: usize,
+    pub(super) progress: Progress<'a>,
+}
+
+impl Wanted<'_> {
+    pub(super) fn wants(&self, word: &str) -> bool {
+        self.words
+            .is_none_or(|words| words.iter().any(|w| w == word))
+    }
+
+    /// Values of a row: every clip is cut or padded to it.
+    pub(super) fn row_len(&self) -> usize {
+        self.length * self.format.channels as usize
+    }
+
+    pub(super) fn report(&self, stage: Stage, done: u64, total: u64) -> Result<(), DataError> {
+        match (self.progress)(stage, done, total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(DataError::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Floor 1. Which clips train, validate and test: by speaker, by the data set's own lists, or at random.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use crate::base::rng::{Key, Stream};
+
+/// What a clip is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The network learns from it.
+    Training,
+    /// Measured while training, to choose the best epoch.
+    Validation,
+    /// Measured once, at the end.
+    Testing,
+}
+
+impl Split {
+    /// All three, in the order of every table.
+    pub const ALL: [Split; 3] = [Split::Training, Split::Validation, Split::Testing];
+
+    /// `training`, `validation` or `testing`, as in files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Split::Training => "training",
+            Split::Validation => "validation",
+            Split::Testing => "testing",
+        }
+    }
+
+    /// The split of this name.
+    pub fn from_name(name: &str) -> Option<Split> {
+        Split::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How clips are dealt to the three splits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitRule {
+    /// By a hash of the speaker ([`which_set`]), so that no speaker is in two splits.
+    #[default]
+    Speaker,
+    /// By `validation_list.txt` and `testing_list.txt` of the source; clips in neither train.
+    Official,
+    /// 80/10/10 at random within each class; speakers leak from training into testing.
+    Random {
+        /// The same seed deals the same clips alike.
+        seed: u64,
+    },
+}
+
+/// TensorFlow's `MAX_NUM_WAVS_PER_CLASS`.
+const MAX_CLIPS: u64 = (1 << 27) - 1;
+
+/// Who speaks: the file name up to `_nohash_`. A name without the mark stands for a speaker of its own, as a whole
+/// and with its extension, because TensorFlow hashes it so. Folders before the name are ignored.
+pub fn speaker(clip: &str) -> &str {
+    let base = clip.rsplit('/').next().unwrap_or(clip);
+    base.split_once("_nohash_")
+        .map_or(base, |(speaker, _)| speaker)
+}
+
+/// The percentage in `[0, 100]` that TensorFlow's `which_set` gives a speaker: SHA-1 of the name, as one number,
+/// modulo 2^27, times 100 / (2^27 - 1).
+pub fn speaker_percentage(speaker: &str) -> f64 {
+    let hash = Sha1::digest(speaker.as_bytes());
+    // The modulus is a power of two, so the last four of the twenty big-endian bytes decide alone.
+    let tail = u32::from_be_bytes([hash[16], hash[17], hash[18], hash[19]]);
+    (u64::from(tail) % (MAX_CLIPS + 1)) as f64 * (100.0 / MAX_CLIPS as f64)
+}
+
+/// The split of a clip by its speaker: below 10 % validation, below 20 % testing, else training.
+pub fn which_set(clip: &str) -> Split {
+    let percentage = speaker_percentage(speaker(clip));
+    if percentage < 10.0 {
+        Split::Validation
+    } else if percentage < 20.0 {
+        Split::Testing
+    } else {
+        Split::Training
+    }
+}
+
+/// Deals the `len` clips of `word` 80/10/10 by `seed`; the tenths are rounded to the nearest clip. Words are dealt
+/// by their names, so the order and choice of classes does not change a word's split.
+pub(super) fn random_splits(seed: u64, word: &str, len: usize) -> Vec<Split> {
+    let hash = Sha1::digest(word.as_bytes());
+    let word = hash[..8]
+        .iter()
+        .fold(0, |n, &byte| n << 8 | u64::from(byte));
+    let tenth = (len + 5) / 10;
+    let mut splits = vec![Split::Training; len];
+    for (rank, clip) in Key::new(seed, Stream::Split)
+        .with(word)
+        .permutation(len)
+        .into_iter()
+        .enumerate()
+    {
+        if rank < tenth {
+            splits[clip as usize] = Split::Validation;
+        } else if rank < 2 * tenth {
+            splits[clip as usize] = Split::Testing;
+        }
+    }
+    splits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_tensorflows() {
+        assert_eq!(speaker_percentage("0a196374"), 29.380001346617945);
+        assert_eq!(speaker_percentage("bobby"), 94.1747873587518);
+    }
+
+    #[test]
+    fn the_speaker_is_what_stands_before_the_mark() {
+        assert_eq!(speaker("bed/0a196374_nohash_0.wav"), "0a196374");
+        assert_eq!(speaker("bobby_nohash_1_nohash_2.wav"), "bobby");
+        assert_eq!(speaker("bed/mine.wav"), "mine.wav");
+        assert_eq!(
+            which_set("bed/bobby_nohash_0.wav"),
+            which_set("cat/bobby_nohash_7.flac")
+        );
+    }
+
+    #[test]
+    fn random_deals_eight_one_one() {
+        let splits = random_splits(3, "bed", 200);
+        let count = |s| splits.iter().filter(|&&x| x == s).count();
+        assert_eq!(
+            [
+                count(Split::Training),
+                count(Split::Validation),
+                count(Split::Testing)
+            ],
+            [160, 20, 20]
+        );
+        assert_eq!(splits, random_splits(3, "bed", 200));
+        assert_ne!(splits, random_splits(4, "bed", 200));
+        assert_ne!(splits, random_splits(3, "cat", 200));
+        assert!(
+            random_splits(1, "bed", 4)
+                .iter()
+                .all(|&s| s == Split::Training)
+        );
+    }
+}
