@@ -1,6 +1,7 @@
 //! Floor 0: what every other room stands on.
 
 pub mod aligned;
+pub mod nearest;
 pub mod rng;
 mod shape;
 

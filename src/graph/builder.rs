@@ -119,13 +119,18 @@ impl Graph {
 
     /// Adds `op` on `inputs`.
     pub fn add(&mut self, name: &str, op: impl Op + 'static, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+        self.add_shared(name, Arc::new(op), inputs)
+    }
+
+    /// Adds an op that is shared with somebody else, as [`Graph::add`] does.
+    pub fn add_shared(&mut self, name: &str, op: Arc<dyn Op>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let twice = inputs.iter().enumerate().any(|(i, input)| inputs[..i].contains(input));
         if inputs.is_empty() || inputs.len() > MAX_INPUTS || twice {
             return Err(GraphError::Inputs { node: name.into(), op: op.name(), got: inputs.len() });
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&i| self.shape(i)).collect();
         let spec = op.spec(&shapes).map_err(|source| GraphError::Shape { node: name.into(), source })?;
-        self.push(name, Some(Arc::new(op)), inputs, spec)
+        self.push(name, Some(op), inputs, spec)
     }
 
     fn push(

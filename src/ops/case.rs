@@ -1,6 +1,7 @@
 //! Floor 2. One list of cases an op, for conformance, gradient checks and benches alike.
 
 use super::op::Op;
+use std::sync::Arc;
 use crate::base::{
     Shape,
     rng::{Key, Stream},
@@ -30,7 +31,7 @@ pub struct Case {
     /// Its name, in the grammar of kernels: `n2_l592_c64_k5`.
     pub name: String,
     /// The op.
-    pub op: Box<dyn Op>,
+    pub op: Arc<dyn Op>,
     /// Its inputs.
     pub inputs: Vec<Input>,
     /// Samples in the batch.
@@ -48,7 +49,7 @@ impl Case {
     pub fn new(name: impl Into<String>, op: impl Op + 'static, shapes: &[Shape]) -> Case {
         Case {
             name: name.into(),
-            op: Box::new(op),
+            op: Arc::new(op),
             inputs: shapes.iter().map(|&shape| Input { shape, fill: Fill::Normal }).collect(),
             n: 2,
             tolerance: 1e-6,
