@@ -1,0 +1,40 @@
+//! Floor 6. Where a loss that is not a number comes from.
+
+use super::trainer::Trainer;
+use crate::exec::Cpu;
+use crate::graph::{Keep, Order, Plan, PlanOptions, Work};
+use crate::simd::Isa;
+use std::sync::Arc;
+
+/// Repeats a step's forward pass with everything kept, and names the first thing that is not finite.
+pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f32]) -> String {
+    let bad = |numbers: &[f32]| numbers.iter().position(|v| !v.is_finite());
+    if let Some(at) = bad(inputs) {
+        return format!("the input has {} at place {at}", inputs[at]);
+    }
+    let graph = &trainer.network.graph;
+    for p in graph.parameters() {
+        if let Some(at) = bad(&trainer.weights.params[p.offset..][..p.len]) {
+            return format!("`{}` has {} at place {at}", p.name, trainer.weights.params[p.offset + at]);
+        }
+    }
+    let options = PlanOptions {
+        n: labels.len(),
+        work: Work::Train(trainer.network.loss),
+        keep: Keep::Everything,
+        order: Order::LayerByLayer,
+    };
+    let Ok(plan) = Plan::new(graph, &options) else {
+        return "the network is too large to look into".into();
+    };
+    let mut cpu = Cpu::new(Arc::new(plan), isa);
+    let mut state = trainer.weights.state.clone();
+    cpu.prepare(&trainer.weights.params);
+    cpu.run(&trainer.weights.params, &mut state, &[inputs, labels], trainer.draw());
+    let nodes = cpu.plan().nodes.iter().map(|node| (node.id, node.name.clone())).collect::<Vec<_>>();
+    let culprit = nodes.into_iter().find_map(|(id, name)| {
+        let y = cpu.activation(id)?;
+        bad(&y).map(|at| format!("the output of layer `{name}` has {} first", y[at]))
+    });
+    culprit.unwrap_or_else(|| "every layer's output is finite when the step is repeated".into())
+}

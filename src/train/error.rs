@@ -1,0 +1,103 @@
+//! Floor 6. Why training, evaluation or a weight file fails, each in one sentence with a way out.
+
+use crate::data::DataError;
+use crate::graph::GraphError;
+use crate::nn::SpecError;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// An error of this room, or of one below that passes through it.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// Of the data room.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Of the network's description.
+    #[error(transparent)]
+    Network(#[from] SpecError),
+    /// Of the graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A file or folder cannot be read or written.
+    #[error("cannot {doing} {}: {source}; {advice}", .path.display())]
+    Io {
+        /// What was tried: `read`, `write`, ..
+        doing: &'static str,
+        /// Which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+        /// The way out.
+        advice: &'static str,
+    },
+    /// A run of this name exists.
+    #[error("the run folder {} exists; give another --name, or --force to replace it, or --resume to go on with it", .0.display())]
+    RunExists(PathBuf),
+    /// What is given as a run is none.
+    #[error("{} is no run: it has no {missing}; give the folder that `stapes train` made, or a .safetensors file in it", .path.display())]
+    NotARun {
+        /// The path.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: &'static str,
+    },
+    /// A weight file is damaged.
+    #[error("{} is damaged ({reason}); train again or take another file of the run", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A weight file is of another network.
+    #[error("{} holds the weights of another network: {reason}", .path.display())]
+    OtherNetwork {
+        /// The file.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+    /// A configuration cannot be.
+    #[error("{place}: {message}")]
+    Config {
+        /// The file with its line, or the option.
+        place: String,
+        /// What is wrong and what would do.
+        message: String,
+    },
+    /// The loss is no longer a number.
+    #[error(
+        "the loss became {loss} in epoch {epoch}, step {step}: {culprit}; lower the learning rate with --lr, or look at the clips {clips}"
+    )]
+    NotFinite {
+        /// The loss.
+        loss: f64,
+        /// Epoch, from 1.
+        epoch: u64,
+        /// Step in the epoch, from 1.
+        step: u64,
+        /// The first layer whose output is not finite.
+        culprit: String,
+        /// Names of the batch's first clips.
+        clips: String,
+    },
+    /// A run to be resumed differs in something that would change its results.
+    #[error("{} cannot be resumed: {reason}", .path.display())]
+    CannotResume {
+        /// The run folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TrainError {
+    /// A closure that turns an I/O error on `path` into this error.
+    pub fn io<'a>(
+        doing: &'static str,
+        path: &'a std::path::Path,
+        advice: &'static str,
+    ) -> impl Fn(std::io::Error) -> TrainError + 'a {
+        move |source| TrainError::Io { doing, path: path.to_path_buf(), source, advice }
+    }
+}

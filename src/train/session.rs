@@ -1,0 +1,286 @@
+//! Floor 6. A whole run: epochs, validation, checkpoints, metrics, the evaluation at the end; stopped and resumed at any step.
+
+use super::checkpoint::{self, Progress, key};
+use super::config::TrainConfig;
+use super::diagnose::first_not_finite;
+use super::error::TrainError;
+use super::eval::{Evaluation, Recogniser};
+use super::metrics::{self, EpochRecord};
+use super::run_folder::{RunFolder, write_atomically};
+use super::trainer::Trainer;
+use super::weights::Weights;
+use crate::data::{Batches, Dataset, Split};
+use crate::nn::Network;
+use crate::simd::Isa;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Clips recognised at once in evaluations.
+pub const EVAL_BATCH: usize = 32;
+
+/// Somebody who watches a run.
+pub trait Observer {
+    /// A step is done: epoch and step from 1, steps an epoch, mean loss of the epoch so far.
+    fn step(&mut self, _epoch: u64, _step: u64, _steps: u64, _loss: f64) {}
+    /// An epoch is done; whether it is the best so far.
+    fn epoch(&mut self, _record: &EpochRecord, _best: bool) {}
+    /// Whether the run should save and stop now.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished {
+        /// The epoch whose weights were best on the validation clips, from 1.
+        best_epoch: u64,
+        /// Those weights on the test clips; none if there are none.
+        test: Option<Evaluation>,
+    },
+    /// The observer asked to stop; everything is saved.
+    Interrupted {
+        /// Complete epochs.
+        epoch: u64,
+        /// Steps after them.
+        step: u64,
+    },
+}
+
+/// A run in progress.
+pub struct Session {
+    config: TrainConfig,
+    network: Arc<Network>,
+    data: Arc<Dataset>,
+    folder: RunFolder,
+    isa: Isa,
+    trainer: Trainer,
+    progress: Progress,
+    records: Vec<EpochRecord>,
+    /// The best weights so far.
+    best: Weights,
+}
+
+impl Session {
+    /// A new run in `folder`: builds the network, draws its weights, writes what is known before the first step.
+    pub fn start(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
+        let session = Session::new(config, data, folder, isa)?;
+        write_atomically(&session.folder.config(), session.config.to_toml().as_bytes())?;
+        let names = session.data.classes().iter().map(|class| format!("{class}\n")).collect::<String>();
+        write_atomically(&session.folder.classes(), names.as_bytes())?;
+        write_atomically(&session.folder.split(), session.split_tsv().as_bytes())?;
+        metrics::write(&session.folder.metrics(), &[])?;
+        Ok(session)
+    }
+
+    /// Goes on with the run in `folder` where its last file says, bit for bit.
+    pub fn resume(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
+        let mut session = Session::new(config, data, folder, isa)?;
+        let path = session.folder.path().to_path_buf();
+        let cannot = |reason: &str| TrainError::CannotResume { path: path.clone(), reason: reason.into() };
+        let split = session.folder.split();
+        let listed = std::fs::read_to_string(&split).map_err(TrainError::io("read", &split, "train anew"))?;
+        if listed != session.split_tsv() {
+            return Err(cannot("its split.tsv lists other clips than the data has now; give the data it was trained on"));
+        }
+        let last = checkpoint::load(&session.folder.last(), &session.network.graph)?;
+        let (Some((m, v, step)), Some(progress)) = (last.optimizer, last.progress) else {
+            return Err(cannot("last.safetensors has no optimiser state; train anew"));
+        };
+        (session.trainer.adam.m, session.trainer.adam.v, session.trainer.adam.step) = (m, v, step);
+        session.trainer.weights = last.weights;
+        session.trainer.weights_changed();
+        session.records = metrics::read(&session.folder.metrics(), progress.epoch)?;
+        session.best = match progress.best_epoch {
+            0 => session.trainer.weights.clone(),
+            _ => checkpoint::load(&session.folder.best(), &session.network.graph)?.weights,
+        };
+        session.progress = progress;
+        Ok(session)
+    }
+
+    fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
+        let network = Arc::new(Network::build(&config.network, data.classes().len())?);
+        let trainer =
+            Trainer::new(network.clone(), config.batch, config.adam, (config.init, config.seed), isa)?;
+        let best = trainer.weights.clone();
+        let (progress, records) = (Progress::default(), Vec::new());
+        Ok(Session { config, network, data, folder, isa, trainer, progress, records, best })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
+    /// The weights as they are now.
+    pub fn weights(&self) -> &Weights {
+        &self.trainer.weights
+    }
+
+    /// The weights that were best on the validation clips.
+    pub fn best_weights(&self) -> &Weights {
+        &self.best
+    }
+
+    /// The epochs so far.
+    pub fn records(&self) -> &[EpochRecord] {
+        &self.records
+    }
+
+    /// Bytes of activations, gradients and sums.
+    pub fn memory_bytes(&self) -> usize {
+        self.trainer.memory_bytes()
+    }
+
+    /// Runs the epochs that are left, and the evaluation on the test clips.
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let start = (self.progress.epoch, self.progress.step);
+        let mut batches = Batches::train(self.data.clone(), self.config.batch, self.config.seed, start)?;
+        let mut recogniser =
+            Recogniser::new(self.network.clone(), self.trainer.weights.clone(), EVAL_BATCH, self.isa)?;
+        while self.progress.epoch < self.config.epochs {
+            if !self.steps(&mut batches, observer)? {
+                self.save_last()?;
+                let Progress { epoch, step, .. } = self.progress;
+                return Ok(Outcome::Interrupted { epoch, step });
+            }
+            self.end_epoch(batches.steps_per_epoch(), &mut recogniser, observer)?;
+        }
+        let test = match self.data.in_split(Split::Testing).is_empty() {
+            true => None,
+            false => {
+                recogniser.set_weights(&self.best);
+                Some(recogniser.evaluate(&self.data, Split::Testing)?)
+            }
+        };
+        if let Some(test) = &test {
+            save_evaluation(&self.folder, test)?;
+        }
+        Ok(Outcome::Finished { best_epoch: self.progress.best_epoch, test })
+    }
+
+    /// The steps left in the current epoch; false if asked to stop.
+    fn steps(&mut self, batches: &mut Batches, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+        let steps = batches.steps_per_epoch();
+        let (start, before) = (Instant::now(), self.progress.seconds);
+        while self.progress.step < steps {
+            if observer.stop() {
+                return Ok(false);
+            }
+            let batch = batches.next_batch().expect("training batches have no end");
+            let step = self.trainer.step(&batch.inputs, &batch.labels);
+            if !step.loss.is_finite() {
+                let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
+                return Err(TrainError::NotFinite {
+                    loss: step.loss,
+                    epoch: self.progress.epoch + 1,
+                    step: self.progress.step + 1,
+                    culprit: first_not_finite(&self.trainer, self.isa, &batch.inputs, &batch.labels),
+                    clips: batch.clips.iter().take(3).map(name).collect::<Vec<_>>().join(", "),
+                });
+            }
+            let progress = &mut self.progress;
+            progress.step += 1;
+            progress.loss_sum += step.loss;
+            progress.correct += step.correct;
+            progress.seconds = before + start.elapsed().as_secs_f64();
+            observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / progress.step as f64);
+        }
+        Ok(true)
+    }
+
+    fn end_epoch(
+        &mut self,
+        steps: u64,
+        recogniser: &mut Recogniser,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let start = Instant::now();
+        let validation = match self.data.in_split(Split::Validation).is_empty() {
+            true => None,
+            false => {
+                recogniser.set_weights(&self.trainer.weights);
+                Some(recogniser.evaluate(&self.data, Split::Validation)?)
+            }
+        };
+        let p = &mut self.progress;
+        let clips = (steps * self.config.batch as u64) as f64;
+        let record = EpochRecord {
+            epoch: p.epoch + 1,
+            train_loss: p.loss_sum / steps as f64,
+            train_accuracy: p.correct as f64 / clips,
+            validation_loss: validation.as_ref().map(|v| v.loss),
+            validation_accuracy: validation.as_ref().map(|v| v.accuracy),
+            lr: self.config.adam.lr,
+            seconds: p.seconds + start.elapsed().as_secs_f64(),
+            clips_per_second: clips / p.seconds.max(1e-9),
+            weights: metrics::hash(&self.trainer.weights.params),
+        };
+        // Without validation clips the last epoch counts as the best.
+        let better = match (&validation, p.best_accuracy, p.best_loss) {
+            (Some(v), Some(accuracy), Some(loss)) => {
+                v.accuracy > accuracy || (v.accuracy == accuracy && v.loss < loss)
+            }
+            _ => true,
+        };
+        *p = Progress { epoch: p.epoch + 1, step: 0, loss_sum: 0.0, correct: 0, seconds: 0.0, ..p.clone() };
+        if better {
+            p.best_accuracy = validation.as_ref().map(|v| v.accuracy);
+            p.best_loss = validation.as_ref().map(|v| v.loss);
+            p.best_epoch = p.epoch;
+            self.best = self.trainer.weights.clone();
+            let path = self.folder.best();
+            checkpoint::save(&path, &self.network.graph, &self.best, None, self.metadata())?;
+        }
+        self.records.push(record);
+        metrics::write(&self.folder.metrics(), &self.records)?;
+        self.save_last()?;
+        observer.epoch(self.records.last().expect("one was just added"), better);
+        Ok(())
+    }
+
+    fn save_last(&self) -> Result<(), TrainError> {
+        let Trainer { weights, adam, .. } = &self.trainer;
+        let resume = Some((adam, &self.progress));
+        checkpoint::save(&self.folder.last(), &self.network.graph, weights, resume, self.metadata())
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let classes = serde_json::to_string(self.data.classes()).expect("names are valid JSON");
+        HashMap::from([
+            (key::NETWORK.into(), self.config.network.to_toml()),
+            (key::CLASSES.into(), classes),
+            (key::SAMPLE_RATE.into(), self.config.network.input.sample_rate.to_string()),
+            (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
+        ])
+    }
+
+    fn split_tsv(&self) -> String {
+        let mut text = String::from("clip\tclass\tsplit\n");
+        for clip in self.data.clips() {
+            let class = &self.data.classes()[clip.class as usize];
+            text += &format!("{}\t{class}\t{}\n", clip.name, clip.split.name());
+        }
+        text
+    }
+}
+
+/// Writes `eval-SPLIT.json` and `confusion-SPLIT.csv`.
+pub fn save_evaluation(folder: &RunFolder, evaluation: &Evaluation) -> Result<(), TrainError> {
+    let name = match evaluation.split {
+        Split::Testing => "test",
+        other => other.name(),
+    };
+    let json = serde_json::to_string_pretty(evaluation).expect("numbers and names are valid JSON") + "\n";
+    write_atomically(&folder.evaluation(name), json.as_bytes())?;
+    write_atomically(&folder.confusion(name), evaluation.confusion_csv().as_bytes())
+}
