@@ -113,11 +113,7 @@ pub struct Audit {
 impl Audit {
     /// Looks through a data set. Nothing is decoded: what was measured while reading is enough.
     pub fn of(data: &Dataset) -> Audit {
-        let mut findings: Vec<Finding> = data
-            .problems()
-            .iter()
-            .map(|p| finding_of_fault(&p.name, &p.fault))
-            .collect();
+        let mut findings: Vec<Finding> = data.problems().iter().map(|p| finding_of_fault(&p.name, &p.fault)).collect();
         for clip in data.clips() {
             examine(clip, data, &mut findings);
         }
@@ -142,12 +138,7 @@ impl Audit {
 }
 
 fn class_counts(data: &Dataset) -> Vec<ClassCount> {
-    let skipped = |name: &str| {
-        data.problems()
-            .iter()
-            .filter(|p| p.name.split('/').next() == Some(name))
-            .count()
-    };
+    let skipped = |name: &str| data.problems().iter().filter(|p| p.name.split('/').next() == Some(name)).count();
     let row = |(name, [training, validation, testing]): (&String, [usize; 3])| ClassCount {
         name: name.clone(),
         training,
@@ -163,49 +154,23 @@ fn finding_of_fault(name: &str, fault: &ClipFault) -> Finding {
         ClipFault::EmptyFile | ClipFault::NoSamples => FindingKind::Empty,
         _ => FindingKind::Unreadable,
     };
-    Finding {
-        kind,
-        subject: name.into(),
-        detail: fault.to_string(),
-    }
+    Finding { kind, subject: name.into(), detail: fault.to_string() }
 }
 
 fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
-    let mut add = |kind, detail| {
-        findings.push(Finding {
-            kind,
-            subject: clip.name.clone(),
-            detail,
-        })
-    };
+    let mut add = |kind, detail| findings.push(Finding { kind, subject: clip.name.clone(), detail });
     let rate_hz = data.format().rate_hz;
     if clip.source_rate_hz != rate_hz {
-        add(
-            FindingKind::WrongRate,
-            format!("{} Hz, resampled to {rate_hz} Hz", clip.source_rate_hz),
-        );
+        add(FindingKind::WrongRate, format!("{} Hz, resampled to {rate_hz} Hz", clip.source_rate_hz));
     }
     if clip.len_samples < data.length() as u64 {
-        add(
-            FindingKind::TooShort,
-            format!(
-                "{} of {} samples, padded with zeros",
-                clip.len_samples,
-                data.length()
-            ),
-        );
+        add(FindingKind::TooShort, format!("{} of {} samples, padded with zeros", clip.len_samples, data.length()));
     }
     if clip.peak <= SILENT_PEAK {
-        add(
-            FindingKind::Silent,
-            format!("its largest value is {} of 32768", clip.peak),
-        );
+        add(FindingKind::Silent, format!("its largest value is {} of 32768", clip.peak));
     }
     if clip.clipped_run >= CLIPPED_RUN {
-        add(
-            FindingKind::Clipped,
-            format!("{} values in a row at full scale", clip.clipped_run),
-        );
+        add(FindingKind::Clipped, format!("{} values in a row at full scale", clip.clipped_run));
     }
 }
 
@@ -215,17 +180,9 @@ fn find_duplicates(clips: &[ClipMeta], findings: &mut Vec<Finding>) {
     for clip in clips {
         let original = *first.entry(&clip.fingerprint).or_insert(clip);
         if original.name != clip.name {
-            let across = if original.split == clip.split {
-                ""
-            } else {
-                ", which is in another split"
-            };
+            let across = if original.split == clip.split { "" } else { ", which is in another split" };
             let detail = format!("the same samples as {}{across}", original.name);
-            findings.push(Finding {
-                kind: FindingKind::Duplicate,
-                subject: clip.name.clone(),
-                detail,
-            });
+            findings.push(Finding { kind: FindingKind::Duplicate, subject: clip.name.clone(), detail });
         }
     }
 }
@@ -238,11 +195,7 @@ fn find_leaking_speakers(clips: &[ClipMeta], findings: &mut Vec<Finding>) -> usi
     }
     for (speaker, of) in &counts {
         if of.iter().filter(|&&n| n > 0).count() > 1 {
-            let parts: Vec<String> = Split::ALL
-                .iter()
-                .zip(of)
-                .map(|(split, n)| format!("{n} {split}"))
-                .collect();
+            let parts: Vec<String> = Split::ALL.iter().zip(of).map(|(split, n)| format!("{n} {split}")).collect();
             let kind = FindingKind::SpeakerInTwoSplits;
             findings.push(Finding {
                 kind,

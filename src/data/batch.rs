@@ -47,19 +47,11 @@ impl Batches {
     ///
     /// # Errors
     /// There are no training clips or fewer than a batch, `batch` is 0, or no thread can be started.
-    pub fn train(
-        data: Arc<Dataset>,
-        batch: usize,
-        seed: u64,
-        start: (u64, u64),
-    ) -> Result<Batches, DataError> {
+    pub fn train(data: Arc<Dataset>, batch: usize, seed: u64, start: (u64, u64)) -> Result<Batches, DataError> {
         let clips = clips_of(&data, Split::Training, batch)?;
         let steps = (clips.len() / batch) as u64;
         if steps == 0 {
-            return Err(DataError::BatchTooLarge {
-                batch,
-                clips: clips.len(),
-            });
+            return Err(DataError::BatchTooLarge { batch, clips: clips.len() });
         }
         let first = start.0.saturating_mul(steps).saturating_add(start.1);
         let key = Key::new(seed, Stream::Shuffle);
@@ -68,15 +60,10 @@ impl Batches {
             let at = first.saturating_add(number);
             (buffer.epoch, buffer.step) = (at / steps, at % steps);
             if order.0 != Some(buffer.epoch) {
-                order = (
-                    Some(buffer.epoch),
-                    key.with(buffer.epoch).permutation(clips.len()),
-                );
+                order = (Some(buffer.epoch), key.with(buffer.epoch).permutation(clips.len()));
             }
             let from = buffer.step as usize * batch;
-            let chosen = order.1[from..from + batch]
-                .iter()
-                .map(|&i| clips[i as usize]);
+            let chosen = order.1[from..from + batch].iter().map(|&i| clips[i as usize]);
             fill(&data, chosen, buffer);
             true
         })
@@ -95,11 +82,7 @@ impl Batches {
                 return false;
             }
             (buffer.epoch, buffer.step) = (0, number);
-            fill(
-                &data,
-                clips[from..clips.len().min(from + batch)].iter().copied(),
-                buffer,
-            );
+            fill(&data, clips[from..clips.len().min(from + batch)].iter().copied(), buffer);
             true
         })
     }
@@ -116,16 +99,8 @@ impl Batches {
         for _ in 0..BUFFERS {
             let inputs = vec![0.0; batch * data.row_len()];
             let (labels, clips) = (vec![0.0; batch], Vec::with_capacity(batch));
-            let buffer = Batch {
-                inputs,
-                labels,
-                clips,
-                valid: 0,
-                epoch: 0,
-                step: 0,
-            };
-            free.send(buffer)
-                .expect("the channel holds all buffers and its other end is in this function");
+            let buffer = Batch { inputs, labels, clips, valid: 0, epoch: 0, step: 0 };
+            free.send(buffer).expect("the channel holds all buffers and its other end is in this function");
         }
         let work = move || {
             for (number, mut buffer) in empty.into_iter().enumerate() {
@@ -134,16 +109,9 @@ impl Batches {
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("batches".into())
-            .spawn(work);
+        let thread = std::thread::Builder::new().name("batches".into()).spawn(work);
         thread.map_err(|source| DataError::Thread { source })?;
-        Ok(Batches {
-            ready,
-            free,
-            current: None,
-            steps_per_epoch,
-        })
+        Ok(Batches { ready, free, current: None, steps_per_epoch })
     }
 
     /// The next batch, lent until the next call; nothing after the last one of an evaluation.
@@ -164,19 +132,10 @@ impl Batches {
 
 fn clips_of(data: &Dataset, split: Split, batch: usize) -> Result<Vec<u32>, DataError> {
     if batch == 0 {
-        return Err(DataError::BadSetting {
-            what: "batch size",
-            value: 0,
-            min: 1,
-            max: u64::from(u32::MAX),
-        });
+        return Err(DataError::BadSetting { what: "batch size", value: 0, min: 1, max: u64::from(u32::MAX) });
     }
     let clips = data.in_split(split);
-    if clips.is_empty() {
-        Err(DataError::EmptySplit { split })
-    } else {
-        Ok(clips)
-    }
+    if clips.is_empty() { Err(DataError::EmptySplit { split }) } else { Ok(clips) }
 }
 
 /// Writes `clips`, at most as many as the buffer has rows, and zeros behind them.
@@ -185,11 +144,7 @@ fn fill(data: &Dataset, clips: impl Iterator<Item = u32>, buffer: &mut Batch) {
     buffer.clips.clear();
     buffer.clips.extend(clips);
     buffer.valid = buffer.clips.len();
-    for (&clip, row) in buffer
-        .clips
-        .iter()
-        .zip(buffer.inputs.chunks_exact_mut(row_len))
-    {
+    for (&clip, row) in buffer.clips.iter().zip(buffer.inputs.chunks_exact_mut(row_len)) {
         for (x, &sample) in row.iter_mut().zip(data.samples(clip as usize)) {
             *x = f32::from(sample) * (1.0 / 32768.0);
         }

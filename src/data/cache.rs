@@ -24,11 +24,7 @@ use super::source::Found;
 /// Bytes before the rows: a page, so that the rows are aligned for any machine.
 const HEADER_BYTES: usize = 4096;
 /// Rows of another byte order are another file format.
-const MAGIC: [u8; 8] = if cfg!(target_endian = "big") {
-    *b"STAPESCB"
-} else {
-    *b"STAPESCL"
-};
+const MAGIC: [u8; 8] = if cfg!(target_endian = "big") { *b"STAPESCB" } else { *b"STAPESCL" };
 const VERSION: u64 = 1;
 /// Bytes of the header that carry something: magic, 6 numbers, hash of the inputs, checksum.
 const USED_BYTES: usize = 8 + 6 * 8 + 20 + 8;
@@ -66,9 +62,7 @@ impl Rows {
     /// All values.
     pub(super) fn values(&self) -> &[i16] {
         match self {
-            Rows::Mapped { map, len, .. } => {
-                bytemuck::cast_slice(&map[HEADER_BYTES..HEADER_BYTES + len])
-            }
+            Rows::Mapped { map, len, .. } => bytemuck::cast_slice(&map[HEADER_BYTES..HEADER_BYTES + len]),
             Rows::Memory(values) => values,
         }
     }
@@ -103,14 +97,7 @@ impl Header {
     fn to_bytes(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend(MAGIC);
-        for number in [
-            VERSION,
-            HEADER_BYTES as u64,
-            self.row_len,
-            self.rows,
-            self.index_bytes,
-            self.index_checksum,
-        ] {
+        for number in [VERSION, HEADER_BYTES as u64, self.row_len, self.rows, self.index_bytes, self.index_checksum] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.inputs);
@@ -120,12 +107,8 @@ impl Header {
     }
 
     fn parse(bytes: &[u8]) -> Result<Header, Stale> {
-        let used = bytes
-            .get(..USED_BYTES)
-            .ok_or(Stale::Damaged("it is shorter than its header"))?;
-        let number = |i: usize| {
-            u64::from_le_bytes(used[8 + 8 * i..16 + 8 * i].try_into().expect("eight bytes"))
-        };
+        let used = bytes.get(..USED_BYTES).ok_or(Stale::Damaged("it is shorter than its header"))?;
+        let number = |i: usize| u64::from_le_bytes(used[8 + 8 * i..16 + 8 * i].try_into().expect("eight bytes"));
         if used[..8] != MAGIC {
             return Err(Stale::Damaged("it does not start like a cache"));
         }
@@ -137,45 +120,25 @@ impl Header {
             return Err(Stale::Damaged("its header has another checksum"));
         }
         let inputs = used[56..76].try_into().expect("twenty bytes");
-        Ok(Header {
-            row_len: number(2),
-            rows: number(3),
-            index_bytes: number(4),
-            index_checksum: number(5),
-            inputs,
-        })
+        Ok(Header { row_len: number(2), rows: number(3), index_bytes: number(4), index_checksum: number(5), inputs })
     }
 }
 
 /// Opens the cache at `path` if it answers `key`, was made of `inputs`, has rows of `row_len` values, and every checksum
 /// holds.
-pub(super) fn open(
-    path: &Path,
-    key: &str,
-    inputs: &[u8; 20],
-    row_len: usize,
-) -> Result<(Rows, Index), Stale> {
+pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) -> Result<(Rows, Index), Stale> {
     let file = File::open(path).map_err(|_| Stale::Absent)?;
     // A file system without locks is no reason to decode everything again: renaming keeps readers safe by itself.
     _ = file.lock_shared();
     let mut head = Vec::with_capacity(HEADER_BYTES);
-    (&file)
-        .take(HEADER_BYTES as u64)
-        .read_to_end(&mut head)
-        .map_err(|_| Stale::Absent)?;
+    (&file).take(HEADER_BYTES as u64).read_to_end(&mut head).map_err(|_| Stale::Absent)?;
     let header = Header::parse(&head)?;
     if header.inputs != *inputs || header.row_len != row_len as u64 {
         return Err(Stale::Outdated);
     }
     let size = file.metadata().map_err(|_| Stale::Absent)?.len();
-    let rows_bytes = header
-        .row_len
-        .checked_mul(2)
-        .and_then(|n| n.checked_mul(header.rows));
-    let end = rows_bytes.and_then(|n| {
-        n.checked_add(HEADER_BYTES as u64)?
-            .checked_add(header.index_bytes)
-    });
+    let rows_bytes = header.row_len.checked_mul(2).and_then(|n| n.checked_mul(header.rows));
+    let end = rows_bytes.and_then(|n| n.checked_add(HEADER_BYTES as u64)?.checked_add(header.index_bytes));
     let (Some(rows_bytes), true) = (rows_bytes, end == Some(size)) else {
         return Err(Stale::Damaged("it was cut or lengthened"));
     };
@@ -184,16 +147,11 @@ pub(super) fn open(
     if checksum(index_bytes) != header.index_checksum {
         return Err(Stale::Damaged("its index has another checksum"));
     }
-    let index: Index = serde_json::from_slice(index_bytes)
-        .map_err(|_| Stale::Damaged("its index cannot be read"))?;
+    let index: Index = serde_json::from_slice(index_bytes).map_err(|_| Stale::Damaged("its index cannot be read"))?;
     if index.key != key {
         return Err(Stale::Outdated);
     }
-    let rows = Rows::Mapped {
-        map,
-        len: rows_bytes as usize,
-        _file: file,
-    };
+    let rows = Rows::Mapped { map, len: rows_bytes as usize, _file: file };
     check(&rows, &index, row_len)?;
     Ok((rows, index))
 }
@@ -213,15 +171,8 @@ fn check(rows: &Rows, index: &Index, row_len: usize) -> Result<(), Stale> {
     if values.len() != len * row_len || index.clips.iter().any(|c| c.row as usize >= len) {
         return Err(Stale::Damaged("its index belongs to other rows"));
     }
-    let intact = values
-        .par_chunks_exact(row_len)
-        .zip(&index.checksums)
-        .all(|(row, &sum)| row_checksum(row) == sum);
-    if intact {
-        Ok(())
-    } else {
-        Err(Stale::Damaged("its samples have another checksum"))
-    }
+    let intact = values.par_chunks_exact(row_len).zip(&index.checksums).all(|(row, &sum)| row_checksum(row) == sum);
+    if intact { Ok(()) } else { Err(Stale::Damaged("its samples have another checksum")) }
 }
 
 /// The checksum of a row of samples.
@@ -259,8 +210,7 @@ pub(super) trait Store {
 impl Store for Vec<i16> {
     fn push(&mut self, row: &[i16]) -> io::Result<()> {
         // An allocation that fails is an error here and not the end of the process.
-        self.try_reserve(row.len())
-            .map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.try_reserve(row.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.extend_from_slice(row);
         Ok(())
     }
@@ -274,27 +224,14 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts a file in `folder` whose temporary name begins with `prefix`.
     pub(super) fn new(folder: &Path, prefix: &str) -> io::Result<Writer> {
-        let mut file = tempfile::Builder::new()
-            .prefix(prefix)
-            .tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
         file.write_all(&[0; HEADER_BYTES])?;
-        Ok(Writer {
-            file: BufWriter::with_capacity(1 << 20, file),
-        })
+        Ok(Writer { file: BufWriter::with_capacity(1 << 20, file) })
     }
 
     /// Writes index and header, syncs, and gives the file its name.
-    pub(super) fn finish(
-        self,
-        path: &Path,
-        index: &Index,
-        inputs: &[u8; 20],
-        row_len: usize,
-    ) -> io::Result<()> {
-        let mut file = self
-            .file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
+    pub(super) fn finish(self, path: &Path, index: &Index, inputs: &[u8; 20], row_len: usize) -> io::Result<()> {
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let json = serde_json::to_vec(index)?;
         file.write_all(&json)?;
         let header = Header {
@@ -332,11 +269,7 @@ mod tests {
             writer.push(row).unwrap();
         }
         let checksums = rows.iter().map(|r| row_checksum(r)).collect();
-        let index = Index {
-            key: "k".into(),
-            checksums,
-            ..Index::default()
-        };
+        let index = Index { key: "k".into(), checksums, ..Index::default() };
         writer.finish(path, &index, &[7; 20], 3).unwrap();
         index
     }
@@ -351,10 +284,7 @@ mod tests {
         assert_eq!(rows.values(), [1, 2, 3, -4, 5, i16::MIN]);
         assert_eq!(index, written);
         for (key, inputs, row_len) in [("l", 7, 3), ("k", 8, 3), ("k", 7, 2)] {
-            assert_eq!(
-                open(&path, key, &[inputs; 20], row_len).unwrap_err(),
-                Stale::Outdated
-            );
+            assert_eq!(open(&path, key, &[inputs; 20], row_len).unwrap_err(), Stale::Outdated);
         }
     }
 
@@ -369,24 +299,15 @@ mod tests {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
                 std::fs::write(&path, &bad).unwrap();
-                assert!(
-                    open(&path, "k", &[7; 20], 3).is_err(),
-                    "bit {bit} of byte {at}"
-                );
+                assert!(open(&path, "k", &[7; 20], 3).is_err(), "bit {bit} of byte {at}");
             }
         }
         for len in (0..good.len()).step_by(13).chain([good.len() - 1]) {
             std::fs::write(&path, &good[..len]).unwrap();
-            assert!(
-                matches!(open(&path, "k", &[7; 20], 3), Err(Stale::Damaged(_))),
-                "cut to {len}"
-            );
+            assert!(matches!(open(&path, "k", &[7; 20], 3), Err(Stale::Damaged(_))), "cut to {len}");
         }
         std::fs::write(&path, [&good[..], b"x"].concat()).unwrap();
-        assert!(matches!(
-            open(&path, "k", &[7; 20], 3),
-            Err(Stale::Damaged(_))
-        ));
+        assert!(matches!(open(&path, "k", &[7; 20], 3), Err(Stale::Damaged(_))));
     }
 
     #[test]

@@ -68,26 +68,18 @@ pub(super) struct ClipReader {
 impl ClipReader {
     /// A reader that decodes at most `limit` values of a file.
     pub(super) fn new(format: Format, limit: usize) -> ClipReader {
-        ClipReader {
-            format,
-            limit,
-            resampler: Resampler::default(),
-        }
+        ClipReader { format, limit, resampler: Resampler::default() }
     }
 
     /// Decodes one file.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Clip, ClipFault> {
         let pcm = match bytes {
             [] => return Err(ClipFault::EmptyFile),
-            [b'R', b'I', b'F', b'F', ..] | [b'R', b'F', b'6', b'4', ..] => {
-                wav::read(bytes, self.limit)?
-            }
+            [b'R', b'I', b'F', b'F', ..] | [b'R', b'F', b'6', b'4', ..] => wav::read(bytes, self.limit)?,
             [b'f', b'L', b'a', b'C', ..] => decode::read(bytes, Container::Flac, self.limit)?,
             [b'O', b'g', b'g', b'S', ..] => decode::read(bytes, Container::Ogg, self.limit)?,
             _ => {
-                return Err(ClipFault::NotAudio {
-                    looks_like: looks_like(bytes).into(),
-                });
+                return Err(ClipFault::NotAudio { looks_like: looks_like(bytes).into() });
             }
         };
         self.convert(pcm)
@@ -98,22 +90,14 @@ impl ClipReader {
         let Format { rate_hz, channels } = self.format;
         let (source_rate_hz, source_channels) = (pcm.rate_hz, pcm.channels);
         if !RATES_HZ.contains(&source_rate_hz) {
-            return Err(ClipFault::Rate {
-                rate_hz: source_rate_hz,
-            });
+            return Err(ClipFault::Rate { rate_hz: source_rate_hz });
         }
         if channels > 1 && source_channels != channels {
-            return Err(ClipFault::Channels {
-                have: source_channels,
-                want: channels,
-            });
+            return Err(ClipFault::Channels { have: source_channels, want: channels });
         }
-        let resampled_len =
-            pcm.values.len() as u64 * u64::from(rate_hz) / u64::from(source_rate_hz);
+        let resampled_len = pcm.values.len() as u64 * u64::from(rate_hz) / u64::from(source_rate_hz);
         if resampled_len > self.limit as u64 {
-            return Err(ClipFault::TooLong {
-                limit: self.limit as u64,
-            });
+            return Err(ClipFault::TooLong { limit: self.limit as u64 });
         }
         let mixes = channels == 1 && source_channels != 1;
         let samples = match pcm.values {
@@ -124,19 +108,13 @@ impl ClipReader {
                     values = mix(&values, source_channels as usize);
                 }
                 if source_rate_hz != rate_hz {
-                    let resampled =
-                        self.resampler
-                            .resample(&values, channels, source_rate_hz, rate_hz);
+                    let resampled = self.resampler.resample(&values, channels, source_rate_hz, rate_hz);
                     values = resampled.map_err(|reason| ClipFault::Damaged { reason })?;
                 }
                 values.into_iter().map(quantize).collect()
             }
         };
-        Ok(Clip {
-            samples,
-            source_rate_hz,
-            source_channels,
-        })
+        Ok(Clip { samples, source_rate_hz, source_channels })
     }
 }
 
@@ -146,13 +124,8 @@ impl ClipReader {
 /// # Errors
 /// Whatever is wrong with the file; nothing is decoded beyond 2^28 values.
 pub fn read_clip(bytes: &[u8], name: &str, format: Format) -> Result<Clip, ClipError> {
-    let named = |fault| ClipError {
-        name: name.into(),
-        fault,
-    };
-    ClipReader::new(format, MAX_VALUES)
-        .read(bytes)
-        .map_err(named)
+    let named = |fault| ClipError { name: name.into(), fault };
+    ClipReader::new(format, MAX_VALUES).read(bytes).map_err(named)
 }
 
 /// Values with full scale 1, or the place of the first that is no finite number.
@@ -168,8 +141,7 @@ pub(super) fn finite(values: Values) -> Result<Vec<f32>, ClipFault> {
 
 /// The mean of the channels, frame by frame.
 fn mix(values: &[f32], channels: usize) -> Vec<f32> {
-    let mean =
-        |frame: &[f32]| (frame.iter().map(|&v| f64::from(v)).sum::<f64>() / channels as f64) as f32;
+    let mean = |frame: &[f32]| (frame.iter().map(|&v| f64::from(v)).sum::<f64>() / channels as f64) as f32;
     values.chunks_exact(channels).map(mean).collect()
 }
 
@@ -212,10 +184,7 @@ mod tests {
         for v in i16::MIN..=i16::MAX {
             assert_eq!(quantize(f32::from(v) / 32768.0), v);
         }
-        assert_eq!(
-            [quantize(1.0), quantize(-1.5), quantize(7.0)],
-            [32767, -32768, 32767]
-        );
+        assert_eq!([quantize(1.0), quantize(-1.5), quantize(7.0)], [32767, -32768, 32767]);
     }
 
     #[test]
@@ -226,21 +195,8 @@ mod tests {
             (b"\0\0\0\0", "a file of zeros"),
             (b"\x7fELF\x02\x01\x01\0", "a file of another kind"),
         ] {
-            let error = read_clip(
-                bytes,
-                "a.wav",
-                Format {
-                    rate_hz: 16_000,
-                    channels: 1,
-                },
-            )
-            .unwrap_err();
-            assert_eq!(
-                error.fault,
-                ClipFault::NotAudio {
-                    looks_like: what.into()
-                }
-            );
+            let error = read_clip(bytes, "a.wav", Format { rate_hz: 16_000, channels: 1 }).unwrap_err();
+            assert_eq!(error.fault, ClipFault::NotAudio { looks_like: what.into() });
             assert!(error.to_string().starts_with("a.wav: it is "), "{error}");
         }
     }

@@ -32,10 +32,7 @@ impl Default for DataConfig {
     fn default() -> DataConfig {
         DataConfig {
             length: 16_000,
-            format: Format {
-                rate_hz: 16_000,
-                channels: 1,
-            },
+            format: Format { rate_hz: 16_000, channels: 1 },
             classes: None,
             split: SplitRule::Speaker,
             strict: false,
@@ -94,11 +91,7 @@ impl Dataset {
     /// The source cannot be read, a class is unknown or has no usable clip, the official lists are asked for and missing,
     /// `config.strict` is set and a clip cannot be used, or `progress` asked to stop. A cache that cannot be written is
     /// no error but a remark.
-    pub fn open(
-        source: &Source<'_>,
-        config: &DataConfig,
-        progress: Progress<'_>,
-    ) -> Result<Dataset, DataError> {
+    pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
         check_settings(config)?;
         let name = source.describe();
         let survey = source.survey()?;
@@ -109,39 +102,22 @@ impl Dataset {
                 return Err(DataError::NoWords { data: name });
             }
             if let Some(word) = classes.iter().find(|word| listing.clips_of(word) == 0) {
-                return Err(DataError::EmptyClass {
-                    data: name,
-                    name: word.clone(),
-                    first: None,
-                });
+                return Err(DataError::EmptyClass { data: name, name: word.clone(), first: None });
             }
         }
         let words = config.classes.as_deref();
-        let wanted = Wanted {
-            words,
-            format: config.format,
-            length: config.length,
-            progress,
-        };
+        let wanted = Wanted { words, format: config.format, length: config.length, progress };
         let stored = store::load(source, &survey, &wanted, &config.cache)?;
         let index = stored.index;
         let classes = resolve_classes(words, &index.found.words, &name)?;
         if let (true, Some(first)) = (config.strict, index.problems.first()) {
-            return Err(DataError::Strict {
-                count: index.problems.len(),
-                first: first.clone(),
-            });
+            return Err(DataError::Strict { count: index.problems.len(), first: first.clone() });
         }
-        let official = |info: &ClipInfo| {
-            info.listed
-                .or_else(|| Some(index.found.lists.as_ref()?.split(&info.name)))
-        };
+        let official = |info: &ClipInfo| info.listed.or_else(|| Some(index.found.lists.as_ref()?.split(&info.name)));
         let mut clips = Vec::with_capacity(index.clips.len());
         for info in &index.clips {
             let split = match config.split {
-                SplitRule::Official => {
-                    official(info).ok_or_else(|| DataError::NoLists { data: name.clone() })?
-                }
+                SplitRule::Official => official(info).ok_or_else(|| DataError::NoLists { data: name.clone() })?,
                 SplitRule::Speaker | SplitRule::Random { .. } => which_set(&info.name),
             };
             clips.extend(clip_meta(info, split, &classes));
@@ -169,16 +145,9 @@ impl Dataset {
     fn require_clips_in_every_class(&self) -> Result<(), DataError> {
         for (name, counts) in self.classes.iter().zip(self.counts()) {
             if counts == [0; 3] {
-                let first = self
-                    .problems
-                    .iter()
-                    .find(|p| p.name.split('/').next() == Some(name));
+                let first = self.problems.iter().find(|p| p.name.split('/').next() == Some(name));
                 let (data, name) = (self.source.clone(), name.clone());
-                return Err(DataError::EmptyClass {
-                    data,
-                    name,
-                    first: first.cloned(),
-                });
+                return Err(DataError::EmptyClass { data, name, first: first.cloned() });
             }
         }
         Ok(())
@@ -208,12 +177,7 @@ impl Dataset {
         for clip in &self.clips {
             of.entry(&clip.speaker).or_default()[clip.split as usize] = true;
         }
-        (
-            of.values()
-                .filter(|s| s.iter().filter(|&&x| x).count() > 1)
-                .count(),
-            of.len(),
-        )
+        (of.values().filter(|s| s.iter().filter(|&&x| x).count() > 1).count(), of.len())
     }
 
     /// Path of the source, or "the embedded set".
@@ -263,9 +227,7 @@ impl Dataset {
 
     /// The numbers of the clips of a split, in name order.
     pub fn in_split(&self, split: Split) -> Vec<u32> {
-        (0..self.clips.len() as u32)
-            .filter(|&i| self.clips[i as usize].split == split)
-            .collect()
+        (0..self.clips.len() as u32).filter(|&i| self.clips[i as usize].split == split).collect()
     }
 
     /// Clips of each class in training, validation and testing.
@@ -329,23 +291,14 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
         ("channel count", channels.into(), 1, 64),
     ] {
         if !(min..=max).contains(&value) {
-            return Err(DataError::BadSetting {
-                what,
-                value,
-                min,
-                max,
-            });
+            return Err(DataError::BadSetting { what, value, min, max });
         }
     }
     Ok(())
 }
 
 /// The classes: the caller's, each of which must be a word, or all words.
-fn resolve_classes(
-    asked: Option<&[String]>,
-    words: &[String],
-    data: &str,
-) -> Result<Vec<String>, DataError> {
+fn resolve_classes(asked: Option<&[String]>, words: &[String], data: &str) -> Result<Vec<String>, DataError> {
     if words.is_empty() {
         return Err(DataError::NoWords { data: data.into() });
     }
@@ -358,20 +311,11 @@ fn resolve_classes(
         }
         if !words.contains(name) {
             let nearest = nearest(name, words.iter().map(String::as_str));
-            return Err(DataError::UnknownClass {
-                data: data.into(),
-                name: name.clone(),
-                nearest,
-            });
+            return Err(DataError::UnknownClass { data: data.into(), name: name.clone(), nearest });
         }
     }
     if asked.is_empty() {
-        return Err(DataError::BadSetting {
-            what: "number of classes",
-            value: 0,
-            min: 1,
-            max: words.len() as u64,
-        });
+        return Err(DataError::BadSetting { what: "number of classes", value: 0, min: 1, max: words.len() as u64 });
     }
     Ok(asked.to_vec())
 }

@@ -31,9 +31,7 @@ pub(super) fn read(bytes: &[u8], container: Container, limit: usize) -> Result<P
 }
 
 fn damaged(reason: impl ToString) -> ClipFault {
-    ClipFault::Damaged {
-        reason: reason.to_string(),
-    }
+    ClipFault::Damaged { reason: reason.to_string() }
 }
 
 fn decode(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipFault> {
@@ -43,9 +41,7 @@ fn decode(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipF
         Container::Flac => Box::new(FlacReader::try_new(stream, options).map_err(fault_of)?),
         Container::Ogg => Box::new(OggReader::try_new(stream, options).map_err(fault_of)?),
     };
-    let track = reader
-        .default_track(TrackType::Audio)
-        .ok_or_else(|| damaged("it has no sound track"))?;
+    let track = reader.default_track(TrackType::Audio).ok_or_else(|| damaged("it has no sound track"))?;
     let (track_id, promised) = (track.id, track.num_frames);
     let params = track.codec_params.as_ref().and_then(|p| p.audio());
     let params = params.ok_or_else(|| damaged("it does not name its coding"))?;
@@ -76,11 +72,7 @@ fn decode_packets(
     track_id: u32,
     limit: usize,
 ) -> Result<Pcm, ClipFault> {
-    let mut pcm = Pcm {
-        values: Values::F32(Vec::new()),
-        channels: 0,
-        rate_hz: 0,
-    };
+    let mut pcm = Pcm { values: Values::F32(Vec::new()), channels: 0, rate_hz: 0 };
     let mut block: Vec<f32> = Vec::new();
     let mut all: Vec<f32> = Vec::new();
     loop {
@@ -95,18 +87,13 @@ fn decode_packets(
             continue;
         }
         let buffer = decoder.decode(&packet).map_err(fault_of)?;
-        let (channels, rate_hz) = (
-            buffer.spec().channels().count() as u32,
-            buffer.spec().rate(),
-        );
+        let (channels, rate_hz) = (buffer.spec().channels().count() as u32, buffer.spec().rate());
         if pcm.channels != 0 && (pcm.channels, pcm.rate_hz) != (channels, rate_hz) {
             return Err(damaged("its rate or channel count changes on the way"));
         }
         (pcm.channels, pcm.rate_hz) = (channels, rate_hz);
         if all.len() + buffer.samples_interleaved() > limit {
-            return Err(ClipFault::TooLong {
-                limit: limit as u64,
-            });
+            return Err(ClipFault::TooLong { limit: limit as u64 });
         }
         buffer.copy_to_vec_interleaved(&mut block);
         all.extend_from_slice(&block);
@@ -117,9 +104,7 @@ fn decode_packets(
 
 fn fault_of(error: Error) -> ClipFault {
     match error {
-        Error::Unsupported(what) => ClipFault::UnsupportedCoding {
-            coding: what.into(),
-        },
+        Error::Unsupported(what) => ClipFault::UnsupportedCoding { coding: what.into() },
         Error::ResetRequired => damaged("several streams follow one another in it"),
         Error::IoError(_) => damaged("it ends within a header"),
         other => damaged(other),

@@ -23,34 +23,17 @@ struct Row<'a> {
 }
 
 /// Decodes the wanted clips into `sink`, word by word in the order of the words, clips in that of the index.
-pub(super) fn read(
-    embedded: &Embedded<'_>,
-    wanted: &Wanted<'_>,
-    sink: Sink<'_>,
-) -> Result<Found, Stop> {
+pub(super) fn read(embedded: &Embedded<'_>, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
     let rows = parse(embedded)?;
-    let mut words: Vec<String> = embedded
-        .words
-        .iter()
-        .map(|(word, _)| word.to_string())
-        .collect();
+    let mut words: Vec<String> = embedded.words.iter().map(|(word, _)| word.to_string()).collect();
     words.sort_unstable();
-    let chosen: Vec<_> = embedded
-        .words
-        .iter()
-        .filter(|(word, _)| wanted.wants(word))
-        .collect();
-    let (mut done, total) = (
-        0,
-        rows.iter().filter(|r| wanted.wants(r.word)).count() as u64,
-    );
+    let chosen: Vec<_> = embedded.words.iter().filter(|(word, _)| wanted.wants(word)).collect();
+    let (mut done, total) = (0, rows.iter().filter(|r| wanted.wants(r.word)).count() as u64);
     // As many words at a time as there are threads: a word of 400 clips is 13 MB.
     for block in chosen.chunks(rayon::current_num_threads().max(1)) {
         wanted.report(Stage::Reading, done, total)?;
-        let decoded: Vec<Result<Vec<Outcome>, DataError>> = block
-            .par_iter()
-            .map(|(word, ogg)| read_word(word, ogg, &rows, wanted))
-            .collect();
+        let decoded: Vec<Result<Vec<Outcome>, DataError>> =
+            block.par_iter().map(|(word, ogg)| read_word(word, ogg, &rows, wanted)).collect();
         for outcomes in decoded {
             for outcome in outcomes? {
                 sink(outcome)?;
@@ -59,10 +42,7 @@ pub(super) fn read(
         }
     }
     wanted.report(Stage::Reading, total, total)?;
-    Ok(Found {
-        words,
-        ..Found::default()
-    })
+    Ok(Found { words, ..Found::default() })
 }
 
 fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {
@@ -75,47 +55,26 @@ fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {
         }
         let columns: Vec<&str> = text.split('\t').collect();
         let &[word, clip, split, start, len] = columns.as_slice() else {
-            return Err(wrong(format!(
-                "it has {} columns instead of 5",
-                columns.len()
-            )));
+            return Err(wrong(format!("it has {} columns instead of 5", columns.len())));
         };
         if !embedded.words.iter().any(|(w, _)| *w == word) {
             return Err(wrong(format!("there is no sound for `{word}`")));
         }
-        let split =
-            Split::from_name(split).ok_or_else(|| wrong(format!("`{split}` is no split")))?;
-        let number = |text: &str| {
-            text.parse::<u32>()
-                .map_err(|_| wrong(format!("`{text}` is no sample number")))
-        };
+        let split = Split::from_name(split).ok_or_else(|| wrong(format!("`{split}` is no split")))?;
+        let number = |text: &str| text.parse::<u32>().map_err(|_| wrong(format!("`{text}` is no sample number")));
         let (start, len) = (number(start)? as usize, number(len)? as usize);
-        rows.push(Row {
-            line,
-            word,
-            clip,
-            split,
-            start,
-            len,
-        });
+        rows.push(Row { line, word, clip, split, start, len });
     }
     Ok(rows)
 }
 
-fn read_word(
-    word: &str,
-    ogg: &[u8],
-    rows: &[Row<'_>],
-    wanted: &Wanted<'_>,
-) -> Result<Vec<Outcome>, DataError> {
+fn read_word(word: &str, ogg: &[u8], rows: &[Row<'_>], wanted: &Wanted<'_>) -> Result<Vec<Outcome>, DataError> {
     let mut rows = rows.iter().filter(|r| r.word == word).peekable();
     let Some(first) = rows.peek().map(|r| r.line) else {
         return Ok(Vec::new());
     };
-    let broken = |fault: ClipFault| DataError::BadIndex {
-        line: first,
-        reason: format!("the sound of `{word}`: {fault}"),
-    };
+    let broken =
+        |fault: ClipFault| DataError::BadIndex { line: first, reason: format!("the sound of `{word}`: {fault}") };
     let stream = decode::read(ogg, Container::Ogg, MAX_STREAM_VALUES).map_err(broken)?;
     let (channels, rate_hz) = (stream.channels, stream.rate_hz);
     let values = finite(stream.values).map_err(broken)?;
@@ -125,17 +84,10 @@ fn read_word(
         let range = row.start * wide..(row.start + row.len) * wide;
         let part = values.get(range).ok_or_else(|| DataError::BadIndex {
             line: row.line,
-            reason: format!(
-                "the sound of `{word}` ends at sample {}",
-                values.len() / wide
-            ),
+            reason: format!("the sound of `{word}` ends at sample {}", values.len() / wide),
         })?;
         let name = format!("{word}/{}", row.clip);
-        let pcm = Pcm {
-            values: Values::F32(part.to_vec()),
-            channels,
-            rate_hz,
-        };
+        let pcm = Pcm { values: Values::F32(part.to_vec()), channels, rate_hz };
         Ok(match reader.convert(pcm) {
             Ok(clip) => Ok(load::prepare(name, Some(row.split), clip, wanted)),
             Err(fault) => Err(ClipError { name, fault }),

@@ -60,17 +60,13 @@ pub enum ClipFault {
         have: u64,
     },
     /// A floating-point file with NaN or infinity in it.
-    #[error(
-        "its value number {at} is NaN or infinite; export it again with finite values or delete it"
-    )]
+    #[error("its value number {at} is NaN or infinite; export it again with finite values or delete it")]
     NonFinite {
         /// Index of the first such value, channels interleaved.
         at: u64,
     },
     /// Another channel count than the network's.
-    #[error(
-        "it has {have} channels and the network takes {want}; convert it or use a network for {have}"
-    )]
+    #[error("it has {have} channels and the network takes {want}; convert it or use a network for {have}")]
     Channels {
         /// Channels of the clip.
         have: u32,
@@ -78,9 +74,7 @@ pub enum ClipFault {
         want: u32,
     },
     /// A sample rate that no recording has.
-    #[error(
-        "its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz; correct its header or delete it"
-    )]
+    #[error("its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz; correct its header or delete it")]
     Rate {
         /// The rate in the header.
         rate_hz: u32,
@@ -158,9 +152,7 @@ pub enum DataError {
         reason: String,
     },
     /// A source without one word folder.
-    #[error(
-        "{data} holds no word folders; it needs one folder a word with WAV, FLAC or Ogg Vorbis clips in it"
-    )]
+    #[error("{data} holds no word folders; it needs one folder a word with WAV, FLAC or Ogg Vorbis clips in it")]
     NoWords {
         /// The source.
         data: String,
@@ -192,9 +184,7 @@ pub enum DataError {
         first: Option<ClipError>,
     },
     /// `strict` was asked for and some clips cannot be used.
-    #[error(
-        "{count} clips cannot be used, the first is {first} (run without --strict to skip such clips)"
-    )]
+    #[error("{count} clips cannot be used, the first is {first} (run without --strict to skip such clips)")]
     Strict {
         /// How many clips.
         count: usize,
@@ -202,9 +192,7 @@ pub enum DataError {
         first: ClipError,
     },
     /// The official split was asked for and the source has no lists.
-    #[error(
-        "{data} has no validation_list.txt and testing_list.txt; use the split by speaker instead"
-    )]
+    #[error("{data} has no validation_list.txt and testing_list.txt; use the split by speaker instead")]
     NoLists {
         /// The source.
         data: String,
@@ -216,9 +204,7 @@ pub enum DataError {
         split: Split,
     },
     /// A training batch larger than the training set.
-    #[error(
-        "a batch of {batch} needs as many training clips and there are {clips}; make --batch smaller"
-    )]
+    #[error("a batch of {batch} needs as many training clips and there are {clips}; make --batch smaller")]
     BatchTooLarge {
         /// Clips a batch.
         batch: usize,
@@ -246,9 +232,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The thread that prepares batches could not be started.
-    #[error(
-        "cannot start the thread that prepares batches ({source}); close other programs and try again"
-    )]
+    #[error("cannot start the thread that prepares batches ({source}); close other programs and try again")]
     Thread {
         /// What the operating system said.
         source: std::io::Error,
@@ -259,9 +243,7 @@ pub enum DataError {
 }
 
 fn nearest_text(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or(String::new(), |n| format!(", did you mean `{n}`"))
+    nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`"))
 }
 
 fn first_text(first: &Option<ClipError>) -> String {
@@ -271,10 +253,7 @@ fn first_text(first: &Option<ClipError>) -> String {
 /// The name in `names` that is spelt most like `name`, if any is similar at all.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let limit = name.chars().count().div_ceil(2);
-    let best = names
-        .into_iter()
-        .map(|n| (edit_distance(name, n), n))
-        .min()?;
+    let best = names.into_iter().map(|n| (edit_distance(name, n), n)).min()?;
     (best.0 <= limit).then(|| best.1.to_string())
 }
 

@@ -9,9 +9,7 @@ use sha1::{Digest, Sha1};
 
 use super::error::{ClipFault, DataError};
 use super::load::{self, BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop};
-use super::source::{
-    FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word, modified_ns,
-};
+use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word, modified_ns};
 
 /// One sound file.
 struct Entry {
@@ -36,12 +34,7 @@ impl Listing {
             }
         }
         hash.update(format!("{:?}{}", self.found.noise, self.found.other_files));
-        for list in self
-            .found
-            .lists
-            .iter()
-            .flat_map(|l| [&l.validation, &l.testing])
-        {
+        for list in self.found.lists.iter().flat_map(|l| [&l.validation, &l.testing]) {
             let mut names: Vec<&String> = list.iter().collect();
             names.sort_unstable();
             hash.update(format!("{names:?}"));
@@ -56,10 +49,7 @@ impl Listing {
 
 /// The files of the folder at `root`.
 pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
-    let mut listing = Listing {
-        words: BTreeMap::new(),
-        found: Found::default(),
-    };
+    let mut listing = Listing { words: BTreeMap::new(), found: Found::default() };
     for (name, path, meta) in entries_of(root)? {
         if !meta.is_some_and(|m| m.is_dir()) {
             continue;
@@ -78,13 +68,8 @@ pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
 }
 
 /// Name, path and (where it can be had) metadata of everything in a folder, sorted by name; links are followed.
-fn entries_of(
-    folder: &Path,
-) -> Result<Vec<(String, PathBuf, Option<std::fs::Metadata>)>, DataError> {
-    let failed = |source| DataError::Io {
-        path: folder.into(),
-        source,
-    };
+fn entries_of(folder: &Path) -> Result<Vec<(String, PathBuf, Option<std::fs::Metadata>)>, DataError> {
+    let failed = |source| DataError::Io { path: folder.into(), source };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -105,12 +90,7 @@ fn clips_of(folder: &Path, other_files: &mut u64) -> Result<Vec<Entry>, DataErro
         match file_kind(&file) {
             FileKind::Clip if regular => {
                 let (size, modified_ns) = meta.map_or((0, 0), |m| (m.len(), modified_ns(&m)));
-                clips.push(Entry {
-                    file,
-                    path,
-                    size,
-                    modified_ns,
-                });
+                clips.push(Entry { file, path, size, modified_ns });
             }
             FileKind::Other if regular => *other_files += 1,
             _ => {}
@@ -135,15 +115,9 @@ fn lists_of(root: &Path) -> Result<Option<Lists>, DataError> {
 /// Decodes the wanted clips into `sink`, in name order.
 pub(super) fn read(listing: &Listing, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<(), Stop> {
     let chosen = listing.words.iter().filter(|(word, _)| wanted.wants(word));
-    let files: Vec<(&String, &Entry)> = chosen
-        .flat_map(|(word, files)| files.iter().map(move |f| (word, f)))
-        .collect();
+    let files: Vec<(&String, &Entry)> = chosen.flat_map(|(word, files)| files.iter().map(move |f| (word, f))).collect();
     for (block, chunk) in files.chunks(BLOCK_CLIPS).enumerate() {
-        wanted.report(
-            Stage::Reading,
-            (block * BLOCK_CLIPS) as u64,
-            files.len() as u64,
-        )?;
+        wanted.report(Stage::Reading, (block * BLOCK_CLIPS) as u64, files.len() as u64)?;
         let outcomes = load::decode_block(chunk, wanted, |&(word, entry)| RawClip {
             name: format!("{word}/{}", entry.file),
             bytes: read_file(&entry.path, entry.size).map(Into::into),
@@ -161,12 +135,8 @@ fn read_file(path: &Path, size: u64) -> Result<Vec<u8>, ClipFault> {
     let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize + 1);
     let read = File::open(path).and_then(|f| f.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
     match read {
-        Err(e) => Err(ClipFault::Unreadable {
-            reason: e.to_string(),
-        }),
-        Ok(n) if n as u64 > MAX_FILE_BYTES => Err(ClipFault::FileTooLarge {
-            limit_mib: MAX_FILE_BYTES >> 20,
-        }),
+        Err(e) => Err(ClipFault::Unreadable { reason: e.to_string() }),
+        Ok(n) if n as u64 > MAX_FILE_BYTES => Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 }),
         Ok(_) => Ok(bytes),
     }
 }

@@ -71,16 +71,9 @@ impl From<DataError> for Stop {
 }
 
 /// Reads the wanted clips of `source` into `sink` in any order.
-pub(super) fn read(
-    source: &Source<'_>,
-    survey: &Survey,
-    wanted: &Wanted<'_>,
-    sink: Sink<'_>,
-) -> Result<Found, Stop> {
+pub(super) fn read(source: &Source<'_>, survey: &Survey, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
     match (source, &survey.folder) {
-        (Source::Folder(_), Some(listing)) => {
-            folder::read(listing, wanted, sink).map(|()| listing.found.clone())
-        }
+        (Source::Folder(_), Some(listing)) => folder::read(listing, wanted, sink).map(|()| listing.found.clone()),
         (Source::Folder(path), None) => {
             let listing = folder::list(path)?;
             folder::read(&listing, wanted, sink).map(|()| listing.found)
@@ -101,35 +94,19 @@ pub(super) fn decode_block<'a, T: Sync>(
         let raw = fetch(item);
         match raw.bytes.and_then(|bytes| reader.read(&bytes)) {
             Ok(clip) => Ok(prepare(raw.name, None, clip, wanted)),
-            Err(fault) => Err(ClipError {
-                name: raw.name,
-                fault,
-            }),
+            Err(fault) => Err(ClipError { name: raw.name, fault }),
         }
     };
     items.par_iter().map_init(reader, decode).collect()
 }
 
 /// Measures a clip, then cuts it or pads it with zeros at the end.
-pub(super) fn prepare(
-    name: String,
-    listed: Option<Split>,
-    clip: Clip,
-    wanted: &Wanted<'_>,
-) -> Prepared {
-    let Clip {
-        mut samples,
-        source_rate_hz,
-        source_channels,
-    } = clip;
+pub(super) fn prepare(name: String, listed: Option<Split>, clip: Clip, wanted: &Wanted<'_>) -> Prepared {
+    let Clip { mut samples, source_rate_hz, source_channels } = clip;
     let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
     for &v in &samples {
         peak = peak.max(v.unsigned_abs());
-        run = if v == i16::MAX || v == i16::MIN {
-            run + 1
-        } else {
-            0
-        };
+        run = if v == i16::MAX || v == i16::MIN { run + 1 } else { 0 };
         clipped_run = clipped_run.max(run);
     }
     let info = ClipInfo {

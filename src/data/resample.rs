@@ -30,17 +30,14 @@ impl Resampler {
                 let (from, to, wide) = (from_hz as usize, to_hz as usize, channels as usize);
                 let window = WindowFunction::BlackmanHarris2;
                 let block = block_frames(from, to);
-                let fft = Fft::new_custom(from, to, block, 1, wide, window, FixedSync::Both)
-                    .map_err(|e| e.to_string())?;
+                let fft =
+                    Fft::new_custom(from, to, block, 1, wide, window, FixedSync::Both).map_err(|e| e.to_string())?;
                 &mut slot.insert((key, fft)).1
             }
         };
         let frames = samples.len() / channels as usize;
-        let input =
-            InterleavedSlice::new(samples, channels as usize, frames).map_err(|e| e.to_string())?;
-        let output = fft
-            .process_all(&input, frames, None)
-            .map_err(|e| e.to_string())?;
+        let input = InterleavedSlice::new(samples, channels as usize, frames).map_err(|e| e.to_string())?;
+        let output = fft.process_all(&input, frames, None).map_err(|e| e.to_string())?;
         Ok(output.take_data())
     }
 }
@@ -62,11 +59,7 @@ mod tests {
     use super::*;
 
     fn sine(hz: f64, rate_hz: u32, frames: usize) -> Vec<f32> {
-        (0..frames)
-            .map(|i| {
-                (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin() as f32 * 0.5
-            })
-            .collect()
+        (0..frames).map(|i| (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin() as f32 * 0.5).collect()
     }
 
     /// Root mean square of the difference to `expected`, edges of 5 % left out, relative to full scale.
@@ -74,26 +67,18 @@ mod tests {
         assert_eq!(actual.len(), expected.len());
         let edge = actual.len() / 20;
         let inner = edge..actual.len() - edge;
-        let sum: f64 = inner
-            .clone()
-            .map(|i| f64::from(actual[i] - expected[i]).powi(2))
-            .sum();
+        let sum: f64 = inner.clone().map(|i| f64::from(actual[i] - expected[i]).powi(2)).sum();
         (sum / inner.len() as f64).sqrt()
     }
 
     #[test]
     fn a_tone_keeps_its_place_and_height_at_every_common_rate() {
-        for rate_hz in [
-            8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 16_001,
-        ] {
+        for rate_hz in [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 16_001] {
             let mut resampler = Resampler::default();
             for hz in [440.0, 3_000.0] {
                 let clip = sine(hz, rate_hz, rate_hz as usize);
                 let got = resampler.resample(&clip, 1, rate_hz, 16_000).unwrap();
-                assert!(
-                    error(&got, &sine(hz, 16_000, 16_000)) < 1e-4,
-                    "{rate_hz} Hz, tone of {hz} Hz"
-                );
+                assert!(error(&got, &sine(hz, 16_000, 16_000)) < 1e-4, "{rate_hz} Hz, tone of {hz} Hz");
             }
         }
     }
@@ -102,9 +87,7 @@ mod tests {
     fn what_the_lower_rate_cannot_hold_is_filtered_away() {
         for hz in [8_500.0, 10_000.0, 15_000.0] {
             let clip = sine(hz, 44_100, 44_100);
-            let got = Resampler::default()
-                .resample(&clip, 1, 44_100, 16_000)
-                .unwrap();
+            let got = Resampler::default().resample(&clip, 1, 44_100, 16_000).unwrap();
             assert!(error(&got, &[0.0; 16_000]) < 1e-4, "tone of {hz} Hz");
         }
     }
@@ -113,17 +96,9 @@ mod tests {
     fn channels_stay_apart_and_short_clips_have_their_length() {
         let left = sine(500.0, 48_000, 4_800);
         let interleaved: Vec<f32> = left.iter().flat_map(|&v| [v, 0.0]).collect();
-        let got = Resampler::default()
-            .resample(&interleaved, 2, 48_000, 16_000)
-            .unwrap();
+        let got = Resampler::default().resample(&interleaved, 2, 48_000, 16_000).unwrap();
         assert_eq!(got.len(), 2 * 1_600);
         assert!(got.iter().skip(1).step_by(2).all(|&v| v == 0.0));
-        assert_eq!(
-            Resampler::default()
-                .resample(&[0.5], 1, 48_000, 16_000)
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(Resampler::default().resample(&[0.5], 1, 48_000, 16_000).unwrap().len(), 1);
     }
 }

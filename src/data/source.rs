@@ -46,24 +46,15 @@ impl Source<'static> {
     pub fn open(path: &Path) -> Result<Source<'static>, DataError> {
         let at_path = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
-            _ => DataError::Io {
-                path: path.into(),
-                source,
-            },
+            _ => DataError::Io { path: path.into(), source },
         };
         if std::fs::metadata(path).map_err(at_path)?.is_dir() {
             return Ok(Source::Folder(path.into()));
         }
         let mut head = Vec::new();
-        File::open(path)
-            .and_then(|f| f.take(512).read_to_end(&mut head))
-            .map_err(at_path)?;
+        File::open(path).and_then(|f| f.take(512).read_to_end(&mut head)).map_err(at_path)?;
         let is_archive = head.starts_with(&[0x1F, 0x8B]) || head.get(257..262) == Some(b"ustar");
-        if is_archive {
-            Ok(Source::Archive(path.into()))
-        } else {
-            Err(DataError::NotASource { path: path.into() })
-        }
+        if is_archive { Ok(Source::Archive(path.into())) } else { Err(DataError::NotASource { path: path.into() }) }
     }
 }
 
@@ -79,10 +70,9 @@ impl Source<'_> {
     /// What stays the same when the source's content changes: the name of its cache is made of it.
     pub(super) fn identity(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) => std::fs::canonicalize(path)
-                .unwrap_or_else(|_| path.clone())
-                .to_string_lossy()
-                .into_owned(),
+            Source::Folder(path) | Source::Archive(path) => {
+                std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).to_string_lossy().into_owned()
+            }
             Source::Embedded(_) => "embedded".into(),
         }
     }
@@ -97,10 +87,7 @@ impl Source<'_> {
                 Some(listing)
             }
             Source::Archive(path) => {
-                let meta = std::fs::metadata(path).map_err(|source| DataError::Io {
-                    path: path.clone(),
-                    source,
-                })?;
+                let meta = std::fs::metadata(path).map_err(|source| DataError::Io { path: path.clone(), source })?;
                 hash.update(meta.len().to_le_bytes());
                 hash.update(modified_ns(&meta).to_le_bytes());
                 None
@@ -115,10 +102,7 @@ impl Source<'_> {
                 None
             }
         };
-        Ok(Survey {
-            folder,
-            inputs: hash.finalize().into(),
-        })
+        Ok(Survey { folder, inputs: hash.finalize().into() })
     }
 }
 
@@ -132,10 +116,7 @@ pub(super) struct Survey {
 
 /// Nanoseconds since 1970 of the last change; 0 where the file system does not know.
 pub(super) fn modified_ns(meta: &std::fs::Metadata) -> u128 {
-    let since = meta
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let since = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     since.map_or(0, |d| d.as_nanos())
 }
 
@@ -162,17 +143,8 @@ pub(super) struct Lists {
 impl Lists {
     /// The lists from the texts of both files, one name a line.
     pub(super) fn parse(validation: &str, testing: &str) -> Lists {
-        let names = |text: &str| {
-            text.lines()
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .map(String::from)
-                .collect()
-        };
-        Lists {
-            validation: names(validation),
-            testing: names(testing),
-        }
+        let names = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        Lists { validation: names(validation), testing: names(testing) }
     }
 
     pub(super) fn split(&self, clip: &str) -> Split {
@@ -199,10 +171,7 @@ pub(super) fn file_kind(file: &str) -> FileKind {
     let extension = file.rsplit_once('.').map_or("", |(_, e)| e);
     if file.starts_with('.') {
         FileKind::Hidden
-    } else if ["wav", "wave", "flac", "ogg", "oga"]
-        .iter()
-        .any(|e| extension.eq_ignore_ascii_case(e))
-    {
+    } else if ["wav", "wave", "flac", "ogg", "oga"].iter().any(|e| extension.eq_ignore_ascii_case(e)) {
         FileKind::Clip
     } else {
         FileKind::Other
@@ -241,8 +210,7 @@ pub(super) struct Wanted<'a> {
 
 impl Wanted<'_> {
     pub(super) fn wants(&self, word: &str) -> bool {
-        self.words
-            .is_none_or(|words| words.iter().any(|w| w == word))
+        self.words.is_none_or(|words| words.iter().any(|w| w == word))
     }
 
     /// Values of a row: every clip is cut or padded to it.

@@ -67,8 +67,7 @@ const MAX_CLIPS: u64 = (1 << 27) - 1;
 /// and with its extension, because TensorFlow hashes it so. Folders before the name are ignored.
 pub fn speaker(clip: &str) -> &str {
     let base = clip.rsplit('/').next().unwrap_or(clip);
-    base.split_once("_nohash_")
-        .map_or(base, |(speaker, _)| speaker)
+    base.split_once("_nohash_").map_or(base, |(speaker, _)| speaker)
 }
 
 /// The percentage in `[0, 100]` that TensorFlow's `which_set` gives a speaker: SHA-1 of the name, as one number,
@@ -96,17 +95,10 @@ pub fn which_set(clip: &str) -> Split {
 /// by their names, so the order and choice of classes does not change a word's split.
 pub(super) fn random_splits(seed: u64, word: &str, len: usize) -> Vec<Split> {
     let hash = Sha1::digest(word.as_bytes());
-    let word = hash[..8]
-        .iter()
-        .fold(0, |n, &byte| n << 8 | u64::from(byte));
+    let word = hash[..8].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
     let tenth = (len + 5) / 10;
     let mut splits = vec![Split::Training; len];
-    for (rank, clip) in Key::new(seed, Stream::Split)
-        .with(word)
-        .permutation(len)
-        .into_iter()
-        .enumerate()
-    {
+    for (rank, clip) in Key::new(seed, Stream::Split).with(word).permutation(len).into_iter().enumerate() {
         if rank < tenth {
             splits[clip as usize] = Split::Validation;
         } else if rank < 2 * tenth {
@@ -131,31 +123,17 @@ mod tests {
         assert_eq!(speaker("bed/0a196374_nohash_0.wav"), "0a196374");
         assert_eq!(speaker("bobby_nohash_1_nohash_2.wav"), "bobby");
         assert_eq!(speaker("bed/mine.wav"), "mine.wav");
-        assert_eq!(
-            which_set("bed/bobby_nohash_0.wav"),
-            which_set("cat/bobby_nohash_7.flac")
-        );
+        assert_eq!(which_set("bed/bobby_nohash_0.wav"), which_set("cat/bobby_nohash_7.flac"));
     }
 
     #[test]
     fn random_deals_eight_one_one() {
         let splits = random_splits(3, "bed", 200);
         let count = |s| splits.iter().filter(|&&x| x == s).count();
-        assert_eq!(
-            [
-                count(Split::Training),
-                count(Split::Validation),
-                count(Split::Testing)
-            ],
-            [160, 20, 20]
-        );
+        assert_eq!([count(Split::Training), count(Split::Validation), count(Split::Testing)], [160, 20, 20]);
         assert_eq!(splits, random_splits(3, "bed", 200));
         assert_ne!(splits, random_splits(4, "bed", 200));
         assert_ne!(splits, random_splits(3, "cat", 200));
-        assert!(
-            random_splits(1, "bed", 4)
-                .iter()
-                .all(|&s| s == Split::Training)
-        );
+        assert!(random_splits(1, "bed", 4).iter().all(|&s| s == Split::Training));
     }
 }

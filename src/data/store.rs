@@ -26,11 +26,7 @@ pub enum CacheMode {
 impl CacheMode {
     /// The folders to try, best first.
     fn folders(&self) -> Vec<PathBuf> {
-        let set = |name: &str| {
-            std::env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        };
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         match self {
             CacheMode::Off => Vec::new(),
             CacheMode::Folder(folder) => vec![folder.clone()],
@@ -38,12 +34,8 @@ impl CacheMode {
                 Some(folder) => vec![folder],
                 None => {
                     let home = || set("HOME").map(|h| h.join(".cache"));
-                    let own = set("XDG_CACHE_HOME")
-                        .or_else(home)
-                        .map(|f| f.join("stapes"));
-                    own.into_iter()
-                        .chain([std::env::temp_dir().join("stapes")])
-                        .collect()
+                    let own = set("XDG_CACHE_HOME").or_else(home).map(|f| f.join("stapes"));
+                    own.into_iter().chain([std::env::temp_dir().join("stapes")]).collect()
                 }
             },
         }
@@ -73,12 +65,7 @@ pub(super) fn load(
     wanted: &Wanted<'_>,
     mode: &CacheMode,
 ) -> Result<Stored, DataError> {
-    let request = Request {
-        source,
-        survey,
-        wanted,
-        key: key(source, wanted),
-    };
+    let request = Request { source, survey, wanted, key: key(source, wanted) };
     let mut remarks = Vec::new();
     for folder in mode.folders() {
         match request.load_cached(&folder, &mut remarks) {
@@ -92,11 +79,7 @@ pub(super) fn load(
     }
     let mut values = Vec::new();
     match request.read_into(&mut values) {
-        Ok(index) => Ok(Stored {
-            rows: Rows::Memory(values),
-            index,
-            remarks,
-        }),
+        Ok(index) => Ok(Stored { rows: Rows::Memory(values), index, remarks }),
         Err(Stop::Source(error)) => Err(error),
         Err(Stop::Store(source)) => Err(DataError::Memory { source }),
     }
@@ -107,10 +90,7 @@ fn key(source: &Source<'_>, wanted: &Wanted<'_>) -> String {
     let mut words = wanted.words.map(<[String]>::to_vec);
     words.iter_mut().for_each(|w| w.sort_unstable());
     let (identity, format, length) = (source.identity(), wanted.format, wanted.length);
-    format!(
-        "{identity:?} words {words:?} {} Hz x {} x {length}",
-        format.rate_hz, format.channels
-    )
+    format!("{identity:?} words {words:?} {} Hz x {} x {length}", format.rate_hz, format.channels)
 }
 
 impl Request<'_> {
@@ -118,12 +98,7 @@ impl Request<'_> {
         let hash = Sha1::digest(self.key.as_bytes());
         let stem: String = "clips-"
             .chars()
-            .chain(
-                hash[..8]
-                    .iter()
-                    .flat_map(|b| format!("{b:02x}").into_bytes())
-                    .map(char::from),
-            )
+            .chain(hash[..8].iter().flat_map(|b| format!("{b:02x}").into_bytes()).map(char::from))
             .collect();
         let path = folder.join(format!("{stem}.cache"));
         if let Ok(stored) = self.open(&path) {
@@ -135,10 +110,7 @@ impl Request<'_> {
         match self.open(&path) {
             Ok(stored) => return Ok(stored),
             Err(Stale::Damaged(reason)) => {
-                remarks.push(format!(
-                    "the cache {} was damaged ({reason}) and is made anew",
-                    path.display()
-                ));
+                remarks.push(format!("the cache {} was damaged ({reason}) and is made anew", path.display()));
             }
             Err(Stale::Absent | Stale::Outdated) => {}
         }
@@ -148,14 +120,8 @@ impl Request<'_> {
         }
         let mut writer = Writer::new(folder, &prefix).map_err(Stop::Store)?;
         let index = self.read_into(&mut writer)?;
-        writer
-            .finish(&path, &index, &self.survey.inputs, self.wanted.row_len())
-            .map_err(Stop::Store)?;
-        let damaged = |stale| {
-            Stop::Store(io::Error::other(format!(
-                "what was written cannot be read back: {stale:?}"
-            )))
-        };
+        writer.finish(&path, &index, &self.survey.inputs, self.wanted.row_len()).map_err(Stop::Store)?;
+        let damaged = |stale| Stop::Store(io::Error::other(format!("what was written cannot be read back: {stale:?}")));
         self.open(&path).map_err(damaged)
     }
 
@@ -165,12 +131,7 @@ impl Request<'_> {
 
     /// The right to make this cache, waiting for another process if need be; nothing where there are no locks.
     fn lock(&self, path: &Path) -> Result<Option<File>, Stop> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(Stop::Store)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(Stop::Store)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -185,10 +146,7 @@ impl Request<'_> {
 
     /// Decodes everything into `store`.
     fn read_into(&self, store: &mut dyn Store) -> Result<Index, Stop> {
-        let mut index = Index {
-            key: self.key.clone(),
-            ..Index::default()
-        };
+        let mut index = Index { key: self.key.clone(), ..Index::default() };
         let mut sink = |outcome: Outcome| {
             match outcome {
                 Ok(mut clip) => {
@@ -202,17 +160,12 @@ impl Request<'_> {
             Ok(())
         };
         index.found = load::read(self.source, self.survey, self.wanted, &mut sink)?;
-        index
-            .clips
-            .sort_by(|a, b| (&a.name, a.row).cmp(&(&b.name, b.row)));
+        index.clips.sort_by(|a, b| (&a.name, a.row).cmp(&(&b.name, b.row)));
         let problems = &mut index.problems;
         index.clips.dedup_by(|later, first| {
             let repeated = later.name == first.name;
             if repeated {
-                problems.push(ClipError {
-                    name: later.name.clone(),
-                    fault: ClipFault::Repeated,
-                });
+                problems.push(ClipError { name: later.name.clone(), fault: ClipFault::Repeated });
             }
             repeated
         });

@@ -12,13 +12,7 @@ use super::error::ClipFault;
 
 /// Data sizes that mean "until the end": what writers leave in the header when they write into a pipe.
 /// 0xFFFFFFFF and its even neighbour: ffmpeg and others; 0x7FFFF000: SoX; 0x80000000 and 0x7FFFFF00: arecord.
-const UNTIL_THE_END: [u32; 5] = [
-    0xFFFF_FFFF,
-    0xFFFF_FFFE,
-    0x7FFF_F000,
-    0x8000_0000,
-    0x7FFF_FF00,
-];
+const UNTIL_THE_END: [u32; 5] = [0xFFFF_FFFF, 0xFFFF_FFFE, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FF00];
 
 /// How a value is coded in its container of whole bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,49 +51,26 @@ fn read_with_hound(bytes: &[u8], limit: usize) -> Option<Pcm> {
     let len = reader.len() as usize;
     // The size in front of the data tells the container, which hound keeps to itself: 24 bits in four bytes are
     // left-justified by the standard and right-justified to hound.
-    let size =
-        u32::from_le_bytes(bytes.get(start.checked_sub(4)?..start)?.try_into().ok()?) as usize;
+    let size = u32::from_le_bytes(bytes.get(start.checked_sub(4)?..start)?.try_into().ok()?) as usize;
     let regular = len > 0 && len <= limit && size == len * usize::from(spec.bits_per_sample / 8);
     if !regular || size > bytes.len() - start {
         return None;
     }
     let values = match (spec.sample_format, spec.bits_per_sample) {
-        (hound::SampleFormat::Int, 16) => Values::I16(
-            reader
-                .into_samples::<i16>()
-                .collect::<Result<_, _>>()
-                .ok()?,
-        ),
+        (hound::SampleFormat::Int, 16) => Values::I16(reader.into_samples::<i16>().collect::<Result<_, _>>().ok()?),
         (hound::SampleFormat::Int, bits @ (8 | 24 | 32)) => {
             let scale = 1.0 / (1u64 << (bits - 1)) as f32;
             let scaled = |value: i32| value as f32 * scale;
-            Values::F32(
-                reader
-                    .into_samples::<i32>()
-                    .map(|v| v.map(scaled))
-                    .collect::<Result<_, _>>()
-                    .ok()?,
-            )
+            Values::F32(reader.into_samples::<i32>().map(|v| v.map(scaled)).collect::<Result<_, _>>().ok()?)
         }
-        (hound::SampleFormat::Float, 32) => Values::F32(
-            reader
-                .into_samples::<f32>()
-                .collect::<Result<_, _>>()
-                .ok()?,
-        ),
+        (hound::SampleFormat::Float, 32) => Values::F32(reader.into_samples::<f32>().collect::<Result<_, _>>().ok()?),
         _ => return None,
     };
-    Some(Pcm {
-        values,
-        channels: spec.channels.into(),
-        rate_hz: spec.sample_rate,
-    })
+    Some(Pcm { values, channels: spec.channels.into(), rate_hz: spec.sample_rate })
 }
 
 fn bad(reason: impl Into<String>) -> ClipFault {
-    ClipFault::BadHeader {
-        reason: reason.into(),
-    }
+    ClipFault::BadHeader { reason: reason.into() }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -119,24 +90,14 @@ fn read_by_chunks(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
     let (mut layout, mut size64, mut at) = (None, None, 12usize);
     loop {
         let (Some(id), Some(size)) = (bytes.get(at..at + 4), u32_at(bytes, at + 4)) else {
-            return Err(bad(if layout.is_some() {
-                "there is no data chunk"
-            } else {
-                "there is no fmt chunk"
-            }));
+            return Err(bad(if layout.is_some() { "there is no data chunk" } else { "there is no fmt chunk" }));
         };
         let body = &bytes[at + 8..];
         match id {
             b"fmt " => layout = Some(layout_of(&body[..body.len().min(size as usize)])?),
-            b"ds64" => {
-                size64 = body
-                    .get(8..16)
-                    .and_then(|b| b.try_into().ok())
-                    .map(u64::from_le_bytes)
-            }
+            b"ds64" => size64 = body.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes),
             b"data" => {
-                let layout =
-                    layout.ok_or_else(|| bad("the data chunk comes before the fmt chunk"))?;
+                let layout = layout.ok_or_else(|| bad("the data chunk comes before the fmt chunk"))?;
                 let promised = promised_size(size, size64, riff_size, bytes.len(), body.len());
                 return read_data(body, promised, layout, limit);
             }
@@ -155,11 +116,7 @@ fn promised_size(size: u32, size64: Option<u64>, riff_size: u32, file: usize, th
     }
     // A size of 0 is true in a finished file, whose outer size fits, and unknown in one that came out of a pipe.
     let finished = (riff_size as usize).abs_diff(file.saturating_sub(8)) <= 1;
-    if UNTIL_THE_END.contains(&size) || (size == 0 && !finished) {
-        there as u64
-    } else {
-        u64::from(size)
-    }
+    if UNTIL_THE_END.contains(&size) || (size == 0 && !finished) { there as u64 } else { u64::from(size) }
 }
 
 fn layout_of(fmt: &[u8]) -> Result<Layout, ClipFault> {
@@ -176,9 +133,7 @@ fn layout_of(fmt: &[u8]) -> Result<Layout, ClipFault> {
     }
     let bytes = usize::from(block / channels);
     if block % channels != 0 || bytes == 0 || usize::from(bits) > 8 * bytes {
-        return Err(bad(format!(
-            "frames of {block} bytes do not hold {channels} channels of {bits} bits"
-        )));
+        return Err(bad(format!("frames of {block} bytes do not hold {channels} channels of {bits} bits")));
     }
     let coding = match (tag, bytes) {
         (1, 1..=4) => Coding::Integer,
@@ -186,32 +141,19 @@ fn layout_of(fmt: &[u8]) -> Result<Layout, ClipFault> {
         (6, 1) => Coding::ALaw,
         (7, 1) => Coding::MuLaw,
         (1 | 3 | 6 | 7, _) => {
-            return Err(ClipFault::UnsupportedCoding {
-                coding: format!("WAV code {tag} with {bytes} bytes a value"),
-            });
+            return Err(ClipFault::UnsupportedCoding { coding: format!("WAV code {tag} with {bytes} bytes a value") });
         }
         (2 | 0x11, _) => {
-            return Err(ClipFault::UnsupportedCoding {
-                coding: "ADPCM".into(),
-            });
+            return Err(ClipFault::UnsupportedCoding { coding: "ADPCM".into() });
         }
         (0x50 | 0x55, _) => {
-            return Err(ClipFault::UnsupportedCoding {
-                coding: "MPEG audio in WAV".into(),
-            });
+            return Err(ClipFault::UnsupportedCoding { coding: "MPEG audio in WAV".into() });
         }
         _ => {
-            return Err(ClipFault::UnsupportedCoding {
-                coding: format!("WAV code {tag}"),
-            });
+            return Err(ClipFault::UnsupportedCoding { coding: format!("WAV code {tag}") });
         }
     };
-    Ok(Layout {
-        coding,
-        bytes,
-        channels: channels.into(),
-        rate_hz,
-    })
+    Ok(Layout { coding, bytes, channels: channels.into(), rate_hz })
 }
 
 /// Decodes the whole frames of `body`; a frame that is not complete at the promised end is left out.
@@ -226,51 +168,27 @@ fn read_data(body: &[u8], promised: u64, layout: Layout, limit: usize) -> Result
         return Err(ClipFault::NoSamples);
     }
     if frames * layout.channels as usize > limit {
-        return Err(ClipFault::TooLong {
-            limit: limit as u64,
-        });
+        return Err(ClipFault::TooLong { limit: limit as u64 });
     }
     let values = decode(&body[..frames * frame], layout);
-    Ok(Pcm {
-        values,
-        channels: layout.channels,
-        rate_hz: layout.rate_hz,
-    })
+    Ok(Pcm { values, channels: layout.channels, rate_hz: layout.rate_hz })
 }
 
 /// All values of `data`, which holds whole values of `layout`.
 fn decode(data: &[u8], layout: Layout) -> Values {
     let values = data.chunks_exact(layout.bytes);
     match (layout.coding, layout.bytes) {
-        (Coding::Integer, 1) => Values::F32(
-            data.iter()
-                .map(|&b| (f32::from(b) - 128.0) / 128.0)
-                .collect(),
-        ),
-        (Coding::Integer, 2) => {
-            Values::I16(values.map(|b| i16::from_le_bytes([b[0], b[1]])).collect())
+        (Coding::Integer, 1) => Values::F32(data.iter().map(|&b| (f32::from(b) - 128.0) / 128.0).collect()),
+        (Coding::Integer, 2) => Values::I16(values.map(|b| i16::from_le_bytes([b[0], b[1]])).collect()),
+        (Coding::Integer, 3) => {
+            Values::F32(values.map(|b| scaled(i32::from_le_bytes([0, b[0], b[1], b[2]]))).collect())
         }
-        (Coding::Integer, 3) => Values::F32(
-            values
-                .map(|b| scaled(i32::from_le_bytes([0, b[0], b[1], b[2]])))
-                .collect(),
-        ),
-        (Coding::Integer, _) => Values::F32(
-            values
-                .map(|b| scaled(i32::from_le_bytes([b[0], b[1], b[2], b[3]])))
-                .collect(),
-        ),
-        (Coding::Float, 4) => Values::F32(
-            values
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
-        ),
+        (Coding::Integer, _) => {
+            Values::F32(values.map(|b| scaled(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect())
+        }
+        (Coding::Float, 4) => Values::F32(values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         (Coding::Float, _) => Values::F32(
-            values
-                .map(|b| {
-                    f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
-                })
-                .collect(),
+            values.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32).collect(),
         ),
         (Coding::MuLaw, _) => Values::I16(data.iter().map(|&b| mu_law(b)).collect()),
         (Coding::ALaw, _) => Values::I16(data.iter().map(|&b| a_law(b)).collect()),
@@ -286,11 +204,7 @@ fn scaled(value: i32) -> f32 {
 fn mu_law(byte: u8) -> i16 {
     let byte = !byte;
     let magnitude = ((i16::from(byte & 0x0F) << 3) + 132) << ((byte >> 4) & 7);
-    if byte & 0x80 != 0 {
-        132 - magnitude
-    } else {
-        magnitude - 132
-    }
+    if byte & 0x80 != 0 { 132 - magnitude } else { magnitude - 132 }
 }
 
 /// One A-law byte (**Source**: ITU-T G.711): every second bit inverted, then sign, exponent and mantissa.
@@ -301,11 +215,7 @@ fn a_law(byte: u8) -> i16 {
         0 => mantissa,
         exponent => (mantissa + 256) << (exponent - 1),
     };
-    if byte & 0x80 != 0 {
-        magnitude
-    } else {
-        -magnitude
-    }
+    if byte & 0x80 != 0 { magnitude } else { -magnitude }
 }
 
 #[cfg(test)]
@@ -339,20 +249,14 @@ mod tests {
                 let mut bytes = header(tag, channels, bits, 40 * u32::from(channels * bits / 8));
                 let values = 40 * channels as usize;
                 for i in 0..values {
-                    let value =
-                        ((i as i64 * 7_368_787) % 2_000_003 - 1_000_000) as f32 / 1_000_001.0;
+                    let value = ((i as i64 * 7_368_787) % 2_000_003 - 1_000_000) as f32 / 1_000_001.0;
                     match tag {
                         3 => bytes.extend(value.to_le_bytes()),
-                        _ => bytes
-                            .extend(&((value * 2e9) as i32).to_le_bytes()[4 - bits as usize / 8..]),
+                        _ => bytes.extend(&((value * 2e9) as i32).to_le_bytes()[4 - bits as usize / 8..]),
                     }
                 }
                 let hound = read_with_hound(&bytes, 1 << 20).expect("hound reads a regular file");
-                assert_eq!(
-                    hound,
-                    read_by_chunks(&bytes, 1 << 20).unwrap(),
-                    "{bits} bits, {channels} channels"
-                );
+                assert_eq!(hound, read_by_chunks(&bytes, 1 << 20).unwrap(), "{bits} bits, {channels} channels");
                 assert_eq!(hound.values.len(), values);
             }
         }
@@ -361,22 +265,9 @@ mod tests {
     #[test]
     fn companded_bytes_are_g711s() {
         // The ends and the smallest steps of both tables, and SoX's values for all 256 bytes.
-        assert_eq!(
-            [0x00, 0x7F, 0x80, 0xFF, 0x6F].map(mu_law),
-            [-32124, 0, 32124, 0, -132]
-        );
-        assert_eq!(
-            [0x55, 0xD5, 0x2A, 0xAA, 0x54].map(a_law),
-            [-8, 8, -32256, 32256, -24]
-        );
-        let weighted = |f: fn(u8) -> i16| {
-            (0..=255u8)
-                .map(|b| (i64::from(b) + 1) * i64::from(f(b)))
-                .sum::<i64>()
-        };
-        assert_eq!(
-            [weighted(mu_law), weighted(a_law)],
-            [98_107_392, 100_139_008]
-        );
+        assert_eq!([0x00, 0x7F, 0x80, 0xFF, 0x6F].map(mu_law), [-32124, 0, 32124, 0, -132]);
+        assert_eq!([0x55, 0xD5, 0x2A, 0xAA, 0x54].map(a_law), [-8, 8, -32256, 32256, -24]);
+        let weighted = |f: fn(u8) -> i16| (0..=255u8).map(|b| (i64::from(b) + 1) * i64::from(f(b))).sum::<i64>();
+        assert_eq!([weighted(mu_law), weighted(a_law)], [98_107_392, 100_139_008]);
     }
 }

@@ -1,11 +1,11 @@
 //! Floor 2. One list of cases an op, for conformance, gradient checks and benches alike.
 
 use super::op::Op;
-use std::sync::Arc;
 use crate::base::{
     Shape,
     rng::{Key, Stream},
 };
+use std::sync::Arc;
 
 /// What the numbers of an input are.
 #[derive(Clone, Copy, Debug)]
