@@ -1,7 +1,7 @@
 //! Floor 1. A tar archive of a data set, plain or gzipped: one pass over the stream, nothing unpacked. A thread reads
 //! blocks of members while the blocks before are decoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path};
@@ -26,27 +26,41 @@ struct Member {
 
 /// Decodes the wanted clips into `sink`, in the order of the archive.
 pub(super) fn read(path: &Path, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
-    let failed = |source| DataError::Io { path: path.into(), source };
+    let failed = |source| DataError::Io {
+        path: path.into(),
+        source,
+    };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let done = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = sync_channel::<Vec<Member>>(2);
     std::thread::scope(|scope| {
-        let counted = Counted { file, done: Arc::clone(&done) };
+        let counted = Counted {
+            file,
+            done: Arc::clone(&done),
+        };
         let walk = move || Walk::new(path, wanted, sender).run(counted);
-        let reader = std::thread::Builder::new().name("archive".into()).spawn_scoped(scope, walk);
+        let reader = std::thread::Builder::new()
+            .name("archive".into())
+            .spawn_scoped(scope, walk);
         let reader = reader.map_err(|source| DataError::Thread { source })?;
         for block in receiver {
             wanted.report(Stage::Reading, done.load(Ordering::Relaxed), size)?;
             let outcomes = load::decode_block(&block, wanted, |member| RawClip {
                 name: member.name.clone(),
-                bytes: member.bytes.as_deref().map(Into::into).map_err(Clone::clone),
+                bytes: member
+                    .bytes
+                    .as_deref()
+                    .map(Into::into)
+                    .map_err(Clone::clone),
             });
             for outcome in outcomes {
                 sink(outcome)?;
             }
         }
-        let found = reader.join().expect("reading an archive returns errors and does not panic")?;
+        let found = reader
+            .join()
+            .expect("reading an archive returns errors and does not panic")?;
         wanted.report(Stage::Reading, size, size)?;
         Ok(found)
     })
@@ -66,6 +80,27 @@ impl Read for Counted {
     }
 }
 
+/// Remembers whether a plain tar file ends with its mark, a block of zeros: without it the file was cut between two
+/// members, and nothing else would tell.
+struct Tail<R> {
+    inner: R,
+    zeros: Arc<AtomicU64>, // zero bytes since the last other one
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        let zeros = buf[..n].iter().rev().take_while(|&&b| b == 0).count();
+        let before = if zeros == n {
+            self.zeros.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        self.zeros.store(before + zeros as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
 /// The walk over the members: what has been seen so far.
 struct Walk<'a> {
     path: &'a Path,
@@ -76,8 +111,8 @@ struct Walk<'a> {
     root: Option<String>, // the folder in which the word folders lie, from the first clip
     words: BTreeSet<String>,
     noise: BTreeSet<String>,
-    other_files: u64,
-    lists: [Option<String>; 2], // validation, testing
+    others: BTreeMap<String, u64>, // other files, by the folder above their word folder
+    lists: [Option<String>; 2],    // validation, testing
 }
 
 impl<'a> Walk<'a> {
@@ -91,20 +126,32 @@ impl<'a> Walk<'a> {
             root: None,
             words: BTreeSet::new(),
             noise: BTreeSet::new(),
-            other_files: 0,
+            others: BTreeMap::new(),
             lists: [None, None],
         }
     }
 
     fn bad(&self, reason: impl ToString) -> DataError {
-        DataError::BadArchive { path: self.path.into(), reason: reason.to_string() }
+        DataError::BadArchive {
+            path: self.path.into(),
+            reason: reason.to_string(),
+        }
     }
 
     fn run(mut self, file: Counted) -> Result<Found, DataError> {
         let mut file = BufReader::with_capacity(1 << 16, file);
-        let gzipped = std::io::BufRead::fill_buf(&mut file).map_err(|e| self.bad(e))?.starts_with(&[0x1F, 0x8B]);
-        let stream: Box<dyn Read> =
-            if gzipped { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let gzipped = std::io::BufRead::fill_buf(&mut file)
+            .map_err(|e| self.bad(e))?
+            .starts_with(&[0x1F, 0x8B]);
+        let zeros = Arc::new(AtomicU64::new(0));
+        let stream: Box<dyn Read> = if gzipped {
+            Box::new(flate2::bufread::MultiGzDecoder::new(file)) // its checksum tells of cuts
+        } else {
+            Box::new(Tail {
+                inner: file,
+                zeros: Arc::clone(&zeros),
+            })
+        };
         let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(|e| self.bad(e))? {
             let mut entry = entry.map_err(|e| self.bad(e))?;
@@ -114,12 +161,18 @@ impl<'a> Walk<'a> {
         }
         // The rest holds the end of the gzip stream and with it the checksum.
         std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(|e| self.bad(e))?;
+        if !gzipped && zeros.load(Ordering::Relaxed) < 512 {
+            return Err(self.bad("it ends without the mark of its end"));
+        }
         self.hand_on();
         let [validation, testing] = self.lists;
         Ok(Found {
             words: self.words.into_iter().collect(),
             noise: self.noise.into_iter().collect(),
-            other_files: self.other_files,
+            other_files: self
+                .root
+                .and_then(|root| self.others.get(&root).copied())
+                .unwrap_or(0),
             lists: validation.zip(testing).map(|(v, t)| Lists::parse(&v, &t)),
         })
     }
@@ -164,7 +217,8 @@ impl<'a> Walk<'a> {
                     None => self.root = Some(above),
                     Some(root) if *root == above => {}
                     Some(root) => {
-                        let reason = format!("word folders lie both in `{root}/` and in `{above}/`");
+                        let reason =
+                            format!("word folders lie both in `{root}/` and in `{above}/`");
                         return Err(self.bad(reason));
                     }
                 }
@@ -173,16 +227,24 @@ impl<'a> Walk<'a> {
                     return self.take(entry, format!("{word}/{file}"));
                 }
             }
-            FileKind::Other if is_word(word) => self.other_files += 1,
+            FileKind::Other if is_word(word) => {
+                *self.others.entry(above.join("/")).or_default() += 1
+            }
             _ => {}
         }
         Ok(true)
     }
 
-    fn take(&mut self, entry: &mut tar::Entry<'_, Box<dyn Read>>, name: String) -> Result<bool, DataError> {
+    fn take(
+        &mut self,
+        entry: &mut tar::Entry<'_, Box<dyn Read>>,
+        name: String,
+    ) -> Result<bool, DataError> {
         let size = entry.size();
         let bytes = if size > MAX_FILE_BYTES {
-            Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 })
+            Err(ClipFault::FileTooLarge {
+                limit_mib: MAX_FILE_BYTES >> 20,
+            })
         } else {
             let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
             entry.read_to_end(&mut bytes).map_err(|e| self.bad(e))?;
@@ -204,7 +266,10 @@ impl<'a> Walk<'a> {
 
     fn list(&self, entry: &mut tar::Entry<'_, Box<dyn Read>>) -> Result<String, DataError> {
         let mut bytes = Vec::new();
-        entry.take(MAX_LIST_BYTES).read_to_end(&mut bytes).map_err(|e| self.bad(e))?;
+        entry
+            .take(MAX_LIST_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.bad(e))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
