@@ -1,10 +1,12 @@
 //! Floor 2. The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
 
+pub mod add;
 pub mod case;
 pub mod conv1d;
 pub mod op;
 pub mod relu;
 
+pub use add::Add;
 pub use conv1d::{Conv1d, Padding};
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
@@ -20,5 +22,8 @@ pub struct Family {
 }
 
 /// Every op. Tests, benches and `stapes gradcheck` walk this list.
-pub const ALL: &[Family] =
-    &[Family { name: "conv1d", cases: conv1d::cases }, Family { name: "relu", cases: relu::cases }];
+pub const ALL: &[Family] = &[
+    Family { name: "add", cases: add::cases },
+    Family { name: "conv1d", cases: conv1d::cases },
+    Family { name: "relu", cases: relu::cases },
+];
