@@ -5,11 +5,13 @@ pub mod case;
 pub mod conv1d;
 pub mod op;
 pub mod relu;
+pub mod weighted_sum;
 
 pub use add::Add;
 pub use conv1d::{Conv1d, Padding};
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
+pub use weighted_sum::WeightedSum;
 
 use case::Case;
 
@@ -26,4 +28,5 @@ pub const ALL: &[Family] = &[
     Family { name: "add", cases: add::cases },
     Family { name: "conv1d", cases: conv1d::cases },
     Family { name: "relu", cases: relu::cases },
+    Family { name: "weighted_sum", cases: weighted_sum::cases },
 ];
