@@ -1,6 +1,7 @@
 //! Floor 2. The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
 
 pub mod add;
+pub mod avg_pool;
 pub mod case;
 pub mod conv1d;
 pub mod op;
@@ -8,6 +9,7 @@ pub mod relu;
 pub mod weighted_sum;
 
 pub use add::Add;
+pub use avg_pool::AvgPool;
 pub use conv1d::{Conv1d, Padding};
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
@@ -26,6 +28,7 @@ pub struct Family {
 /// Every op. Tests, benches and `stapes gradcheck` walk this list.
 pub const ALL: &[Family] = &[
     Family { name: "add", cases: add::cases },
+    Family { name: "avg_pool", cases: avg_pool::cases },
     Family { name: "conv1d", cases: conv1d::cases },
     Family { name: "relu", cases: relu::cases },
     Family { name: "weighted_sum", cases: weighted_sum::cases },
