@@ -4,6 +4,7 @@ pub mod add;
 pub mod avg_pool;
 pub mod case;
 pub mod conv1d;
+pub mod dropout;
 pub mod max_pool1d;
 pub mod op;
 pub mod relu;
@@ -12,6 +13,7 @@ pub mod weighted_sum;
 pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use conv1d::{Conv1d, Padding};
+pub use dropout::Dropout;
 pub use max_pool1d::MaxPool1d;
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
@@ -32,6 +34,7 @@ pub const ALL: &[Family] = &[
     Family { name: "add", cases: add::cases },
     Family { name: "avg_pool", cases: avg_pool::cases },
     Family { name: "conv1d", cases: conv1d::cases },
+    Family { name: "dropout", cases: dropout::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },
     Family { name: "relu", cases: relu::cases },
     Family { name: "weighted_sum", cases: weighted_sum::cases },
