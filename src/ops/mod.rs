@@ -5,6 +5,7 @@ pub mod avg_pool;
 pub mod case;
 pub mod conv1d;
 pub mod dropout;
+pub mod linear;
 pub mod max_pool1d;
 pub mod op;
 pub mod relu;
@@ -14,6 +15,7 @@ pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use conv1d::{Conv1d, Padding};
 pub use dropout::Dropout;
+pub use linear::Linear;
 pub use max_pool1d::MaxPool1d;
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
@@ -35,6 +37,7 @@ pub const ALL: &[Family] = &[
     Family { name: "avg_pool", cases: avg_pool::cases },
     Family { name: "conv1d", cases: conv1d::cases },
     Family { name: "dropout", cases: dropout::cases },
+    Family { name: "linear", cases: linear::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },
     Family { name: "relu", cases: relu::cases },
     Family { name: "weighted_sum", cases: weighted_sum::cases },
