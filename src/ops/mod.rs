@@ -9,6 +9,7 @@ pub mod linear;
 pub mod max_pool1d;
 pub mod op;
 pub mod relu;
+pub mod softmax_cross_entropy;
 pub mod weighted_sum;
 
 pub use add::Add;
@@ -19,6 +20,7 @@ pub use linear::Linear;
 pub use max_pool1d::MaxPool1d;
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
+pub use softmax_cross_entropy::SoftmaxCrossEntropy;
 pub use weighted_sum::WeightedSum;
 
 use case::Case;
@@ -40,5 +42,6 @@ pub const ALL: &[Family] = &[
     Family { name: "linear", cases: linear::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },
     Family { name: "relu", cases: relu::cases },
+    Family { name: "softmax_cross_entropy", cases: softmax_cross_entropy::cases },
     Family { name: "weighted_sum", cases: weighted_sum::cases },
 ];
