@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod avg_pool;
+pub mod batch_norm;
 pub mod case;
 pub mod conv1d;
 pub mod dropout;
@@ -14,6 +15,7 @@ pub mod weighted_sum;
 
 pub use add::Add;
 pub use avg_pool::AvgPool;
+pub use batch_norm::{BatchNorm, Over};
 pub use conv1d::{Conv1d, Padding};
 pub use dropout::Dropout;
 pub use linear::Linear;
@@ -37,6 +39,7 @@ pub struct Family {
 pub const ALL: &[Family] = &[
     Family { name: "add", cases: add::cases },
     Family { name: "avg_pool", cases: avg_pool::cases },
+    Family { name: "batch_norm", cases: batch_norm::cases },
     Family { name: "conv1d", cases: conv1d::cases },
     Family { name: "dropout", cases: dropout::cases },
     Family { name: "linear", cases: linear::cases },
