@@ -4,6 +4,7 @@ pub mod base;
 pub mod data;
 pub mod exec;
 pub mod graph;
+pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod simd;

@@ -1,0 +1,335 @@
+//! Floor 5. From a spec to a graph: checks with a reason and a key, then one node after the other.
+
+use super::error::{Reason, SpecError};
+use super::rule::MOST_LAYERS;
+use super::spec::{Activation, Block, HeadPool, NetworkSpec, Norm};
+use crate::base::Shape;
+use crate::graph::{Graph, NodeId};
+use crate::ops::{
+    AvgPool, BatchNorm, Conv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy,
+};
+
+/// A network with all its shapes: the graph and the nodes that its users read.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// What it was made of.
+    pub spec: NetworkSpec,
+    /// How many classes it tells apart.
+    pub classes: usize,
+    /// Its nodes: `audio`, then by block `conv1`, `bn1`, `relu1`, `pool1`, .., then `average`, `bn_features`, `fc1`,
+    /// `fc1_relu`, .., `dropout`, the last `fc`, and `labels` and `loss`.
+    pub graph: Graph,
+    /// The input, `[length, channels]`.
+    pub audio: NodeId,
+    /// The other input: the class's number, `[1, 1]`.
+    pub labels: NodeId,
+    /// The output of each block.
+    pub blocks: Vec<NodeId>,
+    /// What the head reads, before its norm and dropout: the features of a clip.
+    pub features: NodeId,
+    /// The last dense layer, `[1, classes]`.
+    pub logits: NodeId,
+    /// The loss, `[1, 1]`.
+    pub loss: NodeId,
+    /// By node: how far it sees.
+    pub(super) windows: Vec<Window>,
+}
+
+/// The rows of its input that one row of a node's output sees, and how far the next row's are from them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Window {
+    /// So many rows, so many apart.
+    Rows { span: usize, stride: usize },
+    /// All.
+    All,
+}
+
+impl Window {
+    const SAME: Window = Window::Rows { span: 1, stride: 1 };
+}
+
+/// Most trained numbers of a network: 8 GiB of `f32`, four times that in training.
+const MOST_PARAMS: usize = 1 << 31;
+
+/// Most of anything else that is counted: the ops' own limit.
+const MOST: usize = 1 << 24;
+
+impl NetworkSpec {
+    /// Whether the network can be, as far as that does not depend on the classes.
+    pub fn check(&self) -> Result<(), SpecError> {
+        Network::build(self, self.classes.unwrap_or(2)).map(|_| ())
+    }
+}
+
+/// Everything that can be checked without shapes.
+fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
+    let named = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
+    if spec.name.is_empty() || spec.name.len() > 64 || spec.name.starts_with('.') || !spec.name.chars().all(named) {
+        return spec.refuse(
+            "name",
+            "`name` must have 1 to 64 letters, digits, `-`, `_`, `+` or `.`, and not begin with a dot",
+        );
+    }
+    let input = spec.input;
+    for (key, value) in [("length", input.length), ("channels", input.channels)] {
+        if value == 0 || value > MOST {
+            return spec
+                .refuse(&format!("input.{key}"), format!("the input's `{key}` is {value}; take between 1 and {MOST}"));
+        }
+    }
+    if input.sample_rate == 0 {
+        return spec.refuse("input.sample_rate", "the input's `sample_rate` is 0; give the samples a second");
+    }
+    let dropout = spec.head.dropout;
+    if !(0.0..1.0).contains(&dropout) {
+        return spec.refuse("head.dropout", format!("`dropout` is {dropout}; take a share from 0 to below 1"));
+    }
+    if spec.head.dense.len() > MOST_LAYERS {
+        return spec
+            .refuse("head.dense", format!("`dense` has {} layers; take at most {MOST_LAYERS}", spec.head.dense.len()));
+    }
+    if let Some(own) = spec.classes.filter(|&own| own != classes) {
+        return spec.refuse(
+            "classes",
+            format!("the network has {own} classes, but {classes} are given; make `classes` and the class list agree"),
+        );
+    }
+    if !(2..=MOST).contains(&classes) {
+        return spec.refuse("classes", format!("{classes} classes are given; take between 2 and {MOST}"));
+    }
+    Ok(())
+}
+
+/// The graph while it grows.
+struct Recorder<'a> {
+    spec: &'a NetworkSpec,
+    graph: Graph,
+    windows: Vec<Window>,
+    /// Of the node added last.
+    shape: Shape,
+}
+
+impl Recorder<'_> {
+    fn input(&mut self, key: &str, name: &str, shape: Shape) -> Result<NodeId, SpecError> {
+        let id = self.graph.input(name, shape);
+        self.added(key, id, Window::SAME)
+    }
+
+    fn add(
+        &mut self,
+        key: &str,
+        name: &str,
+        op: impl Op + 'static,
+        x: NodeId,
+        sees: Window,
+    ) -> Result<NodeId, SpecError> {
+        let id = self.graph.add(name, op, &[x]);
+        self.added(key, id, sees)
+    }
+
+    fn added(
+        &mut self,
+        key: &str,
+        id: Result<NodeId, crate::graph::GraphError>,
+        sees: Window,
+    ) -> Result<NodeId, SpecError> {
+        let id = id.map_err(|e| Reason::Graph(e).at(format!("network `{}`", self.spec.name), key))?;
+        self.shape = self.graph.shape(id);
+        self.windows.push(sees);
+        Ok(id)
+    }
+
+    /// Refuses a layer whose weights, with all before, are too many: said before any op multiplies them out.
+    fn afford(&self, key: &str, layer: &str, factors: [usize; 3]) -> Result<(), SpecError> {
+        let weights = factors.iter().fold(1u128, |product, &f| product.saturating_mul(f as u128));
+        if weights + self.graph.params_len() as u128 > MOST_PARAMS as u128 {
+            let what = format!(
+                "{layer} would have {weights} weights; a network may have at most {MOST_PARAMS}, so make it smaller"
+            );
+            return self.spec.refuse(key, what);
+        }
+        Ok(())
+    }
+
+    /// Block `i`, counted from 0, on node `x`.
+    fn block(&mut self, i: usize, b: &Block, x: NodeId) -> Result<NodeId, SpecError> {
+        let n = i + 1;
+        let key = |name: &str| match self.spec.blocks {
+            Some(_) if name == "conv" => "blocks.start".to_string(),
+            Some(_) => format!("blocks.{name}"),
+            None => format!("block[{i}].{name}"),
+        };
+        let (conv_key, norm_key, pool_key) = (key("conv"), key("norm"), key("pool"));
+        self.check_conv(n, b, &key)?;
+        let conv = Conv1d {
+            c_out: b.conv,
+            k: b.kernel,
+            stride: b.stride,
+            dilation: b.dilation,
+            padding: b.padding,
+            bias: self.spec.bias,
+        };
+        let sees = Window::Rows { span: span(b), stride: b.stride };
+        let mut h = self.add(&conv_key, &format!("conv{n}"), conv, x, sees)?;
+        let norm = b.norm.unwrap_or(if self.spec.batch_norm { Norm::Batch } else { Norm::None });
+        if norm == Norm::Batch {
+            h = self.add(&norm_key, &format!("bn{n}"), BatchNorm::new(Over::Channels), h, Window::SAME)?;
+        }
+        if b.activation == Activation::Relu {
+            h = self.add(&conv_key, &format!("relu{n}"), Relu, h, Window::SAME)?;
+        }
+        self.pool(n, b, &pool_key, h)
+    }
+
+    fn check_conv(&self, n: usize, b: &Block, key: &dyn Fn(&str) -> String) -> Result<(), SpecError> {
+        for (name, value) in [("conv", b.conv), ("kernel", b.kernel), ("stride", b.stride), ("dilation", b.dilation)] {
+            if value == 0 || value > MOST {
+                let name_here = if name == "conv" { "channels" } else { name };
+                return self
+                    .spec
+                    .refuse(&key(name), format!("conv{n}: `{name_here}` is {value}; take between 1 and {MOST}"));
+            }
+        }
+        let length = self.spec.input.length;
+        if span(b) > length {
+            let what = format!(
+                "conv{n}: a kernel that spans {} rows is longer than the input of {length}; take a smaller one",
+                span(b)
+            );
+            return self.spec.refuse(&key("kernel"), what);
+        }
+        let (before, after) = match b.padding {
+            Padding::Same => (span(b), 0),
+            Padding::Valid => (0, 0),
+            Padding::Explicit(before, after) => (before, after),
+        };
+        if before.max(after) > MOST {
+            return self
+                .spec
+                .refuse(&key("padding"), format!("conv{n}: `padding` is {}; take at most {MOST}", before.max(after)));
+        }
+        let rows = self.shape.l;
+        if rows + before + after < span(b) {
+            let what = format!(
+                "conv{n}: a kernel that spans {} rows finds only {} there; take a smaller kernel, \
+                 padding = \"same\", less pooling or a longer input",
+                span(b),
+                rows + before + after
+            );
+            return self.spec.refuse(&key("kernel"), what);
+        }
+        self.afford(&key("conv"), &format!("conv{n}"), [b.kernel, self.shape.c, b.conv])
+    }
+
+    fn pool(&mut self, n: usize, b: &Block, key: &str, x: NodeId) -> Result<NodeId, SpecError> {
+        let Some(k) = b.pool else {
+            return match b.pool_stride {
+                Some(_) => {
+                    self.spec.refuse(&format!("{key}_stride"), format!("pool{n}: `pool_stride` needs `pool`; add it"))
+                }
+                None => Ok(x),
+            };
+        };
+        let stride = b.pool_stride.unwrap_or(k);
+        for (key, name, value) in [(key.to_string(), "pool", k), (format!("{key}_stride"), "pool_stride", stride)] {
+            if value == 0 || value > MOST {
+                return self.spec.refuse(&key, format!("pool{n}: `{name}` is {value}; take between 1 and {MOST}"));
+            }
+        }
+        let rows = self.shape.l;
+        if rows < k && !b.pool_ceil {
+            let what = format!(
+                "pool{n}: a pool of {k} leaves nothing of {rows} rows; pool less often, by less, or take a longer input"
+            );
+            return self.spec.refuse(key, what);
+        }
+        let op = MaxPool1d { k, stride, ceil: b.pool_ceil };
+        self.add(key, &format!("pool{n}"), op, x, Window::Rows { span: k, stride })
+    }
+
+    /// Norm, dense layers, dropout and the last dense layer.
+    fn head(&mut self, x: NodeId, classes: usize) -> Result<NodeId, SpecError> {
+        let head = &self.spec.head;
+        let mut h = x;
+        if head.batch_norm {
+            self.afford("head.batch_norm", "bn_features", [2, self.shape.l, self.shape.c])?;
+            let norm = BatchNorm::new(Over::Features);
+            h = self.add("head.batch_norm", "bn_features", norm, h, Window::SAME)?;
+        }
+        for (i, &out) in head.dense.iter().enumerate() {
+            let n = i + 1;
+            h = self.dense(&format!("head.dense[{i}]"), n, out, h)?;
+            h = self.add("head.dense", &format!("fc{n}_relu"), Relu, h, Window::SAME)?;
+        }
+        if head.dropout > 0.0 {
+            h = self.add("head.dropout", "dropout", Dropout { p: head.dropout }, h, Window::SAME)?;
+        }
+        let key = if self.spec.classes.is_some() { "classes" } else { "head" };
+        self.dense(key, head.dense.len() + 1, classes, h)
+    }
+
+    fn dense(&mut self, key: &str, n: usize, out: usize, x: NodeId) -> Result<NodeId, SpecError> {
+        if out == 0 || out > MOST {
+            return self.spec.refuse(key, format!("fc{n} has {out} outputs; take between 1 and {MOST}"));
+        }
+        self.afford(key, &format!("fc{n}"), [self.shape.l, self.shape.c, out])?;
+        self.add(key, &format!("fc{n}"), Linear { out, bias: self.spec.head.bias }, x, Window::All)
+    }
+}
+
+/// Rows between a kernel's first tap and its last, both counted.
+fn span(b: &Block) -> usize {
+    b.dilation.saturating_mul(b.kernel - 1).saturating_add(1)
+}
+
+impl Network {
+    /// Makes the network for so many classes. Refuses, naming the key: what has no size, is too large, leaves nothing, or
+    /// contradicts itself or the number of classes.
+    ///
+    /// ```
+    /// use stapes::nn::{self, Network, Variant};
+    ///
+    /// let spec = nn::find("custom32-8")?.spec(Variant::Do);
+    /// let network = Network::build(&spec, 16)?;
+    /// assert_eq!(network.params(), 94_768);
+    /// # Ok::<(), nn::SpecError>(())
+    /// ```
+    pub fn build(spec: &NetworkSpec, classes: usize) -> Result<Network, SpecError> {
+        check_scalars(spec, classes)?;
+        let blocks = spec.expand()?;
+        let input = spec.input;
+        let mut r = Recorder {
+            spec,
+            graph: Graph::new(),
+            windows: Vec::new(),
+            shape: Shape::new(input.length, input.channels),
+        };
+        let audio = r.input("input.length", "audio", r.shape)?;
+        let mut at = audio;
+        let mut ends = Vec::with_capacity(blocks.len());
+        for (i, block) in blocks.iter().enumerate() {
+            at = r.block(i, block, at)?;
+            ends.push(at);
+        }
+        if spec.head.pool == HeadPool::Average {
+            at = r.add("head.pool", "average", AvgPool, at, Window::All)?;
+        }
+        let features = at;
+        let logits = r.head(features, classes)?;
+        let labels = r.input("", "labels", Shape::new(1, 1))?;
+        let loss = r.graph.add("loss", SoftmaxCrossEntropy, &[logits, labels]);
+        let loss = loss.map_err(|e| Reason::Graph(e).at(format!("network `{}`", spec.name), ""))?;
+        let (graph, windows) = (r.graph, r.windows);
+        Ok(Network { spec: spec.clone(), classes, graph, audio, labels, blocks: ends, features, logits, loss, windows })
+    }
+
+    /// Its trained numbers: running statistics of batch norm do not count.
+    pub fn params(&self) -> u64 {
+        self.graph.nodes().iter().map(|n| n.spec.params_len() as u64).sum()
+    }
+
+    /// Multiply-adds of one clip through it, forward.
+    pub fn macs(&self) -> u64 {
+        self.graph.macs()
+    }
+}

@@ -1,0 +1,308 @@
+//! Floor 5. A network as its user writes it: plain data, in TOML or in Rust.
+
+use super::error::unknown_word;
+use super::rule::Rule;
+use crate::ops::Padding;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, str::FromStr};
+
+/// A network before any shape is known. Either `blocks` (a rule) or `block` (a list) says which convolutions it has.
+///
+/// ```
+/// use stapes::nn::NetworkSpec;
+///
+/// let spec = NetworkSpec::parse(
+///     r#"
+///     name = "small"
+///     input = { length = 8000, channels = 1, sample_rate = 8000 }
+///     blocks = { rule = "custom", start = 16, depth = 6 }
+///     head = { dropout = 0.5 }
+///     "#,
+///     "small.toml",
+/// )?;
+/// assert_eq!(spec.expand()?.len(), 6);
+/// # Ok::<(), stapes::nn::SpecError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Its name: letters, digits, `-`, `_`, `+` and `.`; run folders are named after it.
+    pub name: String,
+    /// How many classes it tells apart; if left out, as many as the data has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Batch norm between convolution and activation, unless a block says otherwise.
+    #[serde(default)]
+    pub batch_norm: bool,
+    /// Whether the convolutions have a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// What it hears.
+    #[serde(default)]
+    pub input: Input,
+    /// Its convolutions by a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Rule>,
+    /// What follows the convolutions.
+    #[serde(default)]
+    pub head: Head,
+    /// Its convolutions one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub block: Vec<Block>,
+}
+
+impl Default for NetworkSpec {
+    fn default() -> NetworkSpec {
+        NetworkSpec {
+            name: "network".into(),
+            classes: None,
+            batch_norm: false,
+            bias: true,
+            input: Input::default(),
+            blocks: None,
+            head: Head::default(),
+            block: Vec::new(),
+        }
+    }
+}
+
+/// What a network hears. One second of speech at 16 kHz unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Input {
+    /// Samples a clip.
+    pub length: usize,
+    /// Channels a sample.
+    pub channels: usize,
+    /// Samples a second, in hertz.
+    pub sample_rate: u32,
+}
+
+impl Default for Input {
+    fn default() -> Input {
+        Input { length: 16000, channels: 1, sample_rate: 16000 }
+    }
+}
+
+/// One block: convolution, batch norm, activation, max-pooling.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// Output channels of the convolution.
+    pub conv: usize,
+    /// Its taps.
+    pub kernel: usize,
+    /// Input rows between neighbouring outputs.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Input rows between neighbouring taps.
+    #[serde(default = "one")]
+    pub dilation: usize,
+    /// `"same"`, `"valid"` or `[before, after]`: rows of zeros around the input.
+    #[serde(default = "same", serialize_with = "write_padding", deserialize_with = "read_padding")]
+    pub padding: Padding,
+    /// Batch norm here, whatever the network's `batch_norm` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// What follows the convolution and its norm.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Rows of a max-pooling window; no pooling if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<usize>,
+    /// Rows between neighbouring windows; the window's size if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_stride: Option<usize>,
+    /// Whether a last window that is cut short counts.
+    #[serde(default)]
+    pub pool_ceil: bool,
+}
+
+impl Block {
+    /// A convolution to `conv` channels over `kernel` taps and its activation: stride 1, `same` padding, no pooling.
+    pub fn new(conv: usize, kernel: usize) -> Block {
+        Block {
+            conv,
+            kernel,
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Same,
+            norm: None,
+            activation: Activation::Relu,
+            pool: None,
+            pool_stride: None,
+            pool_ceil: false,
+        }
+    }
+}
+
+/// A block's norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Batch norm over the channels.
+    Batch,
+    /// None.
+    None,
+}
+
+/// A block's activation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// Negative numbers become zero.
+    #[default]
+    Relu,
+    /// None.
+    None,
+}
+
+/// What follows the convolutions: pooling or flattening, batch norm, dense layers with ReLU, dropout, the last dense
+/// layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Head {
+    /// Share of numbers dropped before the last dense layer while training; 0 for none.
+    pub dropout: f64,
+    /// Outputs of the dense layers before the last.
+    pub dense: Vec<usize>,
+    /// How rows become features.
+    pub pool: HeadPool,
+    /// Batch norm over the features, each by itself.
+    pub batch_norm: bool,
+    /// Whether the dense layers have a bias.
+    pub bias: bool,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head { dropout: 0.0, dense: Vec::new(), pool: HeadPool::Flatten, batch_norm: false, bias: true }
+    }
+}
+
+/// How the rows of the last block become features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadPool {
+    /// Every number of every row is one.
+    #[default]
+    Flatten,
+    /// The mean over the rows, one a channel.
+    Average,
+}
+
+/// The study's three ways to train a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Variant {
+    /// With dropout.
+    #[default]
+    #[serde(rename = "do")]
+    Do,
+    /// With batch norm.
+    #[serde(rename = "bn")]
+    Bn,
+    /// With both.
+    #[serde(rename = "do+bn")]
+    DoBn,
+}
+
+impl Variant {
+    /// All three.
+    pub const ALL: [Variant; 3] = [Variant::Do, Variant::Bn, Variant::DoBn];
+
+    /// As written on the command line: `do`, `bn`, `do+bn`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Variant::Do => "do",
+            Variant::Bn => "bn",
+            Variant::DoBn => "do+bn",
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Variant, String> {
+        let known = Variant::ALL.map(Variant::name);
+        Variant::ALL.into_iter().find(|v| v.name() == text).ok_or_else(|| unknown_word("variant", text, &known))
+    }
+}
+
+/// Dropout of a network that names none, where a variant asks for it: the study's most frequent.
+const USUAL_DROPOUT: f64 = 0.5;
+
+impl NetworkSpec {
+    /// Turns this network into one of the study's variants. `do` takes all batch norm away; `bn` and `do+bn` put it between
+    /// each convolution and its activation, save where a block says `norm = "none"`, and keep that over the features
+    /// as it is; `bn` takes dropout away; `do` and `do+bn` keep it, 0.5 if there is none.
+    pub fn set_variant(&mut self, variant: Variant) {
+        self.batch_norm = variant != Variant::Do;
+        if variant == Variant::Do {
+            self.head.batch_norm = false;
+            self.block.iter_mut().for_each(|b| b.norm = None);
+        }
+        if variant == Variant::Bn {
+            self.head.dropout = 0.0;
+        } else if self.head.dropout == 0.0 {
+            self.head.dropout = USUAL_DROPOUT;
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
+
+fn same() -> Padding {
+    Padding::Same
+}
+
+fn write_padding<S: Serializer>(padding: &Padding, s: S) -> Result<S::Ok, S::Error> {
+    match *padding {
+        Padding::Same => "same".serialize(s),
+        Padding::Valid => "valid".serialize(s),
+        Padding::Explicit(before, after) => [before, after].serialize(s),
+    }
+}
+
+fn read_padding<'de, D: Deserializer<'de>>(d: D) -> Result<Padding, D::Error> {
+    struct Visitor;
+
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = Padding;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"same\", \"valid\" or [before, after]")
+        }
+
+        fn visit_str<E: de::Error>(self, word: &str) -> Result<Padding, E> {
+            match word {
+                "same" => Ok(Padding::Same),
+                "valid" => Ok(Padding::Valid),
+                _ => Err(E::unknown_variant(word, &["same", "valid"])),
+            }
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Padding, A::Error> {
+            let mut next = |i| seq.next_element()?.ok_or_else(|| de::Error::invalid_length(i, &self));
+            let padding = Padding::Explicit(next(0)?, next(1)?);
+            match seq.next_element::<de::IgnoredAny>()? {
+                None => Ok(padding),
+                Some(_) => Err(de::Error::invalid_length(3, &self)),
+            }
+        }
+    }
+
+    d.deserialize_any(Visitor)
+}
