@@ -22,7 +22,7 @@ pub enum Ending {
 }
 
 /// A usage error with this sentence.
-pub fn usage(sentence: impl Into<String>) -> anyhow::Error {
+pub fn usage<S: Into<String>>(sentence: S) -> anyhow::Error {
     Ending::Usage(sentence.into()).into()
 }
 

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::table::{Table, count, left, right, thousands};
 use super::{output, settings};
 use crate::base::rng::{Key, Stream};
-use crate::nn::{self, Initialisation, NetworkSpec};
+use crate::nn::{self, Initialisation, Network, NetworkSpec};
 use crate::ops;
 use crate::train::Weights;
 use crate::train::gradcheck::{Checked, check_case, check_graph};
@@ -93,7 +93,7 @@ fn ops_rows(places: usize) -> Vec<Row> {
 
 fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
     let classes = spec.classes.unwrap_or(CLASSES);
-    let network = nn::build(spec, classes)?;
+    let network = Network::build(spec, classes)?;
     let mut weights = Weights::zeros(&network.graph);
     nn::initialise(&network.graph, Initialisation::default(), seed, &mut weights.params, &mut weights.state);
     let params: Vec<f64> = weights.params.iter().map(|&w| f64::from(w)).collect();

@@ -1,6 +1,7 @@
 //! Floor 7. `stapes models`: the networks, the layers of one, the plan of one.
 
 use super::context::Context;
+use super::ending::usage;
 use super::table::{Table, bytes, count, left, right, thousands};
 use super::{output, run_name, settings};
 use crate::graph::{Keep, Plan, PlanOptions, Work};
@@ -49,7 +50,7 @@ enum Purpose {
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let Some(model) = &args.model else { return list(args, context) };
     let spec = settings::network(model, args.variant.as_deref())?;
-    let network = nn::build(&spec, args.classes.or(spec.classes).unwrap_or(STUDY_CLASSES))?;
+    let network = Network::build(&spec, args.classes.or(spec.classes).unwrap_or(STUDY_CLASSES))?;
     match args.plan {
         Some(purpose) => plan(&network, purpose, args.batch as usize, context),
         None => layers(&network, nn::find(model).ok(), context),
@@ -57,10 +58,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn list(args: &Args, context: &Context) -> Result<()> {
-    let variant: Variant = args.variant.as_deref().unwrap_or("do").parse()?;
+    let variant: Variant = args.variant.as_deref().unwrap_or("do").parse().map_err(usage)?;
     let mut summaries = Vec::new();
     for study in nn::all() {
-        let network = nn::build(&study.spec(variant), args.classes.unwrap_or(STUDY_CLASSES))?;
+        let network = Network::build(&study.spec(variant), args.classes.unwrap_or(STUDY_CLASSES))?;
         summaries.push(network.summary(Some(study)));
     }
     if context.json {

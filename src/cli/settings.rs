@@ -1,7 +1,7 @@
 //! Floor 7. A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
 
 use super::ending::usage;
-use crate::nn::{self, NetworkSpec, Reason, SpecError, Variant};
+use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::train::{RunFolder, TrainConfig, TrainError};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub struct Settings {
 
 /// The network of this name or file; a name that does not exist is a wrong command line.
 pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec> {
-    let variant: Option<Variant> = variant.map(str::parse).transpose().map_err(|e: SpecError| usage(e.to_string()))?;
+    let variant: Option<Variant> = variant.map(str::parse).transpose().map_err(usage::<String>)?;
     nn::resolve(name_or_file, variant).map_err(|e| match e.reason {
         Reason::UnknownNetwork { .. } => usage(e.to_string()),
         _ => e.into(),

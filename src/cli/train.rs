@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::table::{bytes, count, duration, thousands};
 use super::{interrupt, output, progress, recordings, report, run_name, settings};
 use crate::data::{DataError, Dataset, Split};
-use crate::nn;
+use crate::nn::Network;
 use crate::train::{Evaluation, Observer, Outcome, RunFolder, Session, TrainConfig, TrainError};
 use anyhow::Result;
 use serde_json::json;
@@ -57,7 +57,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     let mut config = args.settings.resolve(context.seed)?;
     match config.classes.len() {
         0 => config.network.check()?,
-        classes => drop(nn::build(&config.network, classes)?),
+        classes => drop(Network::build(&config.network, classes)?),
     }
     let name = match &args.name {
         Some(name) => run_name::check(name)?,
