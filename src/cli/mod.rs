@@ -103,4 +103,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_option_has_its_sentence_and_every_command_its_examples() {
+        for command in super::Cli::command().get_subcommands() {
+            let of = command.get_name();
+            assert!(command.get_after_help().is_some_and(|help| help.to_string().contains("Examples:")), "{of}");
+            for option in command.get_arguments() {
+                let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.len() > 10 && help.starts_with(char::is_uppercase), "{of}: {option}");
+            }
+        }
+    }
 }

@@ -136,7 +136,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
 
 const PROMISE: &str = "stopping, and saving what is done";
 
-/// A run's folder that is taken away again, if empty, should the run not begin.
+/// A run's folder that is taken away again should the run not begin.
 struct NewFolder {
     folder: RunFolder,
     runs: Option<PathBuf>,
@@ -158,6 +158,10 @@ impl NewFolder {
 impl Drop for NewFolder {
     fn drop(&mut self) {
         if !self.kept {
+            let folder = &self.folder;
+            for file in [folder.config(), folder.classes(), folder.split(), folder.metrics()] {
+                _ = std::fs::remove_file(file);
+            }
             // Removes empty folders only.
             _ = std::fs::remove_dir(self.folder.path());
             _ = self.runs.as_ref().map(std::fs::remove_dir);

@@ -3,7 +3,7 @@
 use super::error::TrainError;
 use crate::base::nearest::nearest;
 use crate::data::SplitRule;
-use crate::nn::{Initialisation, NetworkSpec, Variant};
+use crate::nn::{Initialisation, NetworkSpec, SpecError, Variant};
 use crate::optim::AdamSettings;
 use std::path::PathBuf;
 
@@ -187,6 +187,39 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
+fn unknown(key: &str) -> String {
+    let known = SETTINGS.iter().map(|s| s.key);
+    match nearest(key, known.clone().chain(["network"])) {
+        Some(near) => format!("there is no setting `{key}`; did you mean `{near}`?"),
+        None => format!("there is no setting `{key}`; there are {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The specification in the table `[network]` of a configuration, with the configuration's line numbers in errors.
+fn parse_network(text: &str, network: toml::Table, place: &str) -> Result<NetworkSpec, TrainError> {
+    let mut inside = false;
+    let mut alone = String::with_capacity(text.len());
+    for line in text.lines() {
+        let start = line.trim_start();
+        if let Some(header) = start.strip_prefix("[[").or(start.strip_prefix('[')) {
+            inside = header.starts_with("network]") || header.starts_with("network.");
+            alone += match header.strip_prefix("network.") {
+                Some(_) => &start.replacen("network.", "", 1),
+                None => "",
+            };
+        } else if inside {
+            alone += line;
+        }
+        alone.push('\n');
+    }
+    if toml::from_str::<toml::Table>(&alone).is_ok_and(|table| table == network) {
+        return Ok(NetworkSpec::parse(&alone, place)?);
+    }
+    // Written in another way, such as `network = { .. }`: its lines are not known.
+    let spec = toml::to_string(&network).expect("a table that was read can be written");
+    Ok(NetworkSpec::parse(&spec, place).map_err(|e| SpecError { line: None, ..e })?)
+}
+
 impl TrainConfig {
     /// The defaults for a network: the embedded set, split by speaker, 20 epochs of batches of 32.
     pub fn new(network: NetworkSpec) -> TrainConfig {
@@ -208,11 +241,7 @@ impl TrainConfig {
     pub fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), TrainError> {
         let fail = |message: String| TrainError::Config { place: place.into(), message };
         let Some(setting) = SETTINGS.iter().find(|s| s.key == key) else {
-            let known = SETTINGS.iter().map(|s| s.key);
-            return Err(fail(match nearest(key, known.clone()) {
-                Some(near) => format!("there is no setting `{key}`; did you mean `{near}`?"),
-                None => format!("there is no setting `{key}`; there are {}", known.collect::<Vec<_>>().join(", ")),
-            }));
+            return Err(fail(unknown(key)));
         };
         (setting.set)(self, value).map_err(|message| fail(format!("`{key}`: {message}")))
     }
@@ -243,7 +272,7 @@ impl TrainConfig {
             message,
         };
         let mut table: toml::Table = toml::from_str(text).map_err(|e: toml::de::Error| {
-            let line = e.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = e.span().map(|span| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count());
             fail(line, format!("this is no TOML: {}", e.message()))
         })?;
         let line_of = |key: &str| {
@@ -251,11 +280,13 @@ impl TrainConfig {
                 |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
             text.lines().position(starts).map(|line| line + 1)
         };
+        if let Some(key) = table.keys().find(|key| *key != "network" && SETTINGS.iter().all(|s| s.key != *key)) {
+            return Err(fail(line_of(key), unknown(key)));
+        }
         let Some(toml::Value::Table(network)) = table.remove("network") else {
             return Err(fail(None, "the table [network] is missing; give the config.toml of a run".into()));
         };
-        let spec = toml::to_string(&network).expect("a table that was read can be written");
-        let mut config = TrainConfig::new(NetworkSpec::parse(&spec, &format!("{place} [network]"))?);
+        let mut config = TrainConfig::new(parse_network(text, network, place)?);
         for (key, value) in &table {
             let line = line_of(key);
             let text = match value {
@@ -270,5 +301,60 @@ impl TrainConfig {
             config.set(key, &text, &place)?;
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn;
+
+    fn sample() -> TrainConfig {
+        let mut config = TrainConfig::new(nn::find("custom32-8").unwrap().spec(Variant::DoBn));
+        for (key, value) in
+            [("data", "a b/c"), ("classes", "yes,no"), ("lr", "0.003"), ("split", "random"), ("seed", "7")]
+        {
+            config.set(key, value, "test").unwrap();
+        }
+        config
+    }
+
+    #[test]
+    fn a_configuration_goes_to_text_and_back() {
+        let config = sample();
+        assert_eq!(TrainConfig::from_toml(&config.to_toml(), "config.toml").unwrap(), config);
+        assert_eq!(config.split, SplitRule::Random { seed: 7 }, "one seed for all");
+    }
+
+    #[test]
+    fn errors_name_the_line_of_the_file() {
+        let text = sample().to_toml();
+        let of = |from: &str, to: &str| {
+            let wrong = text.replacen(from, to, 1);
+            assert_ne!(wrong, text);
+            let line = wrong.lines().position(|line| line.contains(to.trim())).unwrap() + 1;
+            let error = TrainConfig::from_toml(&wrong, "c.toml").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("c.toml, line {line}: ")), "{error}\n{wrong}");
+            error
+        };
+        assert!(of("epochs", "epoch").ends_with("did you mean `epochs`?"));
+        assert!(of("depth", "dept").contains("did you mean `depth`?"));
+        assert!(of("dropout = 0.75", "dropout = 75").contains("dropout"));
+        assert!(of("batch = 32", "batch = {}").contains("not a plain value"));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused() {
+        for text in [
+            "",
+            "[network]",
+            "network = 1",
+            "network = { name = \"x\" }",
+            "[network",
+            "é = 1\n[network]",
+            "[[network]]",
+        ] {
+            assert!(TrainConfig::from_toml(text, "c.toml").is_err(), "{text}");
+        }
     }
 }

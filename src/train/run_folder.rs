@@ -102,20 +102,27 @@ impl RunFolder {
 
 /// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed, then the folder synced.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let error = TrainError::io("write", path, SPACE);
+    let io = TrainError::io("write", path, SPACE);
+    let error = |e| io(without_path(e));
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".stapes-").tempfile_in(folder).map_err(&error)?;
+    let mut file = tempfile::Builder::new().prefix(".stapes-").tempfile_in(folder).map_err(error)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // A temporary file is the owner's alone; a result is everybody's who may read the folder.
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(&error)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(error)?;
     }
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(&error)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(error)?;
     file.persist(path).map_err(|e| error(e.error))?;
     // Not every file system lets a folder be opened; the rename is done all the same.
     if let Ok(folder) = File::open(folder) {
         _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// The system's own error: that of a temporary file names a path that nobody knows.
+fn without_path(e: std::io::Error) -> std::io::Error {
+    let inner = e.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref::<std::io::Error>());
+    inner.and_then(std::io::Error::raw_os_error).map_or(e, std::io::Error::from_raw_os_error)
 }

@@ -1,0 +1,229 @@
+//! The program, end to end: trained, evaluated, asked, interrupted, resumed, and given every kind of bad input.
+
+mod program;
+
+use predicates::prelude::*;
+use predicates::str::contains;
+use program::*;
+use std::fs;
+
+#[test]
+fn every_command_explains_itself() {
+    let top = stapes().arg("--help").output().unwrap();
+    let top = String::from_utf8(top.stdout).unwrap();
+    let commands = ["train", "eval", "predict", "models", "data", "gradcheck", "devices"];
+    for command in commands {
+        assert!(top.contains(&format!("\n  {command} ")), "{command} is not listed:\n{top}");
+        let help = stapes().args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("Usage:") && help.contains("Examples:\n"), "{help}");
+    }
+    stapes().arg("--version").assert().success().stdout(contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().to_str().unwrap();
+    for (arguments, sentence) in [
+        (&["trane"][..], "unrecognized subcommand"),
+        (&["train", "--epochz", "3"], "--epochs"),
+        (&["train", "--set", "epoch=3"], "there is no setting `epoch`; did you mean `epochs`?"),
+        (&["train", "--set", "epochs"], "--set takes KEY=VALUE, and `epochs` has no `=`"),
+        (&["train", "--epochs", "0"], "`epochs`: `0` is no number from 1 to 1000000"),
+        (&["train", "--lr", "fast"], "`lr`: `fast` is no number"),
+        (&["train", "--variant", "nb"], "possible values: do, bn, do+bn"),
+        (&["train", "--model", "custom32-9a"], "custom32-8"),
+        (&["train", "--name", "../x"], "is no name for a run"),
+        (&["train", "--resume", "x", "--batch", "4"], "--batch cannot be given with --resume"),
+        (&["train", "--threads", "0"], "0 is not in 1..=1024"),
+        (&["predict"], "required"),
+        (&["predict", "x", "-", "-"], "standard input can be read only once"),
+        (&["models", "--batch", "3"], "--plan"),
+    ] {
+        let assert = stapes().args(arguments).args(["--device", "cpu"]).env("STAPES_TEST", runs).assert();
+        assert.code(2).stdout("").stderr(contains(sentence));
+    }
+    stapes().args(["models"]).env("STAPES_ISA", "sse9").assert().code(2).stderr(contains("it has scalar, wide"));
+    stapes().args(["models", "--device", "cuda"]).assert().code(1).stderr(contains("built without CUDA"));
+}
+
+#[test]
+fn a_run_is_trained_evaluated_and_asked() {
+    let run = trained();
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "best.safetensors",
+        "last.safetensors",
+        "classes.txt",
+        "split.tsv",
+        "eval-test.json",
+        "confusion-test.csv",
+    ] {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 2);
+    assert_eq!(fs::read_to_string(run.join("classes.txt")).unwrap(), "bed\ncat\none\nsix\n");
+
+    // The evaluation at the end and `eval` agree, and speak of the listed clips.
+    let before = fs::read_to_string(run.join("eval-test.json")).unwrap();
+    let told = json(stapes().args(["eval", "--json"]).arg(&run));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&before).unwrap(), told);
+    let listed = fs::read_to_string(run.join("split.tsv")).unwrap().matches("\ttesting\n").count() as u64;
+    assert_eq!(told["clips"], listed);
+    let text = stapes().args(["eval", "--split", "validation", "--weights", "last"]).arg(&run).assert().success();
+    text.stdout(contains("on the validation clips").and(contains("confusions")));
+    assert!(run.join("confusion-validation.csv").is_file());
+
+    // One line a file, in order.
+    let asked = ["bed", "one", "six"].map(clip);
+    let output = stapes().arg("predict").arg(&run).args(&asked).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    for (line, asked) in lines.lines().zip(&asked) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        assert_eq!(columns[0], asked.to_str().unwrap());
+        assert!(["bed", "cat", "one", "six"].contains(&columns[1]), "{line}");
+        assert!((0.25..=1.0).contains(&columns[2].parse::<f64>().unwrap()), "{line}");
+    }
+    // Standard input gives the same answer, and JSON the same numbers.
+    let piped = stapes().args(["predict", "--top", "4"]).arg(&run).arg("-").pipe_stdin(&asked[1]).unwrap().assert();
+    let answer = lines.lines().nth(1).unwrap().split_once('\t').unwrap().1;
+    let four_pairs = predicate::function(|text: &str| text.trim_end().split('\t').count() == 9);
+    piped.success().stdout(contains(answer).and(four_pairs));
+    let object = json(stapes().args(["predict", "--json", "--top", "4"]).arg(&run).arg(&asked[1]));
+    let sum: f64 = object["top"].as_array().unwrap().iter().map(|g| g["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn results_depend_on_nothing_but_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hashes = Vec::new();
+    for (name, threads) in [("one", "1"), ("two", "2"), ("three", "3"), ("again", "2")] {
+        train(dir.path(), name).args(["--epochs", "1", "--threads", threads]).assert().success();
+        hashes.push(fs::read(dir.path().join(name).join("last.safetensors")).unwrap());
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "threads or chance change the weights");
+    train(dir.path(), "seed").args(["--epochs", "1", "--seed", "2"]).assert().success();
+    assert_ne!(fs::read(dir.path().join("seed/last.safetensors")).unwrap(), hashes[0]);
+    // A config.toml repeats its run.
+    let config = dir.path().join("one/config.toml");
+    stapes()
+        .args(["train", "--name", "repeated", "--runs"])
+        .arg(dir.path())
+        .arg("--config")
+        .arg(config)
+        .assert()
+        .success();
+    assert_eq!(fs::read(dir.path().join("repeated/last.safetensors")).unwrap(), hashes[0]);
+}
+
+#[test]
+fn an_interrupted_run_goes_on_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    const EPOCHS: &str = "30";
+    train(dir.path(), "whole").args(["--epochs", EPOCHS]).assert().success();
+
+    let mut stopped = spawn(train(dir.path(), "stopped").args(["--epochs", EPOCHS]));
+    let said = read_until(&mut stopped, "epoch  2/30");
+    assert!(said.contains("folder   "), "{said}");
+    interrupt(&stopped);
+    let end = stopped.wait_with_output().unwrap();
+    let said = String::from_utf8(end.stderr).unwrap();
+    assert_eq!(end.status.code(), Some(130), "{said}");
+    assert!(said.contains("all saved; go on with: stapes train --resume "), "{said}");
+    assert!(end.stdout.is_empty());
+    assert!(!dir.path().join("stopped/eval-test.json").exists());
+
+    stapes().args(["train", "--resume"]).arg(dir.path().join("stopped")).assert().success();
+    for file in ["last.safetensors", "best.safetensors", "eval-test.json", "split.tsv"] {
+        let [whole, stopped] = ["whole", "stopped"].map(|run| fs::read(dir.path().join(run).join(file)).unwrap());
+        assert!(whole == stopped, "{file} differs");
+    }
+
+    // Finished: said so, and more epochs can be asked for.
+    let again = stapes().args(["train", "--resume"]).arg(dir.path().join("whole")).assert().success();
+    again.stderr(contains("is finished: all 30 epochs are done"));
+    let run = dir.path().join("stopped");
+    stapes().args(["train", "--epochs", "31", "--resume"]).arg(&run).assert().success();
+    assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 31);
+    assert!(fs::read_to_string(run.join("config.toml")).unwrap().contains("epochs = 31"));
+}
+
+#[test]
+fn a_run_is_not_overwritten_unasked() {
+    let run = trained();
+    let runs = run.parent().unwrap();
+    let before = fs::read(run.join("last.safetensors")).unwrap();
+    train(runs, "tiny").assert().code(1).stderr(contains("exists; give another --name, or --force"));
+    assert_eq!(fs::read(run.join("last.safetensors")).unwrap(), before);
+    // A name is found where none is given.
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        train_unnamed(dir.path()).args(["--epochs", "1", "-q"]).assert().success().stderr("");
+    }
+    let mut names: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names.len(), 2);
+    assert!(names[0].starts_with("tiny-do-20") && names[1] == format!("{}-2", names[0]), "{names:?}");
+    train(dir.path(), &names[0]).args(["--epochs", "1", "--force"]).assert().success();
+}
+
+#[test]
+fn json_is_whole_and_numbers_agree() {
+    let models = json(stapes().args(["models", "--json"]));
+    let models = models.as_array().unwrap();
+    assert_eq!(models.len(), 77);
+    let custom = models.iter().find(|m| m["name"] == "custom32-8").unwrap();
+    assert_eq!((custom["params"].as_u64(), custom["macs"].is_u64()), (Some(94_768), true));
+    let one = json(stapes().args(["models", "custom32-8", "--json"]));
+    let sum = |key: &str| one["layers"].as_array().unwrap().iter().map(|l| l[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((Some(sum("params")), Some(sum("macs"))), (custom["params"].as_u64(), custom["macs"].as_u64()));
+    let plan = json(stapes().args(["models", "custom32-8", "--plan", "infer", "--batch", "4", "--json"]));
+    assert_eq!(plan["macs"], custom["macs"]);
+    let plan = stapes().args(["models", "custom32-8", "--plan", "--variant", "do+bn"]).assert().success();
+    plan.stdout(contains("merge").and(contains("backward")).and(contains("memory with")));
+
+    let audit = json(stapes().args(["data", "--json"]).arg(clips()));
+    assert_eq!((audit["clips"].as_u64(), audit["classes"].as_array().unwrap().len()), (Some(64), 16));
+    assert_eq!(json(stapes().args(["data", "--json", "--classes", "bed"]))["clips"], 326);
+    assert!(json(stapes().args(["devices", "--json"]))["cpu"]["instruction_sets"].as_array().unwrap().len() >= 2);
+    stapes().args(["devices", "--knobs"]).assert().success().stdout(contains("STAPES_ISA"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let report = json(train(dir.path(), "json").args(["--epochs", "1", "--json"]));
+    assert_eq!(report["heard"].as_array().unwrap().len(), 3);
+    let metrics = fs::read_to_string(dir.path().join("json/metrics.jsonl")).unwrap();
+    assert!(metrics.contains(report["weights"].as_str().unwrap()), "the hash is that of the last epoch");
+}
+
+#[test]
+fn gradients_of_a_network_are_checked() {
+    let checked = stapes().args(["gradcheck", "--places", "2"]).arg(tiny()).args(["--length", "1000"]).assert();
+    checked.success().stdout(contains("conv1.weight")).stderr(contains("every gradient agrees"));
+    let short = stapes().args(["gradcheck", "--length", "3"]).arg(tiny()).assert();
+    short.code(1).stderr(contains("tiny"));
+}
+
+#[test]
+fn a_state_dict_of_pytorch_is_recognised_with() {
+    let run = trained();
+    let bytes = fs::read(run.join("best.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("torch.safetensors");
+    // What PyTorch saves has no metadata of ours.
+    fs::write(&file, safetensors::serialize(tensors.tensors(), None).unwrap()).unwrap();
+    let clip = clip("six");
+    stapes().arg("predict").arg(&file).arg(&clip).assert().code(1).stderr(contains("give --model and --classes"));
+    let own = stapes().arg("predict").arg(&run).arg(&clip).output().unwrap().stdout;
+    let args = ["--classes", "bed,cat,one,six", "--model"];
+    let torch = stapes().arg("predict").arg(&file).arg(&clip).args(args).arg(tiny()).assert().success();
+    torch.stdout(String::from_utf8(own).unwrap());
+    let args = ["--classes", "bed,cat", "--model"];
+    let other = stapes().arg("predict").arg(&file).arg(&clip).args(args).arg(tiny()).assert().code(1);
+    other.stderr(contains("holds the weights of another network").and(contains("fc1.weight")));
+}

@@ -1,0 +1,155 @@
+//! What the tests of the program share: the binary, a tiny network, a run trained once, and files that are wrong.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use assert_cmd::Command;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+
+/// A folder that lasts as long as the tests.
+fn shared() -> &'static Path {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    DIR.get_or_init(|| tempfile::Builder::new().prefix("stapes-tests-").tempdir().unwrap()).path()
+}
+
+/// The program, with a cache of its own and no settings from outside.
+pub fn stapes() -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("stapes"));
+    command.env("STAPES_CACHE", shared().join("cache"));
+    for knob in ["STAPES_ISA", "STAPES_THREADS"] {
+        command.env_remove(knob);
+    }
+    command
+}
+
+/// The recordings of the tests: sixteen words, four clips each.
+pub fn clips() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clips")
+}
+
+/// A recording of `word`.
+pub fn clip(word: &str) -> PathBuf {
+    let mut clips: Vec<PathBuf> = fs::read_dir(clips().join(word)).unwrap().map(|e| e.unwrap().path()).collect();
+    clips.sort();
+    clips.swap_remove(0)
+}
+
+/// A network that learns an epoch of the tests' recordings in a blink.
+pub fn tiny() -> PathBuf {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let write = || {
+        let file = shared().join("tiny.toml");
+        let text = r#"
+name = "tiny"
+head = { dropout = 0.2, pool = "average" }
+[[block]]
+conv = 8
+kernel = 9
+stride = 8
+pool = 4
+[[block]]
+conv = 16
+kernel = 5
+pool = 4
+"#;
+        fs::write(&file, text).unwrap();
+        file
+    };
+    FILE.get_or_init(write).clone()
+}
+
+/// `train` of the tiny network on four words, two epochs unless said otherwise.
+pub fn train(runs: &Path, name: &str) -> Command {
+    let mut command = train_unnamed(runs);
+    command.args(["--name", name]);
+    command
+}
+
+/// The same without a name.
+pub fn train_unnamed(runs: &Path) -> Command {
+    let mut command = stapes();
+    command.args(["train", "--batch", "2", "--classes", "bed,cat,one,six", "--data"]).arg(clips());
+    command.arg("--model").arg(tiny()).arg("--runs").arg(runs);
+    command
+}
+
+/// A run of two epochs, trained once. Tests may read it and evaluate it, and nothing else.
+pub fn trained() -> PathBuf {
+    static RUN: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let runs = shared().join("runs");
+        train(&runs, "tiny").args(["--epochs", "2"]).assert().success();
+        runs.join("tiny")
+    };
+    RUN.get_or_init(make).clone()
+}
+
+/// A copy of that run, to spoil.
+pub fn copy_of_run(to: &Path) -> PathBuf {
+    let copy = to.join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(trained()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+/// What a command prints, as JSON.
+pub fn json(command: &mut Command) -> serde_json::Value {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Starts a command with both outputs piped.
+pub fn spawn(command: &Command) -> Child {
+    let mut plain = std::process::Command::new(command.get_program());
+    plain.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => plain.env(name, value),
+            None => plain.env_remove(name),
+        };
+    }
+    plain.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// Reads standard error until `mark` has come, or the end.
+pub fn read_until(child: &mut Child, mark: &str) -> String {
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    let stderr = child.stderr.as_mut().unwrap();
+    while !String::from_utf8_lossy(&said).contains(mark) && stderr.read(&mut byte).unwrap() == 1 {
+        said.push(byte[0]);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains(mark), "`{mark}` did not come: {said}");
+    said
+}
+
+/// Ctrl-C.
+pub fn interrupt(child: &Child) {
+    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A WAV file of 16 kHz mono: a format code (1 PCM, 3 float), bits, the data, and the length that the header claims.
+pub fn wav(code: u16, bits: u16, data: &[u8], claimed: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    file.extend(b"RIFF");
+    file.extend(claimed.saturating_add(36).to_le_bytes());
+    file.extend(b"WAVEfmt ");
+    file.extend(16u32.to_le_bytes());
+    file.extend(code.to_le_bytes());
+    file.extend(1u16.to_le_bytes());
+    file.extend(16_000u32.to_le_bytes());
+    file.extend((16_000 * u32::from(bits) / 8).to_le_bytes());
+    file.extend((bits / 8).to_le_bytes());
+    file.extend(bits.to_le_bytes());
+    file.extend(b"data");
+    file.extend(claimed.to_le_bytes());
+    file.extend(data);
+    file
+}
