@@ -125,11 +125,13 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 85_548, 1_855_056].map(thousands), ["0", "999", "1,000", "85,548", "1,855,056"]);
         assert_eq!([bytes(17), bytes(1500), bytes(34_100_000)], ["17 B", "1.5 kB", "34.1 MB"]);
-        assert_eq!([duration(6.14), duration(59.99), duration(134.2), duration(3900.0)], [
-            "6.1 s", "1 min 0 s", "2 min 14 s", "1 h 5 min"
-        ]);
-        assert_eq!([count(1, "clip"), count(2, "clip"), count(0, "epoch"), count(3, "class")], [
-            "1 clip", "2 clips", "0 epochs", "3 classes"
-        ]);
+        assert_eq!(
+            [duration(6.14), duration(59.99), duration(134.2), duration(3900.0)],
+            ["6.1 s", "1 min 0 s", "2 min 14 s", "1 h 5 min"]
+        );
+        assert_eq!(
+            [count(1, "clip"), count(2, "clip"), count(0, "epoch"), count(3, "class")],
+            ["1 clip", "2 clips", "0 epochs", "3 classes"]
+        );
     }
 }
