@@ -38,7 +38,7 @@ impl DerefMut for Aligned {
     }
 }
 
-/// The next multiple of a cache line's worth of numbers.
+/// The next multiple of a cache line's worth of numbers; the largest `usize` where it is beyond it.
 pub const fn round_up(len: usize) -> usize {
-    len.div_ceil(LINE) * LINE
+    len.div_ceil(LINE).saturating_mul(LINE)
 }

@@ -1,7 +1,7 @@
 //! Floor 1. A tar archive of a data set, plain or gzipped: one pass over the stream, nothing unpacked. A thread reads
 //! blocks of members while the blocks before are decoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path};
@@ -66,6 +66,23 @@ impl Read for Counted {
     }
 }
 
+/// Remembers whether a plain tar file ends with its mark, a block of zeros: without it the file was cut between two
+/// members, and nothing else would tell.
+struct Tail<R> {
+    inner: R,
+    zeros: Arc<AtomicU64>, // zero bytes since the last other one
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        let zeros = buf[..n].iter().rev().take_while(|&&b| b == 0).count();
+        let before = if zeros == n { self.zeros.load(Ordering::Relaxed) } else { 0 };
+        self.zeros.store(before + zeros as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
 /// The walk over the members: what has been seen so far.
 struct Walk<'a> {
     path: &'a Path,
@@ -76,8 +93,8 @@ struct Walk<'a> {
     root: Option<String>, // the folder in which the word folders lie, from the first clip
     words: BTreeSet<String>,
     noise: BTreeSet<String>,
-    other_files: u64,
-    lists: [Option<String>; 2], // validation, testing
+    others: BTreeMap<String, u64>, // other files, by the folder above their word folder
+    lists: [Option<String>; 2],    // validation, testing
 }
 
 impl<'a> Walk<'a> {
@@ -91,7 +108,7 @@ impl<'a> Walk<'a> {
             root: None,
             words: BTreeSet::new(),
             noise: BTreeSet::new(),
-            other_files: 0,
+            others: BTreeMap::new(),
             lists: [None, None],
         }
     }
@@ -103,8 +120,12 @@ impl<'a> Walk<'a> {
     fn run(mut self, file: Counted) -> Result<Found, DataError> {
         let mut file = BufReader::with_capacity(1 << 16, file);
         let gzipped = std::io::BufRead::fill_buf(&mut file).map_err(|e| self.bad(e))?.starts_with(&[0x1F, 0x8B]);
-        let stream: Box<dyn Read> =
-            if gzipped { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let zeros = Arc::new(AtomicU64::new(0));
+        let stream: Box<dyn Read> = if gzipped {
+            Box::new(flate2::bufread::MultiGzDecoder::new(file)) // its checksum tells of cuts
+        } else {
+            Box::new(Tail { inner: file, zeros: Arc::clone(&zeros) })
+        };
         let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(|e| self.bad(e))? {
             let mut entry = entry.map_err(|e| self.bad(e))?;
@@ -114,12 +135,15 @@ impl<'a> Walk<'a> {
         }
         // The rest holds the end of the gzip stream and with it the checksum.
         std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(|e| self.bad(e))?;
+        if !gzipped && zeros.load(Ordering::Relaxed) < 512 {
+            return Err(self.bad("it ends without the mark of its end"));
+        }
         self.hand_on();
         let [validation, testing] = self.lists;
         Ok(Found {
             words: self.words.into_iter().collect(),
             noise: self.noise.into_iter().collect(),
-            other_files: self.other_files,
+            other_files: self.root.and_then(|root| self.others.get(&root).copied()).unwrap_or(0),
             lists: validation.zip(testing).map(|(v, t)| Lists::parse(&v, &t)),
         })
     }
@@ -173,7 +197,7 @@ impl<'a> Walk<'a> {
                     return self.take(entry, format!("{word}/{file}"));
                 }
             }
-            FileKind::Other if is_word(word) => self.other_files += 1,
+            FileKind::Other if is_word(word) => *self.others.entry(above.join("/")).or_default() += 1,
             _ => {}
         }
         Ok(true)

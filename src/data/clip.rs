@@ -128,13 +128,17 @@ pub fn read_clip(bytes: &[u8], name: &str, format: Format) -> Result<Clip, ClipE
     ClipReader::new(format, MAX_VALUES).read(bytes).map_err(named)
 }
 
+/// Largest value of a floating-point file that is kept, 48 dB above full scale: what is larger is no sound, and would
+/// overflow to infinity inside the resampler.
+const MAX_VALUE: f32 = 256.0;
+
 /// Values with full scale 1, or the place of the first that is no finite number.
 pub(super) fn finite(values: Values) -> Result<Vec<f32>, ClipFault> {
     match values {
         Values::I16(values) => Ok(values.into_iter().map(|v| f32::from(v) / 32768.0).collect()),
         Values::F32(values) => match values.iter().position(|v| !v.is_finite()) {
             Some(at) => Err(ClipFault::NonFinite { at: at as u64 }),
-            None => Ok(values),
+            None => Ok(values.into_iter().map(|v| v.clamp(-MAX_VALUE, MAX_VALUE)).collect()),
         },
     }
 }

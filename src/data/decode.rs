@@ -35,6 +35,9 @@ fn damaged(reason: impl ToString) -> ClipFault {
 }
 
 fn decode(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipFault> {
+    if container == Container::Ogg && !ogg_is_complete(bytes) {
+        return Err(ClipFault::CutStream);
+    }
     let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let options = FormatOptions::default();
     let mut reader: Box<dyn FormatReader> = match container {
@@ -53,10 +56,7 @@ fn decode(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipF
     let pcm = decode_packets(reader.as_mut(), decoder.as_mut(), track_id, limit)?;
     let have = (pcm.values.len() / pcm.channels.max(1) as usize) as u64;
     match promised {
-        Some(promised) if have < promised => return Err(ClipFault::Truncated { have, promised }),
-        _ if container == Container::Ogg && !ogg_is_complete(bytes) => {
-            return Err(ClipFault::CutStream { have });
-        }
+        Some(promised) if have < promised => return Err(ClipFault::Incomplete { have, promised }),
         _ if have == 0 => return Err(ClipFault::NoSamples),
         _ => {}
     }

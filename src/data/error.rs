@@ -51,14 +51,19 @@ pub enum ClipFault {
         /// Samples a channel that the header promises.
         promised: u64,
     },
-    /// A compressed stream without its end mark.
+    /// A compressed file of which only a part can be decoded.
     #[error(
-        "it is truncated: its stream stops after {have} samples a channel without an end mark; copy it again or delete it"
+        "it is truncated or damaged: {have} of {promised} samples a channel can be decoded; copy it again or delete it"
     )]
-    CutStream {
+    Incomplete {
         /// Samples a channel that could be decoded.
         have: u64,
+        /// Samples a channel that its header promises.
+        promised: u64,
     },
+    /// An Ogg file whose pages do not run on to an end mark.
+    #[error("it is truncated or damaged: its pages do not run on to an end mark; copy it again or delete it")]
+    CutStream,
     /// A floating-point file with NaN or infinity in it.
     #[error("its value number {at} is NaN or infinite; export it again with finite values or delete it")]
     NonFinite {

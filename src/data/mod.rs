@@ -1,4 +1,25 @@
 //! Floor 1. From recordings to batches.
+//!
+//! ```text
+//! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, ahead of the step)
+//!          read_clip: WAV, FLAC, Vorbis      the cache keeps the rows, Audit judges them
+//! ```
+//!
+//! A broken clip is a [`ClipError`] in [`Dataset::problems`] and stops nothing unless `strict` is set; a source that
+//! cannot be used is a [`DataError`]. Nothing here prints: progress goes to a callback, remarks wait in the data set.
+//!
+//! ```no_run
+//! use std::{ops::ControlFlow, path::Path, sync::Arc};
+//! use stapes::data::{Batches, DataConfig, Dataset, Source};
+//!
+//! let source = Source::open(Path::new("speech_commands"))?;
+//! let data = Dataset::open(&source, &DataConfig::default(), &|_, _, _| ControlFlow::Continue(()))?;
+//! let mut batches = Batches::train(Arc::new(data), 32, 1, (0, 0))?;
+//! while let Some(batch) = batches.next_batch() {
+//!     println!("epoch {} step {}: clips {:?}", batch.epoch, batch.step, batch.clips);
+//! }
+//! # Ok::<(), stapes::data::DataError>(())
+//! ```
 
 mod archive;
 mod audit;
@@ -8,6 +29,7 @@ mod clip;
 mod dataset;
 mod decode;
 mod embedded;
+mod embedded_words;
 mod error;
 mod folder;
 mod load;
@@ -21,6 +43,7 @@ pub use audit::{Audit, ClassCount, Finding, FindingKind};
 pub use batch::{Batch, Batches};
 pub use clip::{Clip, Format, read_clip};
 pub use dataset::{ClipMeta, DataConfig, Dataset};
+pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};
 pub use source::{Embedded, Progress, Source, Stage};
 pub use split::{Split, SplitRule, speaker, speaker_percentage, which_set};

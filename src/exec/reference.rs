@@ -9,6 +9,8 @@ pub struct Reference<'g> {
     graph: &'g Graph,
     n: usize,
     draw: Key,
+    /// What forward left.
+    state: Vec<f64>,
     /// Outputs by node, `[n, l, c]`.
     pub activations: Vec<Vec<f64>>,
     /// Gradients of the mean loss by node, likewise.
@@ -51,7 +53,8 @@ impl<'g> Reference<'g> {
             });
             activations.push(y);
         }
-        Reference { graph, n, draw, activations, gradients: Vec::new(), parameter_gradients: Vec::new() }
+        let state = state.to_vec();
+        Reference { graph, n, draw, state, activations, gradients: Vec::new(), parameter_gradients: Vec::new() }
     }
 
     /// The mean over the batch of `loss`'s output.
@@ -76,6 +79,7 @@ impl<'g> Reference<'g> {
                 shapes: &shapes,
                 x: &x,
                 params: &params[node.params_at..][..node.spec.params_len()],
+                state: &self.state[node.state_at..][..node.spec.state_len()],
                 draw: self.draw.with(i as u64),
                 dy: &self.gradients[i],
                 dx: &mut dx,

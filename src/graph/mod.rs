@@ -1,9 +1,11 @@
 //! Floor 3. The network as a graph, and the plan made of it.
 
 mod builder;
+mod describe;
 mod lower;
 mod memory;
 mod plan;
 
 pub use builder::{Graph, GraphError, Node, NodeId, Parameter};
+pub use describe::PlanRow;
 pub use plan::{Keep, Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};

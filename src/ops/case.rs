@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum Fill {
     /// Standard normal.
     Normal,
+    /// Evenly spaced in `[-2, 2)` and in random order, so that no two of an input are near each other.
+    Distinct,
     /// Class numbers below the bound.
     Class(usize),
 }
@@ -63,9 +65,12 @@ impl Case {
         let seed = self.name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let key = Key::new(seed, Stream::Case).with(i as u64);
         let input = self.inputs[i];
-        (0..(self.n * input.shape.size()) as u64)
+        let len = self.n * input.shape.size();
+        let order = if matches!(input.fill, Fill::Distinct) { key.permutation(len) } else { Vec::new() };
+        (0..len as u64)
             .map(|at| match input.fill {
                 Fill::Class(bound) => key.below(at, bound as u64) as f64,
+                Fill::Distinct => 4.0 * f64::from(order[at as usize]) / len as f64 - 2.0,
                 Fill::Normal => {
                     // Rounded to f32, so that reference and kernels start from the same numbers.
                     let v = f64::from(key.normal(at) as f32);

@@ -1,13 +1,29 @@
 //! Floor 2. The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
 
+pub mod add;
+pub mod avg_pool;
+pub mod batch_norm;
 pub mod case;
 pub mod conv1d;
+pub mod dropout;
+pub mod linear;
+pub mod max_pool1d;
 pub mod op;
 pub mod relu;
+pub mod softmax_cross_entropy;
+pub mod weighted_sum;
 
+pub use add::Add;
+pub use avg_pool::AvgPool;
+pub use batch_norm::{BatchNorm, Over};
 pub use conv1d::{Conv1d, Padding};
+pub use dropout::Dropout;
+pub use linear::Linear;
+pub use max_pool1d::MaxPool1d;
 pub use op::{Op, ShapeError};
 pub use relu::Relu;
+pub use softmax_cross_entropy::SoftmaxCrossEntropy;
+pub use weighted_sum::WeightedSum;
 
 use case::Case;
 
@@ -20,5 +36,15 @@ pub struct Family {
 }
 
 /// Every op. Tests, benches and `stapes gradcheck` walk this list.
-pub const ALL: &[Family] =
-    &[Family { name: "conv1d", cases: conv1d::cases }, Family { name: "relu", cases: relu::cases }];
+pub const ALL: &[Family] = &[
+    Family { name: "add", cases: add::cases },
+    Family { name: "avg_pool", cases: avg_pool::cases },
+    Family { name: "batch_norm", cases: batch_norm::cases },
+    Family { name: "conv1d", cases: conv1d::cases },
+    Family { name: "dropout", cases: dropout::cases },
+    Family { name: "linear", cases: linear::cases },
+    Family { name: "max_pool1d", cases: max_pool1d::cases },
+    Family { name: "relu", cases: relu::cases },
+    Family { name: "softmax_cross_entropy", cases: softmax_cross_entropy::cases },
+    Family { name: "weighted_sum", cases: weighted_sum::cases },
+];

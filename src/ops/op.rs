@@ -26,6 +26,16 @@ impl ShapeError {
     }
 }
 
+/// The inputs of `op`, if they are `N` and none is empty: the first line of most shape rules.
+pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N], ShapeError> {
+    let many = || ShapeError::new(op, format!("it takes {N} input{}, not {}", if N == 1 { "" } else { "s" }, x.len()));
+    let shapes: [Shape; N] = x.try_into().map_err(|_| many())?;
+    match shapes.iter().find(|shape| shape.l == 0 || shape.c == 0) {
+        Some(empty) => Err(ShapeError::new(op, format!("its input is {empty}; both numbers must be at least 1"))),
+        None => Ok(shapes),
+    }
+}
+
 /// How a parameter begins. Fan-in and fan-out count the numbers that one output reads and one input feeds.
 #[allow(missing_docs, reason = "the fields are the terms of the literature, explained above")]
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -283,6 +293,8 @@ pub struct ReferenceBackward<'a> {
     pub x: &'a [&'a [f64]],
     /// The op's parameters.
     pub params: &'a [f64],
+    /// The op's state: what forward left. Kernels keep what they need of it in `saved`, which a reference has not.
+    pub state: &'a [f64],
     /// Random numbers of this step and node.
     pub draw: Key,
     /// Gradient of the output.

@@ -4,11 +4,12 @@
 //!   packed in panels of whole vectors. Forward and backward-data.
 //! - **Rank update**, `c[m, j] += sum_p a[p, m] * b[p, j]`: a long sum over positions. Backward-weight.
 //!
+//! Both are kernels, entered with `isa.run(Product { .. })`, so that each set's tiles are compiled once.
 //! A tile keeps all its sums in registers (budgets beside each instruction set's table, in `x86.rs` and `portable.rs`)
 //! and adds in the order of the sum's index, one chain an output: every set and every tiling gives the same bits.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
-use super::isa::Simd;
+use super::isa::{Kernel, Simd};
 
 /// Outputs of one panel and where its weights begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,12 @@ impl Product<'_> {
             }
         }
     }
+}
 
-    /// Computes the product.
+/// Computes the product.
+impl Kernel for Product<'_> {
     #[inline(always)]
-    pub fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         if self.rows == 0 || self.outputs == 0 {
             return;
         }
@@ -227,10 +230,10 @@ pub struct RankUpdate<'a> {
     pub outputs: usize,
 }
 
-impl RankUpdate<'_> {
-    /// Adds the update.
+/// Adds the update.
+impl Kernel for RankUpdate<'_> {
     #[inline(always)]
-    pub fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         if self.positions == 0 || self.m == 0 || self.outputs == 0 {
             return;
         }

@@ -146,7 +146,7 @@ fn parse<'b>(path: &Path, bytes: &'b [u8]) -> Result<(HashMap<String, String>, S
         use safetensors::SafeTensorError as E;
         let reason = match e {
             E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => "it is cut short".to_string(),
-            E::HeaderTooLarge | E::InvalidHeader(_) | E::InvalidHeaderStart => "it is no safetensors file".to_string(),
+            E::HeaderTooLarge | E::InvalidHeader(_) => "it is no safetensors file".to_string(),
             E::InvalidHeaderDeserialization(e) => format!("its header is no JSON: {e}"),
             other => other.to_string(),
         };

@@ -81,6 +81,14 @@ pub enum TrainError {
         /// Names of the batch's first clips.
         clips: String,
     },
+    /// The recordings are no longer those of a run.
+    #[error("the recordings are not those of {}: {difference}; give the data it was trained on with --data", .path.display())]
+    OtherData {
+        /// The run's list of clips.
+        path: PathBuf,
+        /// The first line that differs.
+        difference: String,
+    },
     /// A run to be resumed differs in something that would change its results.
     #[error("{} cannot be resumed: {reason}", .path.display())]
     CannotResume {

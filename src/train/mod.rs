@@ -20,6 +20,6 @@ pub use error::TrainError;
 pub use eval::{ClassFigures, Evaluation, Prediction, Recogniser};
 pub use metrics::EpochRecord;
 pub use run_folder::{RunFolder, write_atomically};
-pub use session::{EVAL_BATCH, Observer, Outcome, Session, save_evaluation};
+pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_split, save_evaluation};
 pub use trainer::{Step, Trainer};
 pub use weights::Weights;

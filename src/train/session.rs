@@ -71,7 +71,7 @@ impl Session {
         write_atomically(&session.folder.config(), session.config.to_toml().as_bytes())?;
         let names = session.data.classes().iter().map(|class| format!("{class}\n")).collect::<String>();
         write_atomically(&session.folder.classes(), names.as_bytes())?;
-        write_atomically(&session.folder.split(), session.split_tsv().as_bytes())?;
+        write_atomically(&session.folder.split(), split_tsv(&session.data).as_bytes())?;
         metrics::write(&session.folder.metrics(), &[])?;
         Ok(session)
     }
@@ -81,10 +81,9 @@ impl Session {
         let mut session = Session::new(config, data, folder, isa)?;
         let path = session.folder.path().to_path_buf();
         let cannot = |reason: &str| TrainError::CannotResume { path: path.clone(), reason: reason.into() };
-        let split = session.folder.split();
-        let listed = std::fs::read_to_string(&split).map_err(TrainError::io("read", &split, "train anew"))?;
-        if listed != session.split_tsv() {
-            return Err(cannot("its split.tsv lists other clips than the data has now; give the data it was trained on"));
+        check_split(&session.folder, &session.data)?;
+        if !session.folder.last().exists() {
+            return Err(cannot("it was ended before anything was saved; start it again with --config and --force"));
         }
         let last = checkpoint::load(&session.folder.last(), &session.network.graph)?;
         let (Some((m, v, step)), Some(progress)) = (last.optimizer, last.progress) else {
@@ -263,15 +262,6 @@ impl Session {
             (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
         ])
     }
-
-    fn split_tsv(&self) -> String {
-        let mut text = String::from("clip\tclass\tsplit\n");
-        for clip in self.data.clips() {
-            let class = &self.data.classes()[clip.class as usize];
-            text += &format!("{}\t{class}\t{}\n", clip.name, clip.split.name());
-        }
-        text
-    }
 }
 
 /// Writes `eval-SPLIT.json` and `confusion-SPLIT.csv`.
@@ -283,4 +273,33 @@ pub fn save_evaluation(folder: &RunFolder, evaluation: &Evaluation) -> Result<()
     let json = serde_json::to_string_pretty(evaluation).expect("numbers and names are valid JSON") + "\n";
     write_atomically(&folder.evaluation(name), json.as_bytes())?;
     write_atomically(&folder.confusion(name), evaluation.confusion_csv().as_bytes())
+}
+
+/// The content of `split.tsv`.
+fn split_tsv(data: &Dataset) -> String {
+    let mut text = String::from("clip\tclass\tsplit\n");
+    for clip in data.clips() {
+        let class = &data.classes()[clip.class as usize];
+        text += &format!("{}\t{class}\t{}\n", clip.name, clip.split.name());
+    }
+    text
+}
+
+/// Whether `data` has the clips, classes and splits that the run in `folder` began with.
+pub fn check_split(folder: &RunFolder, data: &Dataset) -> Result<(), TrainError> {
+    let path = folder.split();
+    let listed = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path, "train anew"))?;
+    let now = split_tsv(data);
+    if listed == now {
+        return Ok(());
+    }
+    let of = |line: Option<&str>| line.map_or("nothing".into(), |line| line.replace('\t', " "));
+    let (mut then, mut now) = (listed.lines(), now.lines());
+    let difference = loop {
+        match (then.next(), now.next()) {
+            (a, b) if a == b && a.is_some() => {}
+            (a, b) => break format!("where it lists `{}` there is `{}` now", of(a), of(b)),
+        }
+    };
+    Err(TrainError::OtherData { path, difference })
 }

@@ -5,7 +5,7 @@
 //! through a small scratch with zeros around them.
 
 use super::Geometry;
-use crate::simd::{Kernel, Product, RankUpdate, Simd};
+use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd};
 use std::ops::Range;
 
 /// Rows of output whose windows are copied at once where they reach into the padding.
@@ -54,7 +54,6 @@ impl Windows {
     }
 
     /// Copies what output rows `piece` read, of `width` numbers a row, into `scratch`, zeros for the padding.
-    #[inline(always)]
     fn copy<'a>(&self, x: &[f32], width: usize, piece: &Range<usize>, scratch: &'a mut [f32]) -> &'a [f32] {
         let first = self.origin + (piece.start * self.step) as isize;
         let rows = (piece.len() - 1) * self.step + self.span();
@@ -175,29 +174,26 @@ struct WindowProduct<'a> {
 }
 
 impl WindowProduct<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run(mut self, isa: Isa) {
         let w = self.windows;
         let interior = w.interior(self.count);
         if !interior.is_empty() {
             let from = (w.origin + (interior.start * w.step) as isize) as usize;
-            self.rows(s, &self.x[from * self.width..], interior.clone());
+            self.rows(isa, &self.x[from * self.width..], interior.clone());
         }
         let scratch = std::mem::take(&mut self.scratch);
         for piece in Windows::edges(&interior, self.count) {
             let a = w.copy(self.x, self.width, &piece, scratch);
-            self.rows(s, a, piece);
+            self.rows(isa, a, piece);
         }
     }
 
-    /// The output rows `rows`, whose windows begin at the start of `a`. (A method, not a closure: it must be inlined into
-    /// the body of the instruction set.)
-    #[inline(always)]
-    fn rows<S: Simd>(&mut self, s: S, a: &[f32], rows: Range<usize>) {
+    /// The output rows `rows`, whose windows begin at the start of `a`.
+    fn rows(&mut self, isa: Isa, a: &[f32], rows: Range<usize>) {
         let Windows { step, taps, tap_step, .. } = self.windows;
         // Neighbouring taps are one long tap.
         let joined = tap_step == 1 || taps == 1;
-        Product {
+        isa.run(Product {
             a,
             row_stride: step * self.width,
             taps: if joined { 1 } else { taps },
@@ -209,8 +205,7 @@ impl WindowProduct<'_> {
             c_stride: self.y_stride,
             outputs: self.outputs,
             rows: rows.len(),
-        }
-        .run(s);
+        });
     }
 }
 
@@ -225,9 +220,8 @@ pub struct Conv1dForward<'a> {
     pub scratch: &'a mut [f32],
 }
 
-impl Kernel for Conv1dForward<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+impl Conv1dForward<'_> {
+    pub fn run(self, isa: Isa) {
         WindowProduct {
             windows: forward_windows(&self.g),
             x: self.x,
@@ -240,7 +234,7 @@ impl Kernel for Conv1dForward<'_> {
             count: self.g.l_out,
             scratch: self.scratch,
         }
-        .run(s);
+        .run(isa);
     }
 }
 
@@ -253,9 +247,8 @@ pub struct Conv1dBackwardData<'a> {
     pub scratch: &'a mut [f32],
 }
 
-impl Kernel for Conv1dBackwardData<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+impl Conv1dBackwardData<'_> {
+    pub fn run(self, isa: Isa) {
         let g = self.g;
         let mut packed = &self.packed[g.packed_forward()..];
         if g.stride > g.l_in {
@@ -280,7 +273,7 @@ impl Kernel for Conv1dBackwardData<'_> {
                 count: residue.count,
                 scratch: self.scratch,
             }
-            .run(s);
+            .run(isa);
             packed = &packed[len..];
         }
     }
@@ -297,34 +290,32 @@ pub struct Conv1dBackwardWeight<'a> {
     pub scratch: &'a mut [f32],
 }
 
-impl Kernel for Conv1dBackwardWeight<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+impl Conv1dBackwardWeight<'_> {
+    pub fn run(mut self, isa: Isa) {
         let g = self.g;
         let w = forward_windows(&g);
         let interior = w.interior(g.l_out);
         for block in interior.clone().step_by(BLOCK_POSITIONS) {
             let block = block..(block + BLOCK_POSITIONS).min(interior.end);
             let from = (w.origin + (block.start * w.step) as isize) as usize;
-            self.block(s, &self.x[from * g.c_in..], block);
+            self.block(isa, &self.x[from * g.c_in..], block);
         }
         let scratch = std::mem::take(&mut self.scratch);
         for piece in Windows::edges(&interior, g.l_out) {
             let x = w.copy(self.x, g.c_in, &piece, scratch);
-            self.block(s, x, piece);
+            self.block(isa, x, piece);
         }
     }
 }
 
 impl Conv1dBackwardWeight<'_> {
     /// Adds the share of the output rows `block`, whose windows begin at the start of `x`.
-    #[inline(always)]
-    fn block<S: Simd>(&mut self, s: S, x: &[f32], block: Range<usize>) {
+    fn block(&mut self, isa: Isa, x: &[f32], block: Range<usize>) {
         let g = self.g;
         let dy = &self.dy[block.start * g.c_out..block.end * g.c_out];
         let (taps, m) = if g.dilation == 1 { (1, g.k * g.c_in) } else { (g.k, g.c_in) };
         for tap in 0..taps {
-            RankUpdate {
+            isa.run(RankUpdate {
                 a: &x[tap * g.dilation * g.c_in..],
                 a_stride: g.stride * g.c_in,
                 b: dy,
@@ -333,12 +324,11 @@ impl Conv1dBackwardWeight<'_> {
                 c: &mut self.dw[tap * g.c_in * g.c_out..],
                 m,
                 outputs: g.c_out,
-            }
-            .run(s);
+            });
         }
         if !self.db.is_empty() {
             // The bias is the weight of an input that is always one.
-            RankUpdate {
+            isa.run(RankUpdate {
                 a: &[1.0],
                 a_stride: 0,
                 b: dy,
@@ -347,8 +337,7 @@ impl Conv1dBackwardWeight<'_> {
                 c: self.db,
                 m: 1,
                 outputs: g.c_out,
-            }
-            .run(s);
+            });
         }
     }
 }

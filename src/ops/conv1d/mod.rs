@@ -164,18 +164,18 @@ impl Op for Conv1d {
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
         let bias = &b.params[g.weights()..];
-        isa.run(cpu::Conv1dForward { g, x: b.x[0], packed: b.shared, bias, y: b.y, scratch: b.scratch });
+        cpu::Conv1dForward { g, x: b.x[0], packed: b.shared, bias, y: b.y, scratch: b.scratch }.run(isa);
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
         let g = self.planned(b.shapes[0]);
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
-            isa.run(cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch });
+            cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch }.run(isa);
         }
         let [dx, _] = &mut b.dx;
         if !dx.is_empty() {
-            isa.run(cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch });
+            cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch }.run(isa);
         }
     }
 }

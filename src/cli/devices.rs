@@ -1,0 +1,83 @@
+//! Floor 7. `stapes devices`: the processor, its instruction sets and how fast they are.
+
+use super::context::Context;
+use super::output;
+use super::table::{Table, count, left, right};
+use crate::simd::{Isa, cpu_brand, fma_peak};
+use anyhow::Result;
+use serde_json::json;
+
+const EXAMPLES: &str = "\
+Examples:
+  stapes devices
+  stapes devices --knobs
+  STAPES_ISA=avx2 stapes train";
+
+/// Options of `stapes devices`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// List the environment variables that change how the program works.
+    #[arg(long)]
+    knobs: bool,
+}
+
+/// An environment variable.
+struct Knob {
+    name: &'static str,
+    default: &'static str,
+    effect: &'static str,
+}
+
+const KNOBS: &[Knob] = &[
+    Knob { name: "STAPES_ISA", default: "the fastest", effect: "instruction set: scalar, wide, avx2, avx512" },
+    Knob { name: "STAPES_THREADS", default: "all cores", effect: "threads to compute on, as --threads" },
+    Knob { name: "STAPES_CACHE", default: "~/.cache/stapes", effect: "folder that keeps decoded clips" },
+    Knob { name: "NO_COLOR", default: "not set", effect: "if set, nothing is coloured" },
+];
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.knobs { knobs(context) } else { devices(context) }
+}
+
+fn knobs(context: &Context) -> Result<()> {
+    let value = |knob: &Knob| std::env::var_os(knob.name).map(|value| value.to_string_lossy().into_owned());
+    if context.json {
+        let all = KNOBS.iter().map(
+            |knob| json!({ "name": knob.name, "value": value(knob), "default": knob.default, "effect": knob.effect }),
+        );
+        return output::json(&all.collect::<Vec<_>>());
+    }
+    let mut table = Table::new([left("variable"), left("now"), left("default"), left("effect")]);
+    for knob in KNOBS {
+        table.row([knob.name, &value(knob).unwrap_or("-".into()), knob.default, knob.effect]);
+    }
+    output::print(&table.to_string())
+}
+
+fn devices(context: &Context) -> Result<()> {
+    let brand = cpu_brand().unwrap_or("a processor that does not give its name".into());
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa))).collect();
+    let used = |isa: Isa| isa.name() == context.isa.name();
+    if context.json {
+        let sets = peaks.iter().map(
+            |&(isa, gflops)| json!({ "name": isa.name(), "fma_gflops_per_core": gflops, "used": used(isa) }),
+        );
+        return output::json(&json!({
+            "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
+            "cuda": null,
+        }));
+    }
+    let mut table = Table::new([left("instruction set"), right("GFLOP/s a core"), left("")]);
+    for (isa, gflops) in peaks {
+        let mark = if used(isa) { "used" } else { "" };
+        table.row([isa.name().to_string(), format!("{gflops:.1}"), mark.into()]);
+    }
+    let threads = count(context.threads as u64, "thread");
+    output::print(&format!(
+        "cpu   {brand}, {}, {threads} used\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\ncuda  this program is built without CUDA\n",
+        count(cores as u64, "core")
+    ))
+}

@@ -1,0 +1,92 @@
+//! Floor 7. `stapes eval`: a trained network on the clips of a split.
+
+use super::context::Context;
+use super::settings;
+use super::{interrupt, output, recordings, report};
+use crate::data::Split;
+use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunFolder, Which, check_split, save_evaluation};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+Examples:
+  stapes eval runs/NAME
+  stapes eval runs/NAME --split validation --weights last --json
+
+Writes eval-SPLIT.json and confusion-SPLIT.csv into the run.";
+
+/// Options of `stapes eval`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder that `stapes train` made.
+    run: PathBuf,
+    /// Where the run's recordings are now, if they have been moved.
+    #[arg(long, value_name = "DIR|TAR.GZ")]
+    data: Option<PathBuf>,
+    /// Which clips.
+    #[arg(long, value_enum, default_value = "test")]
+    split: Part,
+    /// Which weights: best on the validation clips, or of the last step.
+    #[arg(long, value_enum, default_value = "best")]
+    weights: Weights,
+    /// End at the first clip that cannot be used, instead of skipping it.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    Test,
+    Validation,
+    Training,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Weights {
+    Best,
+    Last,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.run.is_file() {
+        bail!("{} is a file; give the run's folder, which says which clips are tested", args.run.display());
+    }
+    let folder = RunFolder::open(&args.run)?;
+    let mut config = settings::of_run(&folder)?;
+    config.strict |= args.strict;
+    if let Some(data) = &args.data {
+        config.data = Some(data.clone());
+    }
+    let which = match args.weights {
+        Weights::Best => Which::Best,
+        Weights::Last => Which::Last,
+    };
+    let bundle = Bundle::open(&args.run, which)?;
+    interrupt::watch("stopping")?;
+    let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
+    interrupt::unwatch();
+    recordings::name_skipped(context, &data);
+    check_split(&folder, &data)?;
+    let split = match args.split {
+        Part::Test => Split::Testing,
+        Part::Validation => Split::Validation,
+        Part::Training => Split::Training,
+    };
+    let mut recogniser = Recogniser::new(bundle.network, bundle.weights, EVAL_BATCH, context.isa)?;
+    let evaluation = recogniser.evaluate(&data, split)?;
+    if context.json {
+        output::json(&evaluation)?;
+    } else {
+        output::print(&report::evaluation(&evaluation))?;
+    }
+    save_evaluation(&folder, &evaluation)?;
+    let name = report::split_name(split);
+    for file in [folder.evaluation(name), folder.confusion(name)] {
+        context.remark(&format!("wrote {}", file.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Floor 7. `stapes gradcheck`: gradients against central differences in double precision.
+
+use super::context::Context;
+use super::table::{Table, count, left, right, thousands};
+use super::{output, settings};
+use crate::base::rng::{Key, Stream};
+use crate::nn::{self, Initialisation, Network, NetworkSpec};
+use crate::ops;
+use crate::train::Weights;
+use crate::train::gradcheck::{Checked, check_case, check_graph};
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::Serialize;
+
+const EXAMPLES: &str = "\
+Examples:
+  stapes gradcheck                               every op on all its small cases
+  stapes gradcheck custom32-8 --length 6561      a whole network
+  stapes gradcheck mine.toml --places 10
+
+The formulas of each op, computed slowly in double precision, are compared with (f(x+h) - f(x-h)) / 2h.
+The error is relative to the largest gradient of the tensor; the check fails above 1e-5 for an op, 1e-4 for a network
+(whose many ReLUs and maxima may change over within h).";
+
+/// Largest error of an op.
+const OP_LIMIT: f64 = 1e-5;
+/// Largest error of a network.
+const NETWORK_LIMIT: f64 = 1e-4;
+/// Clips in the batch that a network is checked on.
+const BATCH: usize = 2;
+/// Classes of a network that does not say how many it has.
+const CLASSES: usize = 4;
+
+/// Options of `stapes gradcheck`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Network by name or TOML file; every op by itself if not given.
+    #[arg(value_name = "NAME|FILE.toml")]
+    model: Option<String>,
+    /// Variant of the network.
+    #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
+    variant: Option<String>,
+    /// Most places of a tensor that are tried [default: 50 for an op, 3 for a network].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    places: Option<u32>,
+    /// Samples that the network hears, to save time; its own length if not given.
+    #[arg(long, value_name = "N", requires = "model")]
+    length: Option<usize>,
+}
+
+/// A tensor of an op's case or of a network.
+#[derive(Serialize)]
+struct Row {
+    of: String,
+    case: String,
+    #[serde(flatten)]
+    checked: Checked,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let (rows, limit) = match &args.model {
+        None => (ops_rows(args.places.unwrap_or(50) as usize), OP_LIMIT),
+        Some(model) => {
+            let mut spec = settings::network(model, args.variant.as_deref())?;
+            spec.input.length = args.length.unwrap_or(spec.input.length);
+            let seed = context.seed.unwrap_or(1);
+            (network_rows(&spec, args.places.unwrap_or(3) as usize, seed)?, NETWORK_LIMIT)
+        }
+    };
+    let wrong = rows.iter().filter(|row| !(row.checked.error <= limit)).count();
+    match (context.json, &args.model) {
+        (true, _) => output::json(&rows)?,
+        (false, None) if !context.verbose => output::print(&by_op(&rows))?,
+        _ => output::print(&by_tensor(&rows))?,
+    }
+    if wrong > 0 {
+        bail!("{} of {} tensors have a gradient that is off by more than {limit:e}", wrong, rows.len());
+    }
+    context.remark(&format!("every gradient agrees to {limit:e}"));
+    Ok(())
+}
+
+fn ops_rows(places: usize) -> Vec<Row> {
+    let cases: Vec<_> = ops::ALL.iter().flat_map(|family| (family.cases)()).filter(|case| !case.real).collect();
+    let rows = cases.par_iter().flat_map_iter(|case| {
+        let row = |checked| Row { of: case.op.name().into(), case: case.name.clone(), checked };
+        check_case(case, places).into_iter().map(row)
+    });
+    rows.collect()
+}
+
+fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
+    let classes = spec.classes.unwrap_or(CLASSES);
+    let network = Network::build(spec, classes)?;
+    let mut weights = Weights::zeros(&network.graph);
+    nn::initialise(&network.graph, Initialisation::default(), seed, &mut weights.params, &mut weights.state);
+    let params: Vec<f64> = weights.params.iter().map(|&w| f64::from(w)).collect();
+    let noise = Key::new(seed, Stream::Case);
+    let audio = (0..(BATCH * network.graph.shape(network.audio).size()) as u64).map(|i| noise.normal(i)).collect();
+    let labels = (0..BATCH).map(|i| (i % classes) as f64).collect();
+    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &[audio, labels], &[1]), places);
+    Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
+}
+
+fn by_op(rows: &[Row]) -> String {
+    let mut table =
+        Table::new([left("op"), right("cases"), right("places"), right("worst error"), left("case"), left("tensor")]);
+    for family in ops::ALL {
+        let of: Vec<&Row> = rows.iter().filter(|row| row.of == family.name).collect();
+        let Some(worst) = of.iter().max_by(|a, b| a.checked.error.total_cmp(&b.checked.error)) else { continue };
+        let mut cases: Vec<&str> = of.iter().map(|row| row.case.as_str()).collect();
+        cases.dedup();
+        table.row([
+            family.name.to_string(),
+            cases.len().to_string(),
+            thousands(of.iter().map(|row| row.checked.places as u64).sum()),
+            format!("{:.1e}", worst.checked.error),
+            worst.case.clone(),
+            worst.checked.tensor.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn by_tensor(rows: &[Row]) -> String {
+    let heads = ["places", "error", "gradient", "difference"].map(right);
+    let mut table = Table::new([left("of"), left("case"), left("tensor")].into_iter().chain(heads));
+    for Row { of, case, checked } in rows {
+        table.row([
+            of.clone(),
+            case.clone(),
+            checked.tensor.clone(),
+            thousands(checked.places as u64),
+            format!("{:.1e}", checked.error),
+            format!("{:.6e}", checked.gradient),
+            format!("{:.6e}", checked.difference),
+        ]);
+    }
+    format!("{table}{}\n", count(rows.len() as u64, "tensor"))
+}

@@ -1,0 +1,190 @@
+//! Floor 7. `stapes predict`: which word a sound file holds.
+
+use super::context::Context;
+use super::ending::{Ending, usage};
+use super::{output, settings};
+use crate::data::{Format, read_clip};
+use crate::train::{Bundle, Recogniser, Which};
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  stapes predict runs/NAME clip.wav another.flac
+  stapes predict runs/NAME --top 3 recordings/*.wav
+  arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
+  stapes predict state_dict.safetensors --model custom32-8 --classes yes,no clip.wav
+
+Prints a line a file: name, class and probability, divided by tabs (with --json an object a line).
+Clips of any rate are resampled, longer ones cut to the network's length, shorter ones padded with zeros.";
+
+/// Largest sound file that is read.
+const MOST_BYTES: u64 = 1 << 30;
+/// Files recognised at once.
+const BATCH: usize = 32;
+
+/// Options of `stapes predict`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder that `stapes train` made, or a .safetensors file.
+    run: PathBuf,
+    /// Sound files (WAV, FLAC, Ogg Vorbis); - reads one from standard input.
+    #[arg(required = true, value_name = "CLIP")]
+    clips: Vec<PathBuf>,
+    /// How many classes to print of each file, the likeliest first.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Network of a weight file that does not say which it is of, such as PyTorch's.
+    #[arg(long, value_name = "NAME|FILE.toml", requires = "classes")]
+    model: Option<String>,
+    /// Variant of that network.
+    #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
+    variant: Option<String>,
+    /// Its words in the order of the outputs, divided by commas.
+    #[arg(long, value_name = "A,B,..", requires = "model")]
+    classes: Option<String>,
+}
+
+/// A class and how likely it is.
+#[derive(Clone, Debug, Serialize)]
+struct Guess {
+    class: String,
+    probability: f64,
+}
+
+/// What is said of a file.
+#[derive(Clone, Debug, Serialize)]
+struct Line {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    top: Vec<Guess>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.clips.iter().filter(|clip| is_stdin(clip)).count() > 1 {
+        return Err(usage("standard input can be read only once; give - once"));
+    }
+    let bundle = bundle(args)?;
+    let input = bundle.network.spec.input;
+    let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
+    let row = input.length * input.channels;
+    let batch = BATCH.min(args.clips.len());
+    let mut recogniser = Recogniser::new(bundle.network, bundle.weights, batch, context.isa)?;
+    let mut inputs = vec![0.0; batch * row];
+    let mut failed = 0;
+    for clips in args.clips.chunks(batch) {
+        let mut read = Vec::with_capacity(batch);
+        for (path, input) in clips.iter().zip(inputs.chunks_exact_mut(row)) {
+            let samples = samples(path, format);
+            if let Ok(samples) = &samples {
+                fill(input, samples);
+                if samples.len() > row && context.verbose {
+                    let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
+                    context.remark(&format!("note: {} is longer than {seconds} s; the rest is not heard", name(path)));
+                }
+            }
+            read.push(samples.map(|_| ()));
+        }
+        recogniser.run(&inputs);
+        for (sample, (path, read)) in clips.iter().zip(read).enumerate() {
+            let line = match read {
+                Ok(()) => {
+                    let probabilities = recogniser.prediction(sample).probabilities;
+                    recognised(path, &bundle.classes, &probabilities, args.top.into())
+                }
+                Err(error) => {
+                    failed += 1;
+                    output::note(&format!("stapes: error: {error}"));
+                    Line { error: Some(error.to_string()), ..broken(path) }
+                }
+            };
+            print(context, &line)?;
+        }
+    }
+    if failed > 0 { Err(Ending::Told.into()) } else { Ok(()) }
+}
+
+fn bundle(args: &Args) -> Result<Bundle> {
+    let Some(model) = &args.model else {
+        return Ok(Bundle::open(&args.run, Which::Best)?);
+    };
+    if args.run.is_dir() {
+        return Err(usage(format!(
+            "{} is a folder; --model and --classes go with a weight file, a run knows its own",
+            args.run.display()
+        )));
+    }
+    let spec = settings::network(model, args.variant.as_deref())?;
+    let classes = settings::words(args.classes.as_deref().unwrap_or_default());
+    Ok(Bundle::open_as(&args.run, &spec, classes)?)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn name(path: &Path) -> String {
+    if is_stdin(path) { "standard input".into() } else { path.display().to_string() }
+}
+
+/// The samples of a file in the network's format; never reads more than [`MOST_BYTES`].
+fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
+    let name = name(path);
+    let mut bytes = Vec::new();
+    let mut read = |source: &mut dyn Read| source.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+    let done = match is_stdin(path) {
+        true => read(&mut std::io::stdin().lock()),
+        false if path.is_dir() => return Err(anyhow!("{name} is a folder; give the sound files in it")),
+        false => std::fs::File::open(path).and_then(|mut file| read(&mut file)),
+    };
+    done.map_err(|e| anyhow!("cannot read {name}: {e}; check the path"))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(anyhow!("{name} has more than {MOST_BYTES} bytes; cut it into shorter clips"));
+    }
+    Ok(read_clip(&bytes, &name, format)?.samples)
+}
+
+/// As in training: cut to the input's length or padded with zeros, full scale 1.
+fn fill(input: &mut [f32], samples: &[i16]) {
+    let heard = samples.iter().map(|&v| f32::from(v) / 32768.0);
+    input.iter_mut().zip(heard.chain(std::iter::repeat(0.0))).for_each(|(to, from)| *to = from);
+}
+
+fn broken(path: &Path) -> Line {
+    Line { file: path.display().to_string(), class: None, probability: None, top: Vec::new(), error: None }
+}
+
+fn recognised(path: &Path, classes: &[String], probabilities: &[f64], top: usize) -> Line {
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    let guesses = order.iter().map(|&c| Guess { class: classes[c].clone(), probability: probabilities[c] });
+    let guesses: Vec<Guess> = guesses.take(top).collect();
+    Line {
+        class: guesses.first().map(|guess| guess.class.clone()),
+        probability: guesses.first().map(|guess| guess.probability),
+        top: if top > 1 { guesses } else { Vec::new() },
+        ..broken(path)
+    }
+}
+
+fn print(context: &Context, line: &Line) -> Result<()> {
+    if context.json {
+        return output::json_line(line);
+    }
+    let (Some(class), Some(probability)) = (&line.class, line.probability) else { return Ok(()) };
+    let mut text = format!("{}\t{class}\t{probability:.3}", line.file);
+    for guess in line.top.iter().skip(1) {
+        text += &format!("\t{}\t{:.3}", guess.class, guess.probability);
+    }
+    output::line(&text)
+}

@@ -1,0 +1,136 @@
+//! Floor 7. A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
+
+use super::ending::usage;
+use crate::nn::{self, NetworkSpec, Reason, Variant};
+use crate::train::{RunFolder, TrainConfig, TrainError};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// The network that is trained if none is named.
+pub const DEFAULT_MODEL: &str = "custom32-8";
+
+/// Where a setting from the command line stands, for errors.
+const PLACE: &str = "command line";
+
+/// Settings of a run as flags.
+#[derive(Debug, clap::Args)]
+pub struct Settings {
+    /// Folder or .tar.gz of recordings, one folder a word; the built-in recordings of twelve words if not given.
+    #[arg(long, value_name = "DIR|TAR.GZ")]
+    pub data: Option<PathBuf>,
+    /// Network by name (`stapes models` lists them) or by TOML file; custom32-8 if not given.
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub model: Option<String>,
+    /// With dropout, batch norm or both; a named network has dropout if not given.
+    #[arg(long, value_parser = ["do", "bn", "do+bn"])]
+    pub variant: Option<String>,
+    /// Words to tell apart, divided by commas, in the order of the outputs; all words of the data if not given.
+    #[arg(long, value_name = "A,B,..")]
+    pub classes: Option<String>,
+    /// Complete passes over the training clips [default: 20].
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<String>,
+    /// Clips a step [default: 32].
+    #[arg(long, value_name = "N")]
+    pub batch: Option<String>,
+    /// Learning rate of Adam [default: 0.001].
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<String>,
+    /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance (speakers leak) [default: speaker].
+    #[arg(long, value_parser = ["speaker", "official", "random"])]
+    pub split: Option<String>,
+    /// Begin with the settings of this config.toml, then apply the other options.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// End at the first clip that cannot be used, instead of skipping it.
+    #[arg(long)]
+    pub strict: bool,
+    /// Set any setting of config.toml, such as init=he-uniform or dropout=0.5; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// The network of this name or file; a name that does not exist is a wrong command line.
+pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec> {
+    let variant: Option<Variant> = variant.map(str::parse).transpose().map_err(usage::<String>)?;
+    nn::resolve(name_or_file, variant).map_err(|e| match e.reason {
+        Reason::UnknownNetwork { .. } => usage(e.to_string()),
+        _ => e.into(),
+    })
+}
+
+/// Words divided by commas.
+pub fn words(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(String::from).collect()
+}
+
+impl Settings {
+    /// The configuration that these settings make.
+    pub fn resolve(&self, seed: Option<u64>) -> Result<TrainConfig> {
+        let mut config = match (&self.config, &self.model) {
+            (Some(file), None) => read(file)?,
+            (Some(file), Some(model)) => TrainConfig { network: network(model, None)?, ..read(file)? },
+            (None, model) => TrainConfig::new(network(model.as_deref().unwrap_or(DEFAULT_MODEL), None)?),
+        };
+        if let Some(seed) = seed {
+            set(&mut config, "seed", &seed.to_string())?;
+        }
+        let flags = [
+            ("variant", &self.variant),
+            ("classes", &self.classes),
+            ("epochs", &self.epochs),
+            ("batch", &self.batch),
+            ("lr", &self.lr),
+            ("split", &self.split),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                set(&mut config, key, value)?;
+            }
+        }
+        if let Some(path) = &self.data {
+            config.data = (path != Path::new("embedded")).then(|| path.clone());
+        }
+        config.strict |= self.strict;
+        for pair in &self.set {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(usage(format!("--set takes KEY=VALUE, and `{pair}` has no `=`")));
+            };
+            set(&mut config, key.trim(), value.trim())?;
+        }
+        Ok(config)
+    }
+
+    /// The options that were given although a run that goes on must keep its settings.
+    pub fn given_beside_resume(&self) -> Option<&'static str> {
+        [
+            ("--model", self.model.is_some()),
+            ("--variant", self.variant.is_some()),
+            ("--classes", self.classes.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--lr", self.lr.is_some()),
+            ("--split", self.split.is_some()),
+            ("--config", self.config.is_some()),
+            ("--strict", self.strict),
+            ("--set", !self.set.is_empty()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
+}
+
+/// Sets one setting from the command line.
+pub fn set(config: &mut TrainConfig, key: &str, value: &str) -> Result<()> {
+    config.set(key, value, PLACE).map_err(|e| usage(e.to_string()))
+}
+
+/// The configuration in a file.
+fn read(file: &Path) -> Result<TrainConfig> {
+    let text = std::fs::read_to_string(file).map_err(TrainError::io("read", file, "give the config.toml of a run"))?;
+    Ok(TrainConfig::from_toml(&text, &file.display().to_string())?)
+}
+
+/// The configuration of a run.
+pub fn of_run(folder: &RunFolder) -> Result<TrainConfig> {
+    read(&folder.config())
+}

@@ -1,0 +1,293 @@
+//! Floor 7. `stapes train`: a network learns, and what comes of it is shown and kept.
+
+use super::context::Context;
+use super::ending::{Ending, usage};
+use super::settings::Settings;
+use super::table::{bytes, count, duration, thousands};
+use super::{interrupt, output, progress, recordings, report, run_name, settings};
+use crate::data::{DataError, Dataset, Split};
+use crate::nn::Network;
+use crate::train::{Evaluation, Observer, Outcome, RunFolder, Session, TrainConfig, TrainError};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  stapes train
+  stapes train --data speech_commands_v0.02.tar.gz --classes yes,no,up,down --epochs 30
+  stapes train --model vgg64-16 --variant do+bn --set dropout=0.5
+  stapes train --config runs/NAME/config.toml --seed 2
+  stapes train --resume runs/NAME --epochs 40
+
+Ctrl-C saves the run; --resume goes on with it bit for bit.";
+
+/// Options of `stapes train`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Name of the run; model, variant and date if not given.
+    #[arg(long)]
+    name: Option<String>,
+    /// Folder that the run's folder is made in.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+    /// Replace a run of the same name.
+    #[arg(long)]
+    force: bool,
+    /// Go on with a run that was stopped; takes its own settings, save for --epochs and --data.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force"])]
+    resume: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    match &args.resume {
+        Some(path) => resume(args, path, context),
+        None => start(args, context),
+    }
+}
+
+fn start(args: &Args, context: &Context) -> Result<()> {
+    let mut config = args.settings.resolve(context.seed)?;
+    match config.classes.len() {
+        0 => config.network.check()?,
+        classes => drop(Network::build(&config.network, classes)?),
+    }
+    let name = match &args.name {
+        Some(name) => run_name::check(name)?,
+        None => run_name::unused(&args.runs, &config.network),
+    };
+    let path = args.runs.join(&name);
+    if path.exists() && !args.force {
+        return Err(TrainError::RunExists(path).into());
+    }
+    // A new folder is made before the recordings are read, which can take minutes; an old run is replaced only when they
+    // have been.
+    let new = match path.exists() {
+        true => None,
+        false => Some(NewFolder::create(&args.runs, &name)?),
+    };
+    interrupt::watch(PROMISE)?;
+    let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
+    check_batch(&data, config.batch)?;
+    if let Some(path) = &mut config.data {
+        // The run's folder may be used from elsewhere.
+        *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    }
+    let folder = match &new {
+        Some(new) => new.folder.clone(),
+        None => RunFolder::create(&args.runs, &name, args.force)?,
+    };
+    let session = Session::start(config.clone(), data.clone(), folder, context.isa)?;
+    if let Some(new) = new {
+        new.keep();
+    }
+    context.remark(&introduction(context, &config, &data, &session));
+    work(context, &config, &data, session)
+}
+
+fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
+    if let Some(option) = args.settings.given_beside_resume() {
+        return Err(usage(format!(
+            "{option} cannot be given with --resume: the run keeps its settings; start a new run with --config instead"
+        )));
+    }
+    let folder = RunFolder::open(path)?;
+    let mut config = settings::of_run(&folder)?;
+    if context.seed.is_some_and(|seed| seed != config.seed) {
+        return Err(usage(format!("--seed cannot change with --resume: the run's seed is {}", config.seed)));
+    }
+    if let Some(data) = &args.settings.data {
+        config.data = Some(data.clone());
+    }
+    let before = config.epochs;
+    if let Some(epochs) = &args.settings.epochs {
+        settings::set(&mut config, "epochs", epochs)?;
+    }
+    interrupt::watch(PROMISE)?;
+    let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
+    let session = Session::resume(config.clone(), data.clone(), folder.clone(), context.isa)?;
+    let done = session.records().len() as u64;
+    if done > config.epochs {
+        return Err(usage(format!("the run has {done} complete epochs; give --epochs at least that many")));
+    }
+    if config.epochs != before {
+        crate::train::write_atomically(&folder.config(), config.to_toml().as_bytes())?;
+    }
+    if done == config.epochs {
+        let more = done + done.div_ceil(2);
+        context.remark(&format!(
+            "{} is finished: all {} are done; here is its test again (--epochs {more} would train on)",
+            path.display(),
+            count(done, "epoch")
+        ));
+    } else {
+        context.remark(&introduction(context, &config, &data, &session));
+        context.remark(&format!("going on after {}", count(done, "complete epoch")));
+    }
+    work(context, &config, &data, session)
+}
+
+const PROMISE: &str = "stopping, and saving what is done";
+
+/// A run's folder that is taken away again, if empty, should the run not begin.
+struct NewFolder {
+    folder: RunFolder,
+    runs: Option<PathBuf>,
+    kept: bool,
+}
+
+impl NewFolder {
+    fn create(runs: &Path, name: &str) -> Result<NewFolder> {
+        let made = !runs.exists();
+        let folder = RunFolder::create(runs, name, false)?;
+        Ok(NewFolder { folder, runs: made.then(|| runs.to_path_buf()), kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Removes empty folders only.
+            _ = std::fs::remove_dir(self.folder.path());
+            _ = self.runs.as_ref().map(std::fs::remove_dir);
+        }
+    }
+}
+
+/// Whether there is a batch of training clips, said before anything is written.
+fn check_batch(data: &Dataset, batch: usize) -> Result<(), DataError> {
+    match data.in_split(Split::Training).len() {
+        0 => Err(DataError::EmptySplit { split: Split::Training }),
+        clips if clips < batch => Err(DataError::BatchTooLarge { batch, clips }),
+        _ => Ok(()),
+    }
+}
+
+/// What is about to be done, line by line.
+fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session: &Session) -> String {
+    let speakers: HashSet<&str> = data.clips().iter().map(|clip| clip.speaker.as_str()).collect();
+    let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
+    let per_split = Split::ALL.iter().zip(clips).map(|(&split, n)| format!("{} {}", thousands(n), report::split_name(split)));
+    let network = session.network();
+    let mut text = format!(
+        "data     {}: {} of {}, {}\n         {}\n",
+        data.source(),
+        count(data.clips().len() as u64, "clip"),
+        count(data.classes().len() as u64, "word"),
+        count(speakers.len() as u64, "speaker"),
+        per_split.collect::<Vec<_>>().join(", "),
+    );
+    text += &format!(
+        "network  {}{}: {}, {:.1} million multiply-adds a clip\n",
+        config.network.name,
+        run_name::variant(&config.network).map_or(String::new(), |variant| format!(" {variant}")),
+        count(network.params(), "parameter"),
+        network.macs() as f64 / 1e6
+    );
+    text += &format!(
+        "run      {} of {} of {}, Adam {}, seed {}\n",
+        count(config.epochs, "epoch"),
+        count(clips[0] / config.batch as u64, "step"),
+        count(config.batch as u64, "clip"),
+        config.adam.lr,
+        config.seed
+    );
+    text += &format!(
+        "machine  {}, {}, {} for activations and gradients\n",
+        count(context.threads as u64, "thread"),
+        context.isa.name(),
+        bytes(session.memory_bytes() as u64)
+    );
+    text += &format!("folder   {}", session.folder().path().display());
+    if clips[1] == 0 {
+        text += "\nnote: there are no validation clips; the weights of the last epoch count as the best";
+    }
+    if clips[2] == 0 {
+        text += "\nnote: there are no test clips; nothing will be said about how well the network does";
+    }
+    if context.verbose {
+        text += &format!("\n{}", config.to_toml().trim_end());
+    }
+    text
+}
+
+/// Trains to the end, or until interrupted.
+fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut session: Session) -> Result<()> {
+    recordings::name_skipped(context, data);
+    let start = Instant::now();
+    let mut observer = progress::Training::new(context, config.epochs, config.batch);
+    let outcome = session.run(&mut observer as &mut dyn Observer);
+    observer.finish();
+    interrupt::unwatch();
+    match outcome? {
+        Outcome::Finished { best_epoch, test } => {
+            let end = End { context, config, data, session: &session, seconds: start.elapsed().as_secs_f64() };
+            end.show(best_epoch, test.as_ref())
+        }
+        Outcome::Interrupted { epoch, step } => {
+            let run = session.folder().path();
+            if context.json {
+                output::json(&json!({ "run": run, "interrupted": true, "epoch": epoch, "step": step }))?;
+            }
+            let done = format!("{} and {}", count(epoch, "epoch"), count(step, "step"));
+            let sentence =
+                format!("interrupted after {done}, all saved; go on with: stapes train --resume {}", run.display());
+            Err(Ending::Interrupted(sentence).into())
+        }
+    }
+}
+
+/// What is told at the end of a run.
+struct End<'a> {
+    context: &'a Context,
+    config: &'a TrainConfig,
+    data: &'a Dataset,
+    session: &'a Session,
+    seconds: f64,
+}
+
+impl End<'_> {
+    fn show(&self, best_epoch: u64, test: Option<&Evaluation>) -> Result<()> {
+        let heard = test.map(|test| report::heard(test, self.data)).unwrap_or_default();
+        let run = self.session.folder().path();
+        if self.context.json {
+            let last = self.session.records().last();
+            return output::json(&json!({
+                "run": run,
+                "model": self.config.network.name,
+                "params": self.session.network().params(),
+                "classes": self.data.classes(),
+                "epochs": self.session.records().len(),
+                "best_epoch": best_epoch,
+                "validation_accuracy": self.session.records().iter().find(|r| r.epoch == best_epoch).map(|r| r.validation_accuracy),
+                "weights": last.map(|r| &r.weights),
+                "seconds": self.seconds,
+                "test": test,
+                "heard": heard,
+            }));
+        }
+        let mut text = String::new();
+        if let Some(test) = test {
+            text += &report::evaluation(test);
+            text += &format!("\n{}\n", report::heard_lines(&heard));
+        }
+        text += &format!(
+            "trained for {}; the best weights are those of epoch {best_epoch}; saved in {}\nnext: stapes predict {} clip.wav\n",
+            duration(self.seconds),
+            run.display(),
+            run.display()
+        );
+        output::print(&text)
+    }
+}

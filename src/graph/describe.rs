@@ -1,0 +1,126 @@
+//! Floor 3. A plan as a table: what a reader, the command line and the tests look at.
+
+use super::plan::{Place, Plan, Space, Stage, Step};
+use crate::ops::op::Pass;
+use serde::Serialize;
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanRow {
+    /// Its number, from 0.
+    pub step: usize,
+    /// Which stage it is in, from 0.
+    pub stage: usize,
+    /// How the stage runs: `samples` (its steps sample by sample) or `merge` (once for the batch).
+    pub runs: &'static str,
+    /// The node's name.
+    pub node: String,
+    /// The op that runs; `seed` for the step that starts the backward pass.
+    pub op: &'static str,
+    /// `forward` or `backward`.
+    pub pass: &'static str,
+    /// The phase of the pass, from 0.
+    pub phase: usize,
+    /// Where its result stands: `slot` (one sample, a worker's own), `part` (kept for all samples), `none` if it has
+    /// no result of its own.
+    pub space: &'static str,
+    /// First number of the result in that space.
+    pub offset: usize,
+    /// Bytes of the result, a sample.
+    pub bytes: usize,
+    /// Multiply-adds, a sample.
+    pub macs: u64,
+}
+
+impl Plan {
+    /// Its steps in order. The result of a forward step is the output, that of a backward step the first input's
+    /// gradient.
+    pub fn rows(&self) -> Vec<PlanRow> {
+        let mut rows = Vec::with_capacity(self.steps.len());
+        for (number, stage) in self.stages.iter().enumerate() {
+            let (range, runs) = match stage {
+                Stage::Samples(range) => (range.clone(), "samples"),
+                Stage::Merge(step) => (*step..step + 1, "merge"),
+            };
+            for step in range {
+                rows.push(PlanRow { stage: number, runs, ..self.row(step) });
+            }
+        }
+        rows
+    }
+
+    fn row(&self, number: usize) -> PlanRow {
+        let step = &self.steps[number];
+        let node = step.node.map(|node| &self.nodes[node]);
+        let result = result(step);
+        PlanRow {
+            step: number,
+            stage: 0,
+            runs: "",
+            node: node.map_or("loss".into(), |node| node.name.clone()),
+            op: node.map_or("seed", |node| node.op.name()),
+            pass: match step.pass {
+                Pass::Forward => "forward",
+                Pass::Backward => "backward",
+            },
+            phase: step.phase,
+            space: match result.space {
+                Space::Nowhere => "none",
+                Space::Input(_) => "input",
+                Space::Slot => "slot",
+                Space::Part => "part",
+            },
+            offset: result.offset,
+            bytes: 4 * result.len,
+            macs: self.step_macs(step),
+        }
+    }
+
+    /// Backward makes as many multiply-adds as forward for the inputs' gradients, and again for the parameters'; a pass
+    /// of several phases counts in its last.
+    fn step_macs(&self, step: &Step) -> u64 {
+        let Some(node) = step.node.map(|node| &self.nodes[node]) else { return 0 };
+        let (phases, times) = match step.pass {
+            Pass::Forward => (node.spec.forward, 1),
+            Pass::Backward => {
+                let inputs = step.dx.iter().any(|dx| dx.space != Space::Nowhere);
+                (node.spec.backward, u64::from(inputs) + u64::from(!node.params.is_empty()))
+            }
+        };
+        if step.phase + 1 == phases.len() { times * node.spec.macs } else { 0 }
+    }
+}
+
+fn result(step: &Step) -> Place {
+    match (step.node, step.pass) {
+        (None, _) => step.dy,
+        (_, Pass::Forward) => step.y,
+        (_, Pass::Backward) => step.dx[0],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::Shape;
+    use crate::graph::{Graph, Plan, PlanOptions, Work};
+    use crate::ops::{Conv1d, Padding, Relu};
+
+    #[test]
+    fn a_training_step_is_three_times_the_forward_pass_save_for_the_first_inputs_gradient() {
+        let conv = |c_out| Conv1d { c_out, k: 3, stride: 1, dilation: 1, padding: Padding::Same, bias: true };
+        let mut g = Graph::new();
+        let x = g.input("x", Shape::new(8, 2)).unwrap();
+        let h = g.add("conv1", conv(4), &[x]).unwrap();
+        let h = g.add("relu", Relu, &[h]).unwrap();
+        let y = g.add("conv2", conv(1), &[h]).unwrap();
+        let (first, second) = (8 * 3 * 2 * 4, 8 * 3 * 4);
+        let macs = |work| {
+            let plan = Plan::new(&g, &PlanOptions::new(2, work)).unwrap();
+            let rows = plan.rows();
+            assert!(rows.iter().enumerate().all(|(i, row)| row.step == i), "steps stand in the order of the stages");
+            rows.iter().map(|row| row.macs).sum::<u64>()
+        };
+        assert_eq!(macs(Work::Infer(y)), first + second);
+        assert_eq!(macs(Work::Train(y)), 2 * first + 3 * second);
+    }
+}

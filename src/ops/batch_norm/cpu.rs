@@ -1,0 +1,223 @@
+//! Floor 2. The kernels of batch norm.
+//!
+//! Few channels would leave lanes empty, so that rows of few channels are read side by side as one *wide* row of about
+//! [`WIDTH`] numbers; what is kept a channel is repeated along it (`repeat`), sums are folded back in the end (`fold`).
+//! A last, shorter wide row holds whole rows, and loops over it stop where it does.
+
+use crate::base::Shape;
+use crate::simd::{Kernel, Simd};
+
+/// Numbers of a wide row, at least: four vectors of the widest set.
+const WIDTH: usize = 64;
+
+/// Wide rows of a block, whose sums are taken before they join the total: 16 KB of numbers, half an L1 cache.
+const BLOCK: usize = 64;
+
+/// Numbers in a wide row of `l` rows of `c` channels.
+fn width(l: usize, c: usize) -> usize {
+    c * (WIDTH / c).clamp(1, l)
+}
+
+/// Scratch of the hungriest kernel: four wide rows, and two rows that [`super::BatchNormRunning`] takes beside three.
+pub(super) fn scratch_len(view: Shape) -> usize {
+    4 * width(view.l, view.c) + 2 * view.c
+}
+
+/// Repeats the first `c` numbers along the row.
+#[inline(always)]
+fn repeat(row: &mut [f32], c: usize) {
+    let (first, others) = row.split_at_mut(c);
+    others.chunks_exact_mut(c).for_each(|other| other.copy_from_slice(first));
+}
+
+/// Adds the others to the first `c` numbers.
+#[inline(always)]
+fn fold(row: &mut [f32], c: usize) {
+    let (first, others) = row.split_at_mut(c);
+    for other in others.chunks_exact(c) {
+        for (first, &other) in first.iter_mut().zip(other) {
+            *first += other;
+        }
+    }
+}
+
+/// `sums[i] += sum of f(row[i], i)` over the wide rows of `x`, four at a time.
+#[inline(always)]
+fn add_rows(x: &[f32], sums: &mut [f32], f: impl Fn(f32, usize) -> f32) {
+    let width = sums.len();
+    let mut fours = x.chunks_exact(4 * width);
+    for four in &mut fours {
+        let (a, four) = four.split_at(width);
+        let (b, four) = four.split_at(width);
+        let (c, d) = four.split_at(width);
+        let d = &d[..width];
+        for i in 0..width {
+            sums[i] += (f(a[i], i) + f(b[i], i)) + (f(c[i], i) + f(d[i], i));
+        }
+    }
+    for row in fours.remainder().chunks(width) {
+        for (i, (sum, &x)) in sums.iter_mut().zip(row).enumerate() {
+            *sum += f(x, i);
+        }
+    }
+}
+
+/// Mean and sum of squares around it of every channel of one sample.
+pub(super) struct Statistics<'a> {
+    pub x: &'a [f32],
+    pub l: usize,
+    pub mean: &'a mut [f32],
+    pub m2: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Statistics<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Statistics { x, l, mean, m2, scratch } = self;
+        let c = mean.len();
+        let width = width(l, c);
+        let (sums, scratch) = scratch.split_at_mut(width);
+        let center = &mut scratch[..width];
+        let mut seen = 0;
+        mean.fill(0.0);
+        m2.fill(0.0);
+        for block in x.chunks(BLOCK * width) {
+            let rows = block.len() / c;
+            sums.fill(0.0);
+            add_rows(block, sums, |x, _| x);
+            fold(sums, c);
+            for (center, &sum) in center.iter_mut().zip(&sums[..c]) {
+                *center = sum / rows as f32;
+            }
+            repeat(center, c);
+            sums.fill(0.0);
+            add_rows(block, sums, |x, i| (x - center[i]) * (x - center[i]));
+            fold(sums, c);
+            // Chan's formula: the block joins those before it.
+            let share = rows as f32 / (seen + rows) as f32;
+            for j in 0..c {
+                let delta = center[j] - mean[j];
+                mean[j] += delta * share;
+                m2[j] += sums[j] + delta * delta * seen as f32 * share;
+            }
+            seen += rows;
+        }
+    }
+}
+
+/// `y = (x - mean) * inv_std * weight + bias`.
+pub(super) struct Affine<'a> {
+    pub x: &'a [f32],
+    pub l: usize,
+    pub mean: &'a [f32],
+    pub inv_std: &'a [f32],
+    pub weight: &'a [f32],
+    pub bias: &'a [f32],
+    pub y: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for Affine<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let c = self.mean.len();
+        let width = width(self.l, c);
+        let (mean, scratch) = self.scratch.split_at_mut(width);
+        let (scale, scratch) = scratch.split_at_mut(width);
+        let shift = &mut scratch[..width];
+        for j in 0..c {
+            mean[j] = self.mean[j];
+            scale[j] = self.inv_std[j] * self.weight[j];
+            shift[j] = self.bias[j];
+        }
+        for row in [&mut *mean, &mut *scale, &mut *shift] {
+            repeat(row, c);
+        }
+        for (y, x) in self.y.chunks_mut(width).zip(self.x.chunks(width)) {
+            for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                *y = (x - mean[i]) * scale[i] + shift[i];
+            }
+        }
+    }
+}
+
+/// Sums of `dy` and of `dy * (x - mean)` of every channel of one sample.
+pub(super) struct GradientSums<'a> {
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub l: usize,
+    pub mean: &'a [f32],
+    pub dy_sum: &'a mut [f32],
+    pub product_sum: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for GradientSums<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let c = self.mean.len();
+        let width = width(self.l, c);
+        let (mean, scratch) = self.scratch.split_at_mut(width);
+        let (sums, scratch) = scratch.split_at_mut(width);
+        let products = &mut scratch[..width];
+        mean[..c].copy_from_slice(self.mean);
+        repeat(mean, c);
+        self.dy_sum.fill(0.0);
+        self.product_sum.fill(0.0);
+        for (x, dy) in self.x.chunks(BLOCK * width).zip(self.dy.chunks(BLOCK * width)) {
+            sums.fill(0.0);
+            products.fill(0.0);
+            for (x, dy) in x.chunks(width).zip(dy.chunks(width)) {
+                for (i, (&x, &dy)) in x.iter().zip(dy).enumerate() {
+                    sums[i] += dy;
+                    products[i] += dy * (x - mean[i]);
+                }
+            }
+            fold(sums, c);
+            fold(products, c);
+            for j in 0..c {
+                self.dy_sum[j] += sums[j];
+                self.product_sum[j] += products[j];
+            }
+        }
+    }
+}
+
+/// `dx = weight * inv_std * (dy - a - (x - mean) * b)`, where `shared` holds `[mean, inv_std, a, b]`.
+pub(super) struct InputGradient<'a> {
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub l: usize,
+    pub weight: &'a [f32],
+    pub shared: &'a [f32],
+    pub dx: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl Kernel for InputGradient<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let c = self.weight.len();
+        let width = width(self.l, c);
+        let (mean, scratch) = self.scratch.split_at_mut(width);
+        let (scale, scratch) = scratch.split_at_mut(width);
+        let (a, scratch) = scratch.split_at_mut(width);
+        let b = &mut scratch[..width];
+        for j in 0..c {
+            mean[j] = self.shared[j];
+            scale[j] = self.weight[j] * self.shared[c + j];
+            a[j] = self.shared[2 * c + j];
+            b[j] = self.shared[3 * c + j];
+        }
+        for row in [&mut *mean, &mut *scale, &mut *a, &mut *b] {
+            repeat(row, c);
+        }
+        let inputs = self.x.chunks(width).zip(self.dy.chunks(width));
+        for (dx, (x, dy)) in self.dx.chunks_mut(width).zip(inputs) {
+            for (i, (dx, (&x, &dy))) in dx.iter_mut().zip(x.iter().zip(dy)).enumerate() {
+                *dx = scale[i] * ((dy - a[i]) - (x - mean[i]) * b[i]);
+            }
+        }
+    }
+}

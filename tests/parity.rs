@@ -1,0 +1,410 @@
+//! Every op on every case and instruction set against its reference in double precision: output, state, and the
+//! gradients of inputs and parameters, with NaN in every buffer that a pass may not rely on.
+
+use stapes::base::{
+    Shape,
+    aligned::Aligned,
+    rng::{Key, Stream},
+};
+use stapes::exec::{Cpu, Reference};
+use stapes::graph::{Graph, Keep, NodeId, Order, Plan, PlanOptions, Work};
+use stapes::ops::case::{Case, Fill};
+use stapes::ops::op::{
+    Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Role, Spec, TensorSpec,
+};
+use stapes::ops::{ALL, WeightedSum};
+use stapes::simd::Isa;
+use std::sync::Arc;
+
+/// What an op makes of a case: from its kernels or from its reference.
+struct Results {
+    y: Vec<f64>,
+    state: Vec<f64>,
+    dx: Vec<Vec<f64>>,
+    dparams: Vec<f64>,
+}
+
+/// A case with all that its passes start from, rounded to `f32`.
+struct Setting<'c> {
+    case: &'c Case,
+    spec: Spec,
+    shapes: Vec<Shape>,
+    x: Vec<Vec<f64>>,
+    dy: Vec<f64>,
+    params: Vec<f64>,
+    state: Vec<f64>,
+    draw: Key,
+}
+
+fn noise(len: usize, tag: u64) -> Vec<f64> {
+    let key = Key::new(11, Stream::Case).with(tag);
+    (0..len as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
+}
+
+/// Numbers of a tensor's role: anything, but for a variance, which is positive.
+fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
+    let mut all = noise(specs.iter().map(TensorSpec::len).sum(), tag);
+    let mut at = 0;
+    for spec in specs {
+        if spec.role == Role::RunningVariance {
+            all[at..at + spec.len()].iter_mut().for_each(|v| *v = 0.5 + v.abs());
+        }
+        at += spec.len();
+    }
+    all
+}
+
+impl<'c> Setting<'c> {
+    fn new(case: &'c Case) -> Setting<'c> {
+        let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
+        let spec = case.op.spec(&shapes).unwrap();
+        Setting {
+            x: (0..shapes.len()).map(|i| case.input(i)).collect(),
+            dy: noise(case.n * spec.y.size(), 1),
+            params: tensors(&spec.params, 2),
+            state: tensors(&spec.state, 3),
+            // What `Cpu` makes of the key of a step for the node behind the inputs.
+            draw: step_key().with(shapes.len() as u64),
+            case,
+            spec,
+            shapes,
+        }
+    }
+
+    fn reference(&self) -> Results {
+        let x: Vec<&[f64]> = self.x.iter().map(|x| &x[..]).collect();
+        let (n, shapes, draw) = (self.case.n, &self.shapes[..], self.draw);
+        let mut y = vec![0.0; self.dy.len()];
+        let mut state = self.state.clone();
+        let params = &self.params[..];
+        let forward = &mut ReferenceForward { n, shapes, x: &x, params, state: &mut state, draw, y: &mut y };
+        self.case.op.reference_forward(forward);
+        let mut dx: Vec<Vec<f64>> = self.x.iter().map(|x| vec![0.0; x.len()]).collect();
+        let mut dparams = vec![0.0; self.params.len()];
+        self.case.op.reference_backward(&mut ReferenceBackward {
+            n,
+            shapes,
+            x: &x,
+            params,
+            state: &state,
+            draw,
+            dy: &self.dy,
+            dx: &mut dx,
+            dparams: &mut dparams,
+        });
+        Results { y, state, dx, dparams }
+    }
+
+    /// Runs the kernels on buffers of their own; `in_place` as the contract says, where the op can.
+    fn kernels(&self, isa: Isa, in_place: bool) -> Results {
+        let mut run = KernelRun::new(self, isa, in_place);
+        run.forward();
+        run.backward();
+        Results {
+            y: widen(&run.y_kept),
+            state: widen(&run.state),
+            dx: run.dx.iter().map(|dx| widen(dx)).collect(),
+            dparams: widen(&run.dparams),
+        }
+    }
+}
+
+fn step_key() -> Key {
+    Key::new(3, Stream::Dropout).with(1)
+}
+
+fn narrow(values: &[f64]) -> Aligned {
+    let mut all = Aligned::zeros(values.len());
+    all.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
+    all
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn poison(len: usize) -> Aligned {
+    let mut all = Aligned::zeros(len);
+    all.fill(f32::NAN);
+    all
+}
+
+/// Sample `s` of `all`, where all samples are of one length.
+fn of(all: &[f32], n: usize, s: usize) -> &[f32] {
+    let len = all.len() / n;
+    &all[s * len..][..len]
+}
+
+fn of_mut(all: &mut [f32], n: usize, s: usize) -> &mut [f32] {
+    let len = all.len() / n;
+    &mut all[s * len..][..len]
+}
+
+struct KernelRun<'s> {
+    setting: &'s Setting<'s>,
+    isa: Isa,
+    in_place: bool,
+    shapes: [Shape; MAX_INPUTS],
+    x: Vec<Aligned>,
+    y: Aligned,
+    y_kept: Vec<f32>,
+    dx: Vec<Aligned>,
+    saved: Vec<Aligned>,
+    params: Aligned,
+    dparams: Aligned,
+    state: Aligned,
+    shared: Aligned,
+}
+
+impl<'s> KernelRun<'s> {
+    fn new(setting: &'s Setting<'s>, isa: Isa, in_place: bool) -> KernelRun<'s> {
+        let spec = &setting.spec;
+        let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
+        shapes[..setting.shapes.len()].copy_from_slice(&setting.shapes);
+        let params = narrow(&setting.params);
+        let mut shared = poison(spec.shared);
+        setting.case.op.prepare(isa, &setting.shapes, &params, &mut shared);
+        KernelRun {
+            setting,
+            isa,
+            in_place,
+            shapes,
+            x: setting.x.iter().map(|x| narrow(x)).collect(),
+            y: if in_place { narrow(&setting.x[0]) } else { poison(setting.dy.len()) },
+            y_kept: Vec::new(),
+            dx: setting.x.iter().map(|x| poison(x.len())).collect(),
+            saved: (0..setting.case.n).map(|_| poison(spec.saved)).collect(),
+            dparams: Aligned::zeros(params.len()),
+            params,
+            state: narrow(&setting.state),
+            shared,
+        }
+    }
+
+    fn forward(&mut self) {
+        let (spec, n) = (&self.setting.spec, self.setting.case.n);
+        for (phase, kind) in spec.forward.iter().enumerate() {
+            if *kind == Phase::Merge {
+                self.merge(Pass::Forward);
+                continue;
+            }
+            for sample in (0..n).rev() {
+                let mut x: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                self.x.iter().zip(&mut x).for_each(|(all, x)| *x = of(all, n, sample));
+                if self.in_place {
+                    x[0] = &[];
+                }
+                let last = phase + 1 == spec.forward.len();
+                let y = if last || self.in_place { of_mut(&mut self.y, n, sample) } else { &mut [] };
+                let mut b = Forward {
+                    shapes: self.shapes,
+                    sample,
+                    draw: self.setting.draw,
+                    x,
+                    y,
+                    saved: &mut self.saved[sample],
+                    scratch: &mut poison(spec.scratch),
+                    params: &self.params,
+                    state: &self.state,
+                    shared: &self.shared,
+                };
+                self.setting.case.op.forward(self.isa, phase, &mut b);
+            }
+        }
+        self.y_kept = self.y.to_vec();
+    }
+
+    fn backward(&mut self) {
+        let (spec, n) = (&self.setting.spec, self.setting.case.n);
+        let dy = narrow(&self.setting.dy);
+        if self.in_place {
+            self.dx[0] = dy.clone();
+        }
+        for (phase, kind) in spec.backward.iter().enumerate() {
+            if *kind == Phase::Merge {
+                self.merge(Pass::Backward);
+                continue;
+            }
+            for sample in (0..n).rev() {
+                let mut x: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                if spec.reads_x {
+                    self.x.iter().zip(&mut x).for_each(|(all, x)| *x = of(all, n, sample));
+                }
+                let last = phase + 1 == spec.backward.len();
+                let mut dx: [&mut [f32]; MAX_INPUTS] = [&mut [], &mut []];
+                for (all, dx) in self.dx.iter_mut().zip(&mut dx).filter(|_| last || self.in_place) {
+                    *dx = of_mut(all, n, sample);
+                }
+                let mut b = Backward {
+                    shapes: self.shapes,
+                    sample,
+                    draw: self.setting.draw,
+                    x,
+                    y: if spec.reads_y { of(&self.y, n, sample) } else { &[] },
+                    dy: if self.in_place { &[] } else { of(&dy, n, sample) },
+                    dx,
+                    dparams: &mut self.dparams,
+                    saved: &mut self.saved[sample],
+                    scratch: &mut poison(spec.scratch),
+                    params: &self.params,
+                    shared: &self.shared,
+                };
+                self.setting.case.op.backward(self.isa, phase, &mut b);
+            }
+        }
+    }
+
+    fn merge(&mut self, pass: Pass) {
+        let saved = &self.saved;
+        self.setting.case.op.merge(&mut Merge {
+            pass,
+            shapes: self.shapes,
+            n: self.setting.case.n,
+            saved: &|sample| &saved[sample][..],
+            params: &self.params,
+            dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
+            state: &mut self.state,
+            shared: &mut self.shared,
+        });
+    }
+}
+
+/// Root mean square of an array below which errors count as if it were this large: results that cancel to nothing.
+const FLOOR: f64 = 1e-3;
+
+/// Says where `got` is farther from `expected` than `tolerance`, relative rms.
+fn compare(what: &str, got: &[f64], expected: &[f64], tolerance: f64) -> Option<String> {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let both = || got.iter().zip(expected);
+    let rms = |sum: f64| (sum / got.len().max(1) as f64).sqrt();
+    let error = rms(both().map(|(g, e)| (g - e) * (g - e)).sum());
+    let size = rms(expected.iter().map(|e| e * e).sum()).max(FLOOR);
+    // A NaN fails the comparison.
+    if error <= tolerance * size {
+        return None;
+    }
+    let gap = |(g, e): (&f64, &f64)| if g.is_nan() { f64::INFINITY } else { (g - e).abs() };
+    let worst = (0..got.len()).max_by(|&i, &j| gap((&got[i], &expected[i])).total_cmp(&gap((&got[j], &expected[j]))));
+    let i = worst.unwrap_or(0);
+    Some(format!(
+        "{what}: relative rms error {:.2e} > {tolerance:.1e}; [{i}] is {}, not {}",
+        error / size,
+        got[i],
+        expected[i]
+    ))
+}
+
+fn differences(got: &Results, expected: &Results, case: &Case) -> Vec<String> {
+    let tolerance = case.tolerance;
+    let mut all = vec![
+        compare("y", &got.y, &expected.y, tolerance),
+        // Running statistics are rounded to f32 even where an output is exact.
+        compare("state", &got.state, &expected.state, tolerance.max(1e-6)),
+        compare("dparams", &got.dparams, &expected.dparams, tolerance),
+    ];
+    for (i, (got, expected)) in got.dx.iter().zip(&expected.dx).enumerate() {
+        all.push(compare(&format!("dx[{i}]"), got, expected, tolerance));
+    }
+    all.into_iter().flatten().collect()
+}
+
+/// All families' cases, by name. Real layers take minutes without optimisation, so that one of each op is enough.
+fn cases() -> Vec<(&'static str, Case)> {
+    let mut all = Vec::new();
+    for family in ALL {
+        let (real, small): (Vec<Case>, Vec<Case>) = (family.cases)().into_iter().partition(|case| case.real);
+        assert!(!small.is_empty(), "{} has no small case", family.name);
+        all.extend(small.into_iter().chain(real.into_iter().take(1)).map(|case| (family.name, case)));
+    }
+    all
+}
+
+#[test]
+fn kernels_meet_the_reference_on_every_instruction_set() {
+    let mut wrong = Vec::new();
+    let mut runs = 0;
+    for (family, case) in cases() {
+        let setting = Setting::new(&case);
+        let expected = setting.reference();
+        for isa in Isa::all() {
+            let ways: &[bool] = if setting.spec.in_place { &[false, true] } else { &[false] };
+            for &in_place in ways {
+                let got = setting.kernels(isa, in_place);
+                let place = if in_place { " in place" } else { "" };
+                for difference in differences(&got, &expected, &case) {
+                    wrong.push(format!("{family} {} {}{place}: {difference}", case.name, isa.name()));
+                }
+                runs += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {runs} runs:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A graph of the case's op and the sum of its output with weights that are an input, the last one.
+fn graph_of(case: &Case) -> (Graph, NodeId, NodeId) {
+    let mut graph = Graph::new();
+    let inputs = case.inputs.iter().enumerate();
+    let x: Vec<NodeId> = inputs.map(|(i, input)| graph.input(&format!("x{i}"), input.shape).unwrap()).collect();
+    let y = graph.add_shared("op", case.op.clone(), &x).unwrap();
+    let w = graph.input("w", graph.shape(y)).unwrap();
+    let loss = graph.add("loss", WeightedSum, &[y, w]).unwrap();
+    (graph, y, loss)
+}
+
+/// An arena of `len` numbers with the only node's tensors at its front.
+fn arena(tensors: &[f64], len: usize) -> Vec<f64> {
+    let mut all = tensors.to_vec();
+    all.resize(len, 0.0);
+    all
+}
+
+#[test]
+fn the_executor_meets_the_reference_in_both_orders() {
+    let mut wrong = Vec::new();
+    for (family, case) in cases().into_iter().filter(|(_, case)| !case.real) {
+        let setting = Setting::new(&case);
+        let (graph, y, loss) = graph_of(&case);
+        let mut inputs = setting.x.clone();
+        inputs.push(setting.dy.clone());
+        let params = arena(&setting.params, graph.params_len());
+        let state = arena(&setting.state, graph.state_len());
+        let mut end_state = state.clone();
+        let mut reference = Reference::forward(&graph, case.n, &params, &mut end_state, &inputs, step_key());
+        reference.backward(&params, loss);
+        let fixed = |i: usize| matches!(case.inputs[i].fill, Fill::Class(_));
+        let expected = Results {
+            y: reference.activations[y.index()].clone(),
+            state: end_state,
+            dx: (0..case.inputs.len()).map(|i| reference.gradients[i].clone()).collect(),
+            dparams: reference.parameter_gradients.clone(),
+        };
+        let inputs: Vec<Aligned> = inputs.iter().map(|x| narrow(x)).collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(|x| &x[..]).collect();
+        let params = narrow(&params);
+        for order in [Order::DepthFirst, Order::LayerByLayer] {
+            let options = PlanOptions { order, ..PlanOptions::new(case.n, Work::Train(loss)) };
+            let plan = Plan::new(&graph, &options.keep(Keep::Everything)).unwrap();
+            let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
+            cpu.prepare(&params);
+            let mut got_state = narrow(&state);
+            // Twice: what a first run leaves behind must not matter.
+            for _ in 0..2 {
+                got_state = narrow(&state);
+                cpu.run(&params, &mut got_state, &inputs, step_key());
+            }
+            let node = |i: usize| graph.find(&format!("x{i}")).unwrap();
+            let got = Results {
+                y: widen(&cpu.activation(y).unwrap()),
+                state: widen(&got_state),
+                dx: (0..case.inputs.len()).map(|i| cpu.gradient(node(i)).map_or(Vec::new(), |dx| widen(&dx))).collect(),
+                dparams: widen(&cpu.parameter_gradients()),
+            };
+            assert!((0..case.inputs.len()).all(|i| fixed(i) || !got.dx[i].is_empty()), "{family} {}", case.name);
+            for difference in differences(&got, &expected, &case) {
+                wrong.push(format!("{family} {} {order:?}: {difference}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
