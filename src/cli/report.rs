@@ -52,11 +52,11 @@ fn confusions(e: &Evaluation) -> String {
     let widest = |most: usize| names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(most);
     let digits = e.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
     let label = widest(12);
-    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 2) <= WIDTH);
+    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= WIDTH);
     let Some(cut) = cut else { return worst_pairs(e) };
     let short = |name: &str, most: usize| name.chars().take(most).collect::<String>();
     let heads = names.iter().map(|name| right(short(name, cut)));
-    let mut table = Table::new(std::iter::once(left("")).chain(heads));
+    let mut table = Table::new(std::iter::once(left("")).chain(heads)).narrow();
     for (name, row) in names.iter().zip(&e.confusion) {
         let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
         table.row(std::iter::once(short(name, label)).chain(cells));

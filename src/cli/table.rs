@@ -24,12 +24,18 @@ pub fn right(head: impl Into<String>) -> Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
+    gap: &'static str,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(columns: impl IntoIterator<Item = Column>) -> Table {
-        Table { columns: columns.into_iter().collect(), rows: Vec::new() }
+        Table { columns: columns.into_iter().collect(), rows: Vec::new(), gap: "  " }
+    }
+
+    /// The same with columns one space apart.
+    pub fn narrow(self) -> Table {
+        Table { gap: " ", ..self }
     }
 
     /// Adds a row; what is missing at its end stays empty.
@@ -55,7 +61,7 @@ impl fmt::Display for Table {
             let mut line = String::new();
             for (i, (column, &width)) in self.columns.iter().zip(&widths).enumerate() {
                 let cell = self.cell(row, i);
-                let gap = if i == 0 { "" } else { "  " };
+                let gap = if i == 0 { "" } else { self.gap };
                 line += &match column.right {
                     true => format!("{gap}{cell:>width$}"),
                     false => format!("{gap}{cell:<width$}"),
