@@ -8,10 +8,7 @@ use files::*;
 use stapes::base::rng::{Key, Stream};
 use stapes::data::*;
 
-const MONO: Format = Format {
-    rate_hz: 16_000,
-    channels: 1,
-};
+const MONO: Format = Format { rate_hz: 16_000, channels: 1 };
 
 fn read(bytes: &[u8]) -> Result<Clip, ClipFault> {
     read_clip(bytes, "clip", MONO).map_err(|e| e.fault)
@@ -38,32 +35,19 @@ fn every_coding_rate_and_channel_count_gives_the_same_tone() {
     for (code, tolerance) in codes {
         for channels in [1u16, 2, 6] {
             for rate_hz in [16_000, 8_000, 44_100, 48_000] {
-                let wav = Wav {
-                    code,
-                    channels,
-                    rate_hz,
-                };
+                let wav = Wav { code, channels, rate_hz };
                 let frames = rate_hz as usize / 5;
                 let tone = sine(440.0, rate_hz, frames);
-                let values: Vec<f64> = tone
-                    .iter()
-                    .flat_map(|&v| vec![v; channels.into()])
-                    .collect();
+                let values: Vec<f64> = tone.iter().flat_map(|&v| vec![v; channels.into()]).collect();
                 let clip = read(&wav.file(&values)).unwrap_or_else(|e| panic!("{wav:?}: {e}"));
-                assert_eq!(
-                    (clip.source_rate_hz, clip.source_channels),
-                    (rate_hz, channels.into())
-                );
+                assert_eq!((clip.source_rate_hz, clip.source_channels), (rate_hz, channels.into()));
                 let expected = sine(440.0, 16_000, frames * 16_000 / rate_hz as usize);
                 assert_eq!(clip.samples.len(), expected.len(), "{wav:?}");
                 // The filter rings at the ends of a resampled clip.
                 let edge = if rate_hz == 16_000 { 0 } else { 400 };
                 for i in edge..expected.len() - edge {
                     let difference = f64::from(clip.samples[i]) - expected[i] * 32768.0;
-                    assert!(
-                        difference.abs() <= f64::from(tolerance),
-                        "{wav:?}: {difference} at {i}"
-                    );
+                    assert!(difference.abs() <= f64::from(tolerance), "{wav:?}: {difference} at {i}");
                 }
             }
         }
@@ -78,52 +62,21 @@ fn valid_files_that_strict_readers_refuse_are_read() {
     let plain = wav16(&samples);
     let odd = [&data[..], &[7]].concat();
     let ds64 = [[0u8; 8], 600u64.to_le_bytes(), [0; 8]].concat();
-    let mut rf64 = with_sizes(
-        riff(&[(b"ds64", &ds64), (b"fmt ", &fmt), (b"data", &data)]),
-        u32::MAX,
-        Some(u32::MAX),
-    );
+    let mut rf64 = with_sizes(riff(&[(b"ds64", &ds64), (b"fmt ", &fmt), (b"data", &data)]), u32::MAX, Some(u32::MAX));
     rf64[..4].copy_from_slice(b"RF64");
     let mut long_fmt = fmt.clone();
     long_fmt.extend([0, 0, 0, 0]);
     for (what, file) in [
         ("plain", plain.clone()),
-        (
-            "size unknown, ffmpeg",
-            with_sizes(plain.clone(), u32::MAX, Some(u32::MAX)),
-        ),
-        (
-            "size unknown, even",
-            with_sizes(plain.clone(), u32::MAX - 1, None),
-        ),
-        (
-            "size unknown, SoX",
-            with_sizes(plain.clone(), 0x7FFF_F000, Some(0x7FFF_F024)),
-        ),
-        (
-            "size unknown, arecord",
-            with_sizes(plain.clone(), 0x8000_0000, Some(0x8000_0024)),
-        ),
-        (
-            "size never filled in",
-            with_sizes(plain.clone(), 0, Some(0)),
-        ),
-        (
-            "half a value at the end",
-            riff(&[(b"fmt ", &fmt), (b"data", &odd)]),
-        ),
-        (
-            "odd LIST with padding",
-            riff(&[(b"LIST", b"INFOabc"), (b"fmt ", &fmt), (b"data", &data)]),
-        ),
-        (
-            "LIST after the data",
-            riff(&[(b"fmt ", &fmt), (b"data", &data), (b"LIST", b"INFO")]),
-        ),
-        (
-            "fmt chunk of 20 bytes",
-            riff(&[(b"fmt ", &long_fmt), (b"data", &data)]),
-        ),
+        ("size unknown, ffmpeg", with_sizes(plain.clone(), u32::MAX, Some(u32::MAX))),
+        ("size unknown, even", with_sizes(plain.clone(), u32::MAX - 1, None)),
+        ("size unknown, SoX", with_sizes(plain.clone(), 0x7FFF_F000, Some(0x7FFF_F024))),
+        ("size unknown, arecord", with_sizes(plain.clone(), 0x8000_0000, Some(0x8000_0024))),
+        ("size never filled in", with_sizes(plain.clone(), 0, Some(0))),
+        ("half a value at the end", riff(&[(b"fmt ", &fmt), (b"data", &odd)])),
+        ("odd LIST with padding", riff(&[(b"LIST", b"INFOabc"), (b"fmt ", &fmt), (b"data", &data)])),
+        ("LIST after the data", riff(&[(b"fmt ", &fmt), (b"data", &data), (b"LIST", b"INFO")])),
+        ("fmt chunk of 20 bytes", riff(&[(b"fmt ", &long_fmt), (b"data", &data)])),
         ("RF64", rf64),
         ("outer size wrong", with_sizes(plain.clone(), 600, Some(17))),
     ] {
@@ -140,51 +93,27 @@ fn broken_files_say_what_is_wrong() {
         file[at] = byte;
         file
     };
-    let float = Wav {
-        code: Code::Float(32),
-        ..PLAIN
-    };
-    let double = Wav {
-        code: Code::Float(64),
-        ..PLAIN
-    };
+    let float = Wav { code: Code::Float(32), ..PLAIN };
+    let double = Wav { code: Code::Float(64), ..PLAIN };
     let empty = riff(&[(b"fmt ", &PLAIN.fmt()), (b"data", b"")]);
     let cut_ogg = TONES_OGG[..TONES_OGG.len() - 600].to_vec();
     let mut damaged_flac = NOISE_FLAC.to_vec();
     damaged_flac[2_000] ^= 0x10;
     for (file, says) in [
         (b"".to_vec(), "empty file"),
-        (
-            b"this is a text that somebody called .wav".to_vec(),
-            "a text file, not WAV",
-        ),
+        (b"this is a text that somebody called .wav".to_vec(), "a text file, not WAV"),
         (b"RIFF".to_vec(), "no WAVE mark"),
         (b"RIFF\0\0\0\0WAVE".to_vec(), "no fmt chunk"),
         (b"fLaC".to_vec(), "damaged"),
         (b"OggS".to_vec(), "end mark"),
         (empty.clone(), "no samples"),
         (with_sizes(empty, u32::MAX, None), "no samples"),
-        (
-            plain[..244].to_vec(),
-            "promises 300 samples a channel and 100 are there",
-        ),
+        (plain[..244].to_vec(), "promises 300 samples a channel and 100 are there"),
         (plain[..40].to_vec(), "no data chunk"),
-        (
-            with_sizes(plain.clone(), 0xF000_0000, None),
-            "promises 2013265920 samples a channel and 300 are there",
-        ),
-        (
-            with_sizes(plain.clone(), 0x7FFF_FFFF, None),
-            "promises 1073741823",
-        ),
-        (
-            riff(&[(b"data", b"1234"), (b"fmt ", &PLAIN.fmt())]),
-            "data chunk comes before",
-        ),
-        (
-            riff(&[(b"fmt ", b"1234"), (b"data", b"1234")]),
-            "fmt chunk is too short",
-        ),
+        (with_sizes(plain.clone(), 0xF000_0000, None), "promises 2013265920 samples a channel and 300 are there"),
+        (with_sizes(plain.clone(), 0x7FFF_FFFF, None), "promises 1073741823"),
+        (riff(&[(b"data", b"1234"), (b"fmt ", &PLAIN.fmt())]), "data chunk comes before"),
+        (riff(&[(b"fmt ", b"1234"), (b"data", b"1234")]), "fmt chunk is too short"),
         (with_byte(22, 0), "no channels"),
         (with_byte(22, 3), "do not hold 3 channels"),
         (with_byte(34, 77), "of 77 bits"),
@@ -192,26 +121,14 @@ fn broken_files_say_what_is_wrong() {
         (with_byte(20, 0x55), "MPEG audio"),
         (with_byte(20, 3), "WAV code 3 with 2 bytes a value"),
         (with_byte(27, 0xFF), "outside 1000 to 768000 Hz"),
-        (
-            Wav {
-                rate_hz: 0,
-                ..PLAIN
-            }
-            .file(&[0.0; 9]),
-            "rate of 0 Hz",
-        ),
-        (
-            float.file(&[0.0, 0.1, f64::NAN, 0.2]),
-            "value number 2 is NaN or infinite",
-        ),
+        (Wav { rate_hz: 0, ..PLAIN }.file(&[0.0; 9]), "rate of 0 Hz"),
+        (float.file(&[0.0, 0.1, f64::NAN, 0.2]), "value number 2 is NaN or infinite"),
         (double.file(&[f64::NEG_INFINITY]), "value number 0 is NaN"),
         (NOISE_FLAC[..3_000].to_vec(), "truncated or damaged"),
         (damaged_flac, "0 of 3000 samples"),
         (cut_ogg, "do not run on to an end mark"),
     ] {
-        let error = read_clip(&file, "word/clip.wav", MONO)
-            .expect_err(says)
-            .to_string();
+        let error = read_clip(&file, "word/clip.wav", MONO).expect_err(says).to_string();
         assert!(error.starts_with("word/clip.wav: it"), "{error}");
         assert!(error.contains(says), "`{error}` does not say `{says}`");
         assert!(!error.contains('\n'), "{error}");
@@ -220,37 +137,15 @@ fn broken_files_say_what_is_wrong() {
 
 #[test]
 fn a_network_of_two_channels_takes_clips_of_two_channels_alone() {
-    let stereo = Format {
-        rate_hz: 16_000,
-        channels: 2,
-    };
+    let stereo = Format { rate_hz: 16_000, channels: 2 };
     let values: Vec<f64> = (0..100).map(|i| f64::from(i % 2) * 0.5).collect();
-    let clip = read_clip(
-        &Wav {
-            channels: 2,
-            ..PLAIN
-        }
-        .file(&values),
-        "c",
-        stereo,
-    )
-    .unwrap();
+    let clip = read_clip(&Wav { channels: 2, ..PLAIN }.file(&values), "c", stereo).unwrap();
     assert_eq!(clip.samples[..4], [0, 16_384, 0, 16_384]);
     for channels in [1, 3] {
-        let error =
-            read_clip(&Wav { channels, ..PLAIN }.file(&values[..99]), "c", stereo).unwrap_err();
-        assert_eq!(
-            error.fault,
-            ClipFault::Channels {
-                have: channels.into(),
-                want: 2
-            }
-        );
+        let error = read_clip(&Wav { channels, ..PLAIN }.file(&values[..99]), "c", stereo).unwrap_err();
+        assert_eq!(error.fault, ClipFault::Channels { have: channels.into(), want: 2 });
     }
-    assert_eq!(
-        read_clip(STEREO_FLAC, "c", stereo).unwrap().samples.len(),
-        2 * 800
-    );
+    assert_eq!(read_clip(STEREO_FLAC, "c", stereo).unwrap().samples.len(), 2 * 800);
 }
 
 #[test]
@@ -264,20 +159,10 @@ fn flac_is_exact() {
     .collect();
     assert_eq!(read(NOISE_FLAC).unwrap().samples, expected);
     let clip = read(STEREO_FLAC).unwrap();
-    assert_eq!(
-        (
-            clip.source_rate_hz,
-            clip.source_channels,
-            clip.samples.len()
-        ),
-        (48_000, 2, 800)
-    );
+    assert_eq!((clip.source_rate_hz, clip.source_channels, clip.samples.len()), (48_000, 2, 800));
     // The ramp of 3,000 a frame in 24 bits, every third frame, mixed with silence.
     let middle = clip.samples[400];
-    assert!(
-        (i32::from(middle) - 3_000 * 1_200 / 256 / 2).abs() <= 2,
-        "{middle}"
-    );
+    assert!((i32::from(middle) - 3_000 * 1_200 / 256 / 2).abs() <= 2, "{middle}");
 }
 
 #[test]
@@ -286,25 +171,13 @@ fn embedded_clips_lie_exactly_where_the_index_says() {
     let index = "word\tclip_name\tsplit\tstart_sample\tlen_samples\n\
                  tones\ta_nohash_0.wav\ttraining\t0\t4001\ntones\tb_nohash_0.wav\tvalidation\t4001\t5002\n\
                  tones\tc_nohash_0.wav\ttesting\t9003\t2997\nagain\td_nohash_0.wav\ttraining\t4001\t100\n";
-    let source = Source::Embedded(Embedded {
-        words: &words,
-        index,
-    });
-    let config = DataConfig {
-        length: 5_002,
-        split: SplitRule::Official,
-        cache: CacheMode::Off,
-        ..DataConfig::default()
-    };
+    let source = Source::Embedded(Embedded { words: &words, index });
+    let config =
+        DataConfig { length: 5_002, split: SplitRule::Official, cache: CacheMode::Off, ..DataConfig::default() };
     let data = Dataset::open(&source, &config, QUIET).unwrap();
     assert_eq!(data.classes(), ["again", "tones"]);
     assert_eq!(data.counts(), [[1, 0, 0], [1, 1, 1]]);
-    for (clip, hz, len) in [
-        (0, 1_600.0, 100),
-        (1, 400.0, 4_001),
-        (2, 1_600.0, 5_002),
-        (3, 3_000.0, 2_997),
-    ] {
+    for (clip, hz, len) in [(0, 1_600.0, 100), (1, 400.0, 4_001), (2, 1_600.0, 5_002), (3, 3_000.0, 2_997)] {
         let (mut error, mut energy) = (0.0, 0.0);
         for i in 0..len {
             let x = 16_000.0 * (std::f64::consts::TAU * hz * i as f64 / 16_000.0).sin();
@@ -312,12 +185,7 @@ fn embedded_clips_lie_exactly_where_the_index_says() {
             energy += x * x;
         }
         // One sample of displacement would leave an error of at least (2 pi 400 / 16000)^2 = 0.025 of the energy.
-        assert!(
-            error < 0.02 * energy,
-            "{}: {}",
-            data.clips()[clip].name,
-            error / energy
-        );
+        assert!(error < 0.02 * energy, "{}: {}", data.clips()[clip].name, error / energy);
         assert!(data.samples(clip)[len..].iter().all(|&v| v == 0));
     }
     for (wrong, says) in [
@@ -327,35 +195,17 @@ fn embedded_clips_lie_exactly_where_the_index_says() {
         ("tones\ta\ttraining\t-1\t1", "`-1` is no sample number"),
         ("tones\ta\ttraining\t11999\t2", "ends at sample 12000"),
     ] {
-        let source = Source::Embedded(Embedded {
-            words: &words,
-            index: wrong,
-        });
-        let error = Dataset::open(&source, &config, QUIET)
-            .unwrap_err()
-            .to_string();
+        let source = Source::Embedded(Embedded { words: &words, index: wrong });
+        let error = Dataset::open(&source, &config, QUIET).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
 }
 
 #[test]
 fn mutated_files_never_panic() {
-    let float = Wav {
-        code: Code::ExtensibleFloat,
-        channels: 2,
-        rate_hz: 44_100,
-    }
-    .file(&sine(100.0, 44_100, 400));
-    let law = Wav {
-        code: Code::ALaw,
-        ..PLAIN
-    }
-    .file(&sine(100.0, 16_000, 400));
-    let listed = riff(&[
-        (b"LIST", b"INFOabc"),
-        (b"fmt ", &PLAIN.fmt()),
-        (b"data", &[1; 600]),
-    ]);
+    let float = Wav { code: Code::ExtensibleFloat, channels: 2, rate_hz: 44_100 }.file(&sine(100.0, 44_100, 400));
+    let law = Wav { code: Code::ALaw, ..PLAIN }.file(&sine(100.0, 16_000, 400));
+    let listed = riff(&[(b"LIST", b"INFOabc"), (b"fmt ", &PLAIN.fmt()), (b"data", &[1; 600])]);
     let seeds: [(&str, &[u8], u64); 7] = [
         ("16 bit", &wav16(&noise(1, 300)), 4_000),
         ("float", &float, 4_000),
@@ -371,11 +221,7 @@ fn mutated_files_never_panic() {
             let key = Key::new(which as u64, Stream::Case).with(round);
             let mut bytes = good.to_vec();
             // Mostly the header, where the lengths are; now and then a cut.
-            let reach = if round % 3 == 0 {
-                bytes.len()
-            } else {
-                bytes.len().min(80)
-            } as u64;
+            let reach = if round % 3 == 0 { bytes.len() } else { bytes.len().min(80) } as u64;
             for i in 0..1 + key.below(0, 6) {
                 bytes[key.below(10 + i, reach) as usize] = match key.below(20 + i, 4) {
                     0 => 0,
@@ -389,13 +235,7 @@ fn mutated_files_never_panic() {
             if name == "Ogg Vorbis" {
                 correct_ogg_checksums(&mut bytes);
             }
-            for format in [
-                MONO,
-                Format {
-                    rate_hz: 8_000,
-                    channels: 2,
-                },
-            ] {
+            for format in [MONO, Format { rate_hz: 8_000, channels: 2 }] {
                 match read_clip(&bytes, name, format) {
                     Ok(clip) => assert_eq!(clip.samples.len() % format.channels as usize, 0),
                     Err(_) => refused += 1,
@@ -434,25 +274,15 @@ fn the_audit_finds_everything_that_is_wrong() {
     put("void_nohash_0.wav", b"");
     put("mute_nohash_0.wav", &wav16(&[9; 500]));
     put("brief_nohash_0.wav", &wav16(&good[..499]));
-    put(
-        "slow_nohash_0.wav",
-        &Wav {
-            rate_hz: 8_000,
-            ..PLAIN
-        }
-        .file(&sine(300.0, 8_000, 250)),
-    );
+    put("slow_nohash_0.wav", &Wav { rate_hz: 8_000, ..PLAIN }.file(&sine(300.0, 8_000, 250)));
     let mut loud = noise(2, 500);
     loud[100..104].fill(i16::MAX);
     put("loud_nohash_0.wav", &wav16(&loud));
     loud[100..104].copy_from_slice(&[i16::MAX, i16::MIN, 5, i16::MAX]); // touches full scale, no more
     put("near_nohash_0.wav", &wav16(&loud));
     let audit = Audit::of(&open(temp.path(), &config(CacheMode::Off)).unwrap());
-    let found: Vec<(FindingKind, &str)> = audit
-        .findings
-        .iter()
-        .map(|f| (f.kind, f.subject.split(['/', '_']).nth(1).unwrap()))
-        .collect();
+    let found: Vec<(FindingKind, &str)> =
+        audit.findings.iter().map(|f| (f.kind, f.subject.split(['/', '_']).nth(1).unwrap())).collect();
     let expected = [
         (FindingKind::Unreadable, "text"),
         (FindingKind::Empty, "void"),
@@ -463,10 +293,7 @@ fn the_audit_finds_everything_that_is_wrong() {
         (FindingKind::Duplicate, "good"),
     ];
     assert_eq!(found, expected);
-    assert_eq!(
-        (audit.clips, audit.speakers, audit.classes[0].skipped),
-        (7, 7, 2)
-    );
+    assert_eq!((audit.clips, audit.speakers, audit.classes[0].skipped), (7, 7, 2));
     let json = serde_json::to_string(&audit).unwrap();
     assert_eq!(serde_json::from_str::<Audit>(&json).unwrap(), audit);
 }

@@ -19,10 +19,7 @@ fn assert_same(a: &Dataset, b: &Dataset) {
     assert_eq!((a.noise(), a.other_files()), (b.noise(), b.other_files()));
     assert_eq!(a.clips().len(), b.clips().len());
     for (i, (x, y)) in a.clips().iter().zip(b.clips()).enumerate() {
-        assert_eq!(
-            (&x.name, x.class, x.split, &x.fingerprint),
-            (&y.name, y.class, y.split, &y.fingerprint)
-        );
+        assert_eq!((&x.name, x.class, x.split, &x.fingerprint), (&y.name, y.class, y.split, &y.fingerprint));
         assert_eq!(a.samples(i), b.samples(i), "{}", x.name);
     }
 }
@@ -33,27 +30,13 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
     let folder = temp.path().join("set");
     small_set(&folder);
     put(&folder, "cat", "broken_nohash_0.wav", b"text");
-    std::fs::write(
-        folder.join("validation_list.txt"),
-        "bed/000abeef_nohash_0.wav\n",
-    )
-    .unwrap();
-    std::fs::write(
-        folder.join("testing_list.txt"),
-        "cat/0001beef_nohash_0.wav\ndog/0014beef_nohash_0.wav\n",
-    )
-    .unwrap();
-    let config = DataConfig {
-        split: SplitRule::Official,
-        ..config(CacheMode::Off)
-    };
+    std::fs::write(folder.join("validation_list.txt"), "bed/000abeef_nohash_0.wav\n").unwrap();
+    std::fs::write(folder.join("testing_list.txt"), "cat/0001beef_nohash_0.wav\ndog/0014beef_nohash_0.wav\n").unwrap();
+    let config = DataConfig { split: SplitRule::Official, ..config(CacheMode::Off) };
     let from_folder = open(&folder, &config).unwrap();
     assert_eq!(from_folder.classes(), ["bed", "cat", "dog"]);
     assert_eq!(from_folder.counts(), [[9, 1, 0], [9, 0, 1], [9, 0, 1]]);
-    assert_eq!(
-        (from_folder.noise(), from_folder.other_files()),
-        (&["rain.wav".to_string()][..], 1)
-    );
+    assert_eq!((from_folder.noise(), from_folder.other_files()), (&["rain.wav".to_string()][..], 1));
     assert_eq!(from_folder.problems().len(), 1);
     assert_eq!(from_folder.samples(0)[..400], noise(10, 400));
     assert_eq!(from_folder.samples(0)[400..], [0; 100]);
@@ -73,10 +56,7 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
             for part in [3, 2] {
                 std::fs::write(&path, &bytes[..bytes.len() / 4 * part]).unwrap();
                 let error = open(&path, &config).unwrap_err();
-                assert!(
-                    matches!(error, DataError::BadArchive { .. }),
-                    "{name} cut: {error}"
-                );
+                assert!(matches!(error, DataError::BadArchive { .. }), "{name} cut: {error}");
             }
         }
         let mut damaged = gzip.clone();
@@ -92,8 +72,7 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
                 bytes[header + key.below(10 + i, 512) as usize] = key.bits(20 + i) as u8;
             }
             std::fs::write(temp.path().join("mutated.tar"), bytes).unwrap();
-            _ = Source::open(&temp.path().join("mutated.tar"))
-                .map(|s| Dataset::open(&s, &config, QUIET));
+            _ = Source::open(&temp.path().join("mutated.tar")).map(|s| Dataset::open(&s, &config, QUIET));
         }
     }
 }
@@ -104,22 +83,12 @@ fn classes_follow_the_caller_and_wrong_ones_are_named() {
     small_set(temp.path());
     let with = |classes: &[&str]| {
         let classes = Some(classes.iter().map(|c| c.to_string()).collect());
-        open(
-            temp.path(),
-            &DataConfig {
-                classes,
-                ..config(CacheMode::Off)
-            },
-        )
+        open(temp.path(), &DataConfig { classes, ..config(CacheMode::Off) })
     };
     let data = with(&["dog", "bed"]).unwrap();
     assert_eq!(data.classes(), ["dog", "bed"]);
     assert_eq!(data.clips().len(), 20);
-    assert!(
-        data.clips()
-            .iter()
-            .all(|c| data.classes()[c.class as usize] == c.name[..3])
-    );
+    assert!(data.clips().iter().all(|c| data.classes()[c.class as usize] == c.name[..3]));
     assert_eq!(data.clips()[0].name, "bed/000abeef_nohash_0.wav");
     for (classes, says) in [
         (&["dog", "bad"][..], "no word `bad`, did you mean `bed`"),
@@ -132,111 +101,49 @@ fn classes_follow_the_caller_and_wrong_ones_are_named() {
         assert!(error.contains(says), "{error}");
     }
     std::fs::create_dir(temp.path().join("cow")).unwrap();
-    let error = open(temp.path(), &config(CacheMode::Off))
-        .unwrap_err()
-        .to_string();
+    let error = open(temp.path(), &config(CacheMode::Off)).unwrap_err().to_string();
     assert!(error.contains("the class `cow`"), "{error}");
     put(temp.path(), "cow", "a.wav", b"RIFF");
-    let error = open(temp.path(), &config(CacheMode::Off))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("the class `cow`") && error.contains("cow/a.wav: its WAV header"),
-        "{error}"
-    );
+    let error = open(temp.path(), &config(CacheMode::Off)).unwrap_err().to_string();
+    assert!(error.contains("the class `cow`") && error.contains("cow/a.wav: its WAV header"), "{error}");
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        open(empty.path(), &config(CacheMode::Off)),
-        Err(DataError::NoWords { .. })
-    ));
-    assert!(matches!(
-        open(&empty.path().join("none"), &config(CacheMode::Off)),
-        Err(DataError::NotFound { .. })
-    ));
+    assert!(matches!(open(empty.path(), &config(CacheMode::Off)), Err(DataError::NoWords { .. })));
+    assert!(matches!(open(&empty.path().join("none"), &config(CacheMode::Off)), Err(DataError::NotFound { .. })));
     std::fs::write(empty.path().join("a.zip"), "PK").unwrap();
-    assert!(matches!(
-        open(&empty.path().join("a.zip"), &config(CacheMode::Off)),
-        Err(DataError::NotASource { .. })
-    ));
+    assert!(matches!(open(&empty.path().join("a.zip"), &config(CacheMode::Off)), Err(DataError::NotASource { .. })));
 }
 
 #[test]
 fn a_broken_clip_is_skipped_or_fatal() {
     let temp = tempfile::tempdir().unwrap();
     small_set(temp.path());
-    put(
-        temp.path(),
-        "dog",
-        "cut_nohash_0.wav",
-        &wav16(&noise(1, 400))[..500],
-    );
+    put(temp.path(), "dog", "cut_nohash_0.wav", &wav16(&noise(1, 400))[..500]);
     let data = open(temp.path(), &config(CacheMode::Off)).unwrap();
     assert_eq!((data.clips().len(), data.problems().len()), (30, 1));
-    assert_eq!(
-        data.problems()[0].fault,
-        ClipFault::Truncated {
-            have: 228,
-            promised: 400
-        }
-    );
-    let strict = DataConfig {
-        strict: true,
-        ..config(CacheMode::Off)
-    };
+    assert_eq!(data.problems()[0].fault, ClipFault::Truncated { have: 228, promised: 400 });
+    let strict = DataConfig { strict: true, ..config(CacheMode::Off) };
     let error = open(temp.path(), &strict).unwrap_err().to_string();
-    assert!(
-        error.starts_with(
-            "1 clips cannot be used, the first is dog/cut_nohash_0.wav: it is truncated"
-        ),
-        "{error}"
-    );
+    assert!(error.starts_with("1 clips cannot be used, the first is dog/cut_nohash_0.wav: it is truncated"), "{error}");
 }
 
 #[test]
 fn splits_come_from_the_lists_or_a_seed() {
     let temp = tempfile::tempdir().unwrap();
     small_set(temp.path());
-    let with = |split| {
-        open(
-            temp.path(),
-            &DataConfig {
-                split,
-                ..config(CacheMode::Off)
-            },
-        )
-    };
+    let with = |split| open(temp.path(), &DataConfig { split, ..config(CacheMode::Off) });
     let error = with(SplitRule::Official).unwrap_err().to_string();
     assert!(error.contains("no validation_list.txt"), "{error}");
     let splits = |d: &Dataset| d.clips().iter().map(|c| c.split).collect::<Vec<_>>();
     let one = with(SplitRule::Random { seed: 1 }).unwrap();
     assert_eq!(one.counts(), [[8, 1, 1]; 3]);
-    assert!(
-        one.remarks().is_empty(),
-        "every speaker has one clip: {:?}",
-        one.remarks()
-    );
-    assert_eq!(
-        splits(&one),
-        splits(&with(SplitRule::Random { seed: 1 }).unwrap())
-    );
-    assert_ne!(
-        splits(&one),
-        splits(&with(SplitRule::Random { seed: 2 }).unwrap())
-    );
+    assert!(one.remarks().is_empty(), "every speaker has one clip: {:?}", one.remarks());
+    assert_eq!(splits(&one), splits(&with(SplitRule::Random { seed: 1 }).unwrap()));
+    assert_ne!(splits(&one), splits(&with(SplitRule::Random { seed: 2 }).unwrap()));
     for i in 0..20 {
-        put(
-            temp.path(),
-            "cat",
-            &format!("same_nohash_{i}.wav"),
-            &wav16(&noise(200 + i, 400)),
-        );
+        put(temp.path(), "cat", &format!("same_nohash_{i}.wav"), &wav16(&noise(200 + i, 400)));
     }
     let leaking = with(SplitRule::Random { seed: 1 }).unwrap();
-    assert!(
-        leaking.remarks()[0].contains("1 of 31 speakers"),
-        "{:?}",
-        leaking.remarks()
-    );
+    assert!(leaking.remarks()[0].contains("1 of 31 speakers"), "{:?}", leaking.remarks());
     let audit = Audit::of(&leaking);
     assert_eq!(audit.totals[&FindingKind::SpeakerInTwoSplits], 1);
     assert!(with(SplitRule::Speaker).unwrap().remarks().is_empty());
@@ -252,10 +159,7 @@ fn the_cache_is_used_and_made_anew_when_the_source_or_the_file_changes() {
     let open_noting = |config: &DataConfig| {
         decoded.store(false, std::sync::atomic::Ordering::Relaxed);
         let note = |stage: Stage, _, _| {
-            decoded.fetch_or(
-                stage == Stage::Reading,
-                std::sync::atomic::Ordering::Relaxed,
-            );
+            decoded.fetch_or(stage == Stage::Reading, std::sync::atomic::Ordering::Relaxed);
             ControlFlow::Continue(())
         };
         let data = Dataset::open(&Source::open(&folder).unwrap(), config, &note).unwrap();
@@ -268,10 +172,7 @@ fn the_cache_is_used_and_made_anew_when_the_source_or_the_file_changes() {
     let (second, read) = open_noting(&config(mode()));
     assert!(!read);
     assert_same(&in_memory, &second);
-    let (other, read) = open_noting(&DataConfig {
-        length: 300,
-        ..config(mode())
-    });
+    let (other, read) = open_noting(&DataConfig { length: 300, ..config(mode()) });
     assert!(read && other.samples(0).len() == 300);
 
     put(&folder, "cat", "feed_nohash_0.wav", &wav16(&noise(77, 450)));
@@ -280,12 +181,7 @@ fn the_cache_is_used_and_made_anew_when_the_source_or_the_file_changes() {
     assert_same(&in_memory, &second); // the old mapping keeps the old file
 
     let file = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().path();
-    let caches = || {
-        std::fs::read_dir(&cache)
-            .unwrap()
-            .map(file)
-            .filter(|p| p.extension().unwrap() == "cache")
-    };
+    let caches = || std::fs::read_dir(&cache).unwrap().map(file).filter(|p| p.extension().unwrap() == "cache");
     assert_eq!(caches().count(), 2);
     drop((first, second, other));
     for damage in [0, 1, 2] {
@@ -301,11 +197,7 @@ fn the_cache_is_used_and_made_anew_when_the_source_or_the_file_changes() {
             std::fs::write(&path, bytes).unwrap();
         }
         let (again, read) = open_noting(&config(mode()));
-        assert!(
-            read && again.remarks()[0].contains("was damaged"),
-            "{:?}",
-            again.remarks()
-        );
+        assert!(read && again.remarks()[0].contains("was damaged"), "{:?}", again.remarks());
         assert_same(&changed, &again);
         assert!(open_noting(&config(mode())).0.remarks().is_empty());
     }
@@ -316,21 +208,10 @@ fn where_nothing_can_be_written_clips_stay_in_memory() {
     let temp = tempfile::tempdir().unwrap();
     small_set(&temp.path().join("set"));
     std::fs::write(temp.path().join("file"), "in the way").unwrap();
-    let data = open(
-        &temp.path().join("set"),
-        &config(CacheMode::Folder(temp.path().join("file/cache"))),
-    )
-    .unwrap();
+    let data = open(&temp.path().join("set"), &config(CacheMode::Folder(temp.path().join("file/cache")))).unwrap();
     assert!(!data.is_cached());
-    assert!(
-        data.remarks()[0].starts_with("cannot keep decoded clips in"),
-        "{:?}",
-        data.remarks()
-    );
-    assert_same(
-        &data,
-        &open(&temp.path().join("set"), &config(CacheMode::Off)).unwrap(),
-    );
+    assert!(data.remarks()[0].starts_with("cannot keep decoded clips in"), "{:?}", data.remarks());
+    assert_same(&data, &open(&temp.path().join("set"), &config(CacheMode::Off)).unwrap());
 }
 
 #[test]
@@ -340,17 +221,11 @@ fn an_interrupted_read_leaves_nothing_behind() {
     small_set(&folder);
     let config = config(CacheMode::Folder(cache.clone()));
     let stop = |_, done, total| {
-        if done == total {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if done == total { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let error = Dataset::open(&Source::open(&folder).unwrap(), &config, &stop).unwrap_err();
     assert!(matches!(error, DataError::Interrupted));
-    let names = std::fs::read_dir(&cache)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|n| n.ends_with(".lock")));
 }
 
@@ -362,11 +237,7 @@ fn child_opens_the_set() {
     };
     for _ in 0..2 {
         let data = open(Path::new(&folder), &config(CacheMode::Auto)).unwrap();
-        assert!(
-            data.is_cached() && data.remarks().is_empty(),
-            "{:?}",
-            data.remarks()
-        );
+        assert!(data.is_cached() && data.remarks().is_empty(), "{:?}", data.remarks());
         for (i, clip) in data.clips().iter().enumerate() {
             let seed = u64::from_str_radix(&clip.name[4..8], 16).unwrap();
             assert_eq!(data.samples(i)[..400], noise(seed, 400));
@@ -400,25 +271,10 @@ fn processes_share_a_cache() {
         assert_eq!(files, 2, "one cache and its lock");
     }
     // The places where a cache lies without STAPES_CACHE.
-    assert!(
-        start("XDG_CACHE_HOME", &temp.path().join("xdg"))
-            .wait()
-            .unwrap()
-            .success()
-    );
-    assert_eq!(
-        std::fs::read_dir(temp.path().join("xdg/stapes"))
-            .unwrap()
-            .count(),
-        2
-    );
+    assert!(start("XDG_CACHE_HOME", &temp.path().join("xdg")).wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(temp.path().join("xdg/stapes")).unwrap().count(), 2);
     assert!(start("UNRELATED", Path::new("")).wait().unwrap().success());
-    assert_eq!(
-        std::fs::read_dir(temp.path().join("home/.cache/stapes"))
-            .unwrap()
-            .count(),
-        2
-    );
+    assert_eq!(std::fs::read_dir(temp.path().join("home/.cache/stapes")).unwrap().count(), 2);
 }
 
 #[test]
@@ -426,36 +282,16 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
     let temp = tempfile::tempdir().unwrap();
     small_set(temp.path());
     let split = SplitRule::Random { seed: 1 };
-    let data = Arc::new(
-        open(
-            temp.path(),
-            &DataConfig {
-                split,
-                ..config(CacheMode::Off)
-            },
-        )
-        .unwrap(),
-    );
+    let data = Arc::new(open(temp.path(), &DataConfig { split, ..config(CacheMode::Off) }).unwrap());
     let mut batches = Batches::train(Arc::clone(&data), 5, 7, (0, 0)).unwrap();
     assert_eq!(batches.steps_per_epoch(), 4); // 24 clips: the last four are dropped
-    let all: Vec<Batch> = (0..12)
-        .map(|_| batches.next_batch().unwrap().clone())
-        .collect();
+    let all: Vec<Batch> = (0..12).map(|_| batches.next_batch().unwrap().clone()).collect();
     for (i, batch) in all.iter().enumerate() {
-        assert_eq!(
-            (batch.epoch, batch.step, batch.valid),
-            (i as u64 / 4, i as u64 % 4, 5)
-        );
+        assert_eq!((batch.epoch, batch.step, batch.valid), (i as u64 / 4, i as u64 % 4, 5));
         for (row, &clip) in batch.clips.iter().enumerate() {
             let meta = &data.clips()[clip as usize];
-            assert_eq!(
-                (meta.split, batch.labels[row]),
-                (Split::Training, meta.class as f32)
-            );
-            let samples = data
-                .samples(clip as usize)
-                .iter()
-                .map(|&v| f32::from(v) / 32768.0);
+            assert_eq!((meta.split, batch.labels[row]), (Split::Training, meta.class as f32));
+            let samples = data.samples(clip as usize).iter().map(|&v| f32::from(v) / 32768.0);
             assert!(samples.eq(batch.inputs[row * 500..(row + 1) * 500].iter().copied()));
         }
     }
@@ -474,21 +310,13 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
     let mut other = Batches::train(Arc::clone(&data), 5, 8, (0, 0)).unwrap();
     assert_ne!(other.next_batch().unwrap().clips, all[0].clips);
 
-    let mut places: Vec<*const f32> = (0..50)
-        .map(|_| other.next_batch().unwrap().inputs.as_ptr())
-        .collect();
+    let mut places: Vec<*const f32> = (0..50).map(|_| other.next_batch().unwrap().inputs.as_ptr()).collect();
     places.sort_unstable();
     places.dedup();
     assert!(places.len() <= 3, "buffers go round");
 
-    assert!(matches!(
-        Batches::train(Arc::clone(&data), 25, 7, (0, 0)),
-        Err(DataError::BatchTooLarge { .. })
-    ));
-    assert!(matches!(
-        Batches::train(data, 0, 7, (0, 0)),
-        Err(DataError::BadSetting { .. })
-    ));
+    assert!(matches!(Batches::train(Arc::clone(&data), 25, 7, (0, 0)), Err(DataError::BatchTooLarge { .. })));
+    assert!(matches!(Batches::train(data, 0, 7, (0, 0)), Err(DataError::BadSetting { .. })));
 }
 
 #[test]
@@ -496,54 +324,23 @@ fn an_evaluation_sees_every_clip_once_and_knows_which_rows_count() {
     let temp = tempfile::tempdir().unwrap();
     small_set(temp.path());
     let split = SplitRule::Random { seed: 1 };
-    let data = Arc::new(
-        open(
-            temp.path(),
-            &DataConfig {
-                split,
-                ..config(CacheMode::Off)
-            },
-        )
-        .unwrap(),
-    );
+    let data = Arc::new(open(temp.path(), &DataConfig { split, ..config(CacheMode::Off) }).unwrap());
     for batch in [1, 2, 3, 24, 100] {
         let mut batches = Batches::eval(Arc::clone(&data), Split::Training, batch).unwrap();
         let (mut seen, mut steps) = (Vec::new(), 0);
         while let Some(b) = batches.next_batch() {
-            assert_eq!(
-                (b.inputs.len(), b.labels.len(), b.clips.len()),
-                (batch * 500, batch, b.valid)
-            );
-            assert!(
-                b.inputs[b.valid * 500..]
-                    .iter()
-                    .chain(&b.labels[b.valid..])
-                    .all(|&v| v == 0.0)
-            );
+            assert_eq!((b.inputs.len(), b.labels.len(), b.clips.len()), (batch * 500, batch, b.valid));
+            assert!(b.inputs[b.valid * 500..].iter().chain(&b.labels[b.valid..]).all(|&v| v == 0.0));
             seen.extend(&b.clips);
             steps += 1;
         }
-        assert_eq!(
-            (seen, steps),
-            (data.in_split(Split::Training), batches.steps_per_epoch())
-        );
+        assert_eq!((seen, steps), (data.in_split(Split::Training), batches.steps_per_epoch()));
         assert!(batches.next_batch().is_none());
     }
     let split = SplitRule::Speaker;
     let classes = Some(vec!["cat".into()]);
-    let one = Arc::new(
-        open(
-            temp.path(),
-            &DataConfig {
-                split,
-                classes,
-                ..config(CacheMode::Off)
-            },
-        )
-        .unwrap(),
-    );
+    let one = Arc::new(open(temp.path(), &DataConfig { split, classes, ..config(CacheMode::Off) }).unwrap());
     let empty = Split::ALL.into_iter().find(|&s| one.in_split(s).is_empty());
-    let error =
-        Batches::eval(one, empty.expect("ten speakers leave a split empty"), 4).unwrap_err();
+    let error = Batches::eval(one, empty.expect("ten speakers leave a split empty"), 4).unwrap_err();
     assert!(matches!(error, DataError::EmptySplit { .. }));
 }

@@ -26,41 +26,27 @@ struct Member {
 
 /// Decodes the wanted clips into `sink`, in the order of the archive.
 pub(super) fn read(path: &Path, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
-    let failed = |source| DataError::Io {
-        path: path.into(),
-        source,
-    };
+    let failed = |source| DataError::Io { path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let done = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = sync_channel::<Vec<Member>>(2);
     std::thread::scope(|scope| {
-        let counted = Counted {
-            file,
-            done: Arc::clone(&done),
-        };
+        let counted = Counted { file, done: Arc::clone(&done) };
         let walk = move || Walk::new(path, wanted, sender).run(counted);
-        let reader = std::thread::Builder::new()
-            .name("archive".into())
-            .spawn_scoped(scope, walk);
+        let reader = std::thread::Builder::new().name("archive".into()).spawn_scoped(scope, walk);
         let reader = reader.map_err(|source| DataError::Thread { source })?;
         for block in receiver {
             wanted.report(Stage::Reading, done.load(Ordering::Relaxed), size)?;
             let outcomes = load::decode_block(&block, wanted, |member| RawClip {
                 name: member.name.clone(),
-                bytes: member
-                    .bytes
-                    .as_deref()
-                    .map(Into::into)
-                    .map_err(Clone::clone),
+                bytes: member.bytes.as_deref().map(Into::into).map_err(Clone::clone),
             });
             for outcome in outcomes {
                 sink(outcome)?;
             }
         }
-        let found = reader
-            .join()
-            .expect("reading an archive returns errors and does not panic")?;
+        let found = reader.join().expect("reading an archive returns errors and does not panic")?;
         wanted.report(Stage::Reading, size, size)?;
         Ok(found)
     })
@@ -91,11 +77,7 @@ impl<R: Read> Read for Tail<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buf)?;
         let zeros = buf[..n].iter().rev().take_while(|&&b| b == 0).count();
-        let before = if zeros == n {
-            self.zeros.load(Ordering::Relaxed)
-        } else {
-            0
-        };
+        let before = if zeros == n { self.zeros.load(Ordering::Relaxed) } else { 0 };
         self.zeros.store(before + zeros as u64, Ordering::Relaxed);
         Ok(n)
     }
@@ -132,25 +114,17 @@ impl<'a> Walk<'a> {
     }
 
     fn bad(&self, reason: impl ToString) -> DataError {
-        DataError::BadArchive {
-            path: self.path.into(),
-            reason: reason.to_string(),
-        }
+        DataError::BadArchive { path: self.path.into(), reason: reason.to_string() }
     }
 
     fn run(mut self, file: Counted) -> Result<Found, DataError> {
         let mut file = BufReader::with_capacity(1 << 16, file);
-        let gzipped = std::io::BufRead::fill_buf(&mut file)
-            .map_err(|e| self.bad(e))?
-            .starts_with(&[0x1F, 0x8B]);
+        let gzipped = std::io::BufRead::fill_buf(&mut file).map_err(|e| self.bad(e))?.starts_with(&[0x1F, 0x8B]);
         let zeros = Arc::new(AtomicU64::new(0));
         let stream: Box<dyn Read> = if gzipped {
             Box::new(flate2::bufread::MultiGzDecoder::new(file)) // its checksum tells of cuts
         } else {
-            Box::new(Tail {
-                inner: file,
-                zeros: Arc::clone(&zeros),
-            })
+            Box::new(Tail { inner: file, zeros: Arc::clone(&zeros) })
         };
         let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(|e| self.bad(e))? {
@@ -169,10 +143,7 @@ impl<'a> Walk<'a> {
         Ok(Found {
             words: self.words.into_iter().collect(),
             noise: self.noise.into_iter().collect(),
-            other_files: self
-                .root
-                .and_then(|root| self.others.get(&root).copied())
-                .unwrap_or(0),
+            other_files: self.root.and_then(|root| self.others.get(&root).copied()).unwrap_or(0),
             lists: validation.zip(testing).map(|(v, t)| Lists::parse(&v, &t)),
         })
     }
@@ -217,8 +188,7 @@ impl<'a> Walk<'a> {
                     None => self.root = Some(above),
                     Some(root) if *root == above => {}
                     Some(root) => {
-                        let reason =
-                            format!("word folders lie both in `{root}/` and in `{above}/`");
+                        let reason = format!("word folders lie both in `{root}/` and in `{above}/`");
                         return Err(self.bad(reason));
                     }
                 }
@@ -227,24 +197,16 @@ impl<'a> Walk<'a> {
                     return self.take(entry, format!("{word}/{file}"));
                 }
             }
-            FileKind::Other if is_word(word) => {
-                *self.others.entry(above.join("/")).or_default() += 1
-            }
+            FileKind::Other if is_word(word) => *self.others.entry(above.join("/")).or_default() += 1,
             _ => {}
         }
         Ok(true)
     }
 
-    fn take(
-        &mut self,
-        entry: &mut tar::Entry<'_, Box<dyn Read>>,
-        name: String,
-    ) -> Result<bool, DataError> {
+    fn take(&mut self, entry: &mut tar::Entry<'_, Box<dyn Read>>, name: String) -> Result<bool, DataError> {
         let size = entry.size();
         let bytes = if size > MAX_FILE_BYTES {
-            Err(ClipFault::FileTooLarge {
-                limit_mib: MAX_FILE_BYTES >> 20,
-            })
+            Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 })
         } else {
             let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
             entry.read_to_end(&mut bytes).map_err(|e| self.bad(e))?;
@@ -266,10 +228,7 @@ impl<'a> Walk<'a> {
 
     fn list(&self, entry: &mut tar::Entry<'_, Box<dyn Read>>) -> Result<String, DataError> {
         let mut bytes = Vec::new();
-        entry
-            .take(MAX_LIST_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(|e| self.bad(e))?;
+        entry.take(MAX_LIST_BYTES).read_to_end(&mut bytes).map_err(|e| self.bad(e))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

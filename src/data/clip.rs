@@ -138,10 +138,7 @@ pub(super) fn finite(values: Values) -> Result<Vec<f32>, ClipFault> {
         Values::I16(values) => Ok(values.into_iter().map(|v| f32::from(v) / 32768.0).collect()),
         Values::F32(values) => match values.iter().position(|v| !v.is_finite()) {
             Some(at) => Err(ClipFault::NonFinite { at: at as u64 }),
-            None => Ok(values
-                .into_iter()
-                .map(|v| v.clamp(-MAX_VALUE, MAX_VALUE))
-                .collect()),
+            None => Ok(values.into_iter().map(|v| v.clamp(-MAX_VALUE, MAX_VALUE)).collect()),
         },
     }
 }

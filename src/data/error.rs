@@ -62,9 +62,7 @@ pub enum ClipFault {
         promised: u64,
     },
     /// An Ogg file whose pages do not run on to an end mark.
-    #[error(
-        "it is truncated or damaged: its pages do not run on to an end mark; copy it again or delete it"
-    )]
+    #[error("it is truncated or damaged: its pages do not run on to an end mark; copy it again or delete it")]
     CutStream,
     /// A floating-point file with NaN or infinity in it.
     #[error("its value number {at} is NaN or infinite; export it again with finite values or delete it")]

@@ -33,11 +33,7 @@ pub struct Wav {
     pub rate_hz: u32,
 }
 
-pub const PLAIN: Wav = Wav {
-    code: Code::Int(16),
-    channels: 1,
-    rate_hz: 16_000,
-};
+pub const PLAIN: Wav = Wav { code: Code::Int(16), channels: 1, rate_hz: 16_000 };
 
 impl Wav {
     fn bits(&self) -> u16 {
@@ -66,11 +62,7 @@ impl Wav {
         fmt.extend(block.to_le_bytes());
         fmt.extend(self.bits().to_le_bytes());
         if let Code::Extensible(..) | Code::ExtensibleFloat = self.code {
-            let (valid, tag) = if let Code::Extensible(_, valid) = self.code {
-                (valid, 1u16)
-            } else {
-                (32, 3)
-            };
+            let (valid, tag) = if let Code::Extensible(_, valid) = self.code { (valid, 1u16) } else { (32, 3) };
             fmt.extend(22u16.to_le_bytes());
             fmt.extend(valid.to_le_bytes());
             fmt.extend(0u32.to_le_bytes());
@@ -84,13 +76,9 @@ impl Wav {
     pub fn encode(&self, values: &[f64]) -> Vec<u8> {
         let mut data = Vec::new();
         for &v in values {
-            let int = (v * 2147483648.0)
-                .round()
-                .clamp(-2147483648.0, 2147483647.0) as i32;
+            let int = (v * 2147483648.0).round().clamp(-2147483648.0, 2147483647.0) as i32;
             match self.code {
-                Code::Int(8) => {
-                    data.push((v * 128.0).round().clamp(-128.0, 127.0) as i8 as u8 ^ 0x80)
-                }
+                Code::Int(8) => data.push((v * 128.0).round().clamp(-128.0, 127.0) as i8 as u8 ^ 0x80),
                 Code::Int(bits) => data.extend(&int.to_le_bytes()[4 - usize::from(bits / 8)..]),
                 Code::Extensible(bits, valid) => {
                     let justified = int & (-1 << (32 - valid));
@@ -100,8 +88,7 @@ impl Wav {
                 Code::Float(_) | Code::ExtensibleFloat => data.extend((v as f32).to_le_bytes()),
                 // Sign and magnitude, searched for instead of computed: the nearest code of the table in G.711.
                 Code::MuLaw | Code::ALaw => {
-                    let nearest = (0..=255u8)
-                        .min_by_key(|&b| (g711(self.code, b) - (v * 32768.0) as i32).abs());
+                    let nearest = (0..=255u8).min_by_key(|&b| (g711(self.code, b) - (v * 32768.0) as i32).abs());
                     data.push(nearest.expect("256 codes"));
                 }
             }
@@ -117,11 +104,7 @@ impl Wav {
 
 /// The value of a byte by the segments of ITU-T G.711, written without shifts.
 fn g711(code: Code, byte: u8) -> i32 {
-    let byte = if code == Code::MuLaw {
-        !byte
-    } else {
-        byte ^ 0x55
-    };
+    let byte = if code == Code::MuLaw { !byte } else { byte ^ 0x55 };
     let (segment, step) = (u32::from(byte >> 4 & 7), i32::from(byte & 15));
     let magnitude = match (code, segment) {
         (Code::MuLaw, _) => (8 * step + 132) * 2i32.pow(segment) - 132,
@@ -148,11 +131,7 @@ pub fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
 
 /// `file` with the size of its data chunk, and of the whole if given, replaced.
 pub fn with_sizes(mut file: Vec<u8>, data: u32, whole: Option<u32>) -> Vec<u8> {
-    let at = file
-        .windows(4)
-        .position(|w| w == b"data")
-        .expect("a data chunk")
-        + 4;
+    let at = file.windows(4).position(|w| w == b"data").expect("a data chunk") + 4;
     file[at..at + 4].copy_from_slice(&data.to_le_bytes());
     if let Some(whole) = whole {
         file[4..8].copy_from_slice(&whole.to_le_bytes());
@@ -171,9 +150,7 @@ pub fn correct_ogg_checksums(file: &mut [u8]) {
         let end = (body + table.iter().map(|&n| usize::from(n)).sum::<usize>()).min(file.len());
         file[at + 22..at + 26].fill(0);
         let crc = file[at..end].iter().fold(0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte) << 24, |c, _| {
-                c << 1 ^ if c >> 31 == 1 { 0x04C1_1DB7 } else { 0 }
-            })
+            (0..8).fold(crc ^ u32::from(byte) << 24, |c, _| c << 1 ^ if c >> 31 == 1 { 0x04C1_1DB7 } else { 0 })
         });
         file[at + 22..at + 26].copy_from_slice(&crc.to_le_bytes());
         at = end;
@@ -182,27 +159,18 @@ pub fn correct_ogg_checksums(file: &mut [u8]) {
 
 /// A sine of `hz`, `frames` long, half of full scale.
 pub fn sine(hz: f64, rate_hz: u32, frames: usize) -> Vec<f64> {
-    (0..frames)
-        .map(|i| 0.5 * (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin())
-        .collect()
+    (0..frames).map(|i| 0.5 * (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin()).collect()
 }
 
 /// Noise that differs with `seed`, a quarter of full scale, as 16-bit values.
 pub fn noise(seed: u64, frames: usize) -> Vec<i16> {
     let key = Key::new(seed, Stream::Case);
-    (0..frames as u64)
-        .map(|i| key.below(i, 16_384) as i16 - 8_192)
-        .collect()
+    (0..frames as u64).map(|i| key.below(i, 16_384) as i16 - 8_192).collect()
 }
 
 /// A plain WAV file of these samples.
 pub fn wav16(samples: &[i16]) -> Vec<u8> {
-    PLAIN.file(
-        &samples
-            .iter()
-            .map(|&v| f64::from(v) / 32768.0)
-            .collect::<Vec<_>>(),
-    )
+    PLAIN.file(&samples.iter().map(|&v| f64::from(v) / 32768.0).collect::<Vec<_>>())
 }
 
 /// Writes `bytes` to `folder/word/file`.
@@ -216,20 +184,10 @@ pub fn small_set(folder: &Path) {
     for (w, word) in ["cat", "bed", "dog"].into_iter().enumerate() {
         for speaker in 0..10 {
             let seed = (10 * w + speaker) as u64;
-            put(
-                folder,
-                word,
-                &format!("{seed:04x}beef_nohash_0.wav"),
-                &wav16(&noise(seed, 400)),
-            );
+            put(folder, word, &format!("{seed:04x}beef_nohash_0.wav"), &wav16(&noise(seed, 400)));
         }
     }
-    put(
-        folder,
-        "_background_noise_",
-        "rain.wav",
-        &wav16(&noise(99, 2_000)),
-    );
+    put(folder, "_background_noise_", "rain.wav", &wav16(&noise(99, 2_000)));
     put(folder, "_background_noise_", "README.md", b"noise");
     put(folder, "bed", "notes.txt", b"not sound");
     put(folder, "bed", ".hidden.wav", b"not sound");
@@ -241,11 +199,7 @@ pub const QUIET: Progress<'static> = &|_, _, _| ControlFlow::Continue(());
 
 /// Inputs of 500 samples, the rest as by default.
 pub fn config(cache: CacheMode) -> DataConfig {
-    DataConfig {
-        length: 500,
-        cache,
-        ..DataConfig::default()
-    }
+    DataConfig { length: 500, cache, ..DataConfig::default() }
 }
 
 /// The data set at `path`.
