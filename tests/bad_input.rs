@@ -182,7 +182,7 @@ fn settings_that_are_wrong_in_a_file() {
     let network = dir.path().join("net.toml");
     for (text, parts) in [
         ("name = \"n\"\nblocks = { rule = \"custom\", start = 8, depth = 12 }\n", &["net.toml, line 2", "pool"][..]),
-        ("name = \"n\"\n[[block]]\nconv = 0\nkernel = 5\n", &["net.toml, line 3", "`channels` is 0"]),
+        ("name = \"n\"\n[[block]]\nconv = 0\nkernel = 5\n", &["net.toml, line 3", "0 channels"]),
         ("name = \"n\"\n[[block]]\nconv = 4\nkernal = 5\n", &["net.toml, line 4", "did you mean `kernel`"]),
         (
             "name = \"n\"\nhead = { dense = [1000000000000] }\n[[block]]\nconv = 4\nkernel = 5\n",

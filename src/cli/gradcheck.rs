@@ -69,7 +69,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             (network_rows(&spec, args.places.unwrap_or(3) as usize, seed)?, NETWORK_LIMIT)
         }
     };
-    let wrong = rows.iter().filter(|row| !(row.checked.error <= limit)).count();
+    let wrong = rows.iter().filter(|row| row.checked.error > limit || row.checked.error.is_nan()).count();
     match (context.json, &args.model) {
         (true, _) => output::json(&rows)?,
         (false, None) if !context.verbose => output::print(&by_op(&rows))?,

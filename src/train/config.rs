@@ -203,10 +203,9 @@ fn parse_network(text: &str, network: toml::Table, place: &str) -> Result<Networ
         let start = line.trim_start();
         if let Some(header) = start.strip_prefix("[[").or(start.strip_prefix('[')) {
             inside = header.starts_with("network]") || header.starts_with("network.");
-            alone += match header.strip_prefix("network.") {
-                Some(_) => &start.replacen("network.", "", 1),
-                None => "",
-            };
+            if header.starts_with("network.") {
+                alone += &start.replacen("network.", "", 1);
+            }
         } else if inside {
             alone += line;
         }

@@ -107,8 +107,7 @@ fn check(tensor: String, gradient: &[f64], places: usize, mut value: impl FnMut(
         let difference = (above - below) / (2.0 * STEP * size);
         let error = (gradient[at] - difference).abs() / scale;
         result.places += 1;
-        // A comparison that a NaN fails is an error.
-        if !(error <= result.error) {
+        if error > result.error || error.is_nan() {
             result = Checked { error, worst: at, gradient: gradient[at], difference, ..result };
         }
     }
