@@ -2,10 +2,11 @@
 //!
 //! Forward: rows -> input transform -> eight products -> output transform -> bias, ReLU, pool. Backward-data: cells ->
 //! un-pooled rows -> input transform -> eight products -> output transform. Backward-weight: cells -> sparse update.
+//! With one input channel forward and backward-weight are direct.
 
 use super::{Geometry, K, POOL};
 use crate::simd::winograd::{InputTransform, KERNEL, OutputTransform, POINTS, TAPS, TILE};
-use crate::simd::{Isa, Kernel, Product, Simd, SparseUpdate};
+use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, SparseUpdate};
 
 /// Tiles of a block: a multiple of three (whole cells) and of every register tile's rows (6, 12).
 const TILES: usize = 24;
@@ -22,8 +23,8 @@ const SKEW: usize = 16;
 pub fn scratch(g: &Geometry) -> usize {
     let c = g.c_in.max(g.c_out);
     let transforms = 2 * POINTS * (TILES * c + SKEW) + (2 * ROWS + 2 * PAD) * c;
-    let sparse = (POOL * CELLS + 2 * PAD) * g.c_in + 2 * CELLS * g.c_out + g.weights();
-    transforms.max(sparse)
+    let weights = (POOL * CELLS + 2 * PAD) * g.c_in + POOL * CELLS * g.c_out + g.weights();
+    transforms.max(weights)
 }
 
 /// Rows `first ..` of `x`, as many as `scratch` holds, zeros outside; in place where they all lie inside.
@@ -262,10 +263,15 @@ pub struct BlockBackwardWeight<'a> {
 
 impl BlockBackwardWeight<'_> {
     pub fn run(self, isa: Isa) {
+        if self.g.c_in == 1 { self.dense(isa) } else { self.sparse(isa) }
+    }
+
+    /// From the sparse gradient; sums stand `[c_out, 5 * c_in]`, so that a window is contiguous.
+    fn sparse(self, isa: Isa) {
         let BlockBackwardWeight { g, x, dy, at, dw, db, scratch } = self;
         let Geometry { c_in, c_out, cells, .. } = g;
         let width = K * c_in;
-        let (sums, rest) = scratch.split_at_mut(g.weights()); // [c_out, 5 * c_in]
+        let (sums, rest) = scratch.split_at_mut(g.weights());
         let (live, rest) = rest.split_at_mut(CELLS * c_out);
         let (offset, padded) = rest.split_at_mut(CELLS * c_out);
         let offset: &mut [u32] = bytemuck::cast_slice_mut(offset);
@@ -273,30 +279,47 @@ impl BlockBackwardWeight<'_> {
         for first in (0..cells).step_by(CELLS) {
             let count = CELLS.min(cells - first);
             let block = first * c_out..(first + count) * c_out;
-            let (dy, at) = (&dy[block.clone()], &at[block]);
-            isa.run(Live { dy, at, row: c_in as u32, live, offset, db });
+            isa.run(Live { dy: &dy[block.clone()], at: &at[block], row: c_in as u32, live, offset, db });
             let from = (POOL * first) as isize - PAD as isize;
-            let x = rows_around(x, c_in, from, POOL * count + 2 * PAD, padded);
-            if c_in == 1 {
-                isa.run(FirstUpdate { x, live, offset, cells: count, dw, c: c_out });
-            } else {
-                isa.run(SparseUpdate {
-                    x,
-                    x_stride: POOL * c_in,
-                    g: live,
-                    offset,
-                    largest_offset: (POOL - 1) * c_in,
-                    cells: count,
-                    c: sums,
-                    outputs: c_out,
-                    width,
-                });
-            }
+            isa.run(SparseUpdate {
+                x: rows_around(x, c_in, from, POOL * count + 2 * PAD, padded),
+                x_stride: POOL * c_in,
+                g: live,
+                offset,
+                largest_offset: (POOL - 1) * c_in,
+                cells: count,
+                c: sums,
+                outputs: c_out,
+                width,
+            });
         }
-        if c_in > 1 {
-            for (q, dw) in dw.chunks_exact_mut(c_out).enumerate() {
-                dw.iter_mut().zip(sums[q..].iter().step_by(width)).for_each(|(dw, sum)| *dw += sum);
-            }
+        for (q, dw) in dw.chunks_exact_mut(c_out).enumerate() {
+            dw.iter_mut().zip(sums[q..].iter().step_by(width)).for_each(|(dw, sum)| *dw += sum);
+        }
+    }
+
+    /// From un-pooled rows: with one input channel a window is too short for vectors, which lie along the outputs instead.
+    fn dense(self, isa: Isa) {
+        let BlockBackwardWeight { g, x, dy, at, dw, db, scratch } = self;
+        let (rows, padded) = scratch.split_at_mut(POOL * CELLS * g.c_out);
+        for first in (0..g.cells).step_by(CELLS) {
+            let count = POOL * CELLS.min(g.cells - first);
+            let from = (POOL * first) as isize;
+            let rows = &mut rows[..count * g.c_out];
+            isa.run(Unpool { g, dy, at, first: from, rows });
+            let update = |a, a_stride, c, m| RankUpdate {
+                a,
+                a_stride,
+                b: rows,
+                b_stride: g.c_out,
+                positions: count,
+                c,
+                m,
+                outputs: g.c_out,
+            };
+            isa.run(update(rows_around(x, 1, from - PAD as isize, count + 2 * PAD, padded), 1, dw, K));
+            // The bias is the weight of an input that is always one.
+            isa.run(update(&[1.0], 0, db, 1));
         }
     }
 }
@@ -325,46 +348,6 @@ impl Kernel for Live<'_> {
         let c = self.db.len();
         for live in live.chunks_exact(c) {
             self.db.iter_mut().zip(live).for_each(|(db, g)| *db += g);
-        }
-    }
-}
-
-/// The sparse update of a first layer, with one input channel: vectors along the outputs, inputs chosen by position.
-struct FirstUpdate<'a> {
-    x: &'a [f32],
-    live: &'a [f32],
-    offset: &'a [u32],
-    cells: usize,
-    dw: &'a mut [f32],
-    c: usize,
-}
-
-impl Kernel for FirstUpdate<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        const LANES: usize = 16;
-        let c = self.c;
-        for from in (0..c).step_by(LANES) {
-            let lanes = LANES.min(c - from);
-            let mut sums = [[0.0f32; LANES]; K];
-            for p in 0..self.cells {
-                let window: &[f32; K + POOL - 1] =
-                    self.x[POOL * p..][..K + POOL - 1].first_chunk().expect("a cell reads seven rows");
-                let (mut g, mut at) = ([0.0f32; LANES], [0u32; LANES]);
-                g[..lanes].copy_from_slice(&self.live[p * c + from..][..lanes]);
-                at[..lanes].copy_from_slice(&self.offset[p * c + from..][..lanes]);
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    for j in 0..LANES {
-                        let second = if at[j] == 1 { window[t + 1] } else { window[t] };
-                        let x = if at[j] == 2 { window[t + 2] } else { second };
-                        sums[j] = g[j].mul_add(x, sums[j]);
-                    }
-                }
-            }
-            for (t, sums) in sums.iter().enumerate() {
-                let dw = &mut self.dw[t * c + from..][..lanes];
-                dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
-            }
         }
     }
 }
