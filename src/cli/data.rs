@@ -23,7 +23,7 @@ pub struct Args {
     /// Folder or .tar.gz of recordings, one folder a word; the built-in recordings if not given.
     #[arg(value_name = "DIR|TAR.GZ")]
     path: Option<PathBuf>,
-    /// Words to look at, divided by commas; all if not given.
+    /// Words to look at, separated by commas; all if not given.
     #[arg(long, value_name = "A,B,..")]
     classes: Option<String>,
     /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance.

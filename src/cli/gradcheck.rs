@@ -1,7 +1,7 @@
 //! Floor 7. `stapes gradcheck`: gradients against central differences in double precision.
 
 use super::context::Context;
-use super::table::{Table, count, left, right, thousands};
+use super::table::{Table, left, right, thousands};
 use super::{output, settings};
 use crate::base::rng::{Key, Stream};
 use crate::nn::{self, Initialisation, Network, NetworkSpec};
@@ -19,8 +19,8 @@ Examples:
   stapes gradcheck mine.toml --places 10
 
 The formulas of each op, computed slowly in double precision, are compared with (f(x+h) - f(x-h)) / 2h.
-The error is relative to the largest gradient of the tensor; the check fails above 1e-5 for an op, 1e-4 for a network
-(whose many ReLUs and maxima may change over within h).";
+The error is relative to the largest gradient of the tensor (or a thousandth of the largest of all, if that is more); the
+check fails above 1e-5 for an op, 1e-4 for a network, whose many ReLUs and maxima may change over within h.";
 
 /// Largest error of an op.
 const OP_LIMIT: f64 = 1e-5;
@@ -73,7 +73,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     match (context.json, &args.model) {
         (true, _) => output::json(&rows)?,
         (false, None) if !context.verbose => output::print(&by_op(&rows))?,
-        _ => output::print(&by_tensor(&rows))?,
+        (false, model) => output::print(&by_tensor(&rows, model.is_none()))?,
     }
     if wrong > 0 {
         bail!("{} of {} tensors have a gradient that is off by more than {limit:e}", wrong, rows.len());
@@ -124,19 +124,19 @@ fn by_op(rows: &[Row]) -> String {
     table.to_string()
 }
 
-fn by_tensor(rows: &[Row]) -> String {
+fn by_tensor(rows: &[Row], cases: bool) -> String {
+    let firsts = if cases { vec![left("op"), left("case"), left("tensor")] } else { vec![left("tensor")] };
     let heads = ["places", "error", "gradient", "difference"].map(right);
-    let mut table = Table::new([left("of"), left("case"), left("tensor")].into_iter().chain(heads));
+    let mut table = Table::new(firsts.into_iter().chain(heads));
     for Row { of, case, checked } in rows {
-        table.row([
-            of.clone(),
-            case.clone(),
+        let firsts = if cases { vec![of.clone(), case.clone()] } else { Vec::new() };
+        table.row(firsts.into_iter().chain([
             checked.tensor.clone(),
             thousands(checked.places as u64),
             format!("{:.1e}", checked.error),
             format!("{:.6e}", checked.gradient),
             format!("{:.6e}", checked.difference),
-        ]);
+        ]));
     }
-    format!("{table}{}\n", count(rows.len() as u64, "tensor"))
+    table.to_string()
 }

@@ -17,7 +17,7 @@ Examples:
   arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
   stapes predict state_dict.safetensors --model custom32-8 --classes yes,no clip.wav
 
-Prints a line a file: name, class and probability, divided by tabs (with --json an object a line).
+Prints a line a file: name, class and probability, separated by tabs (with --json an object a line).
 Clips of any rate are resampled, longer ones cut to the network's length, shorter ones padded with zeros.";
 
 /// Largest sound file that is read.
@@ -43,7 +43,7 @@ pub struct Args {
     /// Variant of that network.
     #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
     variant: Option<String>,
-    /// Its words in the order of the outputs, divided by commas.
+    /// Its words in the order of the outputs, separated by commas.
     #[arg(long, value_name = "A,B,..", requires = "model")]
     classes: Option<String>,
 }

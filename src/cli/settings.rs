@@ -24,7 +24,7 @@ pub struct Settings {
     /// With dropout, batch norm or both; a named network has dropout if not given.
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     pub variant: Option<String>,
-    /// Words to tell apart, divided by commas, in the order of the outputs; all words of the data if not given.
+    /// Words to tell apart, separated by commas, in the order of the outputs; all words of the data if not given.
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
     /// Complete passes over the training clips [default: 20].
@@ -59,7 +59,7 @@ pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec>
     })
 }
 
-/// Words divided by commas.
+/// Words separated by commas.
 pub fn words(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(String::from).collect()
 }

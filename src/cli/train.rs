@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Go on with a run that was stopped; takes its own settings, save for --epochs and --data.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force", "runs"])]
     resume: Option<PathBuf>,
 }
 
