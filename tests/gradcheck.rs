@@ -101,8 +101,8 @@ impl Problem<'_> {
             };
             let difference = (loss_at(start + STEP) - loss_at(start - STEP)) / (2.0 * STEP);
             of(&mut moved)[i] = start;
-            // A NaN fails the comparison.
-            if !((g - difference).abs() <= TOLERANCE * largest + ROUNDING) {
+            let error = (g - difference).abs();
+            if error.is_nan() || error > TOLERANCE * largest + ROUNDING {
                 return Some(format!("[{i}] is {g}, central difference {difference}"));
             }
         }

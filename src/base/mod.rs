@@ -1,4 +1,4 @@
-//! Floor 0: what every other room stands on.
+//! Floor 0. What every other room stands on.
 
 pub mod aligned;
 pub mod nearest;

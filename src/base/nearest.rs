@@ -48,6 +48,6 @@ mod tests {
         assert_eq!(nearest("Kernal", ["kernel", "pool"]), Some("kernel"));
         assert_eq!(nearest("sevn", ["bed", "seven", "three"]), Some("seven"));
         assert_eq!(nearest("marvin", ["bed", "seven", "three"]), None);
-        assert_eq!(nearest("no", ["do"]), None);
+        assert_eq!(nearest("xy", ["do"]), None);
     }
 }

@@ -89,7 +89,8 @@ impl Context {
     /// Runs `work` on the pool of this many threads.
     pub fn on_threads(&self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
-        pool.map_err(|e| anyhow!("cannot start {} threads ({e}); give fewer with --threads", self.threads))?.install(work)
+        pool.map_err(|e| anyhow!("cannot start {} threads ({e}); give fewer with --threads", self.threads))?
+            .install(work)
     }
 
     /// A line on standard error, unless remarks are not wanted.

@@ -96,8 +96,12 @@ fn counts(audit: &Audit) -> Table {
     for c in &audit.classes {
         let cells = [c.training, c.validation, c.testing, c.skipped];
         total.iter_mut().zip(cells).for_each(|(sum, n)| *sum += n);
-        table.row(std::iter::once(c.name.clone()).chain(cells[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))));
+        table.row(
+            std::iter::once(c.name.clone()).chain(cells[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))),
+        );
     }
-    table.row(std::iter::once("all".to_string()).chain(total[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))));
+    table.row(
+        std::iter::once("all".to_string()).chain(total[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))),
+    );
     table
 }

@@ -62,9 +62,9 @@ fn devices(context: &Context) -> Result<()> {
     let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa))).collect();
     let used = |isa: Isa| isa.name() == context.isa.name();
     if context.json {
-        let sets = peaks.iter().map(
-            |&(isa, gflops)| json!({ "name": isa.name(), "fma_gflops_per_core": gflops, "used": used(isa) }),
-        );
+        let sets = peaks
+            .iter()
+            .map(|&(isa, gflops)| json!({ "name": isa.name(), "fma_gflops_per_core": gflops, "used": used(isa) }));
         return output::json(&json!({
             "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
             "cuda": null,

@@ -123,8 +123,10 @@ impl Observer for Training {
 /// `epoch  3/20  loss 1.234  accuracy 0.512  validation 0.634 (best)  6.1 s  512 clips/s`
 fn epoch_line(record: &EpochRecord, epochs: u64, best: bool) -> String {
     let width = epochs.to_string().len();
-    let mut line =
-        format!("epoch {:>width$}/{epochs}  loss {:.3}  accuracy {:.3}", record.epoch, record.train_loss, record.train_accuracy);
+    let mut line = format!(
+        "epoch {:>width$}/{epochs}  loss {:.3}  accuracy {:.3}",
+        record.epoch, record.train_loss, record.train_accuracy
+    );
     if let Some(accuracy) = record.validation_accuracy {
         line += &format!("  validation {accuracy:.3}{}", if best { " best" } else { "     " });
     }

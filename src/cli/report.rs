@@ -52,11 +52,11 @@ fn confusions(e: &Evaluation) -> String {
     let widest = |most: usize| names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(most);
     let digits = e.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
     let label = widest(12);
-    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 2) <= WIDTH);
+    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= WIDTH);
     let Some(cut) = cut else { return worst_pairs(e) };
     let short = |name: &str, most: usize| name.chars().take(most).collect::<String>();
     let heads = names.iter().map(|name| right(short(name, cut)));
-    let mut table = Table::new(std::iter::once(left("")).chain(heads));
+    let mut table = Table::new(std::iter::once(left("")).chain(heads)).narrow();
     for (name, row) in names.iter().zip(&e.confusion) {
         let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
         table.row(std::iter::once(short(name, label)).chain(cells));
@@ -67,7 +67,9 @@ fn confusions(e: &Evaluation) -> String {
 fn worst_pairs(e: &Evaluation) -> String {
     let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
     for (said, row) in e.confusion.iter().enumerate() {
-        pairs.extend(row.iter().enumerate().filter(|&(heard, &n)| heard != said && n > 0).map(|(heard, &n)| (n, said, heard)));
+        pairs.extend(
+            row.iter().enumerate().filter(|&(heard, &n)| heard != said && n > 0).map(|(heard, &n)| (n, said, heard)),
+        );
     }
     if pairs.is_empty() {
         return "no confusions\n".into();
@@ -137,7 +139,8 @@ mod tests {
     use crate::train::ClassFigures;
 
     fn sample(names: &[String]) -> Evaluation {
-        let figures = |class: &String| ClassFigures { class: class.clone(), clips: 40, precision: 1.0, recall: 1.0, f1: 1.0 };
+        let figures =
+            |class: &String| ClassFigures { class: class.clone(), clips: 40, precision: 1.0, recall: 1.0, f1: 1.0 };
         let k = names.len();
         Evaluation {
             split: Split::Testing,
@@ -147,7 +150,9 @@ mod tests {
             interval: [0.9, 0.98],
             loss: 0.1,
             classes: names.iter().map(figures).collect(),
-            confusion: (0..k).map(|r| (0..k).map(|c| if r == c { 38 } else { u64::from((r + 1) % k == c) * 2 }).collect()).collect(),
+            confusion: (0..k)
+                .map(|r| (0..k).map(|c| if r == c { 38 } else { u64::from((r + 1) % k == c) * 2 }).collect())
+                .collect(),
             answers: Vec::new(),
         }
     }

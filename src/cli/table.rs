@@ -24,12 +24,18 @@ pub fn right(head: impl Into<String>) -> Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
+    gap: &'static str,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(columns: impl IntoIterator<Item = Column>) -> Table {
-        Table { columns: columns.into_iter().collect(), rows: Vec::new() }
+        Table { columns: columns.into_iter().collect(), rows: Vec::new(), gap: "  " }
+    }
+
+    /// The same with columns one space apart.
+    pub fn narrow(self) -> Table {
+        Table { gap: " ", ..self }
     }
 
     /// Adds a row; what is missing at its end stays empty.
@@ -55,7 +61,7 @@ impl fmt::Display for Table {
             let mut line = String::new();
             for (i, (column, &width)) in self.columns.iter().zip(&widths).enumerate() {
                 let cell = self.cell(row, i);
-                let gap = if i == 0 { "" } else { "  " };
+                let gap = if i == 0 { "" } else { self.gap };
                 line += &match column.right {
                     true => format!("{gap}{cell:>width$}"),
                     false => format!("{gap}{cell:<width$}"),
@@ -125,11 +131,13 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 85_548, 1_855_056].map(thousands), ["0", "999", "1,000", "85,548", "1,855,056"]);
         assert_eq!([bytes(17), bytes(1500), bytes(34_100_000)], ["17 B", "1.5 kB", "34.1 MB"]);
-        assert_eq!([duration(6.14), duration(59.99), duration(134.2), duration(3900.0)], [
-            "6.1 s", "1 min 0 s", "2 min 14 s", "1 h 5 min"
-        ]);
-        assert_eq!([count(1, "clip"), count(2, "clip"), count(0, "epoch"), count(3, "class")], [
-            "1 clip", "2 clips", "0 epochs", "3 classes"
-        ]);
+        assert_eq!(
+            [duration(6.14), duration(59.99), duration(134.2), duration(3900.0)],
+            ["6.1 s", "1 min 0 s", "2 min 14 s", "1 h 5 min"]
+        );
+        assert_eq!(
+            [count(1, "clip"), count(2, "clip"), count(0, "epoch"), count(3, "class")],
+            ["1 clip", "2 clips", "0 epochs", "3 classes"]
+        );
     }
 }

@@ -178,7 +178,8 @@ fn check_batch(data: &Dataset, batch: usize) -> Result<(), DataError> {
 fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session: &Session) -> String {
     let speakers: HashSet<&str> = data.clips().iter().map(|clip| clip.speaker.as_str()).collect();
     let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
-    let per_split = Split::ALL.iter().zip(clips).map(|(&split, n)| format!("{} {}", thousands(n), report::split_name(split)));
+    let per_split =
+        Split::ALL.iter().zip(clips).map(|(&split, n)| format!("{} {}", thousands(n), report::split_name(split)));
     let network = session.network();
     let mut text = format!(
         "data     {}: {} of {}, {}\n         {}\n",

@@ -7,6 +7,16 @@ use crate::base::Shape;
 use crate::ops::op::{Inference, MAX_INPUTS, Pass, Phase};
 use std::sync::Arc;
 
+impl Plan {
+    /// Lowers `graph`.
+    ///
+    /// # Errors
+    /// An op's form for inference refuses its inputs, or the activations of a batch are beyond any memory.
+    pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Plan, GraphError> {
+        Lowering::new(graph, options)?.finish()
+    }
+}
+
 /// A buffer of the plan, before it has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Buffer {
@@ -39,7 +49,7 @@ struct Draft {
 }
 
 /// The work of lowering, in the order of its methods.
-pub struct Lowering<'a> {
+struct Lowering<'a> {
     graph: &'a Graph,
     options: &'a PlanOptions,
     /// Which node stands for each graph node: itself, or the one it is an identity of.
@@ -58,7 +68,7 @@ pub struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(graph: &'a Graph, options: &'a PlanOptions) -> Result<Lowering<'a>, GraphError> {
+    fn new(graph: &'a Graph, options: &'a PlanOptions) -> Result<Lowering<'a>, GraphError> {
         let count = graph.nodes().len();
         let mut lowering = Lowering {
             graph,
@@ -326,7 +336,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Cuts the stages and gives every buffer its place.
-    pub fn finish(self) -> Result<Plan, GraphError> {
+    fn finish(self) -> Result<Plan, GraphError> {
         let (stages, stage_of) = self.stages();
         let last_stage = stages.len().saturating_sub(1);
         let mut places = vec![Place::NOWHERE; self.buffers.len()];

@@ -11,8 +11,7 @@
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
 
-use super::builder::{Graph, GraphError, NodeId};
-use super::lower::Lowering;
+use super::builder::NodeId;
 use crate::base::Shape;
 use crate::ops::op::{MAX_INPUTS, Op, Pass, Spec};
 use std::ops::Range;
@@ -205,11 +204,6 @@ const MAX_PARTS: usize = 8;
 const MAX_SUMS: usize = 1 << 27;
 
 impl Plan {
-    /// Lowers `graph`.
-    pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Plan, GraphError> {
-        Lowering::new(graph, options)?.finish()
-    }
-
     /// Whether gradients are computed.
     pub fn trains(&self) -> bool {
         matches!(self.work, Work::Train(_))

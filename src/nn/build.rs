@@ -95,7 +95,7 @@ fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
         );
     }
     if !(2..=MOST).contains(&classes) {
-        return spec.refuse("classes", format!("{classes} classes are given; take between 2 and {MOST}"));
+        return spec.refuse("classes", format!("a network tells 2 to {MOST} classes apart, not {classes}"));
     }
     Ok(())
 }
@@ -182,12 +182,14 @@ impl Recorder<'_> {
     }
 
     fn check_conv(&self, n: usize, b: &Block, key: &dyn Fn(&str) -> String) -> Result<(), SpecError> {
-        for (name, value) in [("conv", b.conv), ("kernel", b.kernel), ("stride", b.stride), ("dilation", b.dilation)] {
+        if b.conv == 0 || b.conv > MOST {
+            let what = format!("conv{n} has {} channels; take between 1 and {MOST}", b.conv);
+            return self.spec.refuse(&key("conv"), what);
+        }
+        for (name, value) in [("kernel", b.kernel), ("stride", b.stride), ("dilation", b.dilation)] {
             if value == 0 || value > MOST {
-                let name_here = if name == "conv" { "channels" } else { name };
-                return self
-                    .spec
-                    .refuse(&key(name), format!("conv{n}: `{name_here}` is {value}; take between 1 and {MOST}"));
+                let what = format!("conv{n}: `{name}` is {value}; take between 1 and {MOST}");
+                return self.spec.refuse(&key(name), what);
             }
         }
         let length = self.spec.input.length;
@@ -328,8 +330,8 @@ impl Network {
         self.graph.nodes().iter().map(|n| n.spec.params_len() as u64).sum()
     }
 
-    /// Multiply-adds of one clip through it, forward.
+    /// Multiply-adds of one clip through it, from the audio to the logits.
     pub fn macs(&self) -> u64 {
-        self.graph.macs()
+        self.graph.nodes()[..=self.logits.index()].iter().map(|n| n.spec.macs).sum()
     }
 }

@@ -3,7 +3,7 @@
 use super::build::{Network, Window};
 use super::spec::Variant;
 use super::table::Study;
-use crate::graph::{Node, NodeId};
+use crate::graph::Node;
 use serde::Serialize;
 
 /// One layer of a network.
@@ -130,11 +130,6 @@ impl Network {
             dropout: self.spec.head.dropout,
             study: study.map(Printed::of),
         }
-    }
-
-    /// The node that holds a layer's output, by the layer's name.
-    pub fn layer(&self, name: &str) -> Option<NodeId> {
-        self.graph.find(name)
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Reason {
         /// The known key closest to it.
         nearest: Option<String>,
         /// All keys that may stand there.
-        known: Vec<String>,
+        known: Box<[String]>,
     },
     /// A word that does not exist where only certain words may stand.
     #[error("unknown value `{value}`; {}", meant(nearest, known))]
@@ -55,7 +55,7 @@ pub enum Reason {
         /// The known word closest to it.
         nearest: Option<String>,
         /// All words that may stand there.
-        known: Vec<String>,
+        known: Box<[String]>,
     },
     /// A key that must be there is not.
     #[error("the key `{0}` is missing; add it")]

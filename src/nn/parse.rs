@@ -1,10 +1,11 @@
 //! Floor 5. TOML to plain data, with errors that name the line and the nearest known key.
 
 use super::error::{Reason, SpecError};
-use super::spec::NetworkSpec;
+use super::rule::Rule;
+use super::spec::{Block, Head, Input, NetworkSpec};
 use crate::base::nearest::nearest;
 use serde::de::DeserializeOwned;
-use std::{fs::File, io::Read, ops::Range, path::Path};
+use std::{fs::File, io::Read, path::Path};
 use toml::de::{DeTable, DeValue};
 
 /// Largest file that is read as a network: far beyond any, small enough for a mistaken path to do no harm.
@@ -14,7 +15,7 @@ impl NetworkSpec {
     /// The network in a TOML text; `origin` names the file in errors. Everything that can be known before the classes
     /// are is checked, so that what is wrong is said with its line.
     pub fn parse(text: &str, origin: &str) -> Result<NetworkSpec, SpecError> {
-        let spec: NetworkSpec = from_toml(text, origin)?;
+        let spec: NetworkSpec = from_toml(text, origin).map_err(look_in_tables)?;
         match spec.check() {
             Ok(()) => Ok(spec),
             Err(error) => Err(SpecError { line: line_of_key(text, &error.key), origin: origin.into(), ..error }),
@@ -36,8 +37,11 @@ impl NetworkSpec {
     }
 
     /// The network as a TOML text that [`NetworkSpec::parse`] reads.
+    ///
+    /// # Panics
+    /// If it has a number of 2^63 or more, which no network has that can be.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("tables of numbers and words can always be written")
+        toml::to_string(self).expect("tables of words and of numbers below 2^63 can be written")
     }
 }
 
@@ -45,18 +49,11 @@ impl NetworkSpec {
 pub fn from_toml<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, SpecError> {
     toml::from_str(text).map_err(|error| {
         let (key, reason) = reason(text, &error);
-        SpecError {
-            origin: origin.into(),
-            line: error.span().filter(|s| !covers(text, s)).map(|s| line_at(text, s.start)),
-            key: key.into(),
-            reason,
-        }
+        // What is missing at the top is missing from the file, not from its first line.
+        let at_top = matches!(reason, Reason::Missing(_)) && error.span().is_none_or(|s| s.start == 0);
+        let line = error.span().filter(|_| !at_top).map(|s| line_at(text, s.start));
+        SpecError { origin: origin.into(), line, key: key.into(), reason }
     })
-}
-
-/// Whether a span is the whole text: then its line says nothing.
-fn covers(text: &str, span: &Range<usize>) -> bool {
-    span.start == 0 && span.end >= text.trim_end().len()
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -68,7 +65,7 @@ fn reason(text: &str, error: &toml::de::Error) -> (String, Reason) {
     let message = error.message();
     let mut quoted = message.split('`').skip(1).step_by(2).map(String::from);
     let first = quoted.next().unwrap_or_default();
-    let known: Vec<String> = quoted.collect();
+    let known: Box<[String]> = quoted.collect();
     let close = nearest(&first, known.iter().map(String::as_str)).map(String::from);
     if message.starts_with("unknown field") {
         (first.clone(), Reason::UnknownKey { key: first, nearest: close, known })
@@ -76,28 +73,63 @@ fn reason(text: &str, error: &toml::de::Error) -> (String, Reason) {
         (String::new(), Reason::UnknownValue { value: first, nearest: close, known })
     } else if message.starts_with("missing field") {
         (first.clone(), Reason::Missing(first))
-    } else if message.starts_with("invalid ") {
+    } else if ["invalid type", "invalid value", "invalid length"].iter().any(|kind| message.starts_with(kind)) {
         (String::new(), Reason::WrongKind(wrong_kind(text, error)))
     } else {
-        (String::new(), Reason::Syntax(message.lines().collect::<Vec<_>>().join(", ")))
+        // What TOML takes for a broken number is mostly a word.
+        let hint = if message.starts_with("invalid ") { " (words stand in quotes)" } else { "" };
+        (String::new(), Reason::Syntax(message.lines().collect::<Vec<_>>().join(", ") + hint))
     }
 }
 
-/// "`depth` is \"eight\"; a whole number of 0 or more is expected".
+/// "`depth` is \"eight\", not a whole number of 0 or more".
 fn wrong_kind(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
-    let expected = match message.rsplit_once("expected ") {
-        Some((_, "usize" | "u8" | "u16" | "u32" | "u64")) => "a whole number of 0 or more",
-        Some((_, "f32" | "f64")) => "a number",
-        Some((_, "a boolean")) => "true or false",
-        Some((_, other)) => other.strip_prefix("struct ").map_or(other, |_| "a table"),
-        None => return message.into(),
-    };
+    let Some((_, expected)) = message.rsplit_once("expected ") else { return message.into() };
+    let whole = matches!(expected, "usize" | "u8" | "u16" | "u32" | "u64");
     let found = error.span().and_then(|s| text.get(s)).map(|s| s.lines().next().unwrap_or_default().trim());
-    let key = error.span().and_then(|s| key_before(text, s.start)).unwrap_or("the value");
-    match found {
-        Some(found) if !found.is_empty() && found.len() <= 60 => format!("{key} is {found}; expected is {expected}"),
-        _ => format!("{key} is of the wrong kind; expected is {expected}"),
+    let found =
+        found.filter(|f| !f.is_empty()).map_or("something else".into(), |f| f.chars().take(60).collect::<String>());
+    let key = error.span().and_then(|s| key_before(text, s.start));
+    let key = key.map_or("a value".into(), |key| format!("`{key}`"));
+    if whole && found.bytes().all(|b| b.is_ascii_digit()) {
+        return format!("{key} is {found}, which is too large");
+    }
+    let expected = match expected {
+        _ if whole => "a whole number of 0 or more",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other => other.strip_prefix("struct ").map_or(other, |_| "a table"),
+    };
+    format!("{key} is {found}, not {expected}")
+}
+
+/// A key that is unknown where it stands may be known in one of the tables: `dropout` is `head.dropout`.
+fn look_in_tables(mut error: SpecError) -> SpecError {
+    if let Reason::UnknownKey { key, nearest: close, .. } = &mut error.reason {
+        let tables = [
+            ("input", keys_of::<Input>()),
+            ("head", keys_of::<Head>()),
+            ("blocks", keys_of::<Rule>()),
+            ("block", keys_of::<Block>()),
+        ];
+        let places: Vec<(&str, String)> = tables
+            .iter()
+            .flat_map(|(table, keys)| keys.iter().map(move |known| (known.as_str(), format!("{table}.{known}"))))
+            .collect();
+        let place = |word: &str| places.iter().find(|(known, _)| *known == word).map(|(_, place)| place.clone());
+        let slip = || nearest(key, places.iter().map(|(known, _)| *known)).and_then(place);
+        *close = place(key).or(close.take()).or_else(slip);
+    }
+    error
+}
+
+/// The keys of a table, from what serde says of one that it does not have.
+fn keys_of<T: DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+    match toml::from_str::<T>("\"?\" = 0") {
+        Ok(_) => Vec::new(),
+        Err(error) => error.message().split('`').skip(3).step_by(2).map(String::from).collect(),
     }
 }
 
@@ -152,6 +184,21 @@ mod tests {
         assert_eq!(line_of_key(text, "l[1].x[1]"), Some(9));
         assert_eq!(line_of_key(text, "missing"), None);
         assert_eq!(line_of_key(text, ""), None);
+    }
+
+    #[test]
+    fn keys_in_the_wrong_place_are_sent_to_the_right_one() {
+        let key = |line: &str| match NetworkSpec::parse(&format!("name = \"x\"\n{line}\n"), "x.toml") {
+            Err(SpecError { reason: Reason::UnknownKey { nearest, .. }, .. }) => nearest.unwrap_or_default(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(key("dropout = 0.5"), "head.dropout");
+        assert_eq!(key("dropuot = 0.5"), "head.dropout");
+        assert_eq!(key("depth = 8"), "blocks.depth");
+        assert_eq!(key("norm = \"batch\""), "block.norm");
+        assert_eq!(key("input = { dense = [] }"), "head.dense");
+        assert_eq!(key("batchnorm = true"), "batch_norm");
+        assert_eq!(key("wavelets = 3"), "");
     }
 
     #[test]

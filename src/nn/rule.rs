@@ -177,7 +177,7 @@ impl Rule {
         let factor = 2usize.checked_pow(times);
         let channels = match (factor, recipe.halves) {
             (Some(factor), true) => self.start / factor,
-            (Some(factor), false) => self.start.checked_mul(factor).unwrap_or(usize::MAX),
+            (Some(factor), false) => self.start.saturating_mul(factor),
             (None, true) => 0,
             (None, false) => usize::MAX,
         };

@@ -58,9 +58,9 @@ impl Op for SoftmaxCrossEntropy {
             let x = &b.x[0][s * classes..][..classes];
             let (largest, sum) = largest_and_sum(x.iter().copied());
             let label = class(b.x[1][s], classes);
-            for j in 0..classes {
+            for (j, &x) in x.iter().enumerate() {
                 let target = label.map_or(f64::NAN, |label| f64::from(u8::from(j == label)));
-                b.dx[0][s * classes + j] += ((x[j] - largest).exp() / sum - target) * b.dy[s];
+                b.dx[0][s * classes + j] += ((x - largest).exp() / sum - target) * b.dy[s];
             }
         }
     }

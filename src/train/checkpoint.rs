@@ -90,8 +90,28 @@ pub fn save(
         (name, view.expect("shape and length of a tensor agree"))
     });
     let bytes = safetensors::serialize(views, Some(metadata));
-    let bytes = bytes.map_err(|e| TrainError::Damaged { path: path.into(), reason: e.to_string() })?;
+    let mut bytes = bytes.map_err(|e| damaged(path, e))?;
+    sort_header(&mut bytes);
     write_atomically(path, &bytes)
+}
+
+/// Puts the header in alphabetical order. The crate writes metadata in a hash map's, which differs from process to process,
+/// and equal runs are to give equal files.
+fn sort_header(file: &mut [u8]) {
+    const LENGTH: usize = 8;
+    let Some((length, rest)) = file.split_first_chunk_mut::<LENGTH>() else { return };
+    let Some(header) = rest.get_mut(..u64::from_le_bytes(*length) as usize) else { return };
+    let sorted = serde_json::from_slice::<serde_json::Value>(header).map(|mut map| {
+        map.sort_all_objects();
+        map.to_string()
+    });
+    if let Ok(sorted) = sorted
+        && sorted.len() <= header.len()
+    {
+        let (text, padding) = header.split_at_mut(sorted.len());
+        text.copy_from_slice(sorted.as_bytes());
+        padding.fill(b' ');
+    }
 }
 
 /// Reads a weight file of `graph`. Tensors that the network does not have are refused, but for PyTorch's batch counters.

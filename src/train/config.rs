@@ -247,7 +247,8 @@ impl TrainConfig {
             fail(line, format!("this is no TOML: {}", e.message()))
         })?;
         let line_of = |key: &str| {
-            let starts = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            let starts =
+                |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
             text.lines().position(starts).map(|line| line + 1)
         };
         let Some(toml::Value::Table(network)) = table.remove("network") else {

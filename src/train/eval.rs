@@ -134,7 +134,8 @@ pub struct Evaluation {
 
 impl Evaluation {
     fn new(split: Split, classes: &[String]) -> Evaluation {
-        let figures = |class: &String| ClassFigures { class: class.clone(), clips: 0, precision: 0.0, recall: 0.0, f1: 0.0 };
+        let figures =
+            |class: &String| ClassFigures { class: class.clone(), clips: 0, precision: 0.0, recall: 0.0, f1: 0.0 };
         Evaluation {
             split,
             clips: 0,

@@ -98,12 +98,7 @@ pub fn check_case(case: &Case, places: usize) -> Vec<Checked> {
 }
 
 /// Compares `gradient` with the central differences of `value(place, distance) -> (loss, size)`.
-fn check(
-    tensor: String,
-    gradient: &[f64],
-    places: usize,
-    mut value: impl FnMut(usize, f64) -> (f64, f64),
-) -> Checked {
+fn check(tensor: String, gradient: &[f64], places: usize, mut value: impl FnMut(usize, f64) -> (f64, f64)) -> Checked {
     let scale = gradient.iter().fold(1e-8_f64, |most, g| most.max(g.abs()));
     let stride = gradient.len().div_ceil(places.max(1)).max(1);
     let mut result = Checked { tensor, places: 0, error: 0.0, worst: 0, gradient: 0.0, difference: 0.0 };

@@ -55,10 +55,8 @@ pub fn read(path: &Path, epochs: u64) -> Result<Vec<EpochRecord>, TrainError> {
     let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path, "check the run folder"))?;
     let mut records = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let record: EpochRecord = serde_json::from_str(line).map_err(|e| TrainError::Damaged {
-            path: path.into(),
-            reason: format!("line {}: {e}", number + 1),
-        })?;
+        let record: EpochRecord = serde_json::from_str(line)
+            .map_err(|e| TrainError::Damaged { path: path.into(), reason: format!("line {}: {e}", number + 1) })?;
         if record.epoch <= epochs {
             records.push(record);
         }

@@ -92,8 +92,7 @@ impl RunFolder {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let mut files =
-            vec![self.config(), self.metrics(), self.best(), self.last(), self.classes(), self.split()];
+        let mut files = vec![self.config(), self.metrics(), self.best(), self.last(), self.classes(), self.split()];
         for split in ["training", "validation", "test"] {
             files.extend([self.evaluation(split), self.confusion(split)]);
         }

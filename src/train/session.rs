@@ -103,8 +103,7 @@ impl Session {
 
     fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
-        let trainer =
-            Trainer::new(network.clone(), config.batch, config.adam, (config.init, config.seed), isa)?;
+        let trainer = Trainer::new(network.clone(), config.batch, config.adam, (config.init, config.seed), isa)?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
         Ok(Session { config, network, data, folder, isa, trainer, progress, records, best })
@@ -144,8 +143,7 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let mut batches = Batches::train(self.data.clone(), self.config.batch, self.config.seed, start)?;
-        let mut recogniser =
-            Recogniser::new(self.network.clone(), self.trainer.weights.clone(), EVAL_BATCH, self.isa)?;
+        let mut recogniser = Recogniser::new(self.network.clone(), self.trainer.weights.clone(), EVAL_BATCH, self.isa)?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
                 self.save_last()?;
@@ -226,9 +224,7 @@ impl Session {
         };
         // Without validation clips the last epoch counts as the best.
         let better = match (&validation, p.best_accuracy, p.best_loss) {
-            (Some(v), Some(accuracy), Some(loss)) => {
-                v.accuracy > accuracy || (v.accuracy == accuracy && v.loss < loss)
-            }
+            (Some(v), Some(accuracy), Some(loss)) => v.accuracy > accuracy || (v.accuracy == accuracy && v.loss < loss),
             _ => true,
         };
         *p = Progress { epoch: p.epoch + 1, step: 0, loss_sum: 0.0, correct: 0, seconds: 0.0, ..p.clone() };

@@ -35,12 +35,13 @@ fn file_order(layout: Layout) -> Box<dyn Iterator<Item = usize>> {
     match layout {
         Layout::Vector { c } => Box::new(0..c),
         Layout::Features { l, c } => Box::new((0..c).flat_map(move |c_at| (0..l).map(move |l_at| l_at * c + c_at))),
-        Layout::Kernel { k, c_in, c_out } => Box::new((0..c_out).flat_map(move |o| {
-            (0..c_in).flat_map(move |i| (0..k).map(move |t| (t * c_in + i) * c_out + o))
-        })),
-        Layout::Dense { l, c, out } => Box::new((0..out).flat_map(move |o| {
-            (0..c).flat_map(move |c_at| (0..l).map(move |l_at| (l_at * c + c_at) * out + o))
-        })),
+        Layout::Kernel { k, c_in, c_out } => Box::new(
+            (0..c_out).flat_map(move |o| (0..c_in).flat_map(move |i| (0..k).map(move |t| (t * c_in + i) * c_out + o))),
+        ),
+        Layout::Dense { l, c, out } => Box::new(
+            (0..out)
+                .flat_map(move |o| (0..c).flat_map(move |c_at| (0..l).map(move |l_at| (l_at * c + c_at) * out + o))),
+        ),
     }
 }
 

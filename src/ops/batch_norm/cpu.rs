@@ -18,7 +18,7 @@ fn width(l: usize, c: usize) -> usize {
     c * (WIDTH / c).clamp(1, l)
 }
 
-/// Scratch of the hungriest kernel: four wide rows, and two rows that [`super::BatchNormRunning`] takes beside three.
+/// Scratch of the hungriest kernel: four wide rows, and two rows that [`super::BatchNormInference`] takes beside three.
 pub(super) fn scratch_len(view: Shape) -> usize {
     4 * width(view.l, view.c) + 2 * view.c
 }

@@ -8,18 +8,18 @@
 //! **Shapes** `x [n, l, c] -> y [n, l, c]`; parameters and state `[c]` or `[l, c]`.
 //! **Backward** `db[j] = sum dy`, `dw[j] = sum dy * xhat`, `dx = w[j] * inv_std[j] * (dy - db[j] / m - xhat * dw[j] / m)`.
 //! **Saved** two numbers a channel; backward reads the input. **Cost** two reads and a write of the input forward, four
-//! reads and a write backward; 4 flops a number forward, 9 backward.
+//! reads and a write backward; 4 flops a number forward, 9 backward, not counted as multiply-adds.
 //! **NaN/edge** a NaN spreads over its channel in the whole batch, running statistics included. With `m = 1` the
 //! variance is 0, `y = b`, `dx = 0`, and the running variance takes in a 0 (PyTorch refuses such a batch).
 //! **Error** blocks of rows in `f32` around their own mean, merged by Chan's formula, in `f64` between samples: relative
-//! rms below 1e-6, also with a mean far from zero. In inference [`BatchNormRunning`] takes its place.
+//! rms below 1e-6, also with a mean far from zero. In inference [`BatchNormInference`] takes its place.
 //! **Source** Ioffe and Szegedy, ICML 2015, algorithms 1 and 2; Chan, Golub and LeVeque, "Updating formulae and a
 //! pairwise algorithm for computing sample variances", 1979.
 
 mod cpu;
-mod running;
+mod inference;
 
-pub use running::BatchNormRunning;
+pub use inference::BatchNormInference;
 
 use super::case::Case;
 use super::op::{
@@ -87,7 +87,6 @@ fn spec(op: &'static str, over: Over, eps: f64, x: &[Shape]) -> Result<Spec, Sha
         saved: 2 * over.view(x).c,
         scratch: cpu::scratch_len(over.view(x)),
         reads_x: true,
-        macs: x.size() as u64,
         ..Spec::new(x)
     })
 }
@@ -111,7 +110,7 @@ impl Op for BatchNorm {
     }
 
     fn for_inference(&self) -> Inference {
-        Inference::Other(Box::new(BatchNormRunning { over: self.over, eps: self.eps }))
+        Inference::Other(Box::new(BatchNormInference { over: self.over, eps: self.eps }))
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -229,7 +228,7 @@ fn reference_statistics(x: &[f64], c: usize, j: usize) -> (f64, f64) {
     (mean, all().map(|x| (x - mean) * (x - mean)).sum::<f64>() / m)
 }
 
-/// Its cases, those of [`BatchNormRunning`] among them.
+/// Its cases, those of [`BatchNormInference`] among them.
 pub fn cases() -> Vec<Case> {
     let case = |n: usize, l: usize, c: usize, over| {
         let features = if over == Over::Features { "_features" } else { "" };
@@ -239,7 +238,7 @@ pub fn cases() -> Vec<Case> {
     let running = |n: usize, l: usize, c: usize, over| {
         let features = if over == Over::Features { "_features" } else { "" };
         let name = format!("n{n}_l{l}_c{c}_running{features}");
-        Case { n, ..Case::new(name, BatchNormRunning { over, eps: 1e-5 }, &[Shape::new(l, c)]) }
+        Case { n, ..Case::new(name, BatchNormInference { over, eps: 1e-5 }, &[Shape::new(l, c)]) }
     };
     vec![
         case(1, 1, 3, Over::Channels),

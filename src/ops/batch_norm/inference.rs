@@ -1,4 +1,4 @@
-//! Floor 2. batch_norm_running: batch norm with the running statistics, a map of each number on its own.
+//! Floor 2. batch_norm in inference: with the running statistics, a map of each number on its own.
 //!
 //! **Computes** `y = w[j] * xhat + b[j]`, `xhat = (x - running_mean[j]) / sqrt(running_var[j] + eps)`.
 //! **Shapes**, parameters and state are [`super::BatchNorm`]'s.
@@ -15,16 +15,16 @@ use crate::simd::Isa;
 
 /// Batch norm when nothing is learned.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchNormRunning {
+pub struct BatchNormInference {
     /// What shares a mean and a variance.
     pub over: Over,
     /// Added to the variance; above 0.
     pub eps: f64,
 }
 
-impl Op for BatchNormRunning {
+impl Op for BatchNormInference {
     fn name(&self) -> &'static str {
-        "batch_norm_running"
+        "batch_norm"
     }
 
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {

@@ -1,0 +1,98 @@
+//! Whole training steps and recognition of single clips, beside the peak of two cores.
+//!
+//! `cargo bench --bench steps` runs all; `cargo bench --bench steps -- custom32-8` some. Two threads, random clips, the
+//! fastest instruction set (or STAPES_ISA). GFLOP/s count the direct convolutions: forward, backward-data and
+//! backward-weight, three times the forward pass.
+
+use criterion::{Criterion, Throughput};
+use stapes::base::rng::{Key, Stream};
+use stapes::nn::{self, Initialisation, Network, Variant};
+use stapes::optim::AdamSettings;
+use stapes::simd::{Isa, fma_peak};
+use stapes::train::{Recogniser, Trainer, Weights};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const THREADS: usize = 2;
+const CLASSES: usize = 16;
+
+fn network(name: &str, variant: Variant) -> Arc<Network> {
+    let study = nn::find(name).expect("the benches' networks are the study's");
+    let spec = study.spec(variant);
+    Arc::new(Network::build(&spec, CLASSES).expect("the study's networks build"))
+}
+
+fn clips(n: usize, network: &Network) -> (Vec<f32>, Vec<f32>) {
+    let key = Key::new(1, Stream::Case);
+    let numbers = n * network.graph.shape(network.audio).size();
+    let inputs = (0..numbers as u64).map(|i| 0.1 * key.normal(i) as f32).collect();
+    (inputs, (0..n).map(|i| (i % CLASSES) as f32).collect())
+}
+
+/// Times `work` inside the pool and prints its median beside the peak measured just before.
+fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, mut work: impl FnMut()) {
+    let times = RefCell::new(Vec::new());
+    let mut group = c.benchmark_group("steps");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(4));
+    group.throughput(Throughput::Elements(flops));
+    let mut peak = 0.0;
+    group.bench_function(id, |b| {
+        peak = fma_peak(isa);
+        b.iter_custom(|iterations| {
+            let start = Instant::now();
+            (0..iterations).for_each(|_| work());
+            times.borrow_mut().push(start.elapsed().as_secs_f64() / iterations as f64);
+            start.elapsed()
+        });
+    });
+    let mut times = times.into_inner();
+    if times.is_empty() {
+        return; // filtered out
+    }
+    times.sort_by(f64::total_cmp);
+    let (median, best) = (times[times.len() / 2], times[0]);
+    let gflops = flops as f64 / median / 1e9;
+    println!(
+        "{id:<40} {:8.2} ms (best {:.2})  {gflops:6.1} GFLOP/s, {:5.1} % of {THREADS} x {peak:.1}",
+        1e3 * median,
+        1e3 * best,
+        100.0 * gflops / (THREADS as f64 * peak)
+    );
+}
+
+fn main() {
+    let mut c = Criterion::default().without_plots().configure_from_args();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("two threads can be started");
+    let forced = std::env::var("STAPES_ISA").ok().and_then(|name| Isa::by_name(&name));
+    let isa = forced.unwrap_or_else(Isa::best);
+    let steps = [
+        ("custom32-8", Variant::Do, 32),
+        ("custom32-8", Variant::DoBn, 32),
+        ("custom64-8", Variant::Do, 32),
+        ("custom128-9", Variant::DoBn, 32),
+        ("shrink256-9", Variant::DoBn, 8),
+        ("vgg64-16", Variant::Do, 32),
+        ("baseline", Variant::Do, 32),
+    ];
+    for (name, variant, n) in steps {
+        let network = network(name, variant);
+        let flops = 6 * network.graph.macs() * n as u64;
+        let (inputs, labels) = clips(n, &network);
+        let init = (Initialisation::default(), 1);
+        let made = pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa));
+        let mut trainer = made.expect("the plan fits");
+        run(&mut c, &format!("train/{name}-{variant}/n{n}/{}", isa.name()), isa, flops, || {
+            pool.install(|| trainer.step(&inputs, &labels));
+        });
+    }
+    let network = network("custom32-8", Variant::Do);
+    let (inputs, _) = clips(1, &network);
+    let flops = 2 * network.graph.macs();
+    let weights = Weights::zeros(&network.graph);
+    let mut recogniser = pool.install(|| Recogniser::new(network, weights, 1, isa)).expect("the plan fits");
+    run(&mut c, &format!("recognise/custom32-8/n1/{}", isa.name()), isa, flops, || {
+        pool.install(|| recogniser.run(&inputs));
+    });
+    c.final_summary();
+}
