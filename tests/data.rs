@@ -45,9 +45,13 @@ fn every_coding_rate_and_channel_count_gives_the_same_tone() {
                 assert_eq!(clip.samples.len(), expected.len(), "{wav:?}");
                 // The filter rings at the ends of a resampled clip.
                 let edge = if rate_hz == 16_000 { 0 } else { 400 };
-                for i in edge..expected.len() - edge {
-                    let difference = f64::from(clip.samples[i]) - expected[i] * 32768.0;
-                    assert!(difference.abs() <= f64::from(tolerance), "{wav:?}: {difference} at {i}");
+                // Its place is exact to about a sample, in which the tone changes by this much.
+                let step = expected.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f64::max) * 32768.0;
+                let allowed = f64::from(tolerance) + if rate_hz == 16_000 { 0.0 } else { 1.1 * step };
+                for (i, (&got, want)) in clip.samples.iter().zip(&expected).enumerate() {
+                    let difference = f64::from(got) - want * 32768.0;
+                    let inside = (edge..expected.len() - edge).contains(&i);
+                    assert!(!inside || difference.abs() <= allowed, "{wav:?}: {difference} at {i}");
                 }
             }
         }
