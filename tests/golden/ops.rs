@@ -8,7 +8,7 @@ use stapes::base::{
 };
 use stapes::exec::{Cpu, Reference};
 use stapes::graph::{Graph, Keep, NodeId, Parameter, Plan, PlanOptions, Work};
-use stapes::ops::batch_norm::BatchNormRunning;
+use stapes::ops::batch_norm::BatchNormInference;
 use stapes::ops::{
     AvgPool, BatchNorm, Conv1d, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy, WeightedSum,
 };
@@ -50,7 +50,7 @@ fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
         "batch_norm" if a["training"] == true => {
             Arc::new(BatchNorm { over: Over::Channels, momentum: number("momentum"), eps: number("eps") })
         }
-        "batch_norm" => Arc::new(BatchNormRunning { over: Over::Channels, eps: number("eps") }),
+        "batch_norm" => Arc::new(BatchNormInference { over: Over::Channels, eps: number("eps") }),
         "relu" => Arc::new(Relu),
         "linear" => Arc::new(Linear { out: size("c_out"), bias: true }),
         "cross_entropy" => Arc::new(SoftmaxCrossEntropy),
