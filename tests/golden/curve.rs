@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stapes::base::rng::{Key, Stream};
 use stapes::data::{Format, read_clip};
 use stapes::exec::{Cpu, Reference};
-use stapes::graph::{Keep, Plan, PlanOptions, Work};
+use stapes::graph::{Plan, PlanOptions};
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant, initialise};
 use stapes::optim::AdamSettings;
 use stapes::simd::Isa;
@@ -128,12 +128,12 @@ fn compare_gradients(network: &Network, variant: Variant, gradients: &[f64], cur
 
 /// The first batch, forward and backward, against PyTorch in double precision: relative differences of logits and of the
 /// norms of gradients.
-fn first_step(golden: &Golden, variant: Variant) -> (f64, f64) {
+fn first_step(golden: &Golden, variant: Variant, fuse: bool) -> (f64, f64) {
     let curve = golden.curve(variant, 1e-4);
     let network = golden.network(variant);
     let weights = golden.weights(&network);
     let (inputs, labels) = &golden.batches()[0];
-    let options = PlanOptions::new(labels.len(), Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits]));
+    let options = PlanOptions { fuse, ..Trainer::options(&network, labels.len()) };
     let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
     cpu.prepare(&weights.params);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
@@ -142,14 +142,15 @@ fn first_step(golden: &Golden, variant: Variant) -> (f64, f64) {
     (difference(&logits, &flat(&curve.first_logits)), gradients)
 }
 
-/// `steps` steps in single precision: the relative differences of the losses, and the trainer.
-fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize) -> (Vec<f64>, Trainer) {
+/// `steps` steps in single precision, fused or every op by itself: the relative differences of the losses, and the trainer.
+fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, fuse: bool) -> (Vec<f64>, Trainer) {
     let curve = golden.curve(variant, lr);
     let network = golden.network(variant);
     let batches = golden.batches();
     let settings = AdamSettings { lr: lr as f32, ..AdamSettings::default() };
     let start = (Initialisation::default(), 1);
-    let mut trainer = Trainer::new(network.clone(), batches[0].1.len(), settings, start, Isa::best()).unwrap();
+    let options = PlanOptions { fuse, ..Trainer::options(&network, batches[0].1.len()) };
+    let mut trainer = Trainer::with_plan(network.clone(), &options, settings, start, Isa::best()).unwrap();
     trainer.weights = golden.weights(&network);
     trainer.weights_changed();
     let losses = batches.iter().zip(&curve.losses).take(steps);
@@ -179,12 +180,14 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
 }
 
 /// Checks a variant; `logits` bounds the difference of the logits at the end.
-fn check(variant: Variant, logits: f64) {
+fn check(variant: Variant, fuse: bool, logits: f64) {
     let golden = Golden::read();
-    let first = first_step(&golden, variant);
+    let first = first_step(&golden, variant, fuse);
     println!("{variant}: first logits and gradient norms differ by {first:?}");
-    assert!(first.0 < 1e-5 && first.1 < 1e-4, "{variant}: {first:?}");
-    let (losses, trainer) = train(&golden, variant, 1e-4, 10);
+    // A gradient that moves to the row beside it moves the norm of its layer.
+    let bound = if fuse && variant == Variant::Do { 1e-2 } else { 1e-4 };
+    assert!(first.0 < 1e-5 && first.1 < bound, "{variant}: {first:?}");
+    let (losses, trainer) = train(&golden, variant, 1e-4, 10, fuse);
     assert!(losses.iter().all(|&d| d < 1e-4), "{variant}: {losses:?}");
     let last = after_the_last_step(&golden, variant, &trainer);
     println!("{variant}: norms of all tensors and logits at the end differ by {last:?}");
@@ -193,16 +196,25 @@ fn check(variant: Variant, logits: f64) {
 
 #[test]
 fn plain_losses_are_pytorchs() {
-    check(Variant::Do, 1e-4);
-    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 10);
+    check(Variant::Do, false, 1e-4);
+    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 10, false);
     assert!(losses.iter().all(|&d| d < 1e-3), "{losses:?}");
+}
+
+/// Fused blocks differ in the last bits, so that now and then another row of a pooling window is the largest: a gradient
+/// moves to the row beside it, and Adam's first steps, all of one size, carry that into the logits.
+#[test]
+fn plain_losses_of_fused_blocks_are_pytorchs() {
+    check(Variant::Do, true, 1e-2);
+    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 4, true);
+    assert!(losses.iter().all(|&d| d < 1e-4), "{losses:?}");
 }
 
 #[test]
 fn losses_with_batch_norm_are_pytorchs() {
     // Rounding moves the biases before batch norm by up to the rate a step; the running means follow only by a tenth.
-    check(Variant::Bn, 2e-2);
-    let (losses, _) = train(&Golden::read(), Variant::Bn, 1e-3, 4);
+    check(Variant::Bn, true, 2e-2);
+    let (losses, _) = train(&Golden::read(), Variant::Bn, 1e-3, 4, true);
     assert!(losses.iter().all(|&d| d < 1e-4), "{losses:?}");
 }
 
