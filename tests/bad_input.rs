@@ -266,3 +266,29 @@ fn a_reader_who_has_heard_enough() {
         assert!(end.stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&end.stderr));
     }
 }
+
+#[test]
+fn an_interrupt_while_clips_are_read_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, runs, cache) = (dir.path().join("data"), dir.path().join("runs"), dir.path().join("cache"));
+    // Enough clips that reading takes a while.
+    fs::create_dir_all(data.join("bed")).unwrap();
+    folder_of(&["cat"], &data);
+    let whole = fs::read(clip("bed")).unwrap();
+    let slow = wav(1, 16, &whole[44..].repeat(60), 60 * (whole.len() as u32 - 44));
+    fs::write(dir.path().join("slow.wav"), &slow).unwrap();
+    for number in 0..600 {
+        fs::hard_link(dir.path().join("slow.wav"), data.join(format!("bed/{number}.wav"))).unwrap();
+    }
+    let mut command = train_on(&data, &runs);
+    let mut reading = spawn(command.env("STAPES_CACHE", &cache));
+    read_until(&mut reading, "reading the clips");
+    interrupt(&reading);
+    let end = reading.wait_with_output().unwrap();
+    let said = String::from_utf8(end.stderr).unwrap();
+    assert_eq!(end.status.code(), Some(130), "{said}");
+    assert!(said.contains("was interrupted; run the command again"), "{said}");
+    assert!(!runs.exists());
+    let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.extension().unwrap() == "lock"), "{left:?}");
+}

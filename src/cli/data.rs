@@ -49,7 +49,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         },
         ..heard
     };
-    interrupt::watch("stopping")?;
+    interrupt::watch()?;
     let data = recordings::open(context, args.path.as_deref(), &config)?;
     interrupt::unwatch();
     let audit = Audit::of(&data);

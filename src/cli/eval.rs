@@ -66,7 +66,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Weights::Last => Which::Last,
     };
     let bundle = Bundle::open(&args.run, which)?;
-    interrupt::watch("stopping")?;
+    interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     interrupt::unwatch();
     recordings::name_skipped(context, &data);

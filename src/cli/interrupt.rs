@@ -4,6 +4,7 @@ use super::output::note;
 use anyhow::{Result, anyhow};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 const AT_ONCE: u8 = 0;
 const WHEN_ASKED: u8 = 1;
@@ -11,15 +12,20 @@ const REQUESTED: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(AT_ONCE);
 
-/// From now on an interrupt is a request that the command answers when it can; a second one ends the program at once.
-/// `promise` says what the command will do.
-pub fn watch(promise: &'static str) -> Result<()> {
+/// Whoever sends a signal to a group of processes and to each of its members sends it twice; that is one request.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
+
+/// From now on an interrupt is a request that the command answers when it can; a later one ends the program at once.
+pub fn watch() -> Result<()> {
     STATE.store(WHEN_ASKED, SeqCst);
+    let mut first: Option<Instant> = None;
     let heard = move || {
-        if STATE.compare_exchange(WHEN_ASKED, REQUESTED, SeqCst, SeqCst).is_err() {
+        if STATE.compare_exchange(WHEN_ASKED, REQUESTED, SeqCst, SeqCst).is_ok() {
+            first = Some(Instant::now());
+            note("stapes: stopping; press Ctrl-C again to end at once");
+        } else if first.is_none_or(|first| first.elapsed() > SAME_REQUEST) {
             std::process::exit(130);
         }
-        note(&format!("\nstapes: {promise}; press Ctrl-C again to end at once"));
     };
     ctrlc::set_handler(heard).map_err(|e| anyhow!("cannot listen for interrupts: {e}; try again"))
 }

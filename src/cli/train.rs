@@ -73,7 +73,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
         true => None,
         false => Some(NewFolder::create(&args.runs, &name)?),
     };
-    interrupt::watch(PROMISE)?;
+    interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     check_batch(&data, config.batch)?;
     if let Some(path) = &mut config.data {
@@ -110,7 +110,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
     if let Some(epochs) = &args.settings.epochs {
         settings::set(&mut config, "epochs", epochs)?;
     }
-    interrupt::watch(PROMISE)?;
+    interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     let session = Session::resume(config.clone(), data.clone(), folder.clone(), context.isa)?;
     let done = session.records().len() as u64;
@@ -133,8 +133,6 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
     }
     work(context, &config, &data, session)
 }
-
-const PROMISE: &str = "stopping, and saving what is done";
 
 /// A run's folder that is taken away again should the run not begin.
 struct NewFolder {
