@@ -104,6 +104,8 @@ impl Session {
 
     fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
+        // The run is repeated with these words, whatever is added to the data later.
+        let config = TrainConfig { classes: data.classes().to_vec(), ..config };
         let options = PlanOptions { fuse: config.fuse, ..Trainer::options(&network, config.batch) };
         let start = (config.init, config.seed);
         let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, isa)?;

@@ -184,14 +184,16 @@ fn check(variant: Variant, fuse: bool, logits: f64) {
     let golden = Golden::read();
     let first = first_step(&golden, variant, fuse);
     println!("{variant}: first logits and gradient norms differ by {first:?}");
-    // A gradient that moves to the row beside it moves the norm of its layer.
-    let bound = if fuse && variant == Variant::Do { 1e-2 } else { 1e-4 };
-    assert!(first.0 < 1e-5 && first.1 < bound, "{variant}: {first:?}");
+    // A gradient that moves to the row beside it moves the norm of its layer, and the losses after it.
+    // Biases begin at zero, so that ten steps are all there is of them.
+    let (norms, bound, last_norms) =
+        if fuse && variant == Variant::Do { (1e-2, 1e-3, 1e-1) } else { (1e-4, 1e-4, 1e-3) };
+    assert!(first.0 < 1e-5 && first.1 < norms, "{variant}: {first:?}");
     let (losses, trainer) = train(&golden, variant, 1e-4, 10, fuse);
-    assert!(losses.iter().all(|&d| d < 1e-4), "{variant}: {losses:?}");
+    assert!(losses.iter().all(|&d| d < bound), "{variant}: {losses:?}");
     let last = after_the_last_step(&golden, variant, &trainer);
     println!("{variant}: norms of all tensors and logits at the end differ by {last:?}");
-    assert!(last.0 < 1e-3 && last.1 < logits, "{variant}: {last:?}");
+    assert!(last.0 < last_norms && last.1 < logits, "{variant}: {last:?}");
 }
 
 #[test]
@@ -201,13 +203,14 @@ fn plain_losses_are_pytorchs() {
     assert!(losses.iter().all(|&d| d < 1e-3), "{losses:?}");
 }
 
-/// Fused blocks differ in the last bits, so that now and then another row of a pooling window is the largest: a gradient
-/// moves to the row beside it, and Adam's first steps, all of one size, carry that into the logits.
+/// Fused blocks differ in the last bits, so that another row of a pooling window may be the largest, above all in silence,
+/// where all three are equal: a gradient moves to the row beside it, and Adam's first steps, all of one size, carry that
+/// into losses and logits.
 #[test]
 fn plain_losses_of_fused_blocks_are_pytorchs() {
     check(Variant::Do, true, 1e-2);
     let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 4, true);
-    assert!(losses.iter().all(|&d| d < 1e-4), "{losses:?}");
+    assert!(losses.iter().all(|&d| d < 1e-3), "{losses:?}");
 }
 
 #[test]
