@@ -45,9 +45,13 @@ fn every_coding_rate_and_channel_count_gives_the_same_tone() {
                 assert_eq!(clip.samples.len(), expected.len(), "{wav:?}");
                 // The filter rings at the ends of a resampled clip.
                 let edge = if rate_hz == 16_000 { 0 } else { 400 };
-                for i in edge..expected.len() - edge {
-                    let difference = f64::from(clip.samples[i]) - expected[i] * 32768.0;
-                    assert!(difference.abs() <= f64::from(tolerance), "{wav:?}: {difference} at {i}");
+                // Its place is exact to about a sample, in which the tone changes by this much.
+                let step = expected.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f64::max) * 32768.0;
+                let allowed = f64::from(tolerance) + if rate_hz == 16_000 { 0.0 } else { 1.1 * step };
+                for (i, (&got, want)) in clip.samples.iter().zip(&expected).enumerate() {
+                    let difference = f64::from(got) - want * 32768.0;
+                    let inside = (edge..expected.len() - edge).contains(&i);
+                    assert!(!inside || difference.abs() <= allowed, "{wav:?}: {difference} at {i}");
                 }
             }
         }
@@ -160,9 +164,9 @@ fn flac_is_exact() {
     assert_eq!(read(NOISE_FLAC).unwrap().samples, expected);
     let clip = read(STEREO_FLAC).unwrap();
     assert_eq!((clip.source_rate_hz, clip.source_channels, clip.samples.len()), (48_000, 2, 800));
-    // The ramp of 3,000 a frame in 24 bits, every third frame, mixed with silence.
+    // The ramp of 3,000 a frame in 24 bits, every third frame, mixed with silence; a sample of place is 18.
     let middle = clip.samples[400];
-    assert!((i32::from(middle) - 3_000 * 1_200 / 256 / 2).abs() <= 2, "{middle}");
+    assert!((i32::from(middle) - 3_000 * 1_200 / 256 / 2).abs() <= 18, "{middle}");
 }
 
 #[test]

@@ -68,9 +68,9 @@ mod tests {
         let edge = clip.len() / 20;
         let angle = |i: usize| std::f64::consts::TAU * hz * i as f64 / 16_000.0;
         let (mut sine, mut cosine) = (0.0, 0.0);
-        for i in edge..clip.len() - edge {
-            sine += f64::from(clip[i]) * angle(i).sin();
-            cosine += f64::from(clip[i]) * angle(i).cos();
+        for (i, &v) in clip.iter().enumerate().take(clip.len() - edge).skip(edge) {
+            sine += f64::from(v) * angle(i).sin();
+            cosine += f64::from(v) * angle(i).cos();
         }
         let scale = 2.0 / (clip.len() - 2 * edge) as f64;
         (sine.hypot(cosine) * scale, (-cosine).atan2(sine) / angle(1))

@@ -84,6 +84,9 @@ impl<'a> Lowering<'a> {
             drafts: Vec::new(),
         };
         lowering.select()?;
+        if options.fuse {
+            lowering.fuse()?;
+        }
         lowering.forward();
         if let Work::Train(loss) = options.work {
             lowering.backward(loss);
@@ -155,6 +158,43 @@ impl<'a> Lowering<'a> {
             self.reads.push(reads);
         }
         Ok(())
+    }
+
+    /// Puts one op in the place of three that follow one another, where there is one and nobody else reads between them.
+    fn fuse(&mut self) -> Result<(), GraphError> {
+        let mut first = 0;
+        while first < self.nodes.len() {
+            let chain = self.only_reader(first).and_then(|second| Some([second, self.only_reader(second)?]));
+            let Some([second, third]) = chain else {
+                first += 1;
+                continue;
+            };
+            let (node, last) = (&self.nodes[first], &self.nodes[third]);
+            let next = [&*self.nodes[second].op, &*last.op];
+            let Some(op) = node.op.fuse(node.shapes[0], next) else {
+                first += 1;
+                continue;
+            };
+            let name = format!("{}+{}+{}", node.name, self.nodes[second].name, last.name);
+            let spec = op
+                .spec(&node.shapes[..node.inputs])
+                .map_err(|source| GraphError::Shape { node: name.clone(), source })?;
+            self.nodes[third] = Lowered { id: last.id, name, op: Arc::from(op), spec, ..node.clone() };
+            self.reads[third] = self.reads[first].clone();
+            for gone in [second, first] {
+                self.nodes.remove(gone);
+                self.reads.remove(gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// The one lowered node that reads node `i` and nothing else, if nobody wants to see what it reads.
+    fn only_reader(&self, i: usize) -> Option<usize> {
+        let id = self.nodes[i].id.0;
+        let seen = (0..self.stands_for.len()).any(|g| self.stands_for[g] == id && self.kept(g));
+        let reader = self.reads.iter().position(|reads| reads[..] == [id])?;
+        (!seen && self.readers(id) == 1).then_some(reader)
     }
 
     fn buffer(&mut self, len: usize, kept: bool) -> Buffer {

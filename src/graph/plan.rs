@@ -70,12 +70,14 @@ pub struct PlanOptions {
     pub keep: Keep,
     /// How stages are cut.
     pub order: Order,
+    /// Whether ops that one op can do together are done by it; otherwise every op runs by itself, exactly.
+    pub fuse: bool,
 }
 
 impl PlanOptions {
-    /// Options for `n` samples, keeping nothing, depth first.
+    /// Options for `n` samples, keeping nothing, depth first, fused.
     pub fn new(n: usize, work: Work) -> PlanOptions {
-        PlanOptions { n, work, keep: Keep::default(), order: Order::default() }
+        PlanOptions { n, work, keep: Keep::default(), order: Order::default(), fuse: true }
     }
 
     /// Keeps these too.

@@ -5,6 +5,7 @@ pub mod avg_pool;
 pub mod batch_norm;
 pub mod case;
 pub mod conv1d;
+pub mod conv_block;
 pub mod dropout;
 pub mod linear;
 pub mod max_pool1d;
@@ -16,6 +17,7 @@ pub mod weighted_sum;
 pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use batch_norm::{BatchNorm, Over};
+pub use conv_block::ConvBlock;
 pub use conv1d::{Conv1d, Padding};
 pub use dropout::Dropout;
 pub use linear::Linear;
@@ -41,6 +43,7 @@ pub const ALL: &[Family] = &[
     Family { name: "avg_pool", cases: avg_pool::cases },
     Family { name: "batch_norm", cases: batch_norm::cases },
     Family { name: "conv1d", cases: conv1d::cases },
+    Family { name: "conv_block", cases: conv_block::cases },
     Family { name: "dropout", cases: dropout::cases },
     Family { name: "linear", cases: linear::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },

@@ -6,6 +6,7 @@
 
 use crate::base::{Shape, rng::Key};
 use crate::simd::Isa;
+use std::any::Any;
 use std::fmt::Debug;
 use thiserror::Error;
 
@@ -306,7 +307,7 @@ pub struct ReferenceBackward<'a> {
 }
 
 /// An operation of the graph. See the module's doc.
-pub trait Op: Debug + Send + Sync {
+pub trait Op: Any + Debug + Send + Sync {
     /// Its name in plans, benches and errors: `conv1d`.
     fn name(&self) -> &'static str;
 
@@ -316,6 +317,12 @@ pub trait Op: Debug + Send + Sync {
     /// What stands in its place when nothing is learned.
     fn for_inference(&self) -> Inference {
         Inference::Same
+    }
+
+    /// An op that does what this one on an input of shape `x` and those of `next` do one after the other, with this one's
+    /// parameters; none if there is no such op, or if it would not be faster.
+    fn fuse(&self, _x: Shape, _next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
+        None
     }
 
     /// Plain loops in double precision, obviously right, never optimised.

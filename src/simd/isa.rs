@@ -49,6 +49,10 @@ pub trait Simd: Copy {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
 
     /// `a * b + c` of single numbers, rounded as [`Simd::fma`] rounds.
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;

@@ -7,11 +7,14 @@ mod check;
 mod isa;
 mod peak;
 mod portable;
+mod sparse;
 mod tile;
+pub mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use check::{cpu_brand, missing_cpu_features};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
+pub use sparse::SparseUpdate;
 pub use tile::{Product, RankUpdate, panels};

@@ -53,6 +53,14 @@ impl Simd for Scalar {
         a + b
     }
     #[inline(always)]
+    fn sub(self, a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
@@ -143,6 +151,14 @@ impl Simd for Wide {
     #[inline(always)]
     fn add(self, a: f32x8, b: f32x8) -> f32x8 {
         a + b
+    }
+    #[inline(always)]
+    fn sub(self, a: f32x8, b: f32x8) -> f32x8 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32x8, b: f32x8) -> f32x8 {
+        a * b
     }
     #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {

@@ -92,6 +92,16 @@ impl Simd for Avx2 {
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
@@ -198,15 +208,26 @@ impl Simd for Avx512 {
         unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
 
-    // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 14 x 2 + 2 + 1 = 31; 14 x 1 + 1 + 1 = 16.
+    // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 12 x 2 + 2 + 1 = 27; 14 x 1 + 1 + 1 = 16.
     #[inline(always)]
     fn product_rows(vectors: usize) -> usize {
         match vectors {
-            1 | 2 => 14,
+            1 => 14,
+            2 => 12,
             3 => 8,
             _ => 6,
         }
@@ -219,7 +240,7 @@ impl Simd for Avx512 {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
                 (1, _) => product_tile::<Self, 14, 1>(self, t),
                 (2, 1) => product_tile::<Self, 1, 2>(self, t),
-                (2, _) => product_tile::<Self, 14, 2>(self, t),
+                (2, _) => product_tile::<Self, 12, 2>(self, t),
                 (3, 1) => product_tile::<Self, 1, 3>(self, t),
                 (3, _) => product_tile::<Self, 8, 3>(self, t),
                 (_, 1) => product_tile::<Self, 1, 4>(self, t),

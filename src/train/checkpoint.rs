@@ -52,7 +52,7 @@ pub mod key {
     pub const SAMPLE_RATE: &str = "stapes.sample_rate";
     /// The version that wrote the file.
     pub const VERSION: &str = "stapes.version";
-    /// A [`super::Progress`] in JSON.
+    /// A [`super::Progress`] in TOML: its reader gives back every bit of a number, that of JSON not always the last one.
     pub const PROGRESS: &str = "stapes.progress";
     /// The optimiser's steps.
     pub const OPTIMIZER_STEP: &str = "stapes.optimizer_step";
@@ -82,7 +82,7 @@ pub fn save(
         add(FIRST_MOMENT, &parameters, &adam.m);
         add(SECOND_MOMENT, &parameters, &adam.v);
         metadata.insert(key::OPTIMIZER_STEP.into(), adam.step.to_string());
-        let progress = serde_json::to_string(progress).expect("a struct of numbers is valid JSON");
+        let progress = toml::to_string(progress).expect("a struct of numbers is valid TOML");
         metadata.insert(key::PROGRESS.into(), progress);
     }
     let views = tensors.iter().map(|(name, shape, values)| {
@@ -142,8 +142,9 @@ pub fn load(path: &Path, graph: &Graph) -> Result<Checkpoint, TrainError> {
             Some((m, v, step))
         }
     };
-    let progress = text(key::PROGRESS).map(|json| serde_json::from_str(json));
-    let progress = progress.transpose().map_err(|e| damaged(path, format!("its progress record: {e}")))?;
+    let progress = text(key::PROGRESS).map(|toml| toml::from_str(toml));
+    let reason = |e: toml::de::Error| damaged(path, format!("its progress record: {}", e.message()));
+    let progress = progress.transpose().map_err(reason)?;
     Ok(Checkpoint { weights, optimizer, progress })
 }
 

@@ -30,6 +30,8 @@ pub struct TrainConfig {
     pub init: Initialisation,
     /// The optimiser's settings.
     pub adam: AdamSettings,
+    /// Whether convolution, ReLU and pool run as one op with fewer multiplications, or every op by itself, exactly.
+    pub fuse: bool,
 }
 
 /// One setting: its name, what it is, and how text becomes it.
@@ -168,6 +170,18 @@ pub const SETTINGS: &[Setting] = &[
         get: |c| Some(c.init.to_string().into()),
     },
     Setting {
+        key: "conv",
+        help: "how convolutions are computed: fast (fused with ReLU and pool, fewer multiplications) or direct",
+        set: |c, v| match v {
+            "fast" | "direct" => {
+                c.fuse = v == "fast";
+                Ok(())
+            }
+            _ => Err(format!("`{v}` is no way to compute; take fast or direct")),
+        },
+        get: |c| Some(if c.fuse { "fast" } else { "direct" }.into()),
+    },
+    Setting {
         key: "variant",
         help: "do (dropout), bn (batch norm) or do+bn: sets the network's dropout and batch_norm",
         set: |c, v| v.parse::<Variant>().map(|variant| c.network.set_variant(variant)),
@@ -233,6 +247,7 @@ impl TrainConfig {
             seed: 1,
             init: Initialisation::default(),
             adam: AdamSettings::default(),
+            fuse: true,
         }
     }
 

@@ -23,6 +23,7 @@ pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f
         work: Work::Train(trainer.network.loss),
         keep: Keep::Everything,
         order: Order::LayerByLayer,
+        fuse: false,
     };
     let Ok(plan) = Plan::new(graph, &options) else {
         return "the network is too large to look into".into();

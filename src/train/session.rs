@@ -10,6 +10,7 @@ use super::run_folder::{RunFolder, write_atomically};
 use super::trainer::Trainer;
 use super::weights::Weights;
 use crate::data::{Batches, Dataset, Split};
+use crate::graph::PlanOptions;
 use crate::nn::Network;
 use crate::simd::Isa;
 use std::collections::HashMap;
@@ -103,7 +104,11 @@ impl Session {
 
     fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
-        let trainer = Trainer::new(network.clone(), config.batch, config.adam, (config.init, config.seed), isa)?;
+        // The run is repeated with these words, whatever is added to the data later.
+        let config = TrainConfig { classes: data.classes().to_vec(), ..config };
+        let options = PlanOptions { fuse: config.fuse, ..Trainer::options(&network, config.batch) };
+        let start = (config.init, config.seed);
+        let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, isa)?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
         Ok(Session { config, network, data, folder, isa, trainer, progress, records, best })

@@ -42,8 +42,24 @@ impl Trainer {
         (init, seed): (Initialisation, u64),
         isa: Isa,
     ) -> Result<Trainer, TrainError> {
-        let options = PlanOptions::new(batch, Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits]));
-        let plan = Plan::new(&network.graph, &options)?;
+        let options = Trainer::options(&network, batch);
+        Trainer::with_plan(network, &options, settings, (init, seed), isa)
+    }
+
+    /// How [`Trainer::new`] lowers a network: fused, keeping the logits.
+    pub fn options(network: &Network, batch: usize) -> PlanOptions {
+        PlanOptions::new(batch, Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits]))
+    }
+
+    /// A trainer that lowers the network by other options than [`Trainer::options`], which they must begin from.
+    pub fn with_plan(
+        network: Arc<Network>,
+        options: &PlanOptions,
+        settings: AdamSettings,
+        (init, seed): (Initialisation, u64),
+        isa: Isa,
+    ) -> Result<Trainer, TrainError> {
+        let plan = Plan::new(&network.graph, options)?;
         let mut weights = Weights::zeros(&network.graph);
         initialise(&network.graph, init, seed, &mut weights.params, &mut weights.state);
         let adam = Adam::new(network.graph.params_len(), settings);

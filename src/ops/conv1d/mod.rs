@@ -20,9 +20,11 @@ mod reference;
 use super::op::{
     Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
 };
+use super::{ConvBlock, MaxPool1d, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product};
 pub use cases::cases;
+use std::any::Any;
 
 /// Rows of zeros around the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +148,12 @@ impl Op for Conv1d {
             macs: (g.l_out as u64 * k as u64).saturating_mul(c_in as u64 * c_out as u64),
             ..Spec::new(Shape::new(g.l_out, c_out))
         })
+    }
+
+    fn fuse(&self, x: Shape, next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
+        let [relu, pool] = next.map(|op| op as &dyn Any);
+        let pool = pool.downcast_ref::<MaxPool1d>().filter(|_| relu.is::<Relu>())?;
+        ConvBlock::of(self, pool, x).map(|block| Box::new(block) as Box<dyn Op>)
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {

@@ -1,0 +1,329 @@
+//! What must not change a single bit of what is learned: the number of threads, a second run, the order of the work, a
+//! stop and resume, and the instruction set.
+
+use stapes::base::rng::{Key, Stream};
+use stapes::data::{CacheMode, DataConfig, Dataset, Source, Split};
+use stapes::exec::Cpu;
+use stapes::graph::{Order, Plan, PlanOptions, Work};
+use stapes::nn::{Initialisation, Network, NetworkSpec, initialise};
+use stapes::optim::{Adam, AdamSettings};
+use stapes::simd::Isa;
+use stapes::train::{EpochRecord, Observer, Outcome, RunFolder, Session, TrainConfig, Trainer, Weights};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Dropout, odd channel counts, a stride, a dilation, overlapping and cut pooling windows, two dense layers.
+const PLAIN: &str = r#"
+    name = "plain"
+    input = { length = 300, channels = 1, sample_rate = 16000 }
+    head = { dropout = 0.5, dense = [19] }
+    [[block]]
+    conv = 17
+    kernel = 7
+    pool = 3
+    [[block]]
+    conv = 33
+    kernel = 3
+    dilation = 2
+    pool = 3
+    pool_stride = 2
+    pool_ceil = true
+    [[block]]
+    conv = 64
+    kernel = 5
+    stride = 2
+"#;
+
+/// Batch norm over channels and over features, and averages.
+const NORMED: &str = r#"
+    name = "normed"
+    batch_norm = true
+    input = { length = 300, channels = 2, sample_rate = 16000 }
+    head = { dropout = 0.5, pool = "average", batch_norm = true }
+    [[block]]
+    conv = 16
+    kernel = 5
+    pool = 4
+    [[block]]
+    conv = 35
+    kernel = 4
+    pool = 2
+"#;
+
+/// Clips a step: more than there are parts of a batch, and no multiple of them.
+const BATCH: usize = 11;
+const STEPS: usize = 4;
+const CLASSES: usize = 5;
+const SEED: u64 = 3;
+
+fn network(text: &str) -> Arc<Network> {
+    Arc::new(Network::build(&NetworkSpec::parse(text, "test").unwrap(), CLASSES).unwrap())
+}
+
+/// Inputs and labels of step `step`.
+fn batch(network: &Network, step: usize) -> (Vec<f32>, Vec<f32>) {
+    let key = Key::new(SEED, Stream::Case).with(step as u64);
+    let len = BATCH * network.graph.shape(network.audio).size();
+    let inputs = (0..len as u64).map(|i| key.normal(i) as f32).collect();
+    let labels = (0..BATCH as u64).map(|i| key.with(1).below(i, CLASSES as u64) as f32).collect();
+    (inputs, labels)
+}
+
+/// Everything that some steps leave behind, as bits.
+#[derive(PartialEq)]
+struct Learned {
+    losses: Vec<u64>,
+    params: Vec<u32>,
+    state: Vec<u32>,
+    moments: [Vec<u32>; 2],
+}
+
+impl Learned {
+    fn new(losses: Vec<u64>, weights: &Weights, adam: &Adam) -> Learned {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        assert!(weights.params.iter().all(|w| w.is_finite()) && weights.params.iter().any(|&w| w != 0.0));
+        let moments = [bits(&adam.m), bits(&adam.v)];
+        Learned { losses, params: bits(&weights.params), state: bits(&weights.state), moments }
+    }
+
+    /// Says what differs.
+    fn assert_same(&self, other: &Learned, what: &str) {
+        assert_eq!(self.losses, other.losses, "losses: {what}");
+        for (name, a, b) in [
+            ("parameters", &self.params, &other.params),
+            ("running statistics", &self.state, &other.state),
+            ("first moments", &self.moments[0], &other.moments[0]),
+            ("second moments", &self.moments[1], &other.moments[1]),
+        ] {
+            let differing = a.iter().zip(b).filter(|(a, b)| a != b).count();
+            assert!(differing == 0 && a.len() == b.len(), "{differing} of {} {name} differ: {what}", a.len());
+        }
+    }
+}
+
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+/// Some steps of a trainer.
+fn train(text: &str, threads: usize, isa: Isa) -> Learned {
+    on_threads(threads, || {
+        let network = network(text);
+        let start = (Initialisation::default(), SEED);
+        let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, isa).unwrap();
+        let step = |step| {
+            let (inputs, labels) = batch(&network, step);
+            trainer.step(&inputs, &labels).loss.to_bits()
+        };
+        let losses = (0..STEPS).map(step).collect();
+        Learned::new(losses, &trainer.weights, &trainer.adam)
+    })
+}
+
+/// The same steps by hand, with a plan whose stages are cut as `order` says.
+fn train_in_order(text: &str, order: Order) -> Learned {
+    let network = network(text);
+    let options = PlanOptions { order, ..PlanOptions::new(BATCH, Work::Train(network.loss)) };
+    let plan = Plan::new(&network.graph, &options).unwrap();
+    on_threads(2, || {
+        let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
+        let mut weights = Weights::zeros(&network.graph);
+        let init = Initialisation::default();
+        initialise(&network.graph, init, SEED, &mut weights.params, &mut weights.state);
+        let mut adam = Adam::new(network.graph.params_len(), AdamSettings::default());
+        let mut losses = Vec::new();
+        for step in 0..STEPS {
+            let (inputs, labels) = batch(&network, step);
+            cpu.prepare(&weights.params);
+            let draw = Key::new(SEED, Stream::Dropout).with(step as u64);
+            cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], draw);
+            losses.push(cpu.loss().to_bits());
+            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums());
+        }
+        Learned::new(losses, &weights, &adam)
+    })
+}
+
+#[test]
+fn the_number_of_threads_and_a_second_run_change_nothing() {
+    for text in [PLAIN, NORMED] {
+        let first = train(text, 1, Isa::best());
+        for threads in [1, 2, 3, 8] {
+            first.assert_same(&train(text, threads, Isa::best()), &format!("1 and {threads} threads, {text}"));
+        }
+    }
+}
+
+#[test]
+fn the_order_of_the_work_changes_nothing() {
+    for text in [PLAIN, NORMED] {
+        let trainer = train(text, 2, Isa::best());
+        for order in [Order::DepthFirst, Order::LayerByLayer] {
+            trainer.assert_same(&train_in_order(text, order), &format!("{order:?}, {text}"));
+        }
+        let stages = |order| {
+            let network = network(text);
+            let options = PlanOptions { order, ..PlanOptions::new(BATCH, Work::Train(network.loss)) };
+            Plan::new(&network.graph, &options).unwrap().stages.len()
+        };
+        assert!(stages(Order::DepthFirst) < stages(Order::LayerByLayer), "the two orders are one");
+    }
+}
+
+/// Promised of whole steps, not of tiles alone: tiles add in the order of the sum's index with one rounding a
+/// multiply-add, and no other kernel's result depends on the width of a vector. `wide` rounds once only where the build's
+/// target has fused multiply-add; elsewhere it is close.
+#[test]
+fn the_instruction_set_changes_nothing_where_multiply_add_is_fused() {
+    let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+    for text in [PLAIN, NORMED] {
+        let scalar = train(text, 2, Isa::Scalar);
+        for isa in Isa::all() {
+            let other = train(text, 2, isa);
+            if fused || isa.name() != "wide" {
+                scalar.assert_same(&other, &format!("scalar and {}, {text}", isa.name()));
+            }
+            for (a, b) in scalar.losses.iter().zip(&other.losses) {
+                approx::assert_relative_eq!(f64::from_bits(*a), f64::from_bits(*b), max_relative = 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_seed_changes_everything() {
+    let network = network(PLAIN);
+    let step = |seed| {
+        let start = (Initialisation::default(), seed);
+        let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, Isa::best()).unwrap();
+        let (inputs, labels) = batch(&network, 0);
+        trainer.step(&inputs, &labels).loss
+    };
+    assert_ne!(step(1), step(2));
+}
+
+/// A network for whole clips that trains in milliseconds.
+const TINY: &str = r#"
+    name = "tiny"
+    batch_norm = true
+    head = { dropout = 0.25 }
+    [[block]]
+    conv = 8
+    kernel = 80
+    stride = 40
+    pool = 4
+    [[block]]
+    conv = 12
+    kernel = 3
+    pool = 4
+"#;
+
+fn config() -> TrainConfig {
+    let network = NetworkSpec::parse(TINY, "test").unwrap();
+    TrainConfig { epochs: 3, batch: 7, seed: SEED, ..TrainConfig::new(network) }
+}
+
+fn clips() -> Arc<Dataset> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clips");
+    let config = DataConfig { cache: CacheMode::Off, ..DataConfig::default() };
+    let data = Dataset::open(&Source::open(&folder).unwrap(), &config, &|_, _, _| ControlFlow::Continue(()));
+    let data = Arc::new(data.unwrap());
+    assert!(Split::ALL.iter().all(|&split| !data.in_split(split).is_empty()));
+    data
+}
+
+/// Asks to stop after so many steps.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn step(&mut self, _epoch: u64, _step: u64, _steps: u64, _loss: f64) {
+        self.0 -= 1;
+    }
+    fn stop(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What a finished run has learned and found.
+struct Finished {
+    /// Parameters and statistics, now and of the best epoch, as bits.
+    weights: [Vec<u32>; 4],
+    /// The file of the best epoch.
+    best_file: Vec<u8>,
+    best_epoch: u64,
+    /// In debug form, numbers as exact as they are.
+    test: String,
+    records: Vec<EpochRecord>,
+}
+
+fn finished(session: &Session, outcome: &Outcome) -> Finished {
+    let Outcome::Finished { best_epoch, test } = outcome else { panic!("it was stopped") };
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    let (now, best) = (session.weights(), session.best_weights());
+    Finished {
+        weights: [&now.params, &now.state, &best.params, &best.state].map(|values| bits(values)),
+        best_file: std::fs::read(session.folder().best()).unwrap(),
+        best_epoch: *best_epoch,
+        test: format!("{test:?}"),
+        records: session.records().to_vec(),
+    }
+}
+
+impl Finished {
+    fn assert_same(&self, other: &Finished, what: &str) {
+        assert_eq!((self.best_epoch, &self.test), (other.best_epoch, &other.test), "{what}");
+        assert!(self.weights == other.weights, "weights: {what}");
+        assert!(self.best_file == other.best_file, "best.safetensors: {what}");
+        assert_eq!(self.records.len(), other.records.len(), "{what}");
+        for (a, b) in self.records.iter().zip(&other.records) {
+            assert_eq!((a.epoch, a.lr, &a.weights), (b.epoch, b.lr, &b.weights), "{what}");
+            // Those of epochs before a stop come back from metrics.jsonl, whose reader may miss a number's last bit.
+            let figures = |r: &EpochRecord| {
+                [r.train_loss, r.train_accuracy, r.validation_loss.unwrap(), r.validation_accuracy.unwrap()]
+            };
+            for (a, b) in figures(a).into_iter().zip(figures(b)) {
+                approx::assert_relative_eq!(a, b, max_relative = 1e-15);
+            }
+        }
+    }
+}
+
+/// A run on `threads` threads that is stopped after each of these numbers of steps and resumed from its folder.
+fn run(data: &Arc<Dataset>, threads: usize, stops: &[u64]) -> Finished {
+    let runs = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(runs.path(), "run", false).unwrap();
+    on_threads(threads, || {
+        let mut session = Session::start(config(), data.clone(), folder, Isa::best()).unwrap();
+        for &steps in stops {
+            let outcome = session.run(&mut StopAfter(steps)).unwrap();
+            assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+            let folder = RunFolder::open(&runs.path().join("run")).unwrap();
+            let text = std::fs::read_to_string(folder.config()).unwrap();
+            let config = TrainConfig::from_toml(&text, "config.toml").unwrap();
+            session = Session::resume(config, data.clone(), folder, Isa::best()).unwrap();
+        }
+        let outcome = session.run(&mut StopAfter(u64::MAX)).unwrap();
+        finished(&session, &outcome)
+    })
+}
+
+#[test]
+fn stop_and_resume_change_nothing() {
+    let data = clips();
+    let steps = (data.in_split(Split::Training).len() / config().batch) as u64;
+    assert!(steps > 3);
+    let whole = run(&data, 2, &[]);
+    assert_eq!(whole.records.len(), 3);
+    // Before the first step, within an epoch, at its last step, behind it, and several times.
+    let ways: [&[u64]; 7] = [&[0], &[1], &[3], &[steps - 1], &[steps], &[2 * steps + 2], &[2, 1, 0, steps, 3]];
+    for stops in ways {
+        whole.assert_same(&run(&data, 2, stops), &format!("stopped at {stops:?}"));
+    }
+    for threads in [1, 3] {
+        whole.assert_same(
+            &run(&data, threads, &[steps + 1]),
+            &format!("{threads} threads, stopped in the second epoch"),
+        );
+    }
+}

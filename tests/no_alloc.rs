@@ -1,0 +1,117 @@
+//! A training step after the first allocates nothing, on any thread.
+#![allow(unsafe_code)] // reason: the allocator's contract is unsafe
+
+use stapes::base::rng::{Key, Stream};
+use stapes::nn::{Initialisation, Network, NetworkSpec};
+use stapes::optim::AdamSettings;
+use stapes::simd::Isa;
+use stapes::train::Trainer;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator, which counts what it hands out.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: every call is handed to the system's allocator as it came; counting touches no memory of the caller.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract.
+        unsafe { System.realloc(memory, layout, new_size) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Every op of the study's networks: convolutions of both kinds of padding, both pools, dropout, two dense layers.
+const NETWORK: &str = r#"
+    name = "small"
+    input = { length = 400, channels = 1, sample_rate = 16000 }
+    head = { dropout = 0.5, dense = [20], pool = "average" }
+    [[block]]
+    conv = 32
+    kernel = 25
+    padding = "valid"
+    pool = 3
+    [[block]]
+    conv = 40
+    kernel = 5
+    stride = 2
+    pool = 3
+    pool_stride = 2
+    pool_ceil = true
+"#;
+
+/// More parameters than Adam takes at once, so that its pieces are dealt to threads.
+const WIDE: &str = r#"
+    name = "wide"
+    batch_norm = true
+    input = { length = 60, channels = 1, sample_rate = 16000 }
+    head = { dropout = 0.5, batch_norm = true }
+    [[block]]
+    conv = 64
+    kernel = 5
+    [[block]]
+    conv = 120
+    kernel = 5
+"#;
+
+const BATCH: usize = 9;
+const CLASSES: usize = 4;
+
+/// Allocations in steps 3 to 10, by step.
+fn allocations(text: &str, batch_norm: bool) -> Vec<u64> {
+    let mut spec = NetworkSpec::parse(text, "test").unwrap();
+    spec.batch_norm = batch_norm;
+    let network = Arc::new(Network::build(&spec, CLASSES).unwrap());
+    let start = (Initialisation::default(), 1);
+    let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, Isa::best()).unwrap();
+    let key = Key::new(1, Stream::Case);
+    let len = (BATCH * network.graph.shape(network.audio).size()) as u64;
+    let inputs: Vec<f32> = (0..len).map(|i| key.normal(i) as f32).collect();
+    let labels: Vec<f32> = (0..BATCH).map(|i| (i % CLASSES) as f32).collect();
+    let mut counted = [0; 11];
+    for count in &mut counted {
+        *count = ALLOCATIONS.load(Ordering::SeqCst);
+        assert!(trainer.step(&inputs, &labels).loss.is_finite());
+    }
+    counted.windows(2).skip(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// The only test of its program: another would be counted with it.
+#[test]
+fn a_step_after_the_first_allocates_nothing() {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| {
+        for text in [NETWORK, WIDE] {
+            for batch_norm in [false, true] {
+                let counted = allocations(text, batch_norm);
+                assert_eq!(counted, [0; 8], "allocations in steps 3 to 10, batch norm {batch_norm}, {text}");
+            }
+        }
+    });
+    assert!(ALLOCATIONS.load(Ordering::SeqCst) > before + 100, "the counter counts");
+}
