@@ -78,15 +78,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let mut recogniser = Recogniser::new(bundle.network, bundle.weights, EVAL_BATCH, context.isa)?;
     let evaluation = recogniser.evaluate(&data, split)?;
-    if context.json {
-        output::json(&evaluation)?;
-    } else {
-        output::print(&report::evaluation(&evaluation))?;
-    }
     save_evaluation(&folder, &evaluation)?;
     let name = report::split_name(split);
     for file in [folder.evaluation(name), folder.confusion(name)] {
         context.remark(&format!("wrote {}", file.display()));
     }
-    Ok(())
+    if context.json { output::json(&evaluation) } else { output::print(&report::evaluation(&evaluation)) }
 }

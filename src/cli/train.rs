@@ -13,7 +13,6 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -228,14 +227,14 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
 /// Trains to the end, or until interrupted.
 fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut session: Session) -> Result<()> {
     recordings::name_skipped(context, data);
-    let start = Instant::now();
     let mut observer = progress::Training::new(context, config.epochs, config.batch);
     let outcome = session.run(&mut observer as &mut dyn Observer);
     observer.finish();
     interrupt::unwatch();
     match outcome? {
         Outcome::Finished { best_epoch, test } => {
-            let end = End { context, config, data, session: &session, seconds: start.elapsed().as_secs_f64() };
+            let seconds = session.records().iter().map(|record| record.seconds).sum();
+            let end = End { context, config, data, session: &session, seconds };
             end.show(best_epoch, test.as_ref())
         }
         Outcome::Interrupted { epoch, step } => {
@@ -257,6 +256,7 @@ struct End<'a> {
     config: &'a TrainConfig,
     data: &'a Dataset,
     session: &'a Session,
+    /// Of all epochs, before an interruption too.
     seconds: f64,
 }
 
