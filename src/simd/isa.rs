@@ -62,16 +62,16 @@ pub trait Simd: Copy {
     /// Runs the product tile of `vectors` vectors and `rows` rows: [`Simd::product_rows`] or one.
     ///
     /// # Safety
-    /// As [`super::tile::product_tile`].
+    /// As `tile::product_tile`.
     unsafe fn product_tile(self, vectors: usize, rows: usize, t: &super::tile::ProductTile);
-    /// Vectors and rows of the rank-update tile, widest first; see [`super::tile`].
+    /// Vectors and rows of the rank-update tile, widest first; see `tile.rs`.
     fn rank_vectors(outputs: usize) -> usize;
     /// Most rows of a rank-update tile of `vectors` vectors when `rows` are left.
     fn rank_rows(vectors: usize, rows: usize) -> usize;
     /// Runs the rank-update tile.
     ///
     /// # Safety
-    /// As [`super::tile::rank_tile`].
+    /// As `tile::rank_tile`.
     unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &super::tile::RankTile);
 }
 
