@@ -6,6 +6,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use program::*;
 use std::fs;
+use std::path::Path;
 
 #[test]
 fn every_command_explains_itself() {
@@ -120,11 +121,9 @@ fn results_depend_on_nothing_but_the_settings() {
 #[test]
 fn an_interrupted_run_goes_on_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
-    const EPOCHS: &str = "30";
-    train(dir.path(), "whole").args(["--epochs", EPOCHS]).assert().success();
-
-    let mut stopped = spawn(train(dir.path(), "stopped").args(["--epochs", EPOCHS]));
-    let said = read_until(&mut stopped, "epoch  2/30");
+    // More epochs than anybody waits for, so that the interrupt always comes in the middle.
+    let mut stopped = spawn(train(dir.path(), "stopped").args(["--epochs", "100000"]));
+    let said = read_until(&mut stopped, "epoch      2/100000");
     assert!(said.contains("folder   "), "{said}");
     // Twice at once, as some senders do, is one request.
     interrupt(&stopped);
@@ -134,21 +133,25 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
     assert_eq!(end.status.code(), Some(130), "{said}");
     assert!(said.contains("all saved; go on with: stapes train --resume "), "{said}");
     assert!(end.stdout.is_empty());
-    assert!(!dir.path().join("stopped/eval-test.json").exists());
+    let run = dir.path().join("stopped");
+    assert!(!run.join("eval-test.json").exists());
 
-    stapes().args(["train", "--resume"]).arg(dir.path().join("stopped")).assert().success();
-    for file in ["last.safetensors", "best.safetensors", "eval-test.json", "split.tsv"] {
+    let epochs = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
+    let goal = (epochs(&run) + 2).to_string();
+    stapes().args(["train", "--epochs", &goal, "--resume"]).arg(&run).assert().success();
+    train(dir.path(), "whole").args(["--epochs", &goal]).assert().success();
+    for file in ["last.safetensors", "best.safetensors", "eval-test.json", "split.tsv", "config.toml"] {
         let [whole, stopped] = ["whole", "stopped"].map(|run| fs::read(dir.path().join(run).join(file)).unwrap());
         assert!(whole == stopped, "{file} differs");
     }
 
     // Finished: said so, and more epochs can be asked for.
-    let again = stapes().args(["train", "--resume"]).arg(dir.path().join("whole")).assert().success();
-    again.stderr(contains("is finished: all 30 epochs are done"));
-    let run = dir.path().join("stopped");
-    stapes().args(["train", "--epochs", "31", "--resume"]).arg(&run).assert().success();
-    assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 31);
-    assert!(fs::read_to_string(run.join("config.toml")).unwrap().contains("epochs = 31"));
+    let again = stapes().args(["train", "--resume"]).arg(&run).assert().success();
+    again.stderr(contains(format!("is finished: all {goal} epochs are done")));
+    let more = (epochs(&run) + 1).to_string();
+    stapes().args(["train", "--epochs", &more, "--resume"]).arg(&run).assert().success();
+    assert_eq!(epochs(&run).to_string(), more);
+    assert!(fs::read_to_string(run.join("config.toml")).unwrap().contains(&format!("epochs = {more}\n")));
 }
 
 #[test]
@@ -197,6 +200,21 @@ fn json_is_whole_and_numbers_agree() {
     assert_eq!(report["heard"].as_array().unwrap().len(), 3);
     let metrics = fs::read_to_string(dir.path().join("json/metrics.jsonl")).unwrap();
     assert!(metrics.contains(report["weights"].as_str().unwrap()), "the hash is that of the last epoch");
+}
+
+#[test]
+fn a_run_on_all_words_fills_one_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let mut train = stapes();
+    train.args(["train", "--batch", "2", "--epochs", "1", "--name", "all", "--data"]).arg(clips());
+    train.arg("--model").arg(tiny()).arg("--runs").arg(dir.path()).env("STAPES_CACHE", &cache).assert().success();
+    let config = fs::read_to_string(dir.path().join("all/config.toml")).unwrap();
+    assert!(config.contains(r#""two", "zero"]"#), "the words stand in the configuration: {config}");
+    // Now the words are named, and they are the same.
+    stapes().arg("eval").arg(dir.path().join("all")).env("STAPES_CACHE", &cache).assert().success();
+    let caches = fs::read_dir(&cache).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "cache");
+    assert_eq!(caches.count(), 1);
 }
 
 #[test]

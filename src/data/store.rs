@@ -93,15 +93,20 @@ fn key(source: &Source<'_>, wanted: &Wanted<'_>) -> String {
     format!("{identity:?} words {words:?} {} Hz x {} x {length}", format.rate_hz, format.channels)
 }
 
+/// The name of the cache that answers a question, without its extension.
+fn stem(key: &str) -> String {
+    let hash = Sha1::digest(key.as_bytes());
+    hash[..8].iter().fold("clips-".to_string(), |name, byte| format!("{name}{byte:02x}"))
+}
+
 impl Request<'_> {
     fn load_cached(&self, folder: &Path, remarks: &mut Vec<String>) -> Result<(Rows, Index), Stop> {
-        let hash = Sha1::digest(self.key.as_bytes());
-        let stem: String = "clips-"
-            .chars()
-            .chain(hash[..8].iter().flat_map(|b| format!("{b:02x}").into_bytes()).map(char::from))
-            .collect();
+        let stem = stem(&self.key);
         let path = folder.join(format!("{stem}.cache"));
         if let Ok(stored) = self.open(&path) {
+            return Ok(stored);
+        }
+        if let Some(stored) = self.open_cache_of_all(folder) {
             return Ok(stored);
         }
         std::fs::create_dir_all(folder).map_err(Stop::Store)?;
@@ -127,6 +132,16 @@ impl Request<'_> {
 
     fn open(&self, path: &Path) -> Result<(Rows, Index), Stale> {
         cache::open(path, &self.key, &self.survey.inputs, self.wanted.row_len())
+    }
+
+    /// The cache that was made when no words were named, if those named now are all that there are.
+    fn open_cache_of_all(&self, folder: &Path) -> Option<(Rows, Index)> {
+        self.wanted.words?;
+        let key = key(self.source, &Wanted { words: None, ..*self.wanted });
+        let path = folder.join(format!("{}.cache", stem(&key)));
+        let (rows, index) = cache::open(&path, &key, &self.survey.inputs, self.wanted.row_len()).ok()?;
+        let all = index.found.words.iter().all(|word| self.wanted.wants(word));
+        all.then_some((rows, index))
     }
 
     /// The right to make this cache, waiting for another process if need be; nothing where there are no locks.
