@@ -141,48 +141,51 @@ impl Kernel for MaxForward<'_> {
 }
 
 impl MaxForward<'_> {
-    /// All windows; whole ones of `K` rows in one sweep over the channels, others row by row.
+    /// All windows; whole ones of `K` rows with the loop over them unrolled.
     #[inline(always)]
     fn windows<const K: usize>(self) {
         let MaxForward { x, c, k, stride, y, at } = self;
         for (r, (y, at)) in y.chunks_exact_mut(c).zip(at.chunks_exact_mut(c)).enumerate() {
             let x = &x[r * stride * c..];
             if K > 0 && x.len() >= K * c {
-                largest_of(array::from_fn::<_, K, _>(|t| &x[t * c..][..c]), y, at);
-                continue;
-            }
-            y.copy_from_slice(&x[..c]);
-            at.fill(0);
-            for (t, row) in x.chunks_exact(c).take(k).enumerate().skip(1) {
-                take_larger(row, t as u8, y, at);
+                let rows: [&[f32]; K] = array::from_fn(|t| &x[t * c..][..c]);
+                largest(rows.iter().copied(), y, at);
+            } else {
+                largest(x.chunks_exact(c).take(k), y, at);
             }
         }
     }
 }
 
-#[inline(always)]
-fn largest_of<const K: usize>(rows: [&[f32]; K], y: &mut [f32], at: &mut [u8]) {
-    let c = y.len();
-    let rows = rows.map(|row| &row[..c]);
-    let at = &mut at[..c];
-    for j in 0..c {
-        let (mut best, mut position) = (rows[0][j], 0u8);
-        for (t, row) in rows.iter().enumerate().skip(1) {
-            let take = (row[j] > best) | row[j].is_nan();
-            best = if take { row[j] } else { best };
-            position = if take { t as u8 } else { position };
-        }
-        y[j] = best;
-        at[j] = position;
-    }
-}
+/// Channels that are worked on together: whole vectors of every set.
+const LANES: usize = 16;
 
+/// The largest number of the rows in every channel, and in which row it stands.
 #[inline(always)]
-fn take_larger(row: &[f32], t: u8, y: &mut [f32], at: &mut [u8]) {
-    for ((y, at), &x) in y.iter_mut().zip(at).zip(row) {
-        let take = (x > *y) | x.is_nan();
-        *y = if take { x } else { *y };
-        *at = if take { t } else { *at };
+fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], at: &mut [u8]) {
+    let (y, y_rest) = y.as_chunks_mut::<LANES>();
+    let (at, at_rest) = at.as_chunks_mut::<LANES>();
+    for (v, (y, at)) in y.iter_mut().zip(at).enumerate() {
+        let (mut best, mut position) = ([0.0; LANES], [0u32; LANES]);
+        for (t, row) in rows.clone().enumerate() {
+            let x = row.as_chunks::<LANES>().0[v];
+            for i in 0..LANES {
+                let take = (t == 0) | (x[i] > best[i]) | x[i].is_nan();
+                best[i] = if take { x[i] } else { best[i] };
+                position[i] = if take { t as u32 } else { position[i] };
+            }
+        }
+        *y = best;
+        *at = position.map(|t| t as u8);
+    }
+    for (i, (y, at)) in y_rest.iter_mut().zip(at_rest).enumerate() {
+        (*y, *at) = (0.0, 0);
+        for (t, row) in rows.clone().enumerate() {
+            let x = row.as_chunks::<LANES>().1[i];
+            if (t == 0) | (x > *y) | x.is_nan() {
+                (*y, *at) = (x, t as u8);
+            }
+        }
     }
 }
 

@@ -1,21 +1,28 @@
 //! Floor 2. The kernels of batch norm.
 //!
-//! Few channels would leave lanes empty, so that rows of few channels are read side by side as one *wide* row of about
-//! [`WIDTH`] numbers; what is kept a channel is repeated along it (`repeat`), sums are folded back in the end (`fold`).
-//! A last, shorter wide row holds whole rows, and loops over it stop where it does.
+//! The inner loops run over a *wide* row: as many rows side by side as make whole vectors, and some [`WIDTH`] numbers, so
+//! that the loop's own cost vanishes and few channels fill the lanes too. What is kept a channel is repeated along it
+//! (`repeat`), sums are folded back in the end (`fold`). A last, shorter wide row holds whole rows; loops stop where it does.
 
 use crate::base::Shape;
 use crate::simd::{Kernel, Simd};
 
-/// Numbers of a wide row, at least: four vectors of the widest set.
-const WIDTH: usize = 64;
+/// Numbers of a wide row, at least.
+const WIDTH: usize = 256;
 
-/// Wide rows of a block, whose sums are taken before they join the total: 16 KB of numbers, half an L1 cache.
-const BLOCK: usize = 64;
+/// Numbers of a block, about: its sums are taken before they join the total. 16 KB, half an L1 cache.
+const BLOCK: usize = 4096;
 
-/// Numbers in a wide row of `l` rows of `c` channels.
+/// Numbers in a wide row of `l` rows of `c` channels: a multiple of 16 where there are rows enough.
 fn width(l: usize, c: usize) -> usize {
-    c * (WIDTH / c).clamp(1, l)
+    // The rows that make a multiple of 16: 16 for odd `c`, 8 for twice an odd number, ..
+    let rows = 16 >> c.trailing_zeros().min(4);
+    c * rows.max(WIDTH.div_ceil(c).next_multiple_of(rows)).min(l)
+}
+
+/// Numbers of a block of wide rows: whole ones, four at least.
+fn block_len(width: usize) -> usize {
+    width * (BLOCK / width).max(4)
 }
 
 /// Scratch of the hungriest kernel: four wide rows, and two rows that [`super::BatchNormInference`] takes beside three.
@@ -41,23 +48,44 @@ fn fold(row: &mut [f32], c: usize) {
     }
 }
 
-/// `sums[i] += sum of f(row[i], i)` over the wide rows of `x`, four at a time.
+/// The four wide rows of `four`.
 #[inline(always)]
-fn add_rows(x: &[f32], sums: &mut [f32], f: impl Fn(f32, usize) -> f32) {
-    let width = sums.len();
-    let mut fours = x.chunks_exact(4 * width);
+fn rows(four: &[f32], width: usize) -> [&[f32]; 4] {
+    std::array::from_fn(|r| &four[r * width..][..width])
+}
+
+/// Adds the wide rows of `x` to `sums`, four at a time.
+#[inline(always)]
+fn add_rows(x: &[f32], sums: &mut [f32]) {
+    let mut fours = x.chunks_exact(4 * sums.len());
     for four in &mut fours {
-        let (a, four) = four.split_at(width);
-        let (b, four) = four.split_at(width);
-        let (c, d) = four.split_at(width);
-        let d = &d[..width];
-        for i in 0..width {
-            sums[i] += (f(a[i], i) + f(b[i], i)) + (f(c[i], i) + f(d[i], i));
+        let [a, b, c, d] = rows(four, sums.len());
+        for ((sum, (a, b)), (c, d)) in sums.iter_mut().zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
+            *sum += (a + b) + (c + d);
         }
     }
-    for row in fours.remainder().chunks(width) {
-        for (i, (sum, &x)) in sums.iter_mut().zip(row).enumerate() {
-            *sum += f(x, i);
+    for row in fours.remainder().chunks(sums.len()) {
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum += x;
+        }
+    }
+}
+
+/// Adds the squares around `center` of the wide rows of `x` to `sums`, four at a time.
+#[inline(always)]
+fn add_squares(x: &[f32], center: &[f32], sums: &mut [f32]) {
+    let mut fours = x.chunks_exact(4 * sums.len());
+    for four in &mut fours {
+        let [a, b, c, d] = rows(four, sums.len());
+        let fours = a.iter().zip(b).zip(c.iter().zip(d));
+        for ((sum, m), ((a, b), (c, d))) in sums.iter_mut().zip(center).zip(fours) {
+            let [a, b, c, d] = [a - m, b - m, c - m, d - m];
+            *sum += (a * a + b * b) + (c * c + d * d);
+        }
+    }
+    for row in fours.remainder().chunks(sums.len()) {
+        for ((sum, m), x) in sums.iter_mut().zip(center).zip(row) {
+            *sum += (x - m) * (x - m);
         }
     }
 }
@@ -82,17 +110,17 @@ impl Kernel for Statistics<'_> {
         let mut seen = 0;
         mean.fill(0.0);
         m2.fill(0.0);
-        for block in x.chunks(BLOCK * width) {
+        for block in x.chunks(block_len(width)) {
             let rows = block.len() / c;
             sums.fill(0.0);
-            add_rows(block, sums, |x, _| x);
+            add_rows(block, sums);
             fold(sums, c);
             for (center, &sum) in center.iter_mut().zip(&sums[..c]) {
                 *center = sum / rows as f32;
             }
             repeat(center, c);
             sums.fill(0.0);
-            add_rows(block, sums, |x, i| (x - center[i]) * (x - center[i]));
+            add_squares(block, center, sums);
             fold(sums, c);
             // Chan's formula: the block joins those before it.
             let share = rows as f32 / (seen + rows) as f32;
@@ -135,8 +163,9 @@ impl Kernel for Affine<'_> {
             repeat(row, c);
         }
         for (y, x) in self.y.chunks_mut(width).zip(self.x.chunks(width)) {
-            for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                *y = (x - mean[i]) * scale[i] + shift[i];
+            let channels = mean.iter().zip(&*scale).zip(&*shift);
+            for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(channels) {
+                *y = (x - mean) * scale + shift;
             }
         }
     }
@@ -165,13 +194,15 @@ impl Kernel for GradientSums<'_> {
         repeat(mean, c);
         self.dy_sum.fill(0.0);
         self.product_sum.fill(0.0);
-        for (x, dy) in self.x.chunks(BLOCK * width).zip(self.dy.chunks(BLOCK * width)) {
+        let block = block_len(width);
+        for (x, dy) in self.x.chunks(block).zip(self.dy.chunks(block)) {
             sums.fill(0.0);
             products.fill(0.0);
             for (x, dy) in x.chunks(width).zip(dy.chunks(width)) {
-                for (i, (&x, &dy)) in x.iter().zip(dy).enumerate() {
-                    sums[i] += dy;
-                    products[i] += dy * (x - mean[i]);
+                let channels = sums.iter_mut().zip(&mut *products).zip(&*mean);
+                for (((sum, product), mean), (x, dy)) in channels.zip(x.iter().zip(dy)) {
+                    *sum += dy;
+                    *product += dy * (x - mean);
                 }
             }
             fold(sums, c);
@@ -215,8 +246,9 @@ impl Kernel for InputGradient<'_> {
         }
         let inputs = self.x.chunks(width).zip(self.dy.chunks(width));
         for (dx, (x, dy)) in self.dx.chunks_mut(width).zip(inputs) {
-            for (i, (dx, (&x, &dy))) in dx.iter_mut().zip(x.iter().zip(dy)).enumerate() {
-                *dx = scale[i] * ((dy - a[i]) - (x - mean[i]) * b[i]);
+            let channels = mean.iter().zip(&*scale).zip(a.iter().zip(&*b));
+            for ((dx, (x, dy)), ((mean, scale), (a, b))) in dx.iter_mut().zip(x.iter().zip(dy)).zip(channels) {
+                *dx = scale * ((dy - a) - (x - mean) * b);
             }
         }
     }

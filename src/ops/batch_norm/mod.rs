@@ -248,6 +248,8 @@ pub fn cases() -> Vec<Case> {
         case(2, 130, 16, Over::Channels),
         case(2, 70, 33, Over::Channels),
         case(3, 5, 100, Over::Channels),
+        case(2, 50, 100, Over::Channels),
+        case(2, 1500, 3, Over::Channels),
         case(1, 1, 3, Over::Features),
         case(9, 3, 5, Over::Features),
         case(7, 1, 65, Over::Features),
