@@ -121,8 +121,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// The system's own error: that of a temporary file names a path that nobody knows.
+/// The system's own words: a temporary file's error goes on with a path that nobody knows.
 fn without_path(e: std::io::Error) -> std::io::Error {
-    let inner = e.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref::<std::io::Error>());
-    inner.and_then(std::io::Error::raw_os_error).map_or(e, std::io::Error::from_raw_os_error)
+    match e.to_string().split_once(" at path ") {
+        Some((system, _)) => std::io::Error::new(e.kind(), system),
+        None => e,
+    }
 }
