@@ -191,6 +191,15 @@ pub enum Inference {
     Other(Box<dyn Op>),
 }
 
+/// What stands in the place of several ops.
+#[derive(Debug)]
+pub struct Fused {
+    /// The op that does what they do, with the parameters of all.
+    pub op: Box<dyn Op>,
+    /// How many of the ops that follow the first are in it.
+    pub swallowed: usize,
+}
+
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
@@ -319,9 +328,9 @@ pub trait Op: Any + Debug + Send + Sync {
         Inference::Same
     }
 
-    /// An op that does what this one on an input of shape `x` and those of `next` do one after the other, with this one's
-    /// parameters; none if there is no such op, or if it would not be faster.
-    fn fuse(&self, _x: Shape, _next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
+    /// An op that does what this one and the first of `next` do one after the other; `next` are the ops that follow, each
+    /// the only reader of the one before. None if there is no such op.
+    fn fuse(&self, _next: &[&dyn Op]) -> Option<Fused> {
         None
     }
 
