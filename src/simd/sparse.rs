@@ -31,7 +31,7 @@ pub struct SparseUpdate<'a> {
     /// Numbers of a window.
     pub width: usize,
     /// What to ask for meanwhile.
-    pub ahead: &'a [u8],
+    pub ahead: Ahead<'a>,
 }
 
 impl Kernel for SparseUpdate<'_> {
@@ -44,7 +44,7 @@ impl Kernel for SparseUpdate<'_> {
         assert!(g.len() >= cells * outputs && offset.len() >= cells * outputs && c.len() >= outputs * width);
         assert!(x.len() >= (cells - 1) * x_stride + largest_offset + width);
         assert!(offset[..cells * outputs].iter().all(|&at| at as usize <= largest_offset));
-        let mut asking = Asking::new(Ahead { read: [ahead, &[], &[]], write: &[] }, outputs);
+        let mut asking = Asking::new(ahead, outputs);
         for o in 0..outputs {
             asking.step(s);
             let mut i = 0;
@@ -98,12 +98,14 @@ unsafe fn sums<S: Simd, const V: usize, const MASKED: bool>(s: S, t: &Operands, 
         for (v, sum) in sums.iter_mut().enumerate() {
             *sum = load(t.c.add(v * S::LANES));
         }
-        for p in 0..t.cells {
-            let g = s.splat(*t.g.add(p * t.step));
-            let x = t.x.add(p * t.x_stride + *t.offset.add(p * t.step) as usize);
+        let (mut x, mut g, mut offset) = (t.x, t.g, t.offset);
+        for _ in 0..t.cells {
+            let (window, value) = (x.add(*offset as usize), s.splat(*g));
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = s.fma(g, load(x.add(v * S::LANES)), *sum);
+                *sum = s.fma(value, load(window.add(v * S::LANES)), *sum);
             }
+            // Past the last cell nothing is read.
+            (x, g, offset) = (x.wrapping_add(t.x_stride), g.wrapping_add(t.step), offset.wrapping_add(t.step));
         }
         for (v, sum) in sums.iter().enumerate() {
             let to = t.c.add(v * S::LANES);

@@ -194,6 +194,48 @@ impl<E: Epilogue> Kernel for StoredRows<'_, E> {
     }
 }
 
+/// A block's rows of a convolution with one input channel, to an epilogue: too few products a row for register tiles, so that
+/// the sums never leave the registers. **Registers** four sums a tile, one weight, one broadcast.
+pub struct SingleChannel<'a, E> {
+    /// Samples, `rows + k - 1`, from the first row's first tap on; as many zeros or anything behind them as complete a group.
+    pub x: &'a [f32],
+    /// `[k, c]`.
+    pub w: &'a [f32],
+    /// Taps.
+    pub k: usize,
+    /// Channels.
+    pub c: usize,
+    /// The block's first row: a multiple of [`GROUP`].
+    pub first: usize,
+    /// Its rows.
+    pub rows: usize,
+    /// Where they go.
+    pub epilogue: &'a mut E,
+}
+
+impl<E: Epilogue> Kernel for SingleChannel<'_, E> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
+        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
+        emit(s, epilogue, first, rows, c, |at, j, tile| {
+            let mut four = [s.zero(); TILE];
+            for tap in 0..k {
+                // SAFETY: whole groups of rows, and `k - 1` more samples, lie in `x`, the taps in `w` (asserted); as many
+                // channels are read as there are.
+                unsafe {
+                    let from = w.as_ptr().add(tap * c + j);
+                    let weight = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };
+                    for (i, row) in four.iter_mut().enumerate() {
+                        *row = s.fma(s.splat(*x.as_ptr().add(at + TILE * tile + i + tap)), weight, *row);
+                    }
+                }
+            }
+            four
+        });
+    }
+}
+
 /// Hands `rows` rows from row `first` on to `epilogue`, group by group; `tile(at, j, t)` are the four rows of a group's tile
 /// `t`, where the group begins at the block's row `at`, from channel `j` on.
 #[inline(always)]

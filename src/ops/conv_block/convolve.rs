@@ -3,7 +3,7 @@
 
 use super::geometry::{Algorithm, Convolution};
 use crate::simd::planes::{Ahead, PlaneProduct};
-use crate::simd::transform::{Epilogue, InputTransform, OutputTransform, StoredRows};
+use crate::simd::transform::{Epilogue, InputTransform, OutputTransform, SingleChannel, StoredRows};
 use crate::simd::winograd::{FiveTaps, TAPS, TILE, ThreeTaps, Toom};
 use crate::simd::{Isa, Kernel, Product, Simd, panels};
 use std::marker::PhantomData;
@@ -67,6 +67,12 @@ impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
     fn run<S: Simd>(self, _s: S) {
         let Pack { conv, weight, packed } = self;
         let Convolution { c_in, c_out, algorithm, .. } = conv;
+        if conv.single() {
+            for (tap, row) in packed.chunks_exact_mut(c_out).enumerate().take(conv.k) {
+                row.iter_mut().enumerate().for_each(|(o, w)| *w = weight(tap, 0, o));
+            }
+            return;
+        }
         if algorithm == Algorithm::Direct {
             Product::pack::<S>(packed, conv.k * c_in, c_out, |q, o| weight(q / c_in, q % c_in, o));
             return;
@@ -152,8 +158,13 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
         let (z, scratch) = scratch.split_at_mut((conv.block_rows() * c_out).next_multiple_of(16));
         for first in (0..conv.rows_out).step_by(conv.block_rows()) {
             let rows = conv.block_rows().min(conv.rows_out - first);
+            let a = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
+            if conv.single() {
+                isa.run(SingleChannel { x: a, w: packed, k, c: c_out, first, rows, epilogue });
+                continue;
+            }
             isa.run(Product {
-                a: source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch),
+                a,
                 row_stride: c_in,
                 taps: 1,
                 tap_stride: 0,

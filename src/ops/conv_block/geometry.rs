@@ -1,6 +1,7 @@
 //! Floor 2. A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
 
 use crate::simd::planes::Planes;
+use crate::simd::transform::GROUP;
 use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
 use crate::simd::Product;
 
@@ -94,6 +95,11 @@ pub struct Convolution {
 }
 
 impl Convolution {
+    /// Whether it goes without register tiles: few products a row.
+    pub fn single(&self) -> bool {
+        self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8
+    }
+
     /// Pieces of [`TILE`] taps (the first of one more) that a long kernel is cut into.
     pub fn segments(&self) -> usize {
         match self.algorithm {
@@ -125,6 +131,7 @@ impl Convolution {
     /// Rows that the outputs of `rows` rows read.
     pub fn rows_read(&self, rows: usize) -> usize {
         match self.algorithm {
+            Algorithm::Direct if self.single() => rows.next_multiple_of(GROUP) + self.k - 1,
             Algorithm::Direct => rows + self.k - 1,
             _ => TILE * (rows.div_ceil(TILE) + self.segments() - 2) + self.algorithm.points(),
         }

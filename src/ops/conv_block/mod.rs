@@ -75,6 +75,8 @@ impl ConvBlock {
 enum Weight {
     /// From the positions of a pooled gradient.
     Sparse,
+    /// Likewise, with one input channel.
+    Single,
     /// From dense rows, as this convolution.
     Dense(Convolution),
 }
@@ -83,7 +85,8 @@ impl Geometry {
     fn weight(&self) -> Weight {
         let conv = self.forward(false);
         match conv.algorithm {
-            // A window of one input channel is too short for vectors.
+            _ if self.window == 3 && self.c_in == 1 && weight::SINGLE_TAPS.contains(&self.k) => Weight::Single,
+            // A window of few input channels is too short for vectors.
             _ if self.window == 3 && self.c_in > 1 && self.c_in < 256 => Weight::Sparse,
             _ => Weight::Dense(conv),
         }
@@ -105,6 +108,7 @@ impl Op for ConvBlock {
         let (forward, backward) = (g.forward(false), g.backward_data());
         let weight = match g.weight() {
             Weight::Sparse => weight::sparse_scratch(&g),
+            Weight::Single => weight::single_scratch(&g),
             Weight::Dense(conv) => weight::dense_scratch(&conv),
         };
         Ok(Spec {
@@ -154,6 +158,10 @@ impl Op for ConvBlock {
                 Weight::Sparse => {
                     let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
                     weight::SparseWeight { g, x, dy, at, dw, db, scratch }.run(isa);
+                }
+                Weight::Single => {
+                    let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
+                    weight::SingleWeight { g, x, dy, at, dw, db, scratch }.run(isa);
                 }
                 Weight::Dense(conv) => {
                     weight::BiasSums { dz: &dz, rows: conv.rows_out, db, scratch: b.scratch }.run(isa);

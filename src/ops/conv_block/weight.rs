@@ -1,7 +1,8 @@
 //! Floor 2. conv_block's backward-weight: from the sparse gradient that a pool leaves, or from dense rows, by transforms or
 //! directly.
+#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
-use super::convolve::{Rows, Stored};
+use super::convolve::{Rows, Stored, part};
 use super::forward::DEAD;
 use super::geometry::{Algorithm, Convolution, Geometry};
 use crate::simd::planes::{Ahead, PlaneUpdate};
@@ -173,7 +174,9 @@ impl SparseWeight<'_> {
             let count = block.min(g.cells() - first);
             let numbers = first * c_out..(first + count) * c_out;
             isa.run(Live { dy: &dy[numbers.clone()], at: &at[numbers], row: c_in as u32, live, offset, db });
-            let next = (first + block) * window;
+            let next = first + block;
+            let rows = x.memory(next * window, window * block)[0];
+            let read = [rows, bytemuck::cast_slice(part(dy, c_out, next, block)), part(at, c_out, next, block)];
             isa.run(SparseUpdate {
                 x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
                 x_stride: window * c_in,
@@ -184,7 +187,7 @@ impl SparseWeight<'_> {
                 c: sums,
                 outputs: c_out,
                 width: k * c_in,
-                ahead: x.memory(next, window * block)[0],
+                ahead: Ahead { read, write: &[] },
             });
         }
         isa.run(AddTransposed { from: sums, columns: k * c_in, to: dw });
@@ -243,6 +246,105 @@ impl Kernel for AddTransposed<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// `dw += ..` and `db += ..` for one input channel and windows of three rows: a window of the input is too short for
+/// vectors, which lie along the outputs instead. **Registers** twice `K` sums and the bias's, a row's gradient, one broadcast.
+pub struct SingleWeight<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub at: &'a [u8],
+    pub dw: &'a mut [f32],
+    pub db: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// Taps for which [`SingleWeight`] is there.
+pub const SINGLE_TAPS: [usize; 2] = [3, 5];
+/// Cells whose sums are taken before they join the total.
+const SINGLE_CELLS: usize = 128;
+
+/// Numbers of scratch for [`SingleWeight`].
+pub fn single_scratch(g: &Geometry) -> usize {
+    g.window * SINGLE_CELLS + g.k - 1
+}
+
+impl SingleWeight<'_> {
+    pub fn run(self, isa: Isa) {
+        let SingleWeight { g, x, dy, at, dw, db, scratch } = self;
+        let x = Stored { x, c: 1 };
+        for first in (0..g.cells()).step_by(SINGLE_CELLS) {
+            let count = SINGLE_CELLS.min(g.cells() - first);
+            let numbers = first * g.c_out..(first + count) * g.c_out;
+            let rows = g.window * count + g.k - 1;
+            let x = x.rows(isa, (g.window * first) as isize - g.pad as isize, rows, scratch);
+            isa.run(SingleCells { k: g.k, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
+        }
+    }
+}
+
+/// The share of some cells, whose first window begins at the start of `x`.
+struct SingleCells<'a> {
+    k: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    at: &'a [u8],
+    dw: &'a mut [f32],
+    db: &'a mut [f32],
+}
+
+impl Kernel for SingleCells<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.k {
+            3 => self.cells::<S, 3>(s),
+            _ => self.cells::<S, 5>(s),
+        }
+    }
+}
+
+impl SingleCells<'_> {
+    #[inline(always)]
+    fn cells<S: Simd, const K: usize>(self, s: S) {
+        let SingleCells { x, dy, at, dw, db, .. } = self;
+        let c = db.len();
+        let cells = dy.len() / c;
+        assert!(x.len() >= 3 * cells + K - 1 && at.len() == dy.len() && dw.len() == K * c);
+        for j in (0..c).step_by(S::LANES) {
+            let lanes = (c - j).min(S::LANES);
+            // Two of each, by turns: a sum that gets three numbers a cell waits for itself.
+            let (mut sums, mut bias) = ([[s.zero(); K]; 2], [s.zero(); 2]);
+            for cell in 0..cells {
+                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and the rows that its three
+                // windows read, `3 cell .. 3 cell + K + 2`, in `x`, as asserted above.
+                unsafe {
+                    let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
+                    let (g, at) = if lanes == S::LANES {
+                        (s.load(dy), s.load_bytes(at, S::LANES))
+                    } else {
+                        (s.load_first(dy, lanes), s.load_bytes(at, lanes))
+                    };
+                    let from = x.as_ptr().add(3 * cell);
+                    let (sums, bias) = (&mut sums[cell % 2], &mut bias[cell % 2]);
+                    *bias = s.add(*bias, s.select(s.eq(at, s.splat(f32::from(DEAD))), s.zero(), g));
+                    for t in 0..3 {
+                        let row = s.select(s.eq(at, s.splat(t as f32)), g, s.zero());
+                        for (tap, sum) in sums.iter_mut().enumerate() {
+                            *sum = s.fma(s.splat(*from.add(t + tap)), row, *sum);
+                        }
+                    }
+                }
+            }
+            let add = |to: &mut [f32], sum: S::V| {
+                // SAFETY: `to` holds the `lanes` numbers that are read.
+                let old = unsafe { s.load_first(to.as_ptr(), lanes) };
+                s.store_to(&mut to[..lanes], s.add(old, sum));
+            };
+            (0..K).for_each(|tap| add(&mut dw[tap * c + j..][..lanes], s.add(sums[0][tap], sums[1][tap])));
+            add(&mut db[j..][..lanes], s.add(bias[0], bias[1]));
         }
     }
 }
