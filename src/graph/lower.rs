@@ -4,7 +4,7 @@ use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, place};
 use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
 use crate::base::Shape;
-use crate::ops::op::{Inference, MAX_INPUTS, Pass, Phase};
+use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Pass, Phase};
 use std::sync::Arc;
 
 impl Plan {
@@ -84,7 +84,7 @@ impl<'a> Lowering<'a> {
             drafts: Vec::new(),
         };
         lowering.select()?;
-        if options.fuse {
+        if options.conv != ConvChoice::Direct {
             lowering.fuse()?;
         }
         lowering.forward();
@@ -171,7 +171,7 @@ impl<'a> Lowering<'a> {
             };
             let (node, last) = (&self.nodes[first], &self.nodes[third]);
             let next = [&*self.nodes[second].op, &*last.op];
-            let Some(op) = node.op.fuse(node.shapes[0], next) else {
+            let Some(op) = node.op.fuse(self.options.conv, node.shapes[0], next) else {
                 first += 1;
                 continue;
             };

@@ -20,7 +20,7 @@ mod reference;
 use super::op::{
     Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
 };
-use super::{ConvBlock, MaxPool1d, Relu};
+use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product};
 pub use cases::cases;
@@ -150,7 +150,7 @@ impl Op for Conv1d {
         })
     }
 
-    fn fuse(&self, x: Shape, next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
+    fn fuse(&self, _choice: ConvChoice, x: Shape, next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
         let [relu, pool] = next.map(|op| op as &dyn Any);
         let pool = pool.downcast_ref::<MaxPool1d>().filter(|_| relu.is::<Relu>())?;
         ConvBlock::of(self, pool, x).map(|block| Box::new(block) as Box<dyn Op>)
