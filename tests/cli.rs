@@ -32,6 +32,13 @@ fn a_wrong_command_line_exits_2() {
         (&["train", "--epochs", "0"], "`epochs`: `0` is no number from 1 to 1000000"),
         (&["train", "--lr", "fast"], "`lr`: `fast` is no number"),
         (&["train", "--variant", "nb"], "possible values: do, bn, do+bn"),
+        (&["train", "--conv", "quick"], "possible values: direct, fast, auto"),
+        (
+            &["train", "--set", "conv=quick"],
+            "`conv`: `quick` is no way to compute convolutions; take direct, fast or auto",
+        ),
+        (&["train", "--resume", "x", "--conv", "fast"], "--conv cannot be given with --resume"),
+        (&["models", "vgg64-16", "--conv", "fast"], "--plan"),
         (&["train", "--model", "custom32-9a"], "custom32-8"),
         (&["train", "--name", "../x"], "is no name for a run"),
         (&["train", "--resume", "x", "--batch", "4"], "--batch cannot be given with --resume"),
@@ -200,6 +207,29 @@ fn json_is_whole_and_numbers_agree() {
     assert_eq!(report["heard"].as_array().unwrap().len(), 3);
     let metrics = fs::read_to_string(dir.path().join("json/metrics.jsonl")).unwrap();
     assert!(metrics.contains(report["weights"].as_str().unwrap()), "the hash is that of the last epoch");
+}
+
+#[test]
+fn the_way_to_compute_is_chosen_by_one_setting() {
+    let ops = |conv: &[&str]| -> Vec<String> {
+        let plan = json(stapes().args(["models", "custom32-8", "--plan", "infer", "--json"]).args(conv));
+        plan["steps"].as_array().unwrap().iter().map(|step| step["op"].as_str().unwrap().to_string()).collect()
+    };
+    let (direct, fast) = (ops(&["--conv", "direct"]), ops(&["--conv", "fast"]));
+    assert!(direct.contains(&"relu".into()) && !direct.contains(&"conv_block".into()), "{direct:?}");
+    assert!(fast.contains(&"conv_block".into()) && fast.len() < direct.len(), "{fast:?}");
+    assert_eq!(ops(&[]), ops(&["--conv", "auto"]));
+
+    let dir = tempfile::tempdir().unwrap();
+    let runs = [("flag", "--conv=direct", "direct"), ("set", "--set=conv=fast", "fast"), ("default", "-q", "auto")];
+    for (name, option, conv) in runs {
+        train(dir.path(), name).args(["--epochs", "1", option]).assert().success();
+        let config = fs::read_to_string(dir.path().join(name).join("config.toml")).unwrap();
+        assert!(config.contains(&format!("\nconv = \"{conv}\"\n")), "{config}");
+        stapes().args(["eval", "--conv", "auto"]).arg(dir.path().join(name)).assert().success();
+        let predict = stapes().args(["predict", "--conv", "fast"]).arg(dir.path().join(name)).arg(clip("bed")).assert();
+        predict.success().stdout(contains("\t0."));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::settings;
 use super::{interrupt, output, recordings, report};
 use crate::data::Split;
+use crate::ops::ConvChoice;
 use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunFolder, Which, check_split, save_evaluation};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -35,6 +36,9 @@ pub struct Args {
     /// End at the first clip that cannot be used, instead of skipping it.
     #[arg(long)]
     strict: bool,
+    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: as in the run].
+    #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
+    conv: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -76,7 +80,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Part::Validation => Split::Validation,
         Part::Training => Split::Training,
     };
-    let mut recogniser = Recogniser::new(bundle.network, bundle.weights, EVAL_BATCH, context.isa)?;
+    let conv = settings::conv(args.conv.as_deref(), config.conv)?;
+    let options = Recogniser::options(&bundle.network, EVAL_BATCH).conv(conv);
+    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, context.isa)?;
     let evaluation = recogniser.evaluate(&data, split)?;
     save_evaluation(&folder, &evaluation)?;
     let name = report::split_name(split);

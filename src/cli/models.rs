@@ -4,8 +4,10 @@ use super::context::Context;
 use super::ending::usage;
 use super::table::{Table, bytes, count, left, right, thousands};
 use super::{output, run_name, settings};
-use crate::graph::{Keep, Plan, PlanOptions, Work};
+use crate::graph::{Plan, PlanOptions};
 use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, Study, Summary, Variant};
+use crate::ops::ConvChoice;
+use crate::train::{Recogniser, Trainer};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
@@ -38,6 +40,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "plan",
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch: u32,
+    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
+    #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES, requires = "plan")]
+    conv: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,7 +57,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let spec = settings::network(model, args.variant.as_deref())?;
     let network = Network::build(&spec, args.classes.or(spec.classes).unwrap_or(STUDY_CLASSES))?;
     match args.plan {
-        Some(purpose) => plan(&network, purpose, args.batch as usize, context),
+        Some(purpose) => {
+            let conv = settings::conv(args.conv.as_deref(), ConvChoice::default())?;
+            let options = options(&network, purpose, args.batch as usize).conv(conv);
+            plan(&network, &options, context)
+        }
         None => layers(&network, nn::find(model).ok(), context),
     }
 }
@@ -138,12 +147,17 @@ fn title(network: &Network) -> String {
     )
 }
 
-fn plan(network: &Network, purpose: Purpose, batch: usize, context: &Context) -> Result<()> {
-    let options = match purpose {
-        Purpose::Train => PlanOptions::new(batch, Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits])),
-        Purpose::Infer => PlanOptions::new(batch, Work::Infer(network.logits)),
-    };
-    let plan = Plan::new(&network.graph, &options)?;
+/// As the program itself lowers a network for this purpose.
+fn options(network: &Network, purpose: Purpose, batch: usize) -> PlanOptions {
+    match purpose {
+        Purpose::Train => Trainer::options(network, batch),
+        Purpose::Infer => Recogniser::options(network, batch),
+    }
+}
+
+fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {
+    let batch = options.n;
+    let plan = Plan::new(&network.graph, options)?;
     let rows = plan.rows();
     let memory = plan.memory_bytes(context.threads);
     let macs: u64 = rows.iter().map(|row| row.macs).sum();

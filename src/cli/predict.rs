@@ -4,6 +4,7 @@ use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
 use crate::data::{Format, read_clip};
+use crate::ops::ConvChoice;
 use crate::train::{Bundle, Recogniser, Which};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
@@ -46,6 +47,10 @@ pub struct Args {
     /// Its words in the order of the outputs, separated by commas.
     #[arg(long, value_name = "A,B,..", requires = "model")]
     classes: Option<String>,
+    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster
+    /// [default: as in the run, auto for a weight file].
+    #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
+    conv: Option<String>,
 }
 
 /// A class and how likely it is.
@@ -79,7 +84,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
     let batch = BATCH.min(args.clips.len());
-    let mut recogniser = Recogniser::new(bundle.network, bundle.weights, batch, context.isa)?;
+    let options = Recogniser::options(&bundle.network, batch).conv(conv(args, &bundle)?);
+    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, context.isa)?;
     let mut inputs = vec![0.0; batch * row];
     let mut failed = 0;
     for clips in args.clips.chunks(batch) {
@@ -127,6 +133,15 @@ fn bundle(args: &Args) -> Result<Bundle> {
     let spec = settings::network(model, args.variant.as_deref())?;
     let classes = settings::words(args.classes.as_deref().unwrap_or_default());
     Ok(Bundle::open_as(&args.run, &spec, classes)?)
+}
+
+/// The way to compute that was given, or that of the run.
+fn conv(args: &Args, bundle: &Bundle) -> Result<ConvChoice> {
+    let of_run = match (&args.conv, &bundle.folder) {
+        (None, Some(folder)) => settings::of_run(folder)?.conv,
+        _ => ConvChoice::default(),
+    };
+    settings::conv(args.conv.as_deref(), of_run)
 }
 
 fn is_stdin(path: &Path) -> bool {

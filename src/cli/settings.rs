@@ -2,6 +2,7 @@
 
 use super::ending::usage;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
+use crate::ops::ConvChoice;
 use crate::train::{RunFolder, TrainConfig, TrainError};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ pub struct Settings {
     /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance (speakers leak) [default: speaker].
     #[arg(long, value_parser = ["speaker", "official", "random"])]
     pub split: Option<String>,
+    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
+    #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
+    pub conv: Option<String>,
     /// Begin with the settings of this config.toml, then apply the other options.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -57,6 +61,11 @@ pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec>
         Reason::UnknownNetwork { .. } => usage(e.to_string()),
         _ => e.into(),
     })
+}
+
+/// The way to compute convolutions that an option names, or else this one.
+pub fn conv(given: Option<&str>, otherwise: ConvChoice) -> Result<ConvChoice> {
+    given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }
 
 /// Words separated by commas.
@@ -82,6 +91,7 @@ impl Settings {
             ("batch", &self.batch),
             ("lr", &self.lr),
             ("split", &self.split),
+            ("conv", &self.conv),
         ];
         for (key, value) in flags {
             if let Some(value) = value {
@@ -110,6 +120,7 @@ impl Settings {
             ("--batch", self.batch.is_some()),
             ("--lr", self.lr.is_some()),
             ("--split", self.split.is_some()),
+            ("--conv", self.conv.is_some()),
             ("--config", self.config.is_some()),
             ("--strict", self.strict),
             ("--set", !self.set.is_empty()),

@@ -4,7 +4,7 @@ use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, place};
 use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
 use crate::base::Shape;
-use crate::ops::op::{Fused, Inference, MAX_INPUTS, Op, Pass, Phase};
+use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, Pass, Phase};
 use std::iter::successors;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl<'a> Lowering<'a> {
             drafts: Vec::new(),
         };
         lowering.select()?;
-        if options.fuse {
+        if options.conv != ConvChoice::Direct {
             lowering.fuse()?;
         }
         lowering.forward();
@@ -170,7 +170,7 @@ impl<'a> Lowering<'a> {
         while first < self.nodes.len() {
             let chain: Vec<usize> = successors(Some(first), |&node| self.only_reader(node)).take(LONGEST_CHAIN).collect();
             let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
-            let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(&next) else {
+            let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(self.options.conv, &next) else {
                 first += 1;
                 continue;
             };

@@ -13,7 +13,7 @@
 
 use super::builder::NodeId;
 use crate::base::Shape;
-use crate::ops::op::{MAX_INPUTS, Op, Pass, Spec};
+use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, Spec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -70,19 +70,24 @@ pub struct PlanOptions {
     pub keep: Keep,
     /// How stages are cut.
     pub order: Order,
-    /// Whether ops that one op can do together are done by it; otherwise every op runs by itself, exactly.
-    pub fuse: bool,
+    /// Whether ops that one op can do together are done by it, or every op runs by itself.
+    pub conv: ConvChoice,
 }
 
 impl PlanOptions {
-    /// Options for `n` samples, keeping nothing, depth first, fused.
+    /// Options for `n` samples, keeping nothing, depth first, fused where that is faster.
     pub fn new(n: usize, work: Work) -> PlanOptions {
-        PlanOptions { n, work, keep: Keep::default(), order: Order::default(), fuse: true }
+        PlanOptions { n, work, keep: Keep::default(), order: Order::default(), conv: ConvChoice::default() }
     }
 
     /// Keeps these too.
     pub fn keep(self, keep: Keep) -> PlanOptions {
         PlanOptions { keep, ..self }
+    }
+
+    /// Computes convolutions this way.
+    pub fn conv(self, conv: ConvChoice) -> PlanOptions {
+        PlanOptions { conv, ..self }
     }
 }
 

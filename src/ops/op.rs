@@ -7,7 +7,8 @@
 use crate::base::{Shape, rng::Key};
 use crate::simd::Isa;
 use std::any::Any;
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Display};
+use std::str::FromStr;
 use thiserror::Error;
 
 /// Why an op cannot stand on its inputs.
@@ -200,6 +201,42 @@ pub struct Fused {
     pub swallowed: usize,
 }
 
+/// How convolutions are computed: the setting `conv`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ConvChoice {
+    /// Every op by itself: nothing is fused.
+    Direct,
+    /// Fused with ReLU and pool, with fewer multiplications, wherever there is an op for it.
+    Fast,
+    /// Fused where that is faster.
+    #[default]
+    Auto,
+}
+
+impl ConvChoice {
+    /// The names of all, in the order of the variants.
+    pub const NAMES: [&'static str; 3] = ["direct", "fast", "auto"];
+}
+
+impl Display for ConvChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ConvChoice::NAMES[*self as usize])
+    }
+}
+
+impl FromStr for ConvChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<ConvChoice, String> {
+        match name {
+            "direct" => Ok(ConvChoice::Direct),
+            "fast" => Ok(ConvChoice::Fast),
+            "auto" => Ok(ConvChoice::Auto),
+            _ => Err(format!("`{name}` is no way to compute convolutions; take direct, fast or auto")),
+        }
+    }
+}
+
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
@@ -329,8 +366,9 @@ pub trait Op: Any + Debug + Send + Sync {
     }
 
     /// An op that does what this one and the first of `next` do one after the other; `next` are the ops that follow, each
-    /// the only reader of the one before. None if there is no such op.
-    fn fuse(&self, _next: &[&dyn Op]) -> Option<Fused> {
+    /// the only reader of the one before. None if there is no such op, or if it is not the choice. Not asked where the choice
+    /// is [`ConvChoice::Direct`].
+    fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {
         None
     }
 

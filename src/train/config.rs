@@ -4,6 +4,7 @@ use super::error::TrainError;
 use crate::base::nearest::nearest;
 use crate::data::SplitRule;
 use crate::nn::{Initialisation, NetworkSpec, SpecError, Variant};
+use crate::ops::ConvChoice;
 use crate::optim::AdamSettings;
 use std::path::PathBuf;
 
@@ -30,8 +31,8 @@ pub struct TrainConfig {
     pub init: Initialisation,
     /// The optimiser's settings.
     pub adam: AdamSettings,
-    /// Whether convolution, ReLU and pool run as one op with fewer multiplications, or every op by itself, exactly.
-    pub fuse: bool,
+    /// How convolutions are computed, in training and when the run's network recognises.
+    pub conv: ConvChoice,
 }
 
 /// One setting: its name, what it is, and how text becomes it.
@@ -171,15 +172,9 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "conv",
-        help: "how convolutions are computed: fast (fused with ReLU and pool, fewer multiplications) or direct",
-        set: |c, v| match v {
-            "fast" | "direct" => {
-                c.fuse = v == "fast";
-                Ok(())
-            }
-            _ => Err(format!("`{v}` is no way to compute; take fast or direct")),
-        },
-        get: |c| Some(if c.fuse { "fast" } else { "direct" }.into()),
+        help: "how convolutions are computed: direct, fast (fused with ReLU and pool, fewer multiplications) or auto (fast where it is faster)",
+        set: |c, v| v.parse().map(|conv| c.conv = conv),
+        get: |c| Some(c.conv.to_string().into()),
     },
     Setting {
         key: "variant",
@@ -247,7 +242,7 @@ impl TrainConfig {
             seed: 1,
             init: Initialisation::default(),
             adam: AdamSettings::default(),
-            fuse: true,
+            conv: ConvChoice::default(),
         }
     }
 

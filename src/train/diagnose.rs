@@ -3,6 +3,7 @@
 use super::trainer::Trainer;
 use crate::exec::Cpu;
 use crate::graph::{Keep, Order, Plan, PlanOptions, Work};
+use crate::ops::ConvChoice;
 use crate::simd::Isa;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f
         work: Work::Train(trainer.network.loss),
         keep: Keep::Everything,
         order: Order::LayerByLayer,
-        fuse: false,
+        conv: ConvChoice::Direct,
     };
     let Ok(plan) = Plan::new(graph, &options) else {
         return "the network is too large to look into".into();

@@ -10,7 +10,6 @@ use super::run_folder::{RunFolder, write_atomically};
 use super::trainer::Trainer;
 use super::weights::Weights;
 use crate::data::{Batches, Dataset, Split};
-use crate::graph::PlanOptions;
 use crate::nn::Network;
 use crate::simd::Isa;
 use std::collections::HashMap;
@@ -106,7 +105,7 @@ impl Session {
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
         // The run is repeated with these words, whatever is added to the data later.
         let config = TrainConfig { classes: data.classes().to_vec(), ..config };
-        let options = PlanOptions { fuse: config.fuse, ..Trainer::options(&network, config.batch) };
+        let options = Trainer::options(&network, config.batch).conv(config.conv);
         let start = (config.init, config.seed);
         let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, isa)?;
         let best = trainer.weights.clone();
@@ -148,7 +147,9 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let mut batches = Batches::train(self.data.clone(), self.config.batch, self.config.seed, start)?;
-        let mut recogniser = Recogniser::new(self.network.clone(), self.trainer.weights.clone(), EVAL_BATCH, self.isa)?;
+        let options = Recogniser::options(&self.network, EVAL_BATCH).conv(self.config.conv);
+        let weights = self.trainer.weights.clone();
+        let mut recogniser = Recogniser::with_plan(self.network.clone(), weights, &options, self.isa)?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
                 self.save_last()?;

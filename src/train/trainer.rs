@@ -46,7 +46,7 @@ impl Trainer {
         Trainer::with_plan(network, &options, settings, (init, seed), isa)
     }
 
-    /// How [`Trainer::new`] lowers a network: fused, keeping the logits.
+    /// How [`Trainer::new`] lowers a network: fused where that is faster, keeping the logits.
     pub fn options(network: &Network, batch: usize) -> PlanOptions {
         PlanOptions::new(batch, Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits]))
     }

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use stapes::base::rng::{Key, Stream};
 use stapes::data::{Format, read_clip};
 use stapes::exec::{Cpu, Reference};
-use stapes::graph::{Plan, PlanOptions};
+use stapes::graph::Plan;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant, initialise};
+use stapes::ops::ConvChoice;
 use stapes::optim::AdamSettings;
 use stapes::simd::Isa;
 use stapes::train::{Bundle, Recogniser, Trainer, Weights};
@@ -128,12 +129,12 @@ fn compare_gradients(network: &Network, variant: Variant, gradients: &[f64], cur
 
 /// The first batch, forward and backward, against PyTorch in double precision: relative differences of logits and of the
 /// norms of gradients.
-fn first_step(golden: &Golden, variant: Variant, fuse: bool) -> (f64, f64) {
+fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64) {
     let curve = golden.curve(variant, 1e-4);
     let network = golden.network(variant);
     let weights = golden.weights(&network);
     let (inputs, labels) = &golden.batches()[0];
-    let options = PlanOptions { fuse, ..Trainer::options(&network, labels.len()) };
+    let options = Trainer::options(&network, labels.len()).conv(conv);
     let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
     cpu.prepare(&weights.params);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
@@ -143,13 +144,13 @@ fn first_step(golden: &Golden, variant: Variant, fuse: bool) -> (f64, f64) {
 }
 
 /// `steps` steps in single precision, fused or every op by itself: the relative differences of the losses, and the trainer.
-fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, fuse: bool) -> (Vec<f64>, Trainer) {
+fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvChoice) -> (Vec<f64>, Trainer) {
     let curve = golden.curve(variant, lr);
     let network = golden.network(variant);
     let batches = golden.batches();
     let settings = AdamSettings { lr: lr as f32, ..AdamSettings::default() };
     let start = (Initialisation::default(), 1);
-    let options = PlanOptions { fuse, ..Trainer::options(&network, batches[0].1.len()) };
+    let options = Trainer::options(&network, batches[0].1.len()).conv(conv);
     let mut trainer = Trainer::with_plan(network.clone(), &options, settings, start, Isa::best()).unwrap();
     trainer.weights = golden.weights(&network);
     trainer.weights_changed();
@@ -180,15 +181,15 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
 }
 
 /// Checks a variant; `logits` bounds the difference of the logits at the end.
-fn check(variant: Variant, fuse: bool, logits: f64) {
+fn check(variant: Variant, conv: ConvChoice, logits: f64) {
     let golden = Golden::read();
-    let first = first_step(&golden, variant, fuse);
+    let first = first_step(&golden, variant, conv);
     println!("{variant}: first logits and gradient norms differ by {first:?}");
     // Biases begin at zero, so that ten steps are all there is of them.
     let (norms, bound, last_norms) =
-        if fuse && variant == Variant::Do { (1e-2, 1e-3, 1e-1) } else { (1e-4, 1e-4, 1e-3) };
+        if conv != ConvChoice::Direct && variant == Variant::Do { (1e-2, 1e-3, 1e-1) } else { (1e-4, 1e-4, 1e-3) };
     assert!(first.0 < 1e-5 && first.1 < norms, "{variant}: {first:?}");
-    let (losses, trainer) = train(&golden, variant, 1e-4, 10, fuse);
+    let (losses, trainer) = train(&golden, variant, 1e-4, 10, conv);
     assert!(losses.iter().all(|&d| d < bound), "{variant}: {losses:?}");
     let last = after_the_last_step(&golden, variant, &trainer);
     println!("{variant}: norms of all tensors and logits at the end differ by {last:?}");
@@ -197,27 +198,27 @@ fn check(variant: Variant, fuse: bool, logits: f64) {
 
 #[test]
 fn plain_losses_are_pytorchs() {
-    check(Variant::Do, false, 1e-4);
-    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 10, false);
+    check(Variant::Do, ConvChoice::Direct, 1e-4);
+    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 10, ConvChoice::Direct);
     assert!(losses.iter().all(|&d| d < 1e-3), "{losses:?}");
 }
 
 /// Fused blocks differ in the last bits. Where a clip is silent and biases are still zero, the direct sums are exactly zero
 /// and the windows dead; those of a tile that reaches into sound are zero but for rounding, and half of them alive: then the
 /// gradient of a bias, and of the layers before, counts windows that PyTorch's does not, and Adam's first steps, all of one
-/// size, carry that on. The weights' own gradients agree to 1e-7. `--set conv=direct` is exact.
+/// size, carry that on. The weights' own gradients agree to 1e-7. `--conv direct` is exact.
 #[test]
 fn plain_losses_of_fused_blocks_are_pytorchs() {
-    check(Variant::Do, true, 1e-2);
-    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 4, true);
+    check(Variant::Do, ConvChoice::Fast, 1e-2);
+    let (losses, _) = train(&Golden::read(), Variant::Do, 1e-3, 4, ConvChoice::Fast);
     assert!(losses.iter().all(|&d| d < 1e-2), "{losses:?}");
 }
 
 #[test]
 fn losses_with_batch_norm_are_pytorchs() {
     // Rounding moves the biases before batch norm by up to the rate a step; the running means follow only by a tenth.
-    check(Variant::Bn, true, 2e-2);
-    let (losses, _) = train(&Golden::read(), Variant::Bn, 1e-3, 4, true);
+    check(Variant::Bn, ConvChoice::Auto, 2e-2);
+    let (losses, _) = train(&Golden::read(), Variant::Bn, 1e-3, 4, ConvChoice::Auto);
     assert!(losses.iter().all(|&d| d < 1e-4), "{losses:?}");
 }
 

@@ -20,7 +20,7 @@ mod reference;
 use super::op::{
     Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
 };
-use super::{ConvBlock, MaxPool1d, Relu};
+use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product};
 pub use cases::cases;
@@ -150,7 +150,7 @@ impl Op for Conv1d {
         })
     }
 
-    fn fuse(&self, next: &[&dyn Op]) -> Option<Fused> {
+    fn fuse(&self, choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
         let [relu, rest @ ..] = next else { return None };
         if !(*relu as &dyn Any).is::<Relu>() {
             return None;
