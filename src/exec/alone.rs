@@ -46,7 +46,7 @@ impl<'c> Alone<'c> {
         };
         let params = noise(spec.params_len(), 1);
         let mut shared = Aligned::zeros(spec.shared);
-        case.op.prepare(isa, &given, &params, &mut shared);
+        case.op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
         Alone {
             op: &*case.op,
             isa,

@@ -24,7 +24,7 @@ pub struct DenseWeight<'a, R> {
 }
 
 /// Rows of a block of the direct update: those of input and gradient stay in the L1 cache under all register tiles.
-const DIRECT_ROWS: usize = 72;
+pub const DIRECT_ROWS: usize = 72;
 
 /// Numbers of scratch for [`DenseWeight`].
 pub fn dense_scratch(conv: &Convolution) -> usize {
