@@ -69,7 +69,13 @@ impl Cpu {
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) {
         let isa = self.isa;
         self.shared.par_iter_mut().zip(&self.plan.nodes).for_each(|(shared, node)| {
-            node.op.prepare(isa, &node.shapes[..node.inputs], &params[node.params.clone()], &state[node.state.clone()], shared);
+            node.op.prepare(
+                isa,
+                &node.shapes[..node.inputs],
+                &params[node.params.clone()],
+                &state[node.state.clone()],
+                shared,
+            );
         });
     }
 

@@ -168,9 +168,10 @@ impl<'a> Lowering<'a> {
     fn fuse(&mut self) -> Result<(), GraphError> {
         let mut first = 0;
         while first < self.nodes.len() {
-            let chain: Vec<usize> = successors(Some(first), |&node| self.only_reader(node).filter(|&next| self.adjoin(node, next)))
-                .take(LONGEST_CHAIN)
-                .collect();
+            let chain: Vec<usize> =
+                successors(Some(first), |&node| self.only_reader(node).filter(|&next| self.adjoin(node, next)))
+                    .take(LONGEST_CHAIN)
+                    .collect();
             let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
             let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(self.options.conv, &next) else {
                 first += 1;
@@ -190,7 +191,8 @@ impl<'a> Lowering<'a> {
             let with_params = all().filter(|node| !node.params.is_empty());
             let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
             let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
-            let fused = Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
+            let fused =
+                Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
             for &gone in chain[..swallowed].iter().rev() {

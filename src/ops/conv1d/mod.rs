@@ -17,10 +17,10 @@ mod cases;
 mod cpu;
 mod reference;
 
+use super::conv_block::Norm;
 use super::op::{
     Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
 };
-use super::conv_block::Norm;
 use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product};

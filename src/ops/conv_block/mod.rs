@@ -24,9 +24,10 @@ mod geometry;
 mod gradient;
 mod norm;
 mod reference;
+mod single_norm;
 mod weight;
 
-use super::batch_norm::{BatchNormInference, Over, gradient_sums, together};
+use super::batch_norm::{BatchNormInference, Over};
 use super::op::{
     Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, Role,
     ShapeError, Spec, TensorSpec,
@@ -112,11 +113,9 @@ impl ConvBlock {
 
     fn weight(&self, g: &Geometry) -> Weight {
         let conv = self.forward_of(g);
-        if self.batch_norm().is_some() {
-            return Weight::Dense(conv);
-        }
         match conv.algorithm {
             _ if g.window == 3 && g.c_in == 1 && weight::SINGLE_TAPS.contains(&g.k) => Weight::Single,
+            _ if self.batch_norm().is_some() => Weight::Dense(conv),
             // A window of one input channel is too short for vectors.
             _ if g.window == 3 && g.c_in > 1 && g.c_in < 256 => Weight::Sparse,
             _ => Weight::Dense(conv),
@@ -135,7 +134,10 @@ impl ConvBlock {
             Weight::Single => weight::single_scratch(g),
             Weight::Dense(conv) => weight::dense_scratch(&conv),
         };
-        let again = if self.batch_norm().is_some() { norm::again_scratch(g) } else { 0 };
+        let again = match (self.batch_norm(), self.weight(g)) {
+            (Some(_), Weight::Single) => norm::again_scratch(g) + single_norm::scratch(g),
+            _ => 0,
+        };
         terms + again + forward.max(g.backward_data().scratch()).max(weight)
     }
 
@@ -203,6 +205,12 @@ impl Op for ConvBlock {
             // The folded bias.
             Norm::Running(norm) => Ok(normed(norm.spec(&[convolved.y])?, g.c_out)),
             // Mean, inv_std; then the two terms of the gradient, see `merge`.
+            Norm::Batch(norm) if matches!(self.weight(&g), Weight::Single) => Ok(Spec {
+                saved: single_norm::saved_len(&g),
+                forward: NORM_PHASES,
+                backward: NORM_PHASES,
+                ..normed(norm.spec(&[convolved.y])?, 4 * g.c_out + single_norm::folded_len(&g))
+            }),
             Norm::Batch(norm) => Ok(Spec {
                 saved: norm::saved_len(&g),
                 reads_y: true,
@@ -264,25 +272,23 @@ impl Op for ConvBlock {
                 Norm::Running(_) => &b.shared[norm_at..],
                 _ => &b.params[g.weights()..],
             };
-            forward::Forward { g, x: b.x[0], packed: &b.shared[..packed], bias, y: b.y, at, scratch: b.scratch }.run(isa);
+            forward::Forward { g, x: b.x[0], packed: &b.shared[..packed], bias, y: b.y, at, scratch: b.scratch }
+                .run(isa);
             return;
         }
-        let saved = norm::saved(&g, b.saved);
-        if phase == 0 {
-            norm::NormForward { g, x: b.x[0], packed: &b.shared[..packed], saved, scratch: b.scratch }.run(isa);
-            return;
-        }
-        let (statistics, norm) = (&b.shared[norm_at..][..2 * g.c_out], &b.params[self.norm_at(&g)..]);
-        match g.window {
-            1 => isa.run(norm::Activate { z: saved.z, statistics, norm, y: b.y, at: &mut [] }),
-            _ => isa.run(norm::Activate { z: saved.pooled, statistics, norm, y: b.y, at: saved.at }),
+        match self.weight(&g) {
+            Weight::Single => self.single_norm_forward(isa, phase, &g, b),
+            _ => self.norm_forward(isa, phase, &g, b),
         }
     }
 
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
         let g = self.planned(b.shapes[0]);
         if self.batch_norm().is_some() {
-            return self.norm_backward(isa, phase, &g, b);
+            return match self.weight(&g) {
+                Weight::Single => self.single_norm_backward(isa, phase, &g, b),
+                _ => self.norm_backward(isa, phase, &g, b),
+            };
         }
         let positions = if g.window > 1 { b.dy.len() } else { 0 };
         let dz = Unpooled { g, dy: b.dy, at: &bytemuck::cast_slice(b.saved)[..positions], y: b.y };
@@ -304,73 +310,26 @@ impl Op for ConvBlock {
     fn merge(&self, b: &mut Merge<'_>) {
         let Some(norm) = self.batch_norm() else { return };
         let g = self.planned(b.shapes[0]);
-        let (c, sums_at, norm_at) = (g.c_out, norm::sums_at(&g), self.norm_at(&g));
-        let [_, at] = self.shared(&g);
-        let m = b.n * g.l_out;
-        for j in 0..c {
-            let of = |i: usize| ((b.saved)(i)[sums_at + j], (b.saved)(i)[sums_at + c + j]);
-            let sign = norm::sign(b.params[norm_at + j]);
-            match b.pass {
-                Pass::Forward => {
-                    let (mean, squares) = together(g.l_out, (0..b.n).map(of));
-                    b.shared[at + j] = mean as f32;
-                    b.shared[at + c + j] = norm.inv_std(squares / m as f64);
-                    let mean = f64::from(sign) * mean + f64::from(b.params[g.weights() + j]);
-                    norm.follow(b.state, (c, j), mean, squares / (m as f64 - 1.0).max(1.0));
-                }
-                Pass::Backward => {
-                    let sums = gradient_sums((0..b.n).map(of), b.shared[at + c + j], m);
-                    b.dparams[norm_at + j] += sign * sums.scale;
-                    b.dparams[norm_at + c + j] += sums.shift;
-                    (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
-                }
-            }
+        let ([_, at], norm_at) = (self.shared(&g), self.norm_at(&g));
+        match (self.weight(&g), b.pass) {
+            (Weight::Single, Pass::Forward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.forward(),
+            (Weight::Single, Pass::Backward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.backward(),
+            _ => norm::Channels { g, norm, norm_at, at, merge: b }.run(),
         }
     }
 }
 
 impl ConvBlock {
-    fn norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (c, g) = (g.c_out, *g);
-        let [packed, norm_at] = self.shared(&g);
-        let saved = norm::saved(&g, b.saved);
-        let shared = &b.shared[norm_at..];
-        if phase == 0 {
-            let mean = &shared[..c];
-            let z = if g.window > 1 { saved.pooled } else { saved.z };
-            isa.run(norm::GradientSums { dy: b.dy, z, y: b.y, mean, sums: saved.sums });
-            return;
-        }
-        let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * c));
-        norm::Normed::terms(shared, &b.params[self.norm_at(&g)..][..c], &mut terms[..4 * c]);
-        let dz = norm::Normed { g, dy: b.dy, at: saved.at, y: b.y, z: saved.z, z_first: 0, terms: &terms[..4 * c] };
-        if !norm::made_again(&g) {
-            return self.dense_backward(isa, &g, &dz, (b.x[0], b.shared), (b.dparams, b.dx[0]), scratch);
-        }
-        let (own, scratch) = scratch.split_at_mut(norm::again_scratch(&g));
-        let dz = norm::Again { dz, x: b.x[0], packed: &b.shared[..packed], scratch: own.into() };
-        self.dense_backward(isa, &g, &dz, (b.x[0], b.shared), (b.dparams, b.dx[0]), scratch);
-    }
-
-    /// Both gradients from dense rows.
-    fn dense_backward(
+    /// `dx`, if anybody needs it.
+    fn backward_data(
         &self,
         isa: Isa,
         g: &Geometry,
         dz: &impl Rows,
-        (x, shared): (&[f32], &[f32]),
-        (dparams, dx): (&mut [f32], &mut [f32]),
+        shared: &[f32],
+        dx: &mut [f32],
         scratch: &mut [f32],
     ) {
-        if !dparams.is_empty() {
-            let (conv, dw) = (self.forward_of(g), &mut dparams[..g.weights()]);
-            weight::DenseWeight { conv, x, dz, dw, scratch }.run(isa);
-        }
-        self.backward_data(isa, g, dz, shared, dx, scratch);
-    }
-
-    /// `dx`, if anybody needs it.
-    fn backward_data(&self, isa: Isa, g: &Geometry, dz: &impl Rows, shared: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
         if !dx.is_empty() {
             let [from, to] = self.shared(g);
             let mut epilogue = PlainRows { y: dx, c: g.c_in };

@@ -9,21 +9,28 @@
 //! - The norm takes away any constant: the bias is left out of `z` and joins the running mean alone; its gradient is zero.
 //! - The convolution's epilogue leaves mean and sum of squares of each sample, block by block around the mean so far
 //!   (Chan's formula).
-//! - With one input channel and a pool `z` is made again when it is needed: that costs less than to keep it.
+//!
+//! One input channel goes another way, see `single_norm.rs`; only if the gradient of the audio is asked for, `z` is made
+//! again for it.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
+use super::ConvBlock;
 use super::convolve::{Convolve, Rows, Stored, part};
 use super::forward::{DEAD, largest, windows};
 use super::geometry::Geometry;
 use super::gradient::clear_outside;
+use super::weight::DenseWeight;
 use crate::base::aligned::round_up;
+use crate::ops::BatchNorm;
+use crate::ops::batch_norm::{gradient_sums, together};
+use crate::ops::op::{Backward, Forward, Merge, Pass};
 use crate::simd::transform::{Epilogue, GROUP, PlainRows, SingleChannel};
 use crate::simd::{Isa, Kernel, Simd};
 use std::cell::RefCell;
 
 /// Where a sample keeps what backward needs: numbers of [`Geometry`] rounded up to cache lines, one after the other.
 pub struct Saved<'a> {
-    /// Signed rows of the convolution, `[l_out, c_out]`; empty where they are made again.
+    /// Signed rows of the convolution, `[l_out, c_out]`.
     pub z: &'a mut [f32],
     /// What the pool chose of them, `[cells, c_out]`; empty without pool.
     pub pooled: &'a mut [f32],
@@ -34,14 +41,9 @@ pub struct Saved<'a> {
     pub at: &'a mut [u8],
 }
 
-/// Whether the convolution's rows are not kept but made again.
-pub fn made_again(g: &Geometry) -> bool {
-    g.window > 1 && g.forward(true).single()
-}
-
 /// The lengths of [`Saved`]'s first three parts and of the last in `f32`.
 fn lengths(g: &Geometry) -> [usize; 4] {
-    let z = if made_again(g) { 0 } else { g.l_out * g.c_out };
+    let z = g.l_out * g.c_out;
     let pooled = if g.window > 1 { g.cells() * g.c_out } else { 0 };
     [z, pooled, 2 * g.c_out, pooled.div_ceil(size_of::<f32>())].map(round_up)
 }
@@ -58,20 +60,90 @@ pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> Saved<'a> {
     let (pooled, rest) = rest.split_at_mut(pooled);
     let (sums, at) = rest.split_at_mut(sums);
     let cells = if g.window > 1 { g.cells() * g.c_out } else { 0 };
-    let rows = if z.is_empty() { 0 } else { g.l_out * g.c_out };
     let at = &mut bytemuck::cast_slice_mut(at)[..cells];
-    Saved { z: &mut z[..rows], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], at }
-}
-
-/// Where in [`Saved`] the sums begin.
-pub fn sums_at(g: &Geometry) -> usize {
-    let [z, pooled, ..] = lengths(g);
-    z + pooled
+    Saved { z: &mut z[..g.l_out * g.c_out], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], at }
 }
 
 /// 1, or -1 where the norm's scale is negative.
 pub fn sign(scale: f32) -> f32 {
     if scale < 0.0 { -1.0 } else { 1.0 }
+}
+
+impl ConvBlock {
+    /// Convolution, pool and statistics; then the norm.
+    pub(super) fn norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
+        let (g, [packed, norm_at]) = (*g, self.shared(g));
+        let saved = saved(&g, b.saved);
+        if phase == 0 {
+            NormForward { g, x: b.x[0], packed: &b.shared[..packed], saved, scratch: b.scratch }.run(isa);
+            return;
+        }
+        let (statistics, norm) = (&b.shared[norm_at..][..2 * g.c_out], &b.params[self.norm_at(&g)..]);
+        let z = if g.window > 1 { saved.pooled } else { saved.z };
+        isa.run(Activate { z, statistics, norm, y: b.y, at: saved.at });
+    }
+
+    /// Sums over what the pool chose; then the gradients from dense rows.
+    pub(super) fn norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
+        let (g, [_, norm_at]) = (*g, self.shared(g));
+        let saved = saved(&g, b.saved);
+        let shared = &b.shared[norm_at..];
+        if phase == 0 {
+            let z = if g.window > 1 { saved.pooled } else { saved.z };
+            isa.run(GradientSums { dy: b.dy, z, y: b.y, mean: &shared[..g.c_out], sums: saved.sums });
+            return;
+        }
+        let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
+        let terms = Normed::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let dz = Normed { g, dy: b.dy, at: saved.at, y: b.y, z: saved.z, z_first: 0, terms };
+        if !b.dparams.is_empty() {
+            let (conv, dw) = (g.forward(true), &mut b.dparams[..g.weights()]);
+            DenseWeight { conv, x: b.x[0], dz: &dz, dw, scratch }.run(isa);
+        }
+        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
+    }
+}
+
+/// What the merges share: the op's parameters, and where its numbers for all samples stand.
+pub struct Channels<'a, 'b> {
+    pub g: Geometry,
+    pub norm: BatchNorm,
+    /// Where the norm's parameters begin.
+    pub norm_at: usize,
+    /// Where in `shared` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient.
+    pub at: usize,
+    pub merge: &'a mut Merge<'b>,
+}
+
+impl Channels<'_, '_> {
+    pub fn run(self) {
+        let Channels { g, norm, norm_at, at, merge: b } = self;
+        let c = g.c_out;
+        let [z, pooled, ..] = lengths(&g);
+        let m = b.n * g.l_out;
+        for j in 0..c {
+            let of = |i: usize| {
+                let sums = &(b.saved)(i)[z + pooled..];
+                (sums[j], sums[c + j])
+            };
+            let sign = sign(b.params[norm_at + j]);
+            match b.pass {
+                Pass::Forward => {
+                    let (mean, squares) = together(g.l_out, (0..b.n).map(of));
+                    b.shared[at + j] = mean as f32;
+                    b.shared[at + c + j] = norm.inv_std(squares / m as f64);
+                    let mean = f64::from(sign) * mean + f64::from(b.params[g.weights() + j]);
+                    norm.follow(b.state, (c, j), mean, squares / (m as f64 - 1.0).max(1.0));
+                }
+                Pass::Backward => {
+                    let sums = gradient_sums((0..b.n).map(of), b.shared[at + c + j], m);
+                    b.dparams[norm_at + j] += sign * sums.scale;
+                    b.dparams[norm_at + c + j] += sums.shift;
+                    (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
+                }
+            }
+        }
+    }
 }
 
 /// Keeps the rows, what the pool chooses of them, and their statistics.
@@ -92,7 +164,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     fn fits(&self, rows: usize, c: usize) -> bool {
         let cells = if WINDOW == 1 { 0 } else { windows(rows, WINDOW, self.ceil) * c };
         let Saved { z, pooled, at, .. } = &self.saved;
-        c == self.c && self.block.len() == 3 * c && (z.is_empty() || z.len() >= rows * c) && pooled.len() >= cells && at.len() >= cells
+        c == self.c && self.block.len() == 3 * c && z.len() >= rows * c && pooled.len() >= cells && at.len() >= cells
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
@@ -115,15 +187,12 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             let center = load(block);
             let (mut sum, mut squares) = (load(block.add(c)), load(block.add(2 * c)));
             let z = self.saved.z.as_mut_ptr();
-            let keep = !self.saved.z.is_empty();
             for (i, &row) in rows.iter().enumerate().take(4 * Self::TILES) {
                 if i < valid {
                     let deviation = s.sub(row, center);
                     sum = s.add(sum, deviation);
                     squares = s.fma(deviation, deviation, squares);
-                    if keep {
-                        store(z.add((first + i) * c + j), row);
-                    }
+                    store(z.add((first + i) * c + j), row);
                 }
             }
             store(block.add(c), sum);
@@ -228,7 +297,11 @@ impl Kernel for Activate<'_> {
                     let value = s.fma(s.sub(load(z.as_ptr().add(row)), mean), scale, shift);
                     let to = y.as_mut_ptr().add(row);
                     let active = s.max(s.zero(), value);
-                    if whole { s.store(to, active) } else { s.store_first(to, lanes, active) }
+                    if whole {
+                        s.store(to, active)
+                    } else {
+                        s.store_first(to, lanes, active)
+                    }
                     if !at.is_empty() {
                         let at = at.as_mut_ptr().add(row);
                         let dead = s.splat(f32::from(DEAD));
@@ -268,7 +341,8 @@ impl Kernel for GradientSums<'_> {
                 // SAFETY: `lanes` channels from `j` on lie in every row of the operands, which are as long, and in the
                 // channels' numbers (asserted).
                 unsafe {
-                    let load = |from: *const f32| if lanes == S::LANES { s.load(from) } else { s.load_first(from, lanes) };
+                    let load =
+                        |from: *const f32| if lanes == S::LANES { s.load(from) } else { s.load_first(from, lanes) };
                     let mean = load(mean.as_ptr().add(j));
                     let (mut sum, mut product) = (s.zero(), s.zero());
                     for row in (block + j..end).step_by(c) {
@@ -306,8 +380,9 @@ pub struct Normed<'a> {
 
 impl Normed<'_> {
     /// The terms, from `[mean, inv_std, a, b]` (see `merge`) and the scale.
-    pub fn terms(shared: &[f32], scale: &[f32], terms: &mut [f32]) {
+    pub fn terms<'t>(shared: &[f32], scale: &[f32], terms: &'t mut [f32]) -> &'t [f32] {
         let c = scale.len();
+        let terms = &mut terms[..4 * c];
         for j in 0..c {
             let size = scale[j] * shared[c + j]; // the sign is the scale's own
             terms[j] = shared[j];
@@ -315,6 +390,7 @@ impl Normed<'_> {
             terms[2 * c + j] = -size * shared[2 * c + j];
             terms[3 * c + j] = -size * shared[3 * c + j];
         }
+        terms
     }
 }
 
@@ -375,7 +451,11 @@ impl Kernel for NormedRows<'_, '_> {
                         row = s.select(chosen, s.fma(p, load(dy.as_ptr().add(number)), row), row);
                     }
                     let to = rows.as_mut_ptr().add(i * c + j);
-                    if whole { s.store(to, row) } else { s.store_first(to, lanes, row) }
+                    if whole {
+                        s.store(to, row)
+                    } else {
+                        s.store_first(to, lanes, row)
+                    }
                     t += 1;
                     if t == g.window {
                         (cell, t) = (cell + 1, 0);
