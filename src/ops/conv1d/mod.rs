@@ -18,7 +18,7 @@ mod cpu;
 mod reference;
 
 use super::op::{
-    Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
+    Algorithms, Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
 };
 use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
@@ -154,6 +154,10 @@ impl Op for Conv1d {
         let [relu, pool] = next.map(|op| op as &dyn Any);
         let pool = pool.downcast_ref::<MaxPool1d>().filter(|_| relu.is::<Relu>())?;
         ConvBlock::of(self, pool, x).map(|block| Box::new(block) as Box<dyn Op>)
+    }
+
+    fn algorithms(&self, _x: &[Shape]) -> Algorithms {
+        Algorithms { forward: "direct", backward_data: "direct", backward_weight: "direct" }
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {

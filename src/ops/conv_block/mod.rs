@@ -16,7 +16,7 @@
 mod cases;
 mod cpu;
 
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
+use super::op::{Algorithms, Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
 use super::{Conv1d, MaxPool1d, Padding, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product, winograd::POINTS};
@@ -96,6 +96,11 @@ impl Op for ConvBlock {
             macs: convolved.macs,
             ..Spec::new(y)
         })
+    }
+
+    fn algorithms(&self, x: &[Shape]) -> Algorithms {
+        let (forward, backward_weight) = if x[0].c == 1 { ("direct", "dense") } else { ("toom-cook", "sparse") };
+        Algorithms { forward, backward_data: "toom-cook", backward_weight }
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
