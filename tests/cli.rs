@@ -197,7 +197,7 @@ fn json_is_whole_and_numbers_agree() {
     plan.stdout(contains("merge").and(contains("backward")).and(contains("memory with")));
     let plan = stapes().args(["models", "custom32-8", "--plan"]).assert().success();
     let order = "\norder: depth first, a clip takes all steps before the next clip takes any\n";
-    plan.stdout(contains(order).and(contains("toom-cook, sparse")).and(contains("direct, direct")));
+    plan.stdout(contains(order).and(contains(", sparse")));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
     assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
     let steps = plan["steps"].as_array().unwrap();

@@ -4,8 +4,12 @@ use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, place};
 use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
 use crate::base::Shape;
-use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Pass, Phase};
+use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, Pass, Phase};
+use std::iter::successors;
 use std::sync::Arc;
+
+/// Most ops that one op may stand for: convolution, norm, ReLU, pool.
+const LONGEST_CHAIN: usize = 4;
 
 impl Plan {
     /// Lowers `graph`.
@@ -160,28 +164,27 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Puts one op in the place of three that follow one another, where there is one and nobody else reads between them.
+    /// Puts one op in the place of several that follow one another, where there is one and nobody else reads between them.
     fn fuse(&mut self) -> Result<(), GraphError> {
         let mut first = 0;
         while first < self.nodes.len() {
-            let chain = self.only_reader(first).and_then(|second| Some([second, self.only_reader(second)?]));
-            let Some([second, third]) = chain else {
+            let chain: Vec<usize> = successors(Some(first), |&node| self.only_reader(node)).take(LONGEST_CHAIN).collect();
+            let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
+            let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(self.options.conv, &next) else {
                 first += 1;
                 continue;
             };
-            let (node, last) = (&self.nodes[first], &self.nodes[third]);
-            let next = [&*self.nodes[second].op, &*last.op];
-            let Some(op) = node.op.fuse(self.options.conv, node.shapes[0], next) else {
-                first += 1;
-                continue;
-            };
-            let name = format!("{}+{}+{}", node.name, self.nodes[second].name, last.name);
+            let chain = &chain[..=swallowed];
+            let node = &self.nodes[first];
+            let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
             let spec = op
                 .spec(&node.shapes[..node.inputs])
                 .map_err(|source| GraphError::Shape { node: name.clone(), source })?;
-            self.nodes[third] = Lowered { id: last.id, name, op: Arc::from(op), spec, ..node.clone() };
-            self.reads[third] = self.reads[first].clone();
-            for gone in [second, first] {
+            let last = chain[swallowed];
+            let fused = Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, ..node.clone() };
+            self.nodes[last] = fused;
+            self.reads[last] = self.reads[first].clone();
+            for &gone in chain[..swallowed].iter().rev() {
                 self.nodes.remove(gone);
                 self.reads.remove(gone);
             }

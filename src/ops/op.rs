@@ -193,6 +193,15 @@ pub enum Inference {
     Other(Box<dyn Op>),
 }
 
+/// What stands in the place of several ops.
+#[derive(Debug)]
+pub struct Fused {
+    /// The op that does what they do, with the parameters of all.
+    pub op: Box<dyn Op>,
+    /// How many of the ops that follow the first are in it.
+    pub swallowed: usize,
+}
+
 /// How convolutions are computed: the setting `conv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ConvChoice {
@@ -229,7 +238,7 @@ impl FromStr for ConvChoice {
     }
 }
 
-/// How the kernels of each pass compute: `direct`, `toom-cook`, `sparse`, ..; empty where an op has only one way.
+/// How the kernels of each pass compute: `direct`, `F(4,5)`, `sparse`, ..; empty where an op has only one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Algorithms {
     /// The output.
@@ -368,10 +377,10 @@ pub trait Op: Any + Debug + Send + Sync {
         Inference::Same
     }
 
-    /// An op that does what this one on an input of shape `x` and those of `next` do one after the other, with this one's
-    /// parameters; none if there is no such op, or if it is not the choice. Not asked where the choice is
-    /// [`ConvChoice::Direct`].
-    fn fuse(&self, _choice: ConvChoice, _x: Shape, _next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
+    /// An op that does what this one and the first of `next` do one after the other; `next` are the ops that follow, each
+    /// the only reader of the one before. None if there is no such op, or if it is not the choice. Not asked where the choice
+    /// is [`ConvChoice::Direct`].
+    fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {
         None
     }
 

@@ -10,6 +10,8 @@ use std::fmt;
 pub trait Simd: Copy {
     /// A vector of [`Simd::LANES`] numbers.
     type V: Copy;
+    /// The outcome of a comparison, lane by lane.
+    type Mask: Copy;
     /// Numbers in a vector.
     const LANES: usize;
     /// Vectors in the widest tile of a product (outputs of a register tile = this many vectors).
@@ -53,6 +55,30 @@ pub trait Simd: Copy {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger number; `b` where either is not a number.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b`.
+    fn gt(self, a: Self::V, b: Self::V) -> Self::Mask;
+    /// `a <= b`.
+    fn le(self, a: Self::V, b: Self::V) -> Self::Mask;
+    /// `a == b`.
+    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask;
+    /// `a` where the mask is set, else `b`.
+    fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
+    /// The first `lanes` bytes as numbers, zeros after.
+    ///
+    /// # Safety
+    /// `lanes` bytes from `from` on are readable.
+    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> Self::V;
+    /// Writes the first `lanes` numbers, whole ones from 0 to 127, as bytes.
+    ///
+    /// # Safety
+    /// `lanes` bytes from `to` on are writable.
+    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: Self::V);
+    /// Asks for the cache line of `at`; any address will do.
+    fn prefetch(self, at: *const u8);
+    /// Asks for the cache line of `at` in order to write it; any address will do.
+    fn prefetch_write(self, at: *const u8);
 
     /// `a * b + c` of single numbers, rounded as [`Simd::fma`] rounds.
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
@@ -73,6 +99,11 @@ pub trait Simd: Copy {
     /// # Safety
     /// As `tile::rank_tile`.
     unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &super::tile::RankTile);
+    /// Runs the tile of a plane's product: `vectors` vectors, [`Simd::product_rows`] rows, rows `STRIDE` numbers apart.
+    ///
+    /// # Safety
+    /// As `planes::plane_tile`.
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &super::planes::PlaneTile);
 }
 
 /// A computation written once for every instruction set.

@@ -6,9 +6,11 @@
 mod check;
 mod isa;
 mod peak;
+pub mod planes;
 mod portable;
 mod sparse;
 mod tile;
+pub mod transform;
 pub mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // reason: the vector contract reads and writes through pointers, so that tiles have no bounds checks
 
 use super::isa::Simd;
+use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use wide::f32x8;
 
@@ -11,6 +12,7 @@ pub struct Scalar;
 
 impl Simd for Scalar {
     type V = f32;
+    type Mask = bool;
     const LANES: usize = 1;
     const TILE_VECTORS: usize = 2;
 
@@ -61,6 +63,42 @@ impl Simd for Scalar {
         a * b
     }
     #[inline(always)]
+    fn max(self, a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
+    }
+    #[inline(always)]
+    fn gt(self, a: f32, b: f32) -> bool {
+        a > b
+    }
+    #[inline(always)]
+    fn le(self, a: f32, b: f32) -> bool {
+        a <= b
+    }
+    #[inline(always)]
+    fn eq(self, a: f32, b: f32) -> bool {
+        a == b
+    }
+    #[inline(always)]
+    fn select(self, mask: bool, a: f32, b: f32) -> f32 {
+        if mask { a } else { b }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> f32 {
+        // SAFETY: the caller's contract; with no lanes nothing is read.
+        if lanes == 0 { 0.0 } else { f32::from(unsafe { from.read() }) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: f32) {
+        if lanes > 0 {
+            // SAFETY: the caller's contract.
+            unsafe { to.write(v as u8) }
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {}
+    #[inline(always)]
+    fn prefetch_write(self, _at: *const u8) {}
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
@@ -102,6 +140,16 @@ impl Simd for Scalar {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &PlaneTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match vectors {
+                1 => plane_tile::<Self, 4, 1, STRIDE>(self, t),
+                _ => plane_tile::<Self, 4, 2, STRIDE>(self, t),
+            }
+        }
+    }
 }
 
 /// Eight lanes of the crate `wide`: AVX2 under the repository's build flags, SSE2 in a plain x86-64 build, NEON on
@@ -111,6 +159,7 @@ pub struct Wide;
 
 impl Simd for Wide {
     type V = f32x8;
+    type Mask = f32x8;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -161,6 +210,43 @@ impl Simd for Wide {
         a * b
     }
     #[inline(always)]
+    fn max(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_gt(b).bitselect(a, b)
+    }
+    #[inline(always)]
+    fn gt(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_gt(b)
+    }
+    #[inline(always)]
+    fn le(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_le(b)
+    }
+    #[inline(always)]
+    fn eq(self, a: f32x8, b: f32x8) -> f32x8 {
+        a.simd_eq(b)
+    }
+    #[inline(always)]
+    fn select(self, mask: f32x8, a: f32x8, b: f32x8) -> f32x8 {
+        mask.bitselect(a, b)
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> f32x8 {
+        let mut all = [0u8; 8];
+        // SAFETY: the caller's contract; at most eight bytes go into the array of eight.
+        unsafe { from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes.min(8)) };
+        f32x8::new(all.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: f32x8) {
+        let all = v.to_array().map(|number| number as u8);
+        // SAFETY: the caller's contract; at most eight bytes come out of the array of eight.
+        unsafe { to.copy_from_nonoverlapping(all.as_ptr(), lanes.min(8)) }
+    }
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {}
+    #[inline(always)]
+    fn prefetch_write(self, _at: *const u8) {}
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
     }
@@ -199,6 +285,16 @@ impl Simd for Wide {
                 (1, _) => rank_tile::<Self, 1, 1>(self, t),
                 (_, 5) => rank_tile::<Self, 5, 2>(self, t),
                 _ => rank_tile::<Self, 1, 2>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &PlaneTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match vectors {
+                1 => plane_tile::<Self, 6, 1, STRIDE>(self, t),
+                _ => plane_tile::<Self, 6, 2, STRIDE>(self, t),
             }
         }
     }

@@ -4,10 +4,11 @@
 //! cell of the pool adds `g * x[window]`, where the window's numbers are contiguous and its place depends on the cell's
 //! position: a third of the dense arithmetic, without a branch.
 //!
-//! **Registers** ten sums, one broadcast; one load of `x` a multiply-add.
+//! **Registers** ten sums (twenty of AVX-512's 32), one broadcast; one load of `x` a multiply-add.
 #![allow(unsafe_code)] // reason: the innermost loop reads through pointers; bounds are asserted once, at entry
 
 use super::isa::{Kernel, Simd};
+use super::planes::{Ahead, Asking};
 
 /// `c[o, i] += sum over cells p of g[p, o] * x[p * x_stride + offset[p, o] + i]`, for `i < width`.
 pub struct SparseUpdate<'a> {
@@ -29,19 +30,23 @@ pub struct SparseUpdate<'a> {
     pub outputs: usize,
     /// Numbers of a window.
     pub width: usize,
+    /// What to ask for meanwhile.
+    pub ahead: Ahead<'a>,
 }
 
 impl Kernel for SparseUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SparseUpdate { x, x_stride, g, offset, largest_offset, cells, c, outputs, width } = self;
+        let SparseUpdate { x, x_stride, g, offset, largest_offset, cells, c, outputs, width, ahead } = self;
         if cells == 0 || outputs == 0 || width == 0 {
             return;
         }
         assert!(g.len() >= cells * outputs && offset.len() >= cells * outputs && c.len() >= outputs * width);
         assert!(x.len() >= (cells - 1) * x_stride + largest_offset + width);
         assert!(offset[..cells * outputs].iter().all(|&at| at as usize <= largest_offset));
+        let mut asking = Asking::new(ahead, outputs);
         for o in 0..outputs {
+            asking.step(s);
             let mut i = 0;
             while i < width {
                 let vectors = (width - i) / S::LANES;
@@ -58,6 +63,7 @@ impl Kernel for SparseUpdate<'_> {
                         c: c.as_mut_ptr().add(o * width + i),
                     };
                     i += match vectors {
+                        20.. if S::LANES == 16 => sums::<S, 20, false>(s, &operands, S::LANES),
                         10.. => sums::<S, 10, false>(s, &operands, S::LANES),
                         5.. => sums::<S, 5, false>(s, &operands, S::LANES),
                         1.. => sums::<S, 1, false>(s, &operands, S::LANES),
@@ -92,12 +98,14 @@ unsafe fn sums<S: Simd, const V: usize, const MASKED: bool>(s: S, t: &Operands, 
         for (v, sum) in sums.iter_mut().enumerate() {
             *sum = load(t.c.add(v * S::LANES));
         }
-        for p in 0..t.cells {
-            let g = s.splat(*t.g.add(p * t.step));
-            let x = t.x.add(p * t.x_stride + *t.offset.add(p * t.step) as usize);
+        let (mut x, mut g, mut offset) = (t.x, t.g, t.offset);
+        for _ in 0..t.cells {
+            let (window, value) = (x.add(*offset as usize), s.splat(*g));
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = s.fma(g, load(x.add(v * S::LANES)), *sum);
+                *sum = s.fma(value, load(window.add(v * S::LANES)), *sum);
             }
+            // Past the last cell nothing is read.
+            (x, g, offset) = (x.wrapping_add(t.x_stride), g.wrapping_add(t.step), offset.wrapping_add(t.step));
         }
         for (v, sum) in sums.iter().enumerate() {
             let to = t.c.add(v * S::LANES);

@@ -62,7 +62,7 @@ pub struct Product<'a> {
 }
 
 /// Rows of input that are worked on with every panel before the next come: they stay in the L1 cache.
-const BLOCK_ROWS: usize = 84;
+const BLOCK_ROWS: usize = 96;
 
 impl Product<'_> {
     /// Numbers that [`Product::pack`] writes for sums of `depth` numbers, whatever the instruction set.

@@ -1,177 +1,198 @@
-//! Floor 1. The transforms of the Toom-Cook (Winograd) convolution F(4, 5): four outputs of a convolution with five taps
-//! from eight products instead of twenty.
+//! Floor 1. The algorithms of fast convolution, Toom-Cook or Winograd: four outputs from fewer products than taps times four.
 //!
-//! `y = A^T [(G g) * (B^T d)]` at the points 0, +-1, +-2, +-1/2 and infinity. A **tile** is four rows of output; it reads
-//! eight rows of input. A **plane** holds one of the eight points of all tiles, `[tile, channel]`, so that the products of a
-//! point are one matrix product.
+//! `y = A^T [(G g) * (B^T d)]`: a **tile** of four rows of output reads a few rows `d` of input; both they and the taps `g`
+//! are evaluated at some **points**, multiplied point by point, and interpolated. Each algorithm is a [`Toom`]; the
+//! kernels that run it over rows and channels are in `transform.rs` and `planes.rs`.
 //!
-//! **Source** Toom 1963, Cook 1966; Lavin and Gray, arXiv 1509.09308. Even and odd halves of `B^T` are evaluated
-//! together: 26 vector operations a tile and vector of channels in, 16 out.
-#![allow(unsafe_code)] // reason: reads and writes whole vectors through pointers; bounds are asserted once, at entry
+//! Backward-weight is the transposed algorithm with the same matrices: `dg = G^T [sum over tiles of (A dy) * (B^T d)]`.
+//!
+//! **Source** Toom 1963, Cook 1966; Lavin and Gray, arXiv 1509.09308. The points are those with the least error in single
+//! precision among many tried.
 
-use super::isa::{Kernel, Simd};
+use super::isa::Simd;
 
-/// Points, rows of input a tile.
-pub const POINTS: usize = 8;
 /// Rows of output a tile.
 pub const TILE: usize = 4;
-/// Taps.
+/// Most points of an algorithm; also the most rows that a tile reads.
+pub const POINTS: usize = 8;
+/// Most taps of an algorithm.
 pub const TAPS: usize = 5;
 
-/// `G`: what a kernel of five taps is multiplied by, point by point.
-pub const KERNEL: [[f64; TAPS]; POINTS] = {
-    const A: f64 = 2.0 / 9.0;
-    const B: f64 = 1.0 / 90.0;
-    const C: f64 = 32.0 / 45.0;
-    [
-        [1.0, 0.0, 0.0, 0.0, 0.0],
-        [-A, -A, -A, -A, -A],
-        [-A, A, -A, A, -A],
-        [B, 2.0 * B, 4.0 * B, 8.0 * B, 16.0 * B],
-        [B, -2.0 * B, 4.0 * B, -8.0 * B, 16.0 * B],
-        [C, C / 2.0, C / 4.0, C / 8.0, C / 16.0],
-        [C, -C / 2.0, C / 4.0, -C / 8.0, C / 16.0],
-        [0.0, 0.0, 0.0, 0.0, 1.0],
-    ]
-};
+/// One algorithm. Evaluations work on whole vectors of neighbouring channels; places past its points are not used.
+pub trait Toom: Copy {
+    /// Its name: outputs and taps.
+    const NAME: &'static str;
+    /// Taps.
+    const TAPS: usize;
+    /// Points, and rows that a tile reads: `TILE + TAPS - 1`.
+    const POINTS: usize = TILE + Self::TAPS - 1;
+    /// `G`: what the taps are multiplied by, point by point.
+    const KERNEL: [[f64; TAPS]; POINTS];
 
-/// `v[p][t] = B^T d` for the eight rows from `4 t` on.
-pub struct InputTransform<'a> {
-    /// Rows of `c` channels, from the first tile's first on: `4 * tiles + 4` of them.
-    pub x: &'a [f32],
-    /// Channels.
-    pub c: usize,
-    /// Tiles.
-    pub tiles: usize,
-    /// Planes of `[tiles, c]`.
-    pub v: &'a mut [f32],
-    /// Numbers from plane to plane.
-    pub plane: usize,
+    /// `B^T d`.
+    fn input<S: Simd>(s: S, d: [S::V; POINTS]) -> [S::V; POINTS];
+    /// `A^T m`.
+    fn output<S: Simd>(s: S, m: [S::V; POINTS]) -> [S::V; TILE];
+    /// `A dy`.
+    fn gradient<S: Simd>(s: S, dy: [S::V; TILE]) -> [S::V; POINTS];
 }
 
-impl Kernel for InputTransform<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let InputTransform { x, c, tiles, v, plane } = self;
-        if tiles == 0 {
-            return;
-        }
-        assert!(x.len() >= (TILE * tiles + TILE) * c && plane >= tiles * c);
-        assert!(v.len() >= (POINTS - 1) * plane + tiles * c);
-        let whole = c / S::LANES * S::LANES;
-        for t in 0..tiles {
-            // SAFETY: rows `4 t .. 4 t + 8` lie in `x` and place `t` of all planes in `v`, both asserted above; the last
-            // call touches only the channels that are left.
-            unsafe {
-                let (from, to) = (x.as_ptr().add(TILE * t * c), v.as_mut_ptr().add(t * c));
-                for j in (0..whole).step_by(S::LANES) {
-                    input_tile::<S, false>(s, (from.add(j), c), (to.add(j), plane), S::LANES);
-                }
-                if whole < c {
-                    input_tile::<S, true>(s, (from.add(whole), c), (to.add(whole), plane), c - whole);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `lanes` numbers are readable at eight rows and writable at eight planes, at most a vector of them.
+/// `a + b` and `a - b`: the values of a polynomial at a point and its negative, from the even and the odd half.
 #[inline(always)]
-unsafe fn input_tile<S: Simd, const MASKED: bool>(
-    s: S,
-    (from, row): (*const f32, usize),
-    (to, plane): (*mut f32, usize),
-    lanes: usize,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let load = |i: usize| if MASKED { s.load_first(from.add(i * row), lanes) } else { s.load(from.add(i * row)) };
-        let store = |p: usize, v: S::V| {
-            if MASKED { s.store_first(to.add(p * plane), lanes, v) } else { s.store(to.add(p * plane), v) }
-        };
-        let k = |value: f32| s.splat(value);
-        let [d0, d1, d2, d3] = [load(0), load(1), load(2), load(3)];
-        let [d4, d5, d6, d7] = [load(4), load(5), load(6), load(7)];
-        store(0, s.fma(k(5.25), s.sub(d4, d2), s.sub(d0, d6)));
-        store(7, s.fma(k(5.25), s.sub(d3, d5), s.sub(d7, d1)));
-        let even = s.fma(k(-4.25), d4, s.add(d2, d6));
-        let odd = s.fma(k(-4.25), d3, s.add(d1, d5));
-        store(1, s.add(even, odd));
-        store(2, s.sub(even, odd));
-        let even = s.fma(k(-1.25), d4, s.fma(k(0.25), d2, d6));
-        let odd = s.fma(k(-2.5), d3, s.fma(k(0.5), d1, s.mul(k(2.0), d5)));
-        store(3, s.add(even, odd));
-        store(4, s.sub(even, odd));
-        let even = s.fma(k(-5.0), d4, s.fma(k(4.0), d2, d6));
-        let odd = s.fma(k(-2.5), d3, s.fma(k(2.0), d1, s.mul(k(0.5), d5)));
-        store(5, s.add(even, odd));
-        store(6, s.sub(even, odd));
-    }
+fn both<S: Simd>(s: S, even: S::V, odd: S::V) -> (S::V, S::V) {
+    (s.add(even, odd), s.sub(even, odd))
 }
 
-/// `y[4 t .. 4 t + 4] = A^T m[..][t]`.
-pub struct OutputTransform<'a> {
-    /// Planes of `[tiles, c]`.
-    pub m: &'a [f32],
-    /// Numbers from plane to plane.
-    pub plane: usize,
-    /// Channels.
-    pub c: usize,
-    /// Tiles.
-    pub tiles: usize,
-    /// `4 * tiles` rows of `c` channels.
-    pub y: &'a mut [f32],
-}
+/// F(4, 5): 8 products instead of 20, at 0, +-1, +-2, +-1/2 and infinity. 26 vector operations in, 16 out.
+#[derive(Clone, Copy, Debug)]
+pub struct FiveTaps;
 
-impl Kernel for OutputTransform<'_> {
+impl Toom for FiveTaps {
+    const NAME: &'static str = "F(4,5)";
+    const TAPS: usize = 5;
+    const KERNEL: [[f64; TAPS]; POINTS] = {
+        const A: f64 = 2.0 / 9.0;
+        const B: f64 = 1.0 / 90.0;
+        const C: f64 = 32.0 / 45.0;
+        [
+            [1.0, 0.0, 0.0, 0.0, 0.0],
+            [-A, -A, -A, -A, -A],
+            [-A, A, -A, A, -A],
+            [B, 2.0 * B, 4.0 * B, 8.0 * B, 16.0 * B],
+            [B, -2.0 * B, 4.0 * B, -8.0 * B, 16.0 * B],
+            [C, C / 2.0, C / 4.0, C / 8.0, C / 16.0],
+            [C, -C / 2.0, C / 4.0, -C / 8.0, C / 16.0],
+            [0.0, 0.0, 0.0, 0.0, 1.0],
+        ]
+    };
+
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let OutputTransform { m, plane, c, tiles, y } = self;
-        if tiles == 0 {
-            return;
-        }
-        assert!(m.len() >= (POINTS - 1) * plane + tiles * c && plane >= tiles * c);
-        assert!(y.len() >= TILE * tiles * c);
-        let whole = c / S::LANES * S::LANES;
-        for t in 0..tiles {
-            // SAFETY: place `t` of all planes lies in `m` and rows `4 t .. 4 t + 4` in `y`, both asserted above; the last
-            // call touches only the channels that are left.
-            unsafe {
-                let (from, to) = (m.as_ptr().add(t * c), y.as_mut_ptr().add(TILE * t * c));
-                for j in (0..whole).step_by(S::LANES) {
-                    output_tile::<S, false>(s, (from.add(j), plane), (to.add(j), c), S::LANES);
-                }
-                if whole < c {
-                    output_tile::<S, true>(s, (from.add(whole), plane), (to.add(whole), c), c - whole);
-                }
-            }
-        }
+    fn input<S: Simd>(s: S, d: [S::V; POINTS]) -> [S::V; POINTS] {
+        let k = |value: f32| s.splat(value);
+        let zero = s.fma(k(5.25), s.sub(d[4], d[2]), s.sub(d[0], d[6]));
+        let infinity = s.fma(k(5.25), s.sub(d[3], d[5]), s.sub(d[7], d[1]));
+        let even = s.fma(k(-4.25), d[4], s.add(d[2], d[6]));
+        let odd = s.fma(k(-4.25), d[3], s.add(d[1], d[5]));
+        let one = both(s, even, odd);
+        let even = s.fma(k(-1.25), d[4], s.fma(k(0.25), d[2], d[6]));
+        let odd = s.fma(k(-2.5), d[3], s.fma(k(0.5), d[1], s.mul(k(2.0), d[5])));
+        let two = both(s, even, odd);
+        let even = s.fma(k(-5.0), d[4], s.fma(k(4.0), d[2], d[6]));
+        let odd = s.fma(k(-2.5), d[3], s.fma(k(2.0), d[1], s.mul(k(0.5), d[5])));
+        let half = both(s, even, odd);
+        [zero, one.0, one.1, two.0, two.1, half.0, half.1, infinity]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::V; POINTS]) -> [S::V; TILE] {
+        let k = |value: f32| s.splat(value);
+        let ((s1, d1), (s2, d2), (s3, d3)) = (both(s, m[1], m[2]), both(s, m[3], m[4]), both(s, m[5], m[6]));
+        [
+            s.add(s.add(m[0], s1), s.add(s2, s3)),
+            s.fma(k(2.0), d2, s.fma(k(0.5), d3, d1)),
+            s.fma(k(4.0), s2, s.fma(k(0.25), s3, s1)),
+            s.add(m[7], s.fma(k(8.0), d2, s.fma(k(0.125), d3, d1))),
+        ]
+    }
+
+    #[inline(always)]
+    fn gradient<S: Simd>(s: S, [a, b, c, d]: [S::V; TILE]) -> [S::V; POINTS] {
+        let k = |value: f32| s.splat(value);
+        let one = both(s, s.add(a, c), s.add(b, d));
+        let two = both(s, s.fma(k(4.0), c, a), s.mul(k(2.0), s.fma(k(4.0), d, b)));
+        let half = both(s, s.fma(k(0.25), c, a), s.mul(k(0.5), s.fma(k(0.25), d, b)));
+        [a, one.0, one.1, two.0, two.1, half.0, half.1, d]
     }
 }
 
-/// # Safety
-/// `lanes` numbers are readable at eight planes and writable at four rows, at most a vector of them.
-#[inline(always)]
-unsafe fn output_tile<S: Simd, const MASKED: bool>(
-    s: S,
-    (from, plane): (*const f32, usize),
-    (to, row): (*mut f32, usize),
-    lanes: usize,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let load =
-            |p: usize| if MASKED { s.load_first(from.add(p * plane), lanes) } else { s.load(from.add(p * plane)) };
-        let store = |i: usize, v: S::V| {
-            if MASKED { s.store_first(to.add(i * row), lanes, v) } else { s.store(to.add(i * row), v) }
-        };
+/// F(4, 3): 6 products instead of 12, at 0, +-3/4, +-3/2 and infinity. 16 vector operations in, 11 out.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreeTaps;
+
+impl Toom for ThreeTaps {
+    const NAME: &'static str = "F(4,3)";
+    const TAPS: usize = 3;
+    const KERNEL: [[f64; TAPS]; POINTS] = {
+        const A: f64 = 128.0 / 243.0;
+        const B: f64 = 32.0 / 81.0;
+        const C: f64 = 8.0 / 27.0;
+        [
+            [64.0 / 81.0, 0.0, 0.0, 0.0, 0.0],
+            [-A, -B, -C, 0.0, 0.0],
+            [-A, B, -C, 0.0, 0.0],
+            [A / 4.0, B / 2.0, C, 0.0, 0.0],
+            [A / 4.0, -B / 2.0, C, 0.0, 0.0],
+            [0.0, 0.0, 1.0, 0.0, 0.0],
+            [0.0; TAPS],
+            [0.0; TAPS],
+        ]
+    };
+
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; POINTS]) -> [S::V; POINTS] {
         let k = |value: f32| s.splat(value);
-        let pair = |p: usize| (s.add(load(p), load(p + 1)), s.sub(load(p), load(p + 1)));
-        let ((s1, d1), (s2, d2), (s3, d3)) = (pair(1), pair(3), pair(5));
-        store(0, s.add(s.add(load(0), s1), s.add(s2, s3)));
-        store(1, s.fma(k(2.0), d2, s.fma(k(0.5), d3, d1)));
-        store(2, s.fma(k(4.0), s2, s.fma(k(0.25), s3, s1)));
-        store(3, s.add(load(7), s.fma(k(8.0), d2, s.fma(k(0.125), d3, d1))));
+        let zero = s.fma(k(81.0 / 64.0), d[0], s.fma(k(-45.0 / 16.0), d[2], d[4]));
+        let infinity = s.fma(k(81.0 / 64.0), d[1], s.fma(k(-45.0 / 16.0), d[3], d[5]));
+        let even = s.fma(k(-9.0 / 4.0), d[2], d[4]);
+        let odd = s.fma(k(-27.0 / 16.0), d[1], s.mul(k(0.75), d[3]));
+        let inner = both(s, even, odd);
+        let even = s.fma(k(-9.0 / 16.0), d[2], d[4]);
+        let odd = s.fma(k(-27.0 / 32.0), d[1], s.mul(k(1.5), d[3]));
+        let outer = both(s, even, odd);
+        [zero, inner.0, inner.1, outer.0, outer.1, infinity, s.zero(), s.zero()]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::V; POINTS]) -> [S::V; TILE] {
+        let k = |value: f32| s.splat(value);
+        let ((s1, d1), (s2, d2)) = (both(s, m[1], m[2]), both(s, m[3], m[4]));
+        [
+            s.add(m[0], s.add(s1, s2)),
+            s.fma(k(0.75), d1, s.mul(k(1.5), d2)),
+            s.fma(k(9.0 / 16.0), s1, s.mul(k(9.0 / 4.0), s2)),
+            s.fma(k(27.0 / 64.0), d1, s.fma(k(27.0 / 8.0), d2, m[5])),
+        ]
+    }
+
+    #[inline(always)]
+    fn gradient<S: Simd>(s: S, [a, b, c, d]: [S::V; TILE]) -> [S::V; POINTS] {
+        let k = |value: f32| s.splat(value);
+        let inner =
+            both(s, s.fma(k(9.0 / 16.0), c, a), s.mul(k(0.75), s.fma(k(9.0 / 16.0), d, b)));
+        let outer = both(s, s.fma(k(2.25), c, a), s.mul(k(1.5), s.fma(k(2.25), d, b)));
+        [a, inner.0, inner.1, outer.0, outer.1, d, s.zero(), s.zero()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::portable::Scalar;
+
+    /// Of every algorithm, four outputs and the taps' gradient from small whole numbers, beside the definition.
+    fn meets_the_definition<F: Toom>() {
+        let s = Scalar;
+        let d: [f32; POINTS] = std::array::from_fn(|i| [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, -2.0, 6.0][i]);
+        let g: [f64; TAPS] = std::array::from_fn(|t| if t < F::TAPS { [2.0, -7.0, 1.0, 8.0, -3.0][t] } else { 0.0 });
+        let dy = [1.0f32, -2.0, 5.0, 3.0];
+        let kernel = F::KERNEL.map(|row| row.iter().zip(g).map(|(a, b)| a * b).sum::<f64>() as f32);
+        let v = F::input(s, d);
+        let y = F::output(s, std::array::from_fn(|p| v[p] * kernel[p]));
+        for (r, y) in y.iter().enumerate() {
+            let direct: f64 = (0..F::TAPS).map(|t| f64::from(d[r + t]) * g[t]).sum();
+            assert!((f64::from(*y) - direct).abs() < 1e-3, "{} row {r}: {y}, not {direct}", F::NAME);
+        }
+        let z = F::gradient(s, dy);
+        for t in 0..F::TAPS {
+            let fast: f64 = (0..F::POINTS).map(|p| F::KERNEL[p][t] * f64::from(z[p] * v[p])).sum();
+            let direct: f64 = (0..TILE).map(|r| f64::from(d[r + t] * dy[r])).sum();
+            assert!((fast - direct).abs() < 1e-3, "{} tap {t}: {fast}, not {direct}", F::NAME);
+        }
+    }
+
+    #[test]
+    fn algorithms_meet_the_definition() {
+        meets_the_definition::<FiveTaps>();
+        meets_the_definition::<ThreeTaps>();
     }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // reason: intrinsics; each runs only below a token that detection made
 
 use super::isa::Simd;
+use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use std::arch::x86_64::*;
 
@@ -48,6 +49,7 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     type V = __m256;
+    type Mask = __m256;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -102,6 +104,71 @@ impl Simd for Avx2 {
         unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn le(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_cmp_ps::<_CMP_LE_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn eq(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, mask: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_blendv_ps(b, a, mask) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> __m256 {
+        // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes go into the array of eight.
+        unsafe {
+            let bytes = if lanes >= 8 {
+                _mm_loadl_epi64(from.cast())
+            } else {
+                let mut all = [0u8; 8];
+                from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes);
+                _mm_loadl_epi64(all.as_ptr().cast())
+            };
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: __m256) {
+        // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes come out of the array of eight.
+        unsafe {
+            let numbers = _mm256_cvttps_epi32(v);
+            let words = _mm_packus_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
+            let bytes = _mm_packus_epi16(words, words);
+            if lanes >= 8 {
+                _mm_storel_epi64(to.cast(), bytes);
+            } else {
+                let mut all = [0u8; 8];
+                _mm_storel_epi64(all.as_mut_ptr().cast(), bytes);
+                to.copy_from_nonoverlapping(all.as_ptr(), lanes);
+            }
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a prefetch faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_write(self, at: *const u8) {
+        // SAFETY: a prefetch faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
@@ -153,6 +220,16 @@ impl Simd for Avx2 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &PlaneTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match vectors {
+                1 => plane_tile::<Self, 12, 1, STRIDE>(self, t),
+                _ => plane_tile::<Self, 6, 2, STRIDE>(self, t),
+            }
+        }
+    }
 }
 
 impl Avx512 {
@@ -164,6 +241,7 @@ impl Avx512 {
 
 impl Simd for Avx512 {
     type V = __m512;
+    type Mask = __mmask16;
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 4;
 
@@ -218,16 +296,74 @@ impl Simd for Avx512 {
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn le(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn eq(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, mask: __mmask16, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_mask_blend_ps(mask, b, a) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> __m512 {
+        // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
+        unsafe {
+            let bytes = if lanes >= 16 {
+                _mm_loadu_si128(from.cast())
+            } else {
+                _mm_maskz_loadu_epi8(self.mask(lanes), from.cast())
+            };
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: __m512) {
+        // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
+            if lanes >= 16 {
+                _mm_storeu_si128(to.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(to.cast(), self.mask(lanes), bytes);
+            }
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a prefetch faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_write(self, at: *const u8) {
+        // SAFETY: a prefetch faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+    #[inline(always)]
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
 
-    // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 12 x 2 + 2 + 1 = 27; 14 x 1 + 1 + 1 = 16.
+    // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 12 x 2 + 2 + 1 = 27; 12 x 1 + 1 + 1 = 14.
     #[inline(always)]
     fn product_rows(vectors: usize) -> usize {
         match vectors {
-            1 => 14,
-            2 => 12,
+            1 | 2 => 12,
             3 => 8,
             _ => 6,
         }
@@ -238,7 +374,7 @@ impl Simd for Avx512 {
         unsafe {
             match (vectors, rows) {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
-                (1, _) => product_tile::<Self, 14, 1>(self, t),
+                (1, _) => product_tile::<Self, 12, 1>(self, t),
                 (2, 1) => product_tile::<Self, 1, 2>(self, t),
                 (2, _) => product_tile::<Self, 12, 2>(self, t),
                 (3, 1) => product_tile::<Self, 1, 3>(self, t),
@@ -284,6 +420,18 @@ impl Simd for Avx512 {
                 (_, 5) => rank_tile::<Self, 5, 4>(self, t),
                 (_, 2) => rank_tile::<Self, 2, 4>(self, t),
                 _ => rank_tile::<Self, 1, 4>(self, t),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &PlaneTile) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match vectors {
+                1 => plane_tile::<Self, 12, 1, STRIDE>(self, t),
+                2 => plane_tile::<Self, 12, 2, STRIDE>(self, t),
+                3 => plane_tile::<Self, 8, 3, STRIDE>(self, t),
+                _ => plane_tile::<Self, 6, 4, STRIDE>(self, t),
             }
         }
     }

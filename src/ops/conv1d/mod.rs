@@ -18,7 +18,8 @@ mod cpu;
 mod reference;
 
 use super::op::{
-    Algorithms, Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
+    Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
+    TensorSpec,
 };
 use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
@@ -150,10 +151,15 @@ impl Op for Conv1d {
         })
     }
 
-    fn fuse(&self, _choice: ConvChoice, x: Shape, next: [&dyn Op; 2]) -> Option<Box<dyn Op>> {
-        let [relu, pool] = next.map(|op| op as &dyn Any);
-        let pool = pool.downcast_ref::<MaxPool1d>().filter(|_| relu.is::<Relu>())?;
-        ConvBlock::of(self, pool, x).map(|block| Box::new(block) as Box<dyn Op>)
+    fn fuse(&self, choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
+        let [relu, rest @ ..] = next else { return None };
+        if !(*relu as &dyn Any).is::<Relu>() {
+            return None;
+        }
+        let pool = rest.first().and_then(|op| (*op as &dyn Any).downcast_ref::<MaxPool1d>());
+        let with_pool = pool.and_then(|pool| ConvBlock::of(self, Some(pool))).map(|block| (block, 2));
+        let (block, swallowed) = with_pool.or_else(|| ConvBlock::of(self, None).map(|block| (block, 1)))?;
+        Some(Fused { op: Box::new(block), swallowed })
     }
 
     fn algorithms(&self, _x: &[Shape]) -> Algorithms {
@@ -193,6 +199,11 @@ impl Op for Conv1d {
 }
 
 impl Conv1d {
+    /// Rows of zeros before an input `x`, and rows of the output.
+    pub(super) fn rows(&self, x: Shape) -> Result<(usize, usize), ShapeError> {
+        self.geometry(x).map(|g| (g.pad, g.l_out))
+    }
+
     fn planned(&self, x: Shape) -> Geometry {
         self.geometry(x).expect("the graph has checked the shapes")
     }

@@ -1,30 +1,53 @@
-//! Floor 2. conv_block's cases: lengths around the blocks and what the pool leaves over, odd channels, real layers.
+//! Floor 2. conv_block's cases: lengths around the blocks and what the pool leaves over, odd channels, every window and kernel,
+//! real layers.
 
-use super::{ConvBlock, SHORTEST};
+use super::ConvBlock;
 use crate::base::Shape;
 use crate::ops::case::Case;
+use crate::ops::{Conv1d, MaxPool1d, Padding};
 
-fn case(l: usize, c_in: usize, c_out: usize) -> Case {
+/// A case of `conv` on `l` rows of `c_in` channels, with a pool of `window` rows (none for 1).
+fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case {
+    let pool = (window > 1).then_some(MaxPool1d { ceil, ..MaxPool1d::new(window) });
+    let block = ConvBlock::of(&conv, pool.as_ref()).expect("the cases are blocks");
+    let valid = if conv.padding == Padding::Valid { "_valid" } else { "" };
+    let ceil = if ceil { "_ceil" } else { "" };
+    let name = format!("n2_l{l}_c{c_in}_{}_k{}_p{window}{valid}{ceil}", conv.c_out, conv.k);
     // Of Toom-Cook's sums each is a few times less exact than a direct one of as many terms; those of the weights'
     // gradients are one chain over all cells of a batch.
-    let tolerance = 1e-6 * (c_in.max(c_out) as f64 / 16.0).max(l as f64 / 4000.0).sqrt().max(1.0);
-    Case { tolerance, ..Case::new(format!("n2_l{l}_c{c_in}_{c_out}"), ConvBlock { c_out }, &[Shape::new(l, c_in)]) }
+    let terms = (c_in.max(conv.c_out) * conv.k.div_ceil(5)) as f64;
+    let tolerance = 1e-6 * (terms / 16.0).max(l as f64 / 4000.0).sqrt().max(1.0);
+    Case { tolerance, ..Case::new(name, block, &[Shape::new(l, c_in)]) }
 }
 
 /// Its cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = (SHORTEST..SHORTEST + 5).map(|l| case(l, 3, 5)).collect();
-    cases.extend([95, 96, 97, 98, 99, 100, 191, 193].map(|l| case(l, 2, 3)));
-    cases.extend([1, 7, 8, 9, 15, 16, 17, 33].map(|c| case(50, c, c + 1)));
-    cases.extend([case(100, 1, 32), case(100, 32, 1), case(293, 17, 33)]);
-    let real = |l, c_in, c_out| Case { real: true, ..case(l, c_in, c_out) };
+    let five = |l, c_in, c_out| case(l, c_in, Conv1d::new(c_out, 5), 3, false);
+    let mut cases: Vec<Case> = [3, 5, 47, 48, 49, 50, 51, 52].map(|l| five(l, 5, 6)).into();
+    cases.extend([95, 96, 97, 98, 99, 100, 191, 193].map(|l| five(l, 4, 5)));
+    cases.extend([1, 7, 8, 9, 15, 16, 17, 33].map(|c| five(50, c, c + 1)));
+    cases.extend([five(100, 1, 32), five(100, 32, 1), five(293, 17, 33), five(200, 256, 8), five(200, 8, 260)]);
+    for window in 1..=4 {
+        for k in [1, 2, 3, 5, 6, 9, 25] {
+            cases.push(case(101, 9, Conv1d::new(10, k), window, window == 4));
+        }
+        let valid = |c_out, k| Conv1d { padding: Padding::Valid, ..Conv1d::new(c_out, k) };
+        cases.push(case(117, 6, valid(7, 5), window, true));
+        cases.push(case(150, 8, valid(16, 25), window, window == 2));
+        cases.push(case(103, 1, valid(8, 25), window, true));
+    }
+    let real = |c: Case| Case { real: true, ..c };
     cases.extend([
-        real(16000, 1, 32),
-        real(5333, 32, 32),
-        real(592, 32, 32),
-        real(197, 32, 64),
-        real(592, 64, 64),
-        real(592, 128, 128),
+        real(five(16000, 1, 32)),
+        real(five(5333, 32, 32)),
+        real(five(592, 32, 32)),
+        real(five(197, 32, 64)),
+        real(five(592, 64, 64)),
+        real(five(592, 128, 128)),
+        real(five(1777, 256, 256)),
+        real(case(5333, 64, Conv1d::new(64, 3), 1, false)),
+        real(case(5333, 64, Conv1d::new(64, 3), 3, false)),
+        real(case(3994, 8, Conv1d { padding: Padding::Valid, ..Conv1d::new(16, 25) }, 4, true)),
     ]);
     cases
 }

@@ -1,0 +1,182 @@
+//! Floor 2. A convolution block by block: rows -> transform -> products -> transform back -> epilogue, or rows -> products ->
+//! epilogue. A block's numbers stay in the L1 and L2 caches from its first row read to its last row written.
+
+use super::geometry::{Algorithm, Convolution};
+use crate::simd::planes::{Ahead, PlaneProduct};
+use crate::simd::transform::{Epilogue, InputTransform, OutputTransform, SingleChannel, StoredRows};
+use crate::simd::winograd::{FiveTaps, TAPS, TILE, ThreeTaps, Toom};
+use crate::simd::{Isa, Kernel, Product, Simd, panels};
+use std::marker::PhantomData;
+
+/// What a convolution reads: rows that stand in memory, or are made when they are needed.
+pub trait Rows {
+    /// Rows `first .. first + count`, with zeros outside; in place or in `scratch`, which holds so many.
+    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32];
+
+    /// The memory that [`Rows::rows`] will read for `count` rows from row `first` on.
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3];
+}
+
+/// The part of `all`, rows of `c` numbers, that holds the rows `first .. first + count`.
+pub fn part<T>(all: &[T], c: usize, first: usize, count: usize) -> &[T] {
+    let end = ((first + count) * c).min(all.len());
+    &all[(first * c).min(end)..end]
+}
+
+/// Rows in memory, `[l, c]`.
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    pub x: &'a [f32],
+    pub c: usize,
+}
+
+impl Rows for Stored<'_> {
+    fn rows<'b>(&'b self, _isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
+        let (x, c) = (self.x, self.c);
+        let l = (x.len() / c) as isize;
+        if first >= 0 && first + count as isize <= l {
+            return &x[first as usize * c..][..count * c];
+        }
+        let scratch = &mut scratch[..count * c];
+        let inside = (-first).clamp(0, count as isize) as usize..(l - first).clamp(0, count as isize) as usize;
+        scratch.fill(0.0);
+        if !inside.is_empty() {
+            let from = (first + inside.start as isize) as usize * c;
+            scratch[inside.start * c..inside.end * c].copy_from_slice(&x[from..from + inside.len() * c]);
+        }
+        scratch
+    }
+
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
+        [bytemuck::cast_slice(part(self.x, self.c, first, count)), &[], &[]]
+    }
+}
+
+/// Packs the weights of one convolution; `weight(tap, i, o)` are its own.
+pub struct Pack<'a, W> {
+    pub conv: Convolution,
+    pub weight: W,
+    pub packed: &'a mut [f32],
+}
+
+/// Outputs of the widest panel of any instruction set.
+const WIDEST: usize = 64;
+
+impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Pack { conv, weight, packed } = self;
+        let Convolution { c_in, c_out, algorithm, .. } = conv;
+        if conv.single() {
+            for (tap, row) in packed.chunks_exact_mut(c_out).enumerate().take(conv.k) {
+                row.iter_mut().enumerate().for_each(|(o, w)| *w = weight(tap, 0, o));
+            }
+            return;
+        }
+        if algorithm == Algorithm::Direct {
+            Product::pack::<S>(packed, conv.k * c_in, c_out, |q, o| weight(q / c_in, q % c_in, o));
+            return;
+        }
+        let depth = conv.segments() * c_in;
+        let plane = Product::packed_len(depth, c_out);
+        for panel in panels(S::LANES, S::TILE_VECTORS, c_out) {
+            let width = panel.vectors * S::LANES;
+            for q in 0..depth {
+                let mut taps = [[0.0; WIDEST]; TAPS];
+                for (tap, _, at) in conv.taps().filter(|&(_, segment, _)| segment == q / c_in) {
+                    for (j, value) in taps[at][..panel.outputs].iter_mut().enumerate() {
+                        *value = f64::from(weight(tap, q % c_in, panel.first + j));
+                    }
+                }
+                for point in 0..algorithm.points() {
+                    // In double precision: each weight is rounded once.
+                    let mut sums = [0.0; WIDEST];
+                    for (at, tap) in taps.iter().enumerate().take(algorithm.taps()) {
+                        let g = algorithm.kernel(point, at);
+                        sums.iter_mut().zip(tap).for_each(|(sum, w)| *sum += g * w);
+                    }
+                    let to = &mut packed[point * plane + depth * panel.offset + q * width..][..width];
+                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum as f32);
+                }
+            }
+        }
+    }
+}
+
+/// The convolution of `source` with `packed` weights, to `epilogue`.
+pub struct Convolve<'a, R, E> {
+    pub conv: Convolution,
+    pub packed: &'a [f32],
+    pub source: &'a R,
+    pub epilogue: &'a mut E,
+    pub scratch: &'a mut [f32],
+}
+
+impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
+    pub fn run(self, isa: Isa) {
+        match self.conv.algorithm {
+            Algorithm::Direct => self.direct(isa),
+            Algorithm::ThreeTaps => self.fast::<ThreeTaps>(isa),
+            Algorithm::FiveTaps => self.fast::<FiveTaps>(isa),
+        }
+    }
+
+    fn fast<F: Toom>(self, isa: Isa) {
+        let Convolve { conv, packed, source, epilogue, scratch } = self;
+        let Convolution { c_in, c_out, .. } = conv;
+        let (v_planes, m_planes) = conv.planes();
+        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
+        let (m, scratch) = scratch.split_at_mut(m_planes.len(F::POINTS));
+        let segments = conv.segments();
+        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
+            let rows = conv.block_rows().min(conv.rows_out - first);
+            let tiles = rows.div_ceil(TILE);
+            let x = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
+            let algorithm = PhantomData::<F>;
+            isa.run(InputTransform { x, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm });
+            let read = source.memory(first + conv.block_rows(), conv.block_rows());
+            isa.run(PlaneProduct {
+                v,
+                v_planes,
+                segments,
+                inner: c_in,
+                packed,
+                m,
+                m_planes,
+                outputs: c_out,
+                tiles,
+                points: F::POINTS,
+                ahead: Ahead { read, write: epilogue.writes(first, rows) },
+            });
+            isa.run(OutputTransform { m, planes: m_planes, c: c_out, first, rows, epilogue, algorithm });
+        }
+    }
+
+    fn direct(self, isa: Isa) {
+        let Convolve { conv, packed, source, epilogue, scratch } = self;
+        let Convolution { c_in, c_out, k, .. } = conv;
+        let (z, scratch) = scratch.split_at_mut((conv.block_rows() * c_out).next_multiple_of(16));
+        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
+            let rows = conv.block_rows().min(conv.rows_out - first);
+            let a = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
+            if conv.single() {
+                isa.run(SingleChannel { x: a, w: packed, k, c: c_out, first, rows, epilogue });
+                continue;
+            }
+            isa.run(Product {
+                a,
+                row_stride: c_in,
+                taps: 1,
+                tap_stride: 0,
+                inner: k * c_in,
+                packed,
+                init: &[],
+                c: z,
+                c_stride: c_out,
+                outputs: c_out,
+                rows,
+            });
+            isa.run(StoredRows { z, c: c_out, first, rows, epilogue });
+        }
+    }
+}

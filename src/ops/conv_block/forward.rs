@@ -1,0 +1,113 @@
+//! Floor 2. conv_block forward without norm (or with the norm folded into the weights): what becomes of the convolution's
+//! rows while they are in registers.
+#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
+
+use super::convolve::{Convolve, Stored, part};
+use super::geometry::Geometry;
+use crate::simd::transform::{Epilogue, GROUP};
+use crate::simd::{Isa, Simd};
+
+/// In place of a position: the window's largest row is not above zero, so that no gradient passes.
+pub const DEAD: u8 = 7;
+
+/// Bias, the largest row of every window with its position, ReLU. The bias, equal in a window, is added after the choice.
+pub struct ActivePool<'a, const WINDOW: usize> {
+    pub bias: &'a [f32],
+    pub ceil: bool,
+    /// `[cells, c]`.
+    pub y: &'a mut [f32],
+    /// Positions, `[cells, c]`; empty where no gradient is wanted, or without pool.
+    pub at: &'a mut [u8],
+}
+
+/// The largest row of a window, and its place; rows from `valid` on do not count.
+#[inline(always)]
+pub fn largest<S: Simd, const WINDOW: usize>(s: S, rows: &[S::V], valid: usize) -> (S::V, S::V) {
+    let (mut best, mut at) = (rows[0], s.zero());
+    for (t, &row) in rows.iter().enumerate().take(WINDOW).skip(1) {
+        if t < valid {
+            at = s.select(s.gt(row, best), s.splat(t as f32), at);
+            best = s.max(best, row);
+        }
+    }
+    (best, at)
+}
+
+/// Windows that are whole, or that count though they are not.
+#[inline(always)]
+pub fn windows(rows: usize, window: usize, ceil: bool) -> usize {
+    if ceil { rows.div_ceil(window) } else { rows / window }
+}
+
+impl<const WINDOW: usize> Epilogue for ActivePool<'_, WINDOW> {
+    const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
+
+    #[inline(always)]
+    fn fits(&self, rows: usize, c: usize) -> bool {
+        let numbers = windows(rows, WINDOW, self.ceil) * c;
+        self.bias.len() == c && self.y.len() >= numbers && (self.at.is_empty() || self.at.len() >= numbers)
+    }
+
+    fn writes(&self, first: usize, rows: usize) -> &[u8] {
+        let c = self.bias.len();
+        bytemuck::cast_slice(part(self.y, c, first / WINDOW, rows / WINDOW))
+    }
+
+    #[inline(always)]
+    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]) {
+        let c = self.bias.len();
+        // SAFETY: `lanes` channels from `j` on are among the bias's, and every window's among those of `y` and `at`, by the
+        // caller's contract.
+        unsafe {
+            let bias = s.load_first(self.bias.as_ptr().add(j), lanes);
+            for (w, window) in rows.chunks_exact(WINDOW).enumerate().take(4 * Self::TILES / WINDOW) {
+                if w >= windows(valid, WINDOW, self.ceil) {
+                    break;
+                }
+                let (best, at) = largest::<S, WINDOW>(s, window, valid - w * WINDOW);
+                let value = s.add(best, bias);
+                let y = s.max(s.zero(), value);
+                let to = (first / WINDOW + w) * c + j;
+                if lanes == S::LANES {
+                    s.store(self.y.as_mut_ptr().add(to), y);
+                } else {
+                    s.store_first(self.y.as_mut_ptr().add(to), lanes, y);
+                }
+                if !self.at.is_empty() {
+                    let at = s.select(s.le(value, s.zero()), s.splat(f32::from(DEAD)), at);
+                    s.store_bytes(self.at.as_mut_ptr().add(to), lanes, at);
+                }
+            }
+        }
+    }
+}
+
+/// `y` and the positions.
+pub struct Forward<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub packed: &'a [f32],
+    pub bias: &'a [f32],
+    pub y: &'a mut [f32],
+    pub at: &'a mut [u8],
+    pub scratch: &'a mut [f32],
+}
+
+impl Forward<'_> {
+    pub fn run(self, isa: Isa) {
+        match self.g.window {
+            1 => self.windows::<1>(isa),
+            2 => self.windows::<2>(isa),
+            3 => self.windows::<3>(isa),
+            _ => self.windows::<4>(isa),
+        }
+    }
+
+    fn windows<const WINDOW: usize>(self, isa: Isa) {
+        let Forward { g, x, packed, bias, y, at, scratch } = self;
+        let conv = g.forward(false);
+        let source = Stored { x, c: g.c_in };
+        let mut epilogue = ActivePool::<WINDOW> { bias, ceil: g.ceil, y, at };
+        Convolve { conv, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
+    }
+}

@@ -1,0 +1,210 @@
+//! Floor 2. A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
+
+use crate::simd::planes::Planes;
+use crate::simd::transform::GROUP;
+use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
+use crate::simd::Product;
+
+/// The block's numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    /// Rows of the input.
+    pub l: usize,
+    /// Its channels.
+    pub c_in: usize,
+    /// Rows of the convolution's output.
+    pub l_out: usize,
+    /// Its channels.
+    pub c_out: usize,
+    /// Taps.
+    pub k: usize,
+    /// Rows of zeros before the input.
+    pub pad: usize,
+    /// Rows of a pooling window; 1 without pool.
+    pub window: usize,
+    /// Whether a last, incomplete window counts.
+    pub ceil: bool,
+}
+
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Products of rows and taps.
+    Direct,
+    /// F(4, 3), for up to three taps.
+    ThreeTaps,
+    /// F(4, 5), in segments for more than five taps.
+    FiveTaps,
+}
+
+impl Algorithm {
+    /// Points of its transform.
+    pub fn points(self) -> usize {
+        match self {
+            Algorithm::Direct => 0,
+            Algorithm::ThreeTaps => ThreeTaps::POINTS,
+            Algorithm::FiveTaps => FiveTaps::POINTS,
+        }
+    }
+
+    /// Taps of a segment.
+    pub fn taps(self) -> usize {
+        match self {
+            Algorithm::Direct => 1,
+            Algorithm::ThreeTaps => <ThreeTaps as Toom>::TAPS,
+            Algorithm::FiveTaps => <FiveTaps as Toom>::TAPS,
+        }
+    }
+
+    /// What `G` a tap of a segment is multiplied by at a point.
+    pub fn kernel(self, point: usize, tap: usize) -> f64 {
+        match self {
+            Algorithm::Direct => 1.0,
+            Algorithm::ThreeTaps => ThreeTaps::KERNEL[point][tap],
+            Algorithm::FiveTaps => FiveTaps::KERNEL[point][tap],
+        }
+    }
+
+    /// Its name in plans and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::ThreeTaps => ThreeTaps::NAME,
+            Algorithm::FiveTaps => FiveTaps::NAME,
+        }
+    }
+}
+
+/// A convolution of stride 1: forward, or backward-data with flipped taps and exchanged channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// Rows of what it reads.
+    pub rows_in: usize,
+    /// Channels of what it reads.
+    pub c_in: usize,
+    /// Rows that it makes.
+    pub rows_out: usize,
+    /// Channels of what it makes.
+    pub c_out: usize,
+    /// Taps.
+    pub k: usize,
+    /// Rows of zeros before what it reads.
+    pub pad: usize,
+    /// How it is computed.
+    pub algorithm: Algorithm,
+}
+
+impl Convolution {
+    /// Whether it goes without register tiles: few products a row.
+    pub fn single(&self) -> bool {
+        self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8
+    }
+
+    /// Pieces of [`TILE`] taps (the first of one more) that a long kernel is cut into.
+    pub fn segments(&self) -> usize {
+        match self.algorithm {
+            Algorithm::FiveTaps => (self.k.max(2) - 1).div_ceil(TILE),
+            _ => 1,
+        }
+    }
+
+    /// The segment and place in it of every tap of `k`; the first tap of a later segment is the last of the one before.
+    pub fn taps(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let long = self.algorithm == Algorithm::FiveTaps;
+        (0..self.k).map(move |tap| {
+            let segment = if long { tap.saturating_sub(1) / TILE } else { 0 };
+            (tap, segment, tap - segment * TILE)
+        })
+    }
+
+    /// Rows that are made before the next begin: with few channels their transforms stay in the L1 and L2 caches beside
+    /// the weights, with many the weights are read less often. A multiple of every group of rows.
+    pub fn block_rows(&self) -> usize {
+        TILE * if self.c_in.max(self.c_out) >= 256 { 48 } else { 24 }
+    }
+
+    /// Tiles of a whole block.
+    fn block_tiles(&self) -> usize {
+        self.block_rows() / TILE
+    }
+
+    /// Rows that the outputs of `rows` rows read.
+    pub fn rows_read(&self, rows: usize) -> usize {
+        match self.algorithm {
+            Algorithm::Direct if self.single() => rows.next_multiple_of(GROUP) + self.k - 1,
+            Algorithm::Direct => rows + self.k - 1,
+            _ => TILE * (rows.div_ceil(TILE) + self.segments() - 2) + self.algorithm.points(),
+        }
+    }
+
+    /// The planes of the transformed input and of the products.
+    pub fn planes(&self) -> (Planes, Planes) {
+        let tiles = self.block_tiles();
+        (Planes::new(tiles, self.segments() - 1, self.c_in), Planes::new(tiles, 0, self.c_out))
+    }
+
+    /// Numbers of packed weights.
+    pub fn packed(&self) -> usize {
+        match self.algorithm {
+            Algorithm::Direct => Product::packed_len(self.k * self.c_in, self.c_out),
+            algorithm => algorithm.points() * Product::packed_len(self.segments() * self.c_in, self.c_out),
+        }
+    }
+
+    /// Numbers of scratch for the transforms and products of a block, and for its rows.
+    pub fn scratch(&self) -> usize {
+        let rows = (self.rows_read(self.block_rows()) * self.c_in).next_multiple_of(16);
+        let (v, m) = self.planes();
+        rows + match self.algorithm {
+            Algorithm::Direct => (self.block_rows() * self.c_out).next_multiple_of(16),
+            algorithm => v.len(algorithm.points()) + m.len(algorithm.points()),
+        }
+    }
+}
+
+impl Geometry {
+    /// Weights of the convolution.
+    pub fn weights(&self) -> usize {
+        self.k * self.c_in * self.c_out
+    }
+
+    /// Rows of the block's output.
+    pub fn cells(&self) -> usize {
+        if self.ceil { self.l_out.div_ceil(self.window) } else { self.l_out / self.window }
+    }
+
+    /// From input to output. Rows that no window holds are made where `all` is set.
+    pub fn forward(&self, all: bool) -> Convolution {
+        Convolution {
+            rows_in: self.l,
+            c_in: self.c_in,
+            rows_out: if all { self.l_out } else { (self.cells() * self.window).min(self.l_out) },
+            c_out: self.c_out,
+            k: self.k,
+            pad: self.pad,
+            algorithm: self.algorithm(self.c_in),
+        }
+    }
+
+    /// From the gradient of the convolution's output to that of its input.
+    pub fn backward_data(&self) -> Convolution {
+        Convolution {
+            rows_in: self.l_out,
+            c_in: self.c_out,
+            rows_out: self.l,
+            c_out: self.c_in,
+            k: self.k,
+            pad: self.k - 1 - self.pad,
+            algorithm: self.algorithm(self.c_out),
+        }
+    }
+
+    /// The algorithm for sums over `depth` channels.
+    fn algorithm(&self, depth: usize) -> Algorithm {
+        match self.k {
+            _ if depth < 4 || self.l < 48 || self.k == 1 => Algorithm::Direct,
+            2 | 3 => Algorithm::ThreeTaps,
+            _ => Algorithm::FiveTaps,
+        }
+    }
+}

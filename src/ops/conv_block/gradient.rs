@@ -1,0 +1,97 @@
+//! Floor 2. The gradient of the convolution's output, made row by row from that of the block's output when it is needed: it
+//! never exists as a whole.
+#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
+
+use super::convolve::{Rows, part};
+use super::geometry::Geometry;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// From a pooled gradient: every window's number in the row of its position, zeros in the others and in dead windows.
+/// Without pool: the gradient where the output is above zero.
+#[derive(Clone, Copy)]
+pub struct Unpooled<'a> {
+    pub g: Geometry,
+    /// `[cells, c_out]`.
+    pub dy: &'a [f32],
+    /// Positions, `[cells, c_out]`; empty without pool.
+    pub at: &'a [u8],
+    /// Output, `[cells, c_out]`; empty with pool.
+    pub y: &'a [f32],
+}
+
+impl Rows for Unpooled<'_> {
+    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
+        let rows = &mut scratch[..count * self.g.c_out];
+        isa.run(Unpool { gradient: self, first, rows });
+        rows
+    }
+
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
+        let (c, cell) = (self.g.c_out, first / self.g.window);
+        let cells = count.div_ceil(self.g.window);
+        let of = |all| bytemuck::cast_slice(part(all, c, cell, cells));
+        [of(self.dy), of(self.y), part(self.at, c, cell, cells)]
+    }
+}
+
+/// The rows of `scratch` that lie outside `0 .. l`, as if the first were row `first`, are cleared; which lie inside?
+pub fn clear_outside(rows: &mut [f32], c: usize, first: isize, l: usize) -> std::ops::Range<usize> {
+    let count = (rows.len() / c) as isize;
+    let inside = (-first).clamp(0, count) as usize..(l as isize - first).clamp(0, count) as usize;
+    rows[..inside.start * c].fill(0.0);
+    rows[inside.end.max(inside.start) * c..].fill(0.0);
+    inside
+}
+
+struct Unpool<'a, 'g> {
+    gradient: &'a Unpooled<'g>,
+    first: isize,
+    rows: &'a mut [f32],
+}
+
+impl Kernel for Unpool<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Unpool { gradient: Unpooled { g, dy, at, y }, first, rows } = self;
+        let c = g.c_out;
+        let inside = clear_outside(rows, c, first, (g.cells() * g.window).min(g.l_out));
+        if inside.is_empty() {
+            return;
+        }
+        assert!(dy.len() == g.cells() * c && (g.window == 1 && y.len() == dy.len() || at.len() == dy.len()));
+        let from = (first + inside.start as isize) as usize;
+        let rows = &mut rows[inside.start * c..inside.end * c];
+        if g.window == 1 {
+            let numbers = from * c..from * c + rows.len();
+            for ((to, &dy), &y) in rows.iter_mut().zip(&dy[numbers.clone()]).zip(&y[numbers]) {
+                *to = if y > 0.0 { dy + 0.0 } else { 0.0 };
+            }
+            return;
+        }
+        let count = rows.len() / c;
+        for cell in from / g.window..(from + count).div_ceil(g.window) {
+            let start = cell * g.window;
+            // The first and the last window may lie only in part among the rows asked for.
+            let whole = start >= from && start + g.window <= from + count;
+            for j in (0..c).step_by(S::LANES) {
+                let (lanes, number) = ((c - j).min(S::LANES), cell * c + j);
+                // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `at`, and among those of every row
+                // that is written: row `start + t` of the gradient is row `start + t - from` of `rows`.
+                unsafe {
+                    let (dy, at) = if lanes == S::LANES {
+                        (s.load(dy.as_ptr().add(number)), s.load_bytes(at.as_ptr().add(number), S::LANES))
+                    } else {
+                        (s.load_first(dy.as_ptr().add(number), lanes), s.load_bytes(at.as_ptr().add(number), lanes))
+                    };
+                    for t in 0..g.window {
+                        if whole || (start + t >= from && start + t < from + count) {
+                            let row = s.select(s.eq(at, s.splat(t as f32)), dy, s.zero());
+                            let to = rows.as_mut_ptr().add((start + t - from) * c + j);
+                            if lanes == S::LANES { s.store(to, row) } else { s.store_first(to, lanes, row) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Floor 2. conv_block's backward-weight: from the sparse gradient that a pool leaves, or from dense rows, by transforms or
+//! directly.
+#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
+
+use super::convolve::{Rows, Stored, part};
+use super::forward::DEAD;
+use super::geometry::{Algorithm, Convolution, Geometry};
+use crate::simd::planes::{Ahead, PlaneUpdate};
+use crate::simd::transform::{GradientTransform, InputTransform};
+use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
+use crate::simd::{Isa, Kernel, RankUpdate, Simd, SparseUpdate};
+use std::marker::PhantomData;
+
+/// `dw += ..` from rows of the gradient.
+pub struct DenseWeight<'a, R> {
+    /// The forward convolution, with the algorithm to use here.
+    pub conv: Convolution,
+    pub x: &'a [f32],
+    /// The gradient of the convolution's output.
+    pub dz: &'a R,
+    /// `[k, c_in, c_out]`.
+    pub dw: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// Rows of a block of the direct update: those of input and gradient stay in the L1 cache under all register tiles.
+const DIRECT_ROWS: usize = 72;
+
+/// Numbers of scratch for [`DenseWeight`].
+pub fn dense_scratch(conv: &Convolution) -> usize {
+    let round = |numbers: usize| numbers.next_multiple_of(16);
+    if conv.algorithm == Algorithm::Direct {
+        return round((DIRECT_ROWS + conv.k - 1) * conv.c_in) + round(DIRECT_ROWS * conv.c_out);
+    }
+    let (v, z) = conv.planes();
+    let points = conv.algorithm.points();
+    let rows = conv.rows_read(conv.block_rows()) * conv.c_in;
+    let gradient = conv.block_rows() * conv.c_out;
+    round(points * conv.segments() * conv.c_in * conv.c_out)
+        + v.len(points)
+        + z.len(points)
+        + round(rows.max(gradient))
+}
+
+impl<R: Rows> DenseWeight<'_, R> {
+    pub fn run(self, isa: Isa) {
+        match self.conv.algorithm {
+            Algorithm::Direct => self.direct(isa),
+            Algorithm::ThreeTaps => self.fast::<ThreeTaps>(isa),
+            Algorithm::FiveTaps => self.fast::<FiveTaps>(isa),
+        }
+    }
+
+    fn direct(self, isa: Isa) {
+        let DenseWeight { conv, x, dz, dw, scratch } = self;
+        let Convolution { c_in, c_out, k, .. } = conv;
+        let (x_rows, dz_rows) = scratch.split_at_mut(((DIRECT_ROWS + k - 1) * c_in).next_multiple_of(16));
+        let x = Stored { x, c: c_in };
+        for first in (0..conv.rows_out).step_by(DIRECT_ROWS) {
+            let rows = DIRECT_ROWS.min(conv.rows_out - first);
+            isa.run(RankUpdate {
+                a: x.rows(isa, first as isize - conv.pad as isize, rows + k - 1, x_rows),
+                a_stride: c_in,
+                b: dz.rows(isa, first as isize, rows, dz_rows),
+                b_stride: c_out,
+                positions: rows,
+                c: dw,
+                m: k * c_in,
+                outputs: c_out,
+            });
+        }
+    }
+
+    fn fast<F: Toom>(self, isa: Isa) {
+        let DenseWeight { conv, x, dz, dw, scratch } = self;
+        let Convolution { c_in, c_out, .. } = conv;
+        let (segments, (v_planes, z_planes)) = (conv.segments(), conv.planes());
+        let sums = F::POINTS * segments * c_in * c_out;
+        let (du, scratch) = scratch.split_at_mut(sums.next_multiple_of(16));
+        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
+        let (z, scratch) = scratch.split_at_mut(z_planes.len(F::POINTS));
+        let du = &mut du[..sums];
+        du.fill(0.0);
+        let x = Stored { x, c: c_in };
+        let algorithm = PhantomData::<F>;
+        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
+            let rows = conv.block_rows().min(conv.rows_out - first);
+            let tiles = rows.div_ceil(TILE);
+            let from = first as isize - conv.pad as isize;
+            let rows_in = x.rows(isa, from, conv.rows_read(rows), scratch);
+            let of_input = InputTransform { x: rows_in, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm };
+            isa.run(of_input);
+            let dy = dz.rows(isa, first as isize, TILE * tiles, scratch);
+            isa.run(GradientTransform { dy, c: c_out, tiles, z, planes: z_planes, algorithm });
+            let next = first + conv.block_rows();
+            let [dy, at, y] = dz.memory(next, conv.block_rows());
+            let soon = x.memory(next, conv.block_rows())[0];
+            let ahead = Ahead { read: [soon, dy, at], write: y };
+            let inner = c_in;
+            isa.run(PlaneUpdate { v, v_planes, segments, inner, z, z_planes, du, outputs: c_out, tiles, points: F::POINTS, ahead });
+        }
+        isa.run(TapSums { conv, du, dw });
+    }
+}
+
+/// `dw += G^T du`.
+struct TapSums<'a> {
+    conv: Convolution,
+    du: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl Kernel for TapSums<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let TapSums { conv, du, dw } = self;
+        let of_tap = conv.c_in * conv.c_out;
+        let plane = conv.segments() * of_tap;
+        for (tap, segment, at) in conv.taps() {
+            let dw = &mut dw[tap * of_tap..][..of_tap];
+            for point in 0..conv.algorithm.points() {
+                let g = conv.algorithm.kernel(point, at) as f32;
+                if g != 0.0 {
+                    let du = &du[point * plane + segment * of_tap..][..of_tap];
+                    dw.iter_mut().zip(du).for_each(|(dw, du)| *dw += g * du);
+                }
+            }
+        }
+    }
+}
+
+/// `dw += ..` and `db += ..` from the positions of a pooled gradient: every cell of an output channel adds its number
+/// times one contiguous window of the input.
+pub struct SparseWeight<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub at: &'a [u8],
+    pub dw: &'a mut [f32],
+    pub db: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// Cells of a block: the rows of input that they read fill at most half of an L1 cache of 32 KiB, up to 256 channels.
+fn cells(c_in: usize) -> usize {
+    match c_in {
+        0..=64 => 24,
+        65..=128 => 12,
+        _ => 6,
+    }
+}
+
+/// Numbers of scratch for [`SparseWeight`].
+pub fn sparse_scratch(g: &Geometry) -> usize {
+    let cells = cells(g.c_in);
+    let round = |numbers: usize| numbers.next_multiple_of(16);
+    round(g.weights()) + 2 * round(cells * g.c_out) + round((g.window * cells + g.k - 1) * g.c_in)
+}
+
+impl SparseWeight<'_> {
+    pub fn run(self, isa: Isa) {
+        let SparseWeight { g, x, dy, at, dw, db, scratch } = self;
+        let Geometry { c_in, c_out, window, k, .. } = g;
+        let block = cells(c_in);
+        let round = |numbers: usize| numbers.next_multiple_of(16);
+        let (sums, scratch) = scratch.split_at_mut(round(g.weights()));
+        let (live, scratch) = scratch.split_at_mut(round(block * c_out));
+        let (offset, scratch) = scratch.split_at_mut(round(block * c_out));
+        let offset: &mut [u32] = bytemuck::cast_slice_mut(offset);
+        let sums = &mut sums[..g.weights()];
+        sums.fill(0.0);
+        let x = Stored { x, c: c_in };
+        for first in (0..g.cells()).step_by(block) {
+            let count = block.min(g.cells() - first);
+            let numbers = first * c_out..(first + count) * c_out;
+            isa.run(Live { dy: &dy[numbers.clone()], at: &at[numbers], row: c_in as u32, live, offset, db });
+            let next = first + block;
+            let rows = x.memory(next * window, window * block)[0];
+            let read = [rows, bytemuck::cast_slice(part(dy, c_out, next, block)), part(at, c_out, next, block)];
+            isa.run(SparseUpdate {
+                x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
+                x_stride: window * c_in,
+                g: live,
+                offset,
+                largest_offset: (window - 1) * c_in,
+                cells: count,
+                c: sums,
+                outputs: c_out,
+                width: k * c_in,
+                ahead: Ahead { read, write: &[] },
+            });
+        }
+        isa.run(AddTransposed { from: sums, columns: k * c_in, to: dw });
+    }
+}
+
+/// Of a block of cells: gradients with those of dead windows cleared, offsets of the largest rows, and their sum.
+struct Live<'a> {
+    dy: &'a [f32],
+    at: &'a [u8],
+    /// Numbers from row to row.
+    row: u32,
+    live: &'a mut [f32],
+    offset: &'a mut [u32],
+    db: &'a mut [f32],
+}
+
+impl Kernel for Live<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let len = self.dy.len();
+        let (at, live, offset) = (&self.at[..len], &mut self.live[..len], &mut self.offset[..len]);
+        for i in 0..len {
+            let dead = at[i] == DEAD;
+            live[i] = if dead { 0.0 } else { self.dy[i] };
+            offset[i] = if dead { 0 } else { u32::from(at[i]) * self.row };
+        }
+        let c = self.db.len();
+        for live in live.chunks_exact(c) {
+            self.db.iter_mut().zip(live).for_each(|(db, g)| *db += g);
+        }
+    }
+}
+
+/// Rows and columns of a piece of a transposition: both sides stay in the L1 cache.
+const PIECE: usize = 16;
+
+/// `to[q, o] += from[o, q]`.
+struct AddTransposed<'a> {
+    from: &'a [f32],
+    /// Numbers of a row of `from`.
+    columns: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for AddTransposed<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let AddTransposed { from, columns, to } = self;
+        let rows = from.len() / columns;
+        for o in (0..rows).step_by(PIECE) {
+            for q in (0..columns).step_by(PIECE) {
+                for q in q..(q + PIECE).min(columns) {
+                    for o in o..(o + PIECE).min(rows) {
+                        to[q * rows + o] += from[o * columns + q];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `dw += ..` and `db += ..` for one input channel and windows of three rows: a window of the input is too short for
+/// vectors, which lie along the outputs instead. **Registers** twice `K` sums and the bias's, a row's gradient, one broadcast.
+pub struct SingleWeight<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub at: &'a [u8],
+    pub dw: &'a mut [f32],
+    pub db: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// Taps for which [`SingleWeight`] is there.
+pub const SINGLE_TAPS: [usize; 2] = [3, 5];
+/// Cells whose sums are taken before they join the total.
+const SINGLE_CELLS: usize = 128;
+
+/// Numbers of scratch for [`SingleWeight`].
+pub fn single_scratch(g: &Geometry) -> usize {
+    g.window * SINGLE_CELLS + g.k - 1
+}
+
+impl SingleWeight<'_> {
+    pub fn run(self, isa: Isa) {
+        let SingleWeight { g, x, dy, at, dw, db, scratch } = self;
+        let x = Stored { x, c: 1 };
+        for first in (0..g.cells()).step_by(SINGLE_CELLS) {
+            let count = SINGLE_CELLS.min(g.cells() - first);
+            let numbers = first * g.c_out..(first + count) * g.c_out;
+            let rows = g.window * count + g.k - 1;
+            let x = x.rows(isa, (g.window * first) as isize - g.pad as isize, rows, scratch);
+            isa.run(SingleCells { k: g.k, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
+        }
+    }
+}
+
+/// The share of some cells, whose first window begins at the start of `x`.
+struct SingleCells<'a> {
+    k: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    at: &'a [u8],
+    dw: &'a mut [f32],
+    db: &'a mut [f32],
+}
+
+impl Kernel for SingleCells<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.k {
+            3 => self.cells::<S, 3>(s),
+            _ => self.cells::<S, 5>(s),
+        }
+    }
+}
+
+impl SingleCells<'_> {
+    #[inline(always)]
+    fn cells<S: Simd, const K: usize>(self, s: S) {
+        let SingleCells { x, dy, at, dw, db, .. } = self;
+        let c = db.len();
+        let cells = dy.len() / c;
+        assert!(x.len() >= 3 * cells + K - 1 && at.len() == dy.len() && dw.len() == K * c);
+        for j in (0..c).step_by(S::LANES) {
+            let lanes = (c - j).min(S::LANES);
+            // Two of each, by turns: a sum that gets three numbers a cell waits for itself.
+            let (mut sums, mut bias) = ([[s.zero(); K]; 2], [s.zero(); 2]);
+            for cell in 0..cells {
+                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and the rows that its three
+                // windows read, `3 cell .. 3 cell + K + 2`, in `x`, as asserted above.
+                unsafe {
+                    let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
+                    let (g, at) = if lanes == S::LANES {
+                        (s.load(dy), s.load_bytes(at, S::LANES))
+                    } else {
+                        (s.load_first(dy, lanes), s.load_bytes(at, lanes))
+                    };
+                    let from = x.as_ptr().add(3 * cell);
+                    let (sums, bias) = (&mut sums[cell % 2], &mut bias[cell % 2]);
+                    *bias = s.add(*bias, s.select(s.eq(at, s.splat(f32::from(DEAD))), s.zero(), g));
+                    for t in 0..3 {
+                        let row = s.select(s.eq(at, s.splat(t as f32)), g, s.zero());
+                        for (tap, sum) in sums.iter_mut().enumerate() {
+                            *sum = s.fma(s.splat(*from.add(t + tap)), row, *sum);
+                        }
+                    }
+                }
+            }
+            let add = |to: &mut [f32], sum: S::V| {
+                // SAFETY: `to` holds the `lanes` numbers that are read.
+                let old = unsafe { s.load_first(to.as_ptr(), lanes) };
+                s.store_to(&mut to[..lanes], s.add(old, sum));
+            };
+            (0..K).for_each(|tap| add(&mut dw[tap * c + j..][..lanes], s.add(sums[0][tap], sums[1][tap])));
+            add(&mut db[j..][..lanes], s.add(bias[0], bias[1]));
+        }
+    }
+}
+
+/// `db += ` the sum of the gradient's rows, dead windows left out.
+pub struct BiasSums<'a, R> {
+    pub dz: &'a R,
+    pub rows: usize,
+    pub db: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+impl<R: Rows> BiasSums<'_, R> {
+    pub fn run(self, isa: Isa) {
+        let BiasSums { dz, rows, db, scratch } = self;
+        for first in (0..rows).step_by(DIRECT_ROWS) {
+            let count = DIRECT_ROWS.min(rows - first);
+            // The bias is the weight of an input that is always one.
+            let outputs = db.len();
+            isa.run(RankUpdate {
+                a: &[1.0],
+                a_stride: 0,
+                b: dz.rows(isa, first as isize, count, scratch),
+                b_stride: outputs,
+                positions: count,
+                c: db,
+                m: 1,
+                outputs,
+            });
+        }
+    }
+}
