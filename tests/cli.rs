@@ -195,6 +195,23 @@ fn json_is_whole_and_numbers_agree() {
     assert_eq!(plan["macs"], custom["macs"]);
     let plan = stapes().args(["models", "custom32-8", "--plan", "--variant", "do+bn"]).assert().success();
     plan.stdout(contains("merge").and(contains("backward")).and(contains("memory with")));
+    let plan = stapes().args(["models", "custom32-8", "--plan"]).assert().success();
+    let order = "\norder: depth first, a clip takes all steps before the next clip takes any\n";
+    plan.stdout(contains(order).and(contains(", sparse")));
+    let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
+    assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
+    let steps = plan["steps"].as_array().unwrap();
+    for step in steps {
+        let merges = plan["merges"].as_array().unwrap().contains(&step["step"]);
+        assert_eq!(step["runs"] == "merge", merges, "{step}");
+        let expected = match (step["op"].as_str(), step["pass"].as_str(), step["node"].as_str()) {
+            (Some("conv1d"), Some("backward"), Some("conv1")) => "direct",
+            (Some("conv1d"), Some("backward"), _) => "direct, direct",
+            (Some("conv1d"), ..) => "direct",
+            _ => "",
+        };
+        assert_eq!(step["algorithm"], expected, "{step}");
+    }
 
     let audit = json(stapes().args(["data", "--json"]).arg(clips()));
     assert_eq!((audit["clips"].as_u64(), audit["classes"].as_array().unwrap().len()), (Some(64), 16));

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ending::usage;
 use super::table::{Table, bytes, count, left, right, thousands};
 use super::{output, run_name, settings};
-use crate::graph::{Plan, PlanOptions};
+use crate::graph::{Order, Plan, PlanOptions};
 use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, Study, Summary, Variant};
 use crate::ops::ConvChoice;
 use crate::train::{Recogniser, Trainer};
@@ -155,6 +155,29 @@ fn options(network: &Network, purpose: Purpose, batch: usize) -> PlanOptions {
     }
 }
 
+fn order_name(order: Order) -> &'static str {
+    match order {
+        Order::DepthFirst => "depth first",
+        Order::LayerByLayer => "layer by layer",
+    }
+}
+
+/// The order of a plan's steps in a line.
+fn order(plan: &Plan, order: Order) -> String {
+    let merges = plan.merges();
+    let way = match (order, merges.is_empty()) {
+        (Order::LayerByLayer, _) => "all clips take one step before the next".to_string(),
+        (Order::DepthFirst, true) => "a clip takes all steps before the next clip takes any".to_string(),
+        (Order::DepthFirst, false) => {
+            let at = merges.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            format!(
+                "a clip takes all steps up to a merge before the next clip; merges for the whole batch at steps {at}"
+            )
+        }
+    };
+    format!("order: {}, {way}", order_name(order))
+}
+
 fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {
     let batch = options.n;
     let plan = Plan::new(&network.graph, options)?;
@@ -164,7 +187,8 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
     if context.json {
         return output::json(&json!({
             "name": network.spec.name, "batch": batch, "parts": plan.parts, "memory_bytes": memory, "macs": macs,
-            "slot_bytes": 4 * plan.slot_len, "part_bytes": 4 * plan.part_len, "steps": rows,
+            "slot_bytes": 4 * plan.slot_len, "part_bytes": 4 * plan.part_len,
+            "order": order_name(options.order), "merges": plan.merges(), "steps": rows,
         }));
     }
     let mut table = Table::new([
@@ -172,6 +196,7 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         left("node"),
         left("op"),
         left("pass"),
+        left("algorithm"),
         right("stage"),
         left("runs"),
         left("space"),
@@ -186,6 +211,7 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
             row.node.clone(),
             row.op.into(),
             format!("{}{phase}", row.pass),
+            row.algorithm.clone(),
             row.stage.to_string(),
             row.runs.into(),
             row.space.into(),
@@ -195,9 +221,10 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         ]);
     }
     output::print(&format!(
-        "{}, batches of {batch} in {}\n\n{table}\n{} in {}; {:.1} million multiply-adds a clip\nmemory with {}: {} (a slot of {} a thread, {} a clip, packed weights and sums of gradients)\n",
+        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million multiply-adds a clip\nmemory with {}: {} (a slot of {} a thread, {} a clip, packed weights and sums of gradients)\n",
         title(network),
         count(plan.parts as u64, "part"),
+        order(&plan, options.order),
         count(rows.len() as u64, "step"),
         count(plan.stages.len() as u64, "stage"),
         macs as f64 / 1e6,

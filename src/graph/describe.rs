@@ -1,6 +1,6 @@
 //! Floor 3. A plan as a table: what a reader, the command line and the tests look at.
 
-use super::plan::{Place, Plan, Space, Stage, Step};
+use super::plan::{Lowered, Place, Plan, Space, Stage, Step};
 use crate::ops::op::Pass;
 use serde::Serialize;
 
@@ -21,6 +21,9 @@ pub struct PlanRow {
     pub pass: &'static str,
     /// The phase of the pass, from 0.
     pub phase: usize,
+    /// How the op computes it, where it has more than one way; of a backward step how the gradients of the inputs, then how
+    /// those of the parameters, where it computes both.
+    pub algorithm: String,
     /// Where its result stands: `slot` (one sample, a worker's own), `part` (kept for all samples), `none` if it has
     /// no result of its own.
     pub space: &'static str,
@@ -64,6 +67,7 @@ impl Plan {
                 Pass::Backward => "backward",
             },
             phase: step.phase,
+            algorithm: self.algorithm(step),
             space: match result.space {
                 Space::Nowhere => "none",
                 Space::Input(_) => "input",
@@ -76,6 +80,29 @@ impl Plan {
         }
     }
 
+    /// The steps that run once for the whole batch.
+    pub fn merges(&self) -> Vec<usize> {
+        let merge = |stage: &Stage| if let Stage::Merge(step) = stage { Some(*step) } else { None };
+        self.stages.iter().filter_map(merge).collect()
+    }
+
+    fn algorithm(&self, step: &Step) -> String {
+        let Some(node) = step.node.map(|node| &self.nodes[node]) else { return String::new() };
+        let all = node.op.algorithms(&node.shapes[..node.inputs]);
+        match step.pass {
+            Pass::Forward => all.forward.into(),
+            Pass::Backward => {
+                let (data, weight) = backward_computes(step, node);
+                let parts = [(data, all.backward_data), (weight, all.backward_weight)].into_iter();
+                parts
+                    .filter(|(made, name)| *made && !name.is_empty())
+                    .map(|(_, name)| name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            }
+        }
+    }
+
     /// Backward makes as many multiply-adds as forward for the inputs' gradients, and again for the parameters'; a pass
     /// of several phases counts in its last.
     fn step_macs(&self, step: &Step) -> u64 {
@@ -83,12 +110,17 @@ impl Plan {
         let (phases, times) = match step.pass {
             Pass::Forward => (node.spec.forward, 1),
             Pass::Backward => {
-                let inputs = step.dx.iter().any(|dx| dx.space != Space::Nowhere);
-                (node.spec.backward, u64::from(inputs) + u64::from(!node.params.is_empty()))
+                let (data, weight) = backward_computes(step, node);
+                (node.spec.backward, u64::from(data) + u64::from(weight))
             }
         };
         if step.phase + 1 == phases.len() { times * node.spec.macs } else { 0 }
     }
+}
+
+/// Whether a backward step computes the gradients of inputs, and of parameters.
+fn backward_computes(step: &Step, node: &Lowered) -> (bool, bool) {
+    (step.dx.iter().any(|dx| dx.space != Space::Nowhere), !node.params.is_empty())
 }
 
 fn result(step: &Step) -> Place {

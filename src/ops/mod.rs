@@ -22,7 +22,7 @@ pub use conv1d::{Conv1d, Padding};
 pub use dropout::Dropout;
 pub use linear::Linear;
 pub use max_pool1d::MaxPool1d;
-pub use op::{ConvChoice, Op, ShapeError};
+pub use op::{Algorithms, ConvChoice, Op, ShapeError};
 pub use relu::Relu;
 pub use softmax_cross_entropy::SoftmaxCrossEntropy;
 pub use weighted_sum::WeightedSum;

@@ -6,6 +6,7 @@
 
 use crate::base::{Shape, rng::Key};
 use crate::simd::Isa;
+use serde::Serialize;
 use std::any::Any;
 use std::fmt::{self, Debug, Display};
 use std::str::FromStr;
@@ -237,6 +238,17 @@ impl FromStr for ConvChoice {
     }
 }
 
+/// How the kernels of each pass compute: `direct`, `F(4,5)`, `sparse`, ..; empty where an op has only one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Algorithms {
+    /// The output.
+    pub forward: &'static str,
+    /// The gradients of the inputs.
+    pub backward_data: &'static str,
+    /// The gradients of the parameters.
+    pub backward_weight: &'static str,
+}
+
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
@@ -370,6 +382,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// is [`ConvChoice::Direct`].
     fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {
         None
+    }
+
+    /// How its kernels compute on inputs of shapes `x`.
+    fn algorithms(&self, _x: &[Shape]) -> Algorithms {
+        Algorithms::default()
     }
 
     /// Plain loops in double precision, obviously right, never optimised.

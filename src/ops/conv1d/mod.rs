@@ -19,7 +19,8 @@ mod reference;
 
 use super::conv_block::Norm;
 use super::op::{
-    Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
+    Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
+    TensorSpec,
 };
 use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
@@ -170,6 +171,10 @@ impl Op for Conv1d {
         let with_pool = pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool))).map(|block| (block, before + 1));
         let (block, swallowed) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None)?, before)))?;
         Some(Fused { op: Box::new(block), swallowed })
+    }
+
+    fn algorithms(&self, _x: &[Shape]) -> Algorithms {
+        Algorithms { forward: "direct", backward_data: "direct", backward_weight: "direct" }
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {

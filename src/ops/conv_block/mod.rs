@@ -29,8 +29,8 @@ mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
 use super::op::{
-    Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, Role,
-    ShapeError, Spec, TensorSpec,
+    Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward,
+    Role, ShapeError, Spec, TensorSpec,
 };
 use super::{BatchNorm, Conv1d, MaxPool1d};
 use crate::base::{Shape, aligned::round_up};
@@ -223,6 +223,18 @@ impl Op for ConvBlock {
 
     fn for_inference(&self) -> Inference {
         Inference::Other(Box::new(ConvBlock { learns: false, ..*self }))
+    }
+
+    fn algorithms(&self, x: &[Shape]) -> Algorithms {
+        let g = self.planned(x[0]);
+        Algorithms {
+            forward: self.forward_of(&g).algorithm.name(),
+            backward_data: g.backward_data().algorithm.name(),
+            backward_weight: match self.weight(&g) {
+                Weight::Sparse | Weight::Single => "sparse",
+                Weight::Dense(conv) => conv.algorithm.name(),
+            },
+        }
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
