@@ -6,7 +6,7 @@ use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The samples of one part, their buffers, and their sums of parameter gradients.
 struct Part {
@@ -95,15 +95,22 @@ impl Cpu {
         for stage in &plan.stages {
             match stage {
                 Stage::Merge(step) => self.merge(&plan, &plan.steps[*step], params, state),
+                Stage::Parts(step) => {
+                    let run = Run { plan: &plan, isa: self.isa, shared: &self.shared, params, state, inputs, draw };
+                    let slots = &self.slots;
+                    self.parts.par_iter_mut().for_each(|part| {
+                        let samples = part.samples.clone();
+                        run.step(&plan.steps[*step], samples, part, &mut slot_of(slots));
+                    });
+                }
                 Stage::Samples(steps) => {
                     let run = Run { plan: &plan, isa: self.isa, shared: &self.shared, params, state, inputs, draw };
                     let slots = &self.slots;
                     self.parts.par_iter_mut().for_each(|part| {
-                        let worker = rayon::current_thread_index().unwrap_or(0) % slots.len();
-                        let mut slot = slots[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let mut slot = slot_of(slots);
                         for sample in part.samples.clone() {
                             for step in &plan.steps[steps.clone()] {
-                                run.step(step, sample, part, &mut slot);
+                                run.step(step, sample..sample + 1, part, &mut slot);
                             }
                         }
                     });
@@ -181,6 +188,18 @@ impl Cpu {
     }
 }
 
+/// The slot of the worker that asks.
+fn slot_of(slots: &[Mutex<Aligned>]) -> MutexGuard<'_, Aligned> {
+    let worker = rayon::current_thread_index().unwrap_or(0) % slots.len();
+    slots[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Where a part holds a buffer of some of its samples.
+fn ranges(place: Place, part: &Part, samples: &Range<usize>) -> Range<usize> {
+    let first = range(place, part, samples.start);
+    first.start..first.start + samples.len() * place.len
+}
+
 /// Where a part holds a buffer of one sample.
 fn range(place: Place, part: &Part, sample: usize) -> Range<usize> {
     let start = place.offset * part.samples.len() + (sample - part.samples.start) * place.len;
@@ -194,10 +213,11 @@ fn whole(place: Place, part: &Part) -> Range<usize> {
 }
 
 impl Run<'_> {
-    /// One step for one sample.
-    fn step(&self, step: &Step, sample: usize, part: &mut Part, slot: &mut [f32]) {
+    /// One step for some samples: one, or all of the part.
+    fn step(&self, step: &Step, samples: Range<usize>, part: &mut Part, slot: &mut [f32]) {
         let places = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];
-        let in_part = places.map(|p| if p.space == Space::Part { range(p, part, sample) } else { 0..0 });
+        let sample = samples.start;
+        let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, &samples) } else { 0..0 });
         let Part { arena, sums, .. } = part;
         let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(places, in_part, arena, slot);
         let Some(i) = step.node else {
@@ -206,7 +226,7 @@ impl Run<'_> {
         };
         let node = &self.plan.nodes[i];
         let x = [(x0, 0), (x1, 1)].map(|(own, k): (&mut [f32], usize)| match step.x[k].space {
-            Space::Input(input) => &self.inputs[input][sample * step.x[k].len..][..step.x[k].len],
+            Space::Input(input) => &self.inputs[input][sample * step.x[k].len..][..samples.len() * step.x[k].len],
             _ => &*own,
         });
         let draw = self.draw.with(node.id.index() as u64);
@@ -226,7 +246,7 @@ impl Run<'_> {
                 node.op.backward(self.isa, step.phase, &mut b);
                 for (from, to) in step.dx.into_iter().zip(step.add_to) {
                     if to.space != Space::Nowhere {
-                        add(from, to, part, sample, slot);
+                        add(from, to, part, &samples, slot);
                     }
                 }
             }
@@ -234,9 +254,9 @@ impl Run<'_> {
     }
 }
 
-fn add(from: Place, to: Place, part: &mut Part, sample: usize, slot: &mut [f32]) {
+fn add(from: Place, to: Place, part: &mut Part, samples: &Range<usize>, slot: &mut [f32]) {
     let places = [from, to];
-    let in_part = places.map(|p| if p.space == Space::Part { range(p, part, sample) } else { 0..0 });
+    let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, samples) } else { 0..0 });
     let [from, to] = operands(places, in_part, &mut part.arena, slot);
     to.iter_mut().zip(from).for_each(|(to, from)| *to += *from);
 }

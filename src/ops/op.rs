@@ -107,6 +107,9 @@ pub enum Layout {
 pub enum Phase {
     /// Sample by sample, in any order, on any thread.
     Samples,
+    /// All samples of a part of the batch in one call, one after the other in every operand: for weights that are too many
+    /// to be read once a sample.
+    Parts,
     /// Once, when the phase before is done for every sample: couples the samples of the batch ([`Op::merge`]).
     Merge,
 }
@@ -122,6 +125,8 @@ pub enum Pass {
 
 /// The phases of an op that couples no samples.
 pub const EACH: &[Phase] = &[Phase::Samples];
+/// The phase of an op that takes the samples of a part together.
+pub const TOGETHER: &[Phase] = &[Phase::Parts];
 
 /// What an op needs on given shapes; lengths count `f32`.
 #[derive(Clone, Debug)]
@@ -252,11 +257,11 @@ pub struct Algorithms {
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
-/// Buffers of one sample for the forward pass.
+/// Buffers of one sample for the forward pass, or in a [`Phase::Parts`] of several.
 pub struct Forward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the sample in the batch.
+    /// Place of the (first) sample in the batch.
     pub sample: usize,
     /// Random numbers of this step and node.
     pub draw: Key,
@@ -276,11 +281,11 @@ pub struct Forward<'a> {
     pub shared: &'a [f32],
 }
 
-/// Buffers of one sample for the backward pass.
+/// Buffers of one sample for the backward pass, or in a [`Phase::Parts`] of several.
 pub struct Backward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the sample in the batch.
+    /// Place of the (first) sample in the batch.
     pub sample: usize,
     /// Random numbers of this step and node, the forward pass's.
     pub draw: Key,
