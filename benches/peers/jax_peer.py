@@ -16,7 +16,8 @@ def initial(net, classes, norm, key):
         key, one = jax.random.split(key)
         c = conv.channels
         weight = jax.nn.initializers.he_normal(in_axis=(0, 1))(one, (conv.kernel, c_in, c))
-        convs.append({"weight": weight, "bias": jnp.zeros(c)} | ({"scale": jnp.ones(c), "shift": jnp.zeros(c)} if norm else {}))
+        scaling = {"scale": jnp.ones(c), "shift": jnp.zeros(c)} if norm else {}
+        convs.append({"weight": weight, "bias": jnp.zeros(c)} | scaling)
         running.append({"mean": jnp.zeros(c), "variance": jnp.ones(c)} if norm else {})
         c_in = c
     length, last = net.features()
@@ -83,9 +84,10 @@ def adam(params, grads, moments, count):
 
 
 class Peer:
-    """A network with its optimiser behind the interface that the frameworks share. JAX takes all cores that the process may use."""
+    """A network with its optimiser behind the interface that the frameworks share."""
 
     def __init__(self, net, classes, norm, seed, threads):
+        del threads  # JAX takes all cores that the process may use
         key, initial_key = jax.random.split(jax.random.key(seed))
         params, running = initial(net, classes, norm, initial_key)
         moments = tuple(jax.tree.map(jnp.zeros_like, params) for _ in range(2))

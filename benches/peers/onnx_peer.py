@@ -15,8 +15,9 @@ def graph(net, classes, seed):
     def layer(op, name, shape, **attributes):
         """Adds a convolution or dense layer with He normal weights [out, in, ..]; returns its output's name."""
         deviation = np.sqrt(2 / np.prod(shape[1:]))
-        weights.append(numpy_helper.from_array((rng.standard_normal(shape) * deviation).astype(np.float32), f"{name}.weight"))
-        weights.append(numpy_helper.from_array(np.zeros(shape[0], np.float32), f"{name}.bias"))
+        weight, bias = rng.standard_normal(shape) * deviation, np.zeros(shape[0])
+        for part, values in (("weight", weight), ("bias", bias)):
+            weights.append(numpy_helper.from_array(values.astype(np.float32), f"{name}.{part}"))
         nodes.append(helper.make_node(op, [h, f"{name}.weight", f"{name}.bias"], [name], **attributes))
         return name
 
@@ -39,8 +40,9 @@ def graph(net, classes, seed):
         if i < len(net.dense):
             h = then("Relu")
         width = out
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("audio", [1, 1, SAMPLES]), (h, [1, classes]))]
-    made = helper.make_graph(nodes, "network", ends[:1], ends[1:], weights)
+    audio = helper.make_tensor_value_info("audio", TensorProto.FLOAT, [1, 1, SAMPLES])
+    logits = helper.make_tensor_value_info(h, TensorProto.FLOAT, [1, classes])
+    made = helper.make_graph(nodes, "network", [audio], [logits], weights)
     return helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 

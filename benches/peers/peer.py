@@ -64,7 +64,7 @@ def network(name, variant, dropout=None):
         return Network(convs, (1024, 512), share, same=False, ceil=True)
     parts = re.fullmatch(r"([a-z]+)(\d+)-(\d+)", name)
     if not parts or parts[1] not in FAMILIES:
-        sys.exit(f"no network is called {name}: --model takes baseline or FAMILYSTART-DEPTH, with one of {', '.join(FAMILIES)}")
+        sys.exit(f"no network is called {name}: --model takes baseline or one of {', '.join(FAMILIES)} with START-DEPTH")
     every, factor, kernel, pool_every = FAMILIES[parts[1]]
     start, depth = int(parts[2]), int(parts[3])
     convs = tuple(
