@@ -14,11 +14,12 @@ CLASSES = 16
 LISTS = ("validation_list.txt", "testing_list.txt")
 
 
-def built(checkout, *arguments):
-    """Builds in a checkout and returns the executable that cargo names."""
-    command = ["cargo", *arguments, "--message-format=json"]
+def built(checkout, target, *arguments):
+    """Builds a target in a checkout and returns the executable that cargo names."""
+    command = ["cargo", *arguments, target, "--message-format=json"]
     lines = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    return next(path for path in (json.loads(line).get("executable") for line in reversed(lines)) if path)
+    made = [message for message in map(json.loads, lines) if message.get("target", {}).get("name") == target]
+    return next(message["executable"] for message in made if message.get("executable"))
 
 
 def write_clips(folder):
@@ -57,8 +58,8 @@ class Stapes:
     """The bench and the program of a checkout, built where they are not given."""
 
     def __init__(self, checkout, bench, program):
-        self.bench = bench or built(checkout, "bench", "--bench", "steps", "--no-run")
-        self.program = program or built(checkout, "build", "--release", "--bin", "stapes")
+        self.bench = bench or built(checkout, "steps", "bench", "--no-run", "--bench")
+        self.program = program or built(checkout, "stapes", "build", "--release", "--bin")
 
     def times(self, case):
         """Median and best of a case, ms."""
