@@ -240,21 +240,14 @@ impl Kernel for Live<'_> {
     }
 }
 
-/// Rows and columns of a piece of a transposition: both sides stay in the L1 cache.
-const PIECE: usize = 16;
-
-/// `to[q, o] += from[o, q]`, rows of `from` being `columns` long. Not a kernel: compiled for AVX-512 it would gather its numbers, a
-/// lane at a time.
+/// `to[q, o] += from[o, q]`, rows of `from` being `columns` long: `to` in the order of memory, from which it may come, while a
+/// cache line's worth of columns of `from` stays in the L1 cache. Not a kernel: compiled for AVX-512 it would gather its
+/// numbers, a lane at a time.
 fn add_transposed(from: &[f32], columns: usize, to: &mut [f32]) {
     let rows = from.len() / columns;
-    for o in (0..rows).step_by(PIECE) {
-        for q in (0..columns).step_by(PIECE) {
-            for q in q..(q + PIECE).min(columns) {
-                let to = &mut to[q * rows..][..rows];
-                for o in o..(o + PIECE).min(rows) {
-                    to[o] += from[o * columns + q];
-                }
-            }
+    for (q, to) in to.chunks_exact_mut(rows).enumerate().take(columns) {
+        for (to, from) in to.iter_mut().zip(from[q..].iter().step_by(columns)) {
+            *to += from;
         }
     }
 }
