@@ -90,6 +90,7 @@ impl<'c> Alone<'c> {
                     draw: Key::new(1, Stream::Dropout),
                     x,
                     y: &mut self.y[sample * size..][..size],
+                    from: 0,
                     saved: &mut self.saved[sample],
                     scratch: &mut self.scratch,
                     params: &self.params,

@@ -2,7 +2,7 @@
 
 use crate::base::{Shape, aligned::Aligned, rng::Key};
 use crate::graph::{NodeId, Place, Plan, Space, Stage, Step};
-use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass};
+use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Op, Pass};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -22,6 +22,8 @@ pub struct Cpu {
     parts: Vec<Part>,
     /// One a worker; a worker takes the one with its own number, so that no two ever wait.
     slots: Vec<Mutex<Aligned>>,
+    /// One a worker, where a sample may be shared by several: scratch for the pieces that are not its own.
+    aside: Vec<Mutex<Aligned>>,
     /// By node: packed weights and merged statistics.
     shared: Vec<Aligned>,
 }
@@ -36,6 +38,7 @@ struct Run<'a> {
     state: &'a [f32],
     inputs: &'a [&'a [f32]],
     draw: Key,
+    aside: &'a [Mutex<Aligned>],
 }
 
 impl Cpu {
@@ -46,10 +49,16 @@ impl Cpu {
             let samples = plan.samples(p);
             Part { arena: Aligned::zeros(samples.len() * plan.part_len), sums: Aligned::zeros(sums), samples }
         });
+        let threads = rayon::current_num_threads();
+        let arenas = |count: usize, len: usize| (0..count).map(|_| Mutex::new(Aligned::zeros(len))).collect();
+        let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
         Cpu {
             isa,
             parts: parts.collect(),
-            slots: (0..rayon::current_num_threads()).map(|_| Mutex::new(Aligned::zeros(plan.slot_len))).collect(),
+            slots: arenas(threads, plan.slot_len),
+            // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
+            // and has but one slot.
+            aside: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
             shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
             plan,
         }
@@ -96,7 +105,16 @@ impl Cpu {
             match stage {
                 Stage::Merge(step) => self.merge(&plan, &plan.steps[*step], params, state),
                 Stage::Parts(step) => {
-                    let run = Run { plan: &plan, isa: self.isa, shared: &self.shared, params, state, inputs, draw };
+                    let run = Run {
+                        plan: &plan,
+                        isa: self.isa,
+                        shared: &self.shared,
+                        params,
+                        state,
+                        inputs,
+                        draw,
+                        aside: &self.aside,
+                    };
                     let slots = &self.slots;
                     self.parts.par_iter_mut().for_each(|part| {
                         let samples = part.samples.clone();
@@ -104,7 +122,16 @@ impl Cpu {
                     });
                 }
                 Stage::Samples(steps) => {
-                    let run = Run { plan: &plan, isa: self.isa, shared: &self.shared, params, state, inputs, draw };
+                    let run = Run {
+                        plan: &plan,
+                        isa: self.isa,
+                        shared: &self.shared,
+                        params,
+                        state,
+                        inputs,
+                        draw,
+                        aside: &self.aside,
+                    };
                     let slots = &self.slots;
                     self.parts.par_iter_mut().for_each(|part| {
                         let mut slot = slot_of(slots);
@@ -236,8 +263,12 @@ impl Run<'_> {
         match step.pass {
             Pass::Forward => {
                 let state = &self.state[node.state.clone()];
-                let mut b = Forward { shapes, sample, draw, x, y, saved, scratch, params, state, shared };
-                node.op.forward(self.isa, step.phase, &mut b);
+                let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, shared };
+                let piece = if self.aside.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
+                match piece {
+                    Some(piece) => self.forward_in_pieces(&*node.op, piece, b),
+                    None => node.op.forward(self.isa, step.phase, &mut { b }),
+                }
             }
             Pass::Backward => {
                 let dparams = &mut sums[node.params.clone()];
@@ -251,6 +282,23 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+impl Run<'_> {
+    /// One sample's output by all workers, in pieces of a multiple of `piece` numbers.
+    fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
+        let Forward { shapes, sample, draw, x, params, state, shared, .. } = b;
+        let numbers = b.y.len().div_ceil(self.aside.len()).next_multiple_of(piece);
+        b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
+            let (scratch, saved) = (&mut slot_of(self.aside)[..], &mut [][..]);
+            let from = i * numbers;
+            op.forward(
+                self.isa,
+                0,
+                &mut Forward { shapes, sample, draw, x, y, from, saved, scratch, params, state, shared },
+            );
+        });
     }
 }
 

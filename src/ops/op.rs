@@ -267,8 +267,10 @@ pub struct Forward<'a> {
     pub draw: Key,
     /// Inputs. The first is empty when the op works in place: then it stands in `y`.
     pub x: [&'a [f32]; MAX_INPUTS],
-    /// Output; holds anything before.
+    /// Output; holds anything before. In inference it may be a piece of it, see [`Op::piece`].
     pub y: &'a mut [f32],
+    /// Which of the output's numbers the first in `y` is.
+    pub from: usize,
     /// Kept for backward; holds anything before the first phase.
     pub saved: &'a mut [f32],
     /// Holds anything.
@@ -405,6 +407,12 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// One sample forward.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);
+
+    /// In inference: into pieces of how many numbers (or a multiple) one sample's output may be cut, each made by a call of
+    /// its own, so that several threads share a sample. None if it must be made at once.
+    fn piece(&self, _x: &[Shape]) -> Option<usize> {
+        None
+    }
 
     /// One sample backward.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
