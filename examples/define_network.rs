@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut adam = Adam::new(graph.params_len(), AdamSettings::default());
 
     // One training step: forward, backward, Adam. `prepare` packs the weights anew after each change.
-    cpu.prepare(&weights.params);
+    cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state, &[&audio, &labels], step_key);
     let before = cpu.loss();
     println!("node    shape    largest activation  largest gradient");
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:<12} {:7}  {:16.4}", p.name, p.len, largest(&gradients[p.offset..][..p.len]));
     }
     adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums());
-    cpu.prepare(&weights.params);
+    cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state, &[&audio, &labels], step_key);
     println!("\nloss {before:.4}, after one step {:.4} on the same batch", cpu.loss());
 

@@ -37,7 +37,7 @@
 //! initialise(&g, Initialisation::HeNormal, 1, &mut weights.params, &mut weights.state);
 //! let plan = Plan::new(&g, &PlanOptions::new(4, Work::Train(loss)).keep(Keep::Everything))?;
 //! let mut cpu = Cpu::new(plan.into(), Isa::best());
-//! cpu.prepare(&weights.params);
+//! cpu.prepare(&weights.params, &weights.state);
 //! cpu.run(&weights.params, &mut weights.state, &[&sound, &labels], noise);
 //!
 //! assert!(cpu.loss() > 0.0);

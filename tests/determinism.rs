@@ -135,7 +135,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
         let mut losses = Vec::new();
         for step in 0..STEPS {
             let (inputs, labels) = batch(&network, step);
-            cpu.prepare(&weights.params);
+            cpu.prepare(&weights.params, &weights.state);
             let draw = Key::new(SEED, Stream::Dropout).with(step as u64);
             cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], draw);
             losses.push(cpu.loss().to_bits());

@@ -163,7 +163,7 @@ impl<'s> KernelRun<'s> {
         shapes[..setting.shapes.len()].copy_from_slice(&setting.shapes);
         let params = narrow(&setting.params);
         let mut shared = poison(spec.shared);
-        setting.case.op.prepare(isa, &setting.shapes, &params, &mut shared);
+        setting.case.op.prepare(isa, &setting.shapes, &params, &narrow(&setting.state), &mut shared);
         KernelRun {
             setting,
             isa,
@@ -386,7 +386,7 @@ fn the_executor_meets_the_reference_in_both_orders() {
             let options = PlanOptions { order, ..PlanOptions::new(case.n, Work::Train(loss)) };
             let plan = Plan::new(&graph, &options.keep(Keep::Everything)).unwrap();
             let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
-            cpu.prepare(&params);
+            cpu.prepare(&params, &narrow(&state));
             let mut got_state = narrow(&state);
             // Twice: what a first run leaves behind must not matter.
             for _ in 0..2 {

@@ -56,7 +56,7 @@ impl Single {
     fn run(&mut self, x: &[f32], params: &[f32], dy: &[f32]) -> Passes {
         let mut arena = Aligned::zeros(self.cpu.plan().params_len);
         arena[..params.len()].copy_from_slice(params);
-        self.cpu.prepare(&arena);
+        self.cpu.prepare(&arena, &[]);
         self.cpu.run(&arena, &mut [], &[x, dy], Key::new(1, Stream::Dropout));
         // The loss is a mean over the batch; the batches here are powers of two, so that nothing is rounded.
         let sum = |v: Vec<f32>| v.into_iter().map(|v| v * self.n as f32).collect::<Vec<f32>>();

@@ -121,6 +121,7 @@ fn figures(seconds: f64, gflops: Option<f64>, share: Option<f64>, bytes: u64) ->
 fn footnotes(batch: usize, most: usize) -> String {
     format!(
         "layers: each alone, on one thread, over a batch of {}; ms: median of several runs\n\
+         backward-data: the gradients of the inputs; backward-weight: of the parameters; backward: both at once\n\
          GFLOP/s: operations of the direct convolution a second, whatever the algorithm, so that it can pass 100 % of peak\n\
          of peak: of a loop of multiply-adds, measured just before; MB: numbers read and written, each once\n\
          error: relative rms difference from the reference in double precision, on at most {} of random numbers\n",

@@ -66,7 +66,7 @@ impl<'o> Alone<'o> {
         };
         let params = numbers(spec.params_len(), Fill::Normal, 1);
         let mut shared = Aligned::zeros(spec.shared);
-        op.prepare(isa, &given, &params, &mut shared);
+        op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
         let x = inputs.iter().zip(2..).map(|(input, tag)| numbers(n * input.shape.size(), input.fill, tag));
         Ok(Alone {
             op,

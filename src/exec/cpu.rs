@@ -65,11 +65,17 @@ impl Cpu {
         self.isa
     }
 
-    /// Takes over changed parameters: packs weights. Must be called before the first run and after every change.
-    pub fn prepare(&mut self, params: &[f32]) {
+    /// Takes over changed parameters and, in inference, state: packs weights. Must be called before the first run and after every change.
+    pub fn prepare(&mut self, params: &[f32], state: &[f32]) {
         let isa = self.isa;
         self.shared.par_iter_mut().zip(&self.plan.nodes).for_each(|(shared, node)| {
-            node.op.prepare(isa, &node.shapes[..node.inputs], &params[node.params.clone()], shared);
+            node.op.prepare(
+                isa,
+                &node.shapes[..node.inputs],
+                &params[node.params.clone()],
+                &state[node.state.clone()],
+                shared,
+            );
         });
     }
 

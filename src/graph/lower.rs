@@ -3,7 +3,7 @@
 use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, place};
 use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
-use crate::base::Shape;
+use crate::base::{Shape, aligned::round_up};
 use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, Pass, Phase};
 use std::iter::successors;
 use std::sync::Arc;
@@ -168,7 +168,10 @@ impl<'a> Lowering<'a> {
     fn fuse(&mut self) -> Result<(), GraphError> {
         let mut first = 0;
         while first < self.nodes.len() {
-            let chain: Vec<usize> = successors(Some(first), |&node| self.only_reader(node)).take(LONGEST_CHAIN).collect();
+            let chain: Vec<usize> =
+                successors(Some(first), |&node| self.only_reader(node).filter(|&next| self.adjoin(node, next)))
+                    .take(LONGEST_CHAIN)
+                    .collect();
             let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
             let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(self.options.conv, &next) else {
                 first += 1;
@@ -177,11 +180,19 @@ impl<'a> Lowering<'a> {
             let chain = &chain[..=swallowed];
             let node = &self.nodes[first];
             let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
-            let spec = op
-                .spec(&node.shapes[..node.inputs])
-                .map_err(|source| GraphError::Shape { node: name.clone(), source })?;
+            let refused = |source| GraphError::Shape { node: name.clone(), source };
+            let op = match if self.trains() { Inference::Same } else { op.for_inference() } {
+                Inference::Other(other) => other,
+                _ => op,
+            };
+            let spec = op.spec(&node.shapes[..node.inputs]).map_err(refused)?;
             let last = chain[swallowed];
-            let fused = Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, ..node.clone() };
+            let all = || chain.iter().map(|&node| &self.nodes[node]);
+            let with_params = all().filter(|node| !node.params.is_empty());
+            let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
+            let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
+            let fused =
+                Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
             for &gone in chain[..swallowed].iter().rev() {
@@ -190,6 +201,12 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the parameters of `next` follow those of `node` in the arena, if both have some: then one slice holds both.
+    fn adjoin(&self, node: usize, next: usize) -> bool {
+        let [node, next] = [node, next].map(|node| &self.nodes[node].params);
+        node.is_empty() || next.is_empty() || next.start == round_up(node.end)
     }
 
     /// The one lowered node that reads node `i` and nothing else, if nobody wants to see what it reads.

@@ -82,7 +82,7 @@ impl Op for Linear {
         }
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], shared: &mut [f32]) {
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], shared: &mut [f32]) {
         isa.run(Pack { depth: x[0].size(), out: self.out, params, shared });
     }
 

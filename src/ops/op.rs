@@ -395,8 +395,8 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Likewise. Recomputes from the inputs whatever it needs.
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>);
 
-    /// Once a step, before any pass: packs `params` into `shared`.
-    fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _shared: &mut [f32]) {}
+    /// Once a step, before any pass: packs `params` into `shared`. In inference the `state` may be taken in too.
+    fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _shared: &mut [f32]) {}
 
     /// One sample forward.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);

@@ -311,11 +311,6 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
             }
         };
         let mut sums = [[s.zero(); V]; R];
-        for (r, row) in sums.iter_mut().enumerate() {
-            for (v, sum) in row.iter_mut().enumerate() {
-                *sum = load(t.c.add(r * t.c_stride), v);
-            }
-        }
         for p in 0..t.positions {
             let (a, from) = (t.a.add(p * t.a_stride), t.b.add(p * t.b_stride));
             let mut b = [s.zero(); V];
@@ -332,10 +327,12 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
         for (r, row) in sums.iter().enumerate() {
             let c = t.c.add(r * t.c_stride);
             for (v, sum) in row.iter().enumerate() {
+                // The update's own sum joins the total at its end: a chain as short as the update.
+                let total = s.add(load(c.cast_const(), v), *sum);
                 if MASKED && v + 1 == V {
-                    s.store_first(c.add(v * S::LANES), t.last_lanes, *sum);
+                    s.store_first(c.add(v * S::LANES), t.last_lanes, total);
                 } else {
-                    s.store(c.add(v * S::LANES), *sum);
+                    s.store(c.add(v * S::LANES), total);
                 }
             }
         }

@@ -216,13 +216,52 @@ pub struct SingleChannel<'a, E> {
 impl<E: Epilogue> Kernel for SingleChannel<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        match self.k {
+            3 => self.of_taps::<S, 3>(s),
+            5 => self.of_taps::<S, 5>(s),
+            _ => self.of_any(s),
+        }
+    }
+}
+
+impl<E: Epilogue> SingleChannel<'_, E> {
+    /// With the taps in registers: every sample is read once a tile, and serves all rows that see it.
+    #[inline(always)]
+    fn of_taps<S: Simd, const K: usize>(self, s: S) {
+        let SingleChannel { x, w, c, first, rows, epilogue, .. } = self;
+        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + K && w.len() >= K * c);
+        emit(s, epilogue, first, rows, c, |at, j, tile| {
+            let mut four = [s.zero(); TILE];
+            // SAFETY: whole groups of rows, and `K - 1` more samples, lie in `x`, the taps in `w` (asserted); as many
+            // channels are read as there are.
+            unsafe {
+                let mut taps = [s.zero(); K];
+                for (tap, weight) in taps.iter_mut().enumerate() {
+                    let from = w.as_ptr().add(tap * c + j);
+                    *weight = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };
+                }
+                let from = x.as_ptr().add(at + TILE * tile);
+                for i in 0..TILE + K - 1 {
+                    let sample = s.splat(*from.add(i));
+                    for (tap, &weight) in taps.iter().enumerate() {
+                        if i >= tap && i - tap < TILE {
+                            four[i - tap] = s.fma(sample, weight, four[i - tap]);
+                        }
+                    }
+                }
+            }
+            four
+        });
+    }
+
+    #[inline(always)]
+    fn of_any<S: Simd>(self, s: S) {
         let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
         assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
         emit(s, epilogue, first, rows, c, |at, j, tile| {
             let mut four = [s.zero(); TILE];
             for tap in 0..k {
-                // SAFETY: whole groups of rows, and `k - 1` more samples, lie in `x`, the taps in `w` (asserted); as many
-                // channels are read as there are.
+                // SAFETY: as in `of_taps`.
                 unsafe {
                     let from = w.as_ptr().add(tap * c + j);
                     let weight = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };

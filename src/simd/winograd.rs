@@ -157,8 +157,7 @@ impl Toom for ThreeTaps {
     #[inline(always)]
     fn gradient<S: Simd>(s: S, [a, b, c, d]: [S::V; TILE]) -> [S::V; POINTS] {
         let k = |value: f32| s.splat(value);
-        let inner =
-            both(s, s.fma(k(9.0 / 16.0), c, a), s.mul(k(0.75), s.fma(k(9.0 / 16.0), d, b)));
+        let inner = both(s, s.fma(k(9.0 / 16.0), c, a), s.mul(k(0.75), s.fma(k(9.0 / 16.0), d, b)));
         let outer = both(s, s.fma(k(2.25), c, a), s.mul(k(1.5), s.fma(k(2.25), d, b)));
         [a, inner.0, inner.1, outer.0, outer.1, d, s.zero(), s.zero()]
     }

@@ -197,9 +197,9 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn rank_rows(vectors: usize, rows: usize) -> usize {
         match (vectors, rows) {
-            (1, 10..) => 10,
-            (2, 6) => 6,
-            (_, 5..) => 5,
+            (1, 12..) => 12,
+            (2.., 6..) => 6,
+            (_, 4..) => 4,
             (_, 2..) => 2,
             _ => 1,
         }
@@ -209,14 +209,14 @@ impl Simd for Avx2 {
         // SAFETY: the caller's contract.
         unsafe {
             match (vectors, rows) {
-                (1, 10) => rank_tile::<Self, 10, 1>(self, t),
-                (1, 5) => rank_tile::<Self, 5, 1>(self, t),
+                (1, 12) => rank_tile::<Self, 12, 1>(self, t),
+                (1, 4) => rank_tile::<Self, 4, 1>(self, t),
                 (1, 2) => rank_tile::<Self, 2, 1>(self, t),
                 (1, _) => rank_tile::<Self, 1, 1>(self, t),
                 (_, 6) => rank_tile::<Self, 6, 2>(self, t),
-                (_, 5) => rank_tile::<Self, 5, 2>(self, t),
+                (_, 4) => rank_tile::<Self, 4, 2>(self, t),
                 (_, 2) => rank_tile::<Self, 2, 2>(self, t),
-                _ => rank_tile::<Self, 1, 2>(self, t),
+                (_, _) => rank_tile::<Self, 1, 2>(self, t),
             }
         }
     }
@@ -395,8 +395,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn rank_rows(vectors: usize, rows: usize) -> usize {
         match (vectors, rows) {
-            (1 | 2, 10..) => 10,
-            (_, 5..) => 5,
+            (1 | 2, 12..) => 12,
+            (3, 8..) => 8,
+            (4.., 6..) => 6,
+            (_, 4..) => 4,
             (_, 2..) => 2,
             _ => 1,
         }
@@ -406,20 +408,22 @@ impl Simd for Avx512 {
         // SAFETY: the caller's contract.
         unsafe {
             match (vectors, rows) {
-                (1, 10) => rank_tile::<Self, 10, 1>(self, t),
-                (1, 5) => rank_tile::<Self, 5, 1>(self, t),
+                (1, 12) => rank_tile::<Self, 12, 1>(self, t),
+                (1, 4) => rank_tile::<Self, 4, 1>(self, t),
                 (1, 2) => rank_tile::<Self, 2, 1>(self, t),
                 (1, _) => rank_tile::<Self, 1, 1>(self, t),
-                (2, 10) => rank_tile::<Self, 10, 2>(self, t),
-                (2, 5) => rank_tile::<Self, 5, 2>(self, t),
+                (2, 12) => rank_tile::<Self, 12, 2>(self, t),
+                (2, 4) => rank_tile::<Self, 4, 2>(self, t),
                 (2, 2) => rank_tile::<Self, 2, 2>(self, t),
                 (2, _) => rank_tile::<Self, 1, 2>(self, t),
-                (3, 5) => rank_tile::<Self, 5, 3>(self, t),
+                (3, 8) => rank_tile::<Self, 8, 3>(self, t),
+                (3, 4) => rank_tile::<Self, 4, 3>(self, t),
                 (3, 2) => rank_tile::<Self, 2, 3>(self, t),
                 (3, _) => rank_tile::<Self, 1, 3>(self, t),
-                (_, 5) => rank_tile::<Self, 5, 4>(self, t),
+                (_, 6) => rank_tile::<Self, 6, 4>(self, t),
+                (_, 4) => rank_tile::<Self, 4, 4>(self, t),
                 (_, 2) => rank_tile::<Self, 2, 4>(self, t),
-                _ => rank_tile::<Self, 1, 4>(self, t),
+                (_, _) => rank_tile::<Self, 1, 4>(self, t),
             }
         }
     }

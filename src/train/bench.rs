@@ -8,8 +8,9 @@ use crate::base::rng::{Key, Stream};
 use crate::exec::{Alone, Errors};
 use crate::graph::{GraphError, Lowered, Plan};
 use crate::nn::{Initialisation, Network};
-use crate::ops::ConvChoice;
 use crate::ops::case::{Fill, Input};
+use crate::ops::op::EACH;
+use crate::ops::{ConvChoice, ShapeError};
 use crate::optim::AdamSettings;
 use crate::simd::{Isa, fma_peak};
 use serde::Serialize;
@@ -33,8 +34,8 @@ pub struct PassBench {
     /// `forward`, `backward-data` (gradients of the inputs), `backward-weight` (of the parameters), or `backward` where an op
     /// does both at once.
     pub pass: &'static str,
-    /// How it is computed, where there is more than one way.
-    pub algorithm: &'static str,
+    /// How it is computed, where there is more than one way; of both gradients one after the other.
+    pub algorithm: String,
     /// Seconds a batch: the median of several runs.
     pub seconds: f64,
     /// Operations that the direct convolution or product would make; a multiply-add counts as two.
@@ -224,7 +225,7 @@ struct Layer<'a> {
 /// A pass to be measured.
 struct Timed {
     pass: &'static str,
-    algorithm: &'static str,
+    algorithm: String,
     data: bool,
     weight: bool,
     /// Times the forward pass's multiply-adds.
@@ -234,7 +235,7 @@ struct Timed {
 }
 
 impl Layer<'_> {
-    fn bench(&self, batch: usize, quick: bool) -> Result<LayerBench, crate::ops::ShapeError> {
+    fn bench(&self, batch: usize, quick: bool) -> Result<LayerBench, ShapeError> {
         let Lowered { op, spec, .. } = self.node;
         let x: usize = self.inputs.iter().map(|input| input.shape.size()).sum();
         let sample = 4 * (2 * (x + spec.y.size()) + spec.saved);
@@ -252,8 +253,8 @@ impl Layer<'_> {
             let flops = 2 * timed.macs * spec.macs * batch as u64;
             let numbers = batch * (x + spec.y.size()) + timed.params * spec.params_len();
             let (gflops, peak_share) = rate(flops, seconds, peak_gflops);
-            let Timed { pass, algorithm, .. } = timed;
             let error = error_of(&errors, &timed);
+            let Timed { pass, algorithm, .. } = timed;
             PassBench { pass, algorithm, seconds, flops, gflops, peak_share, bytes: 4 * numbers as u64, error }
         });
         Ok(LayerBench {
@@ -267,32 +268,34 @@ impl Layer<'_> {
         })
     }
 
-    /// What training makes of the layer. Only where both gradients are products are they apart.
+    /// What training makes of the layer. The two gradients are apart where they are products and share no merge.
     fn passes(&self) -> Vec<Timed> {
         let shapes: Vec<Shape> = self.inputs.iter().map(|input| input.shape).collect();
         let all = self.node.op.algorithms(&shapes);
         let (data, weight) = self.makes;
-        let apart = self.node.spec.macs > 0 && weight;
-        let forward = Timed { pass: "forward", algorithm: all.forward, data: false, weight: false, macs: 1, params: 1 };
-        let of_data = Timed { pass: "backward-data", algorithm: all.backward_data, data: true, ..forward };
-        let of_weight =
-            Timed { pass: "backward-weight", algorithm: all.backward_weight, weight: true, params: 2, ..forward };
-        let macs = u64::from(data) + u64::from(weight);
-        let both = Timed { pass: "backward", algorithm: all.backward_data, data, weight, macs, params: 2 };
-        let mut passes = vec![forward];
-        match (apart, data, weight) {
-            (_, false, false) => {}
-            (true, ..) => {
-                passes.extend(data.then_some(of_data));
-                passes.push(of_weight);
-            }
-            (false, ..) => passes.push(both),
+        let spec = &self.node.spec;
+        let timed = |pass, algorithm: &str, data: bool, weight: bool| Timed {
+            pass,
+            algorithm: algorithm.into(),
+            data,
+            weight,
+            macs: if pass == "forward" { 1 } else { u64::from(data) + u64::from(weight) },
+            params: 1 + usize::from(weight),
+        };
+        let mut passes = vec![timed("forward", all.forward, false, false)];
+        if spec.macs > 0 && weight && spec.backward == EACH {
+            passes.extend(data.then(|| timed("backward-data", all.backward_data, true, false)));
+            passes.push(timed("backward-weight", all.backward_weight, false, true));
+        } else if data || weight {
+            let names = [(data, all.backward_data), (weight, all.backward_weight)];
+            let names = names.into_iter().filter(|(made, name)| *made && !name.is_empty()).map(|(_, name)| name);
+            passes.push(timed("backward", &names.collect::<Vec<_>>().join(", "), data, weight));
         }
         passes
     }
 
     /// The errors on a few rows, and how many.
-    fn errors(&self) -> Result<(usize, Errors), crate::ops::ShapeError> {
+    fn errors(&self) -> Result<(usize, Errors), ShapeError> {
         let inputs = self.judged_inputs();
         let macs = self.node.spec.macs / self.inputs[0].shape.l as u64 * inputs[0].shape.l as u64;
         let (samples, seeds) = if macs > 4 * JUDGED_MACS { JUDGED_LARGE } else { JUDGED };

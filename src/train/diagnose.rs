@@ -31,7 +31,7 @@ pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f
     };
     let mut cpu = Cpu::new(Arc::new(plan), isa);
     let mut state = trainer.weights.state.clone();
-    cpu.prepare(&trainer.weights.params);
+    cpu.prepare(&trainer.weights.params, &trainer.weights.state);
     cpu.run(&trainer.weights.params, &mut state, &[inputs, labels], trainer.draw());
     let nodes = cpu.plan().nodes.iter().map(|node| (node.id, node.name.clone())).collect::<Vec<_>>();
     let culprit = nodes.into_iter().find_map(|(id, name)| {

@@ -53,7 +53,7 @@ impl Recogniser {
         let plan = Plan::new(&network.graph, options)?;
         let labels = vec![0.0; options.n];
         let mut recogniser = Recogniser { cpu: Cpu::new(Arc::new(plan), isa), labels, network, weights };
-        recogniser.cpu.prepare(&recogniser.weights.params);
+        recogniser.cpu.prepare(&recogniser.weights.params, &recogniser.weights.state);
         Ok(recogniser)
     }
 
@@ -61,7 +61,7 @@ impl Recogniser {
     pub fn set_weights(&mut self, weights: &Weights) {
         self.weights.params.copy_from_slice(&weights.params);
         self.weights.state.copy_from_slice(&weights.state);
-        self.cpu.prepare(&self.weights.params);
+        self.cpu.prepare(&self.weights.params, &self.weights.state);
     }
 
     /// Computes the logits of a batch of clips, `[n, length, channels]`.

@@ -70,7 +70,7 @@ impl Trainer {
 
     /// Must be called after the weights were changed from outside.
     pub fn weights_changed(&mut self) {
-        self.cpu.prepare(&self.weights.params);
+        self.cpu.prepare(&self.weights.params, &self.weights.state);
     }
 
     /// The key of the next step's random numbers.

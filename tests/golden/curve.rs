@@ -136,7 +136,7 @@ fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64)
     let (inputs, labels) = &golden.batches()[0];
     let options = Trainer::options(&network, labels.len()).conv(conv);
     let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
-    cpu.prepare(&weights.params);
+    cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
     let logits = widen(&cpu.activation(network.logits).unwrap());
     let gradients = compare_gradients(&network, variant, &widen(&cpu.parameter_gradients()), curve);

@@ -158,7 +158,7 @@ impl<'f> Problem<'f> {
         let mut cpu = Cpu::new(Arc::new(Plan::new(&self.graph, &options).unwrap()), isa);
         let (params, mut state) = (narrow(&self.params), narrow(&self.state));
         let inputs: Vec<_> = self.inputs.iter().map(|x| narrow(x)).collect();
-        cpu.prepare(&params);
+        cpu.prepare(&params, &state);
         cpu.run(&params, &mut state, &inputs.iter().map(|x| &x[..]).collect::<Vec<_>>(), draw());
         let [y, dx] = [cpu.activation(self.y).unwrap(), cpu.gradient(self.x).unwrap()].map(|v| widen(&v));
         self.named(y, dx, &widen(&cpu.parameter_gradients()), &widen(&state))

@@ -189,35 +189,66 @@ impl Op for BatchNorm {
 impl BatchNorm {
     /// Every sample saved mean and sum of squares around it, of `l` numbers a channel.
     fn merge_statistics(&self, l: usize, c: usize, b: &mut Merge<'_>) {
-        let m = (b.n * l) as f64;
         for j in 0..c {
-            let means = (0..b.n).map(|i| f64::from((b.saved)(i)[j]));
-            let mean = means.clone().sum::<f64>() / b.n as f64;
-            let within: f64 = (0..b.n).map(|i| f64::from((b.saved)(i)[c + j])).sum();
-            let between: f64 = means.map(|own| (own - mean) * (own - mean)).sum();
-            let squares = within + l as f64 * between;
+            let (mean, squares) = together(l, (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j])));
             b.shared[j] = mean as f32;
-            b.shared[c + j] = (1.0 / (squares / m + self.eps).sqrt()) as f32;
-            for (at, new) in [(j, mean), (c + j, squares / (m - 1.0).max(1.0))] {
-                let old = f64::from(b.state[at]);
-                b.state[at] = (old + self.momentum * (new - old)) as f32;
-            }
+            b.shared[c + j] = self.inv_std(squares / (b.n * l) as f64);
+            self.follow(b.state, (c, j), mean, squares / ((b.n * l) as f64 - 1.0).max(1.0));
+        }
+    }
+
+    /// `1 / sqrt(var + eps)`.
+    pub(super) fn inv_std(&self, variance: f64) -> f32 {
+        (1.0 / (variance + self.eps).sqrt()) as f32
+    }
+
+    /// The running statistics of channel `j` of `c` follow a batch's mean and unbiased variance.
+    pub(super) fn follow(&self, state: &mut [f32], (c, j): (usize, usize), mean: f64, variance: f64) {
+        for (at, new) in [(j, mean), (c + j, variance)] {
+            let old = f64::from(state[at]);
+            state[at] = (old + self.momentum * (new - old)) as f32;
         }
     }
 }
 
+/// Mean and sum of squares around it of all samples, from those of each, of `l` numbers.
+pub(super) fn together(l: usize, samples: impl ExactSizeIterator<Item = (f32, f32)> + Clone) -> (f64, f64) {
+    let means = samples.clone().map(|(mean, _)| f64::from(mean));
+    let mean = means.clone().sum::<f64>() / samples.len() as f64;
+    let between: f64 = means.map(|own| (own - mean) * (own - mean)).sum();
+    let within: f64 = samples.map(|(_, squares)| f64::from(squares)).sum();
+    (mean, within + l as f64 * between)
+}
+
 /// Every sample saved the sums of `dy` and `dy * (x - mean)`. Leaves what [`InputGradient`] needs.
 fn merge_gradients(l: usize, c: usize, b: &mut Merge<'_>) {
-    let m = (b.n * l) as f64;
     for j in 0..c {
-        let inv_std = f64::from(b.shared[c + j]);
-        let db: f64 = (0..b.n).map(|i| f64::from((b.saved)(i)[j])).sum();
-        let dw: f64 = (0..b.n).map(|i| f64::from((b.saved)(i)[c + j])).sum::<f64>() * inv_std;
-        b.dparams[j] += dw as f32;
-        b.dparams[c + j] += db as f32;
-        b.shared[2 * c + j] = (db / m) as f32;
-        b.shared[3 * c + j] = (dw * inv_std / m) as f32;
+        let samples = (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j]));
+        let sums = gradient_sums(samples, b.shared[c + j], b.n * l);
+        b.dparams[j] += sums.scale;
+        b.dparams[c + j] += sums.shift;
+        (b.shared[2 * c + j], b.shared[3 * c + j]) = sums.terms;
     }
+}
+
+/// What the sums of a channel's gradient give.
+pub(super) struct Sums {
+    /// The scale's gradient.
+    pub scale: f32,
+    /// The shift's.
+    pub shift: f32,
+    /// `a` and `b` of `dx = w * inv_std * (dy - a - (x - mean) * b)`.
+    pub terms: (f32, f32),
+}
+
+/// From every sample's sums of `dy` and `dy * (x - mean)`, over `m` numbers in all.
+pub(super) fn gradient_sums(samples: impl Iterator<Item = (f32, f32)>, inv_std: f32, m: usize) -> Sums {
+    let (shift, products) =
+        samples.fold((0.0, 0.0), |(sum, products), (dy, p)| (sum + f64::from(dy), products + f64::from(p)));
+    let inv_std = f64::from(inv_std);
+    let scale = products * inv_std;
+    let terms = ((shift / m as f64) as f32, (scale * inv_std / m as f64) as f32);
+    Sums { scale: scale as f32, shift: shift as f32, terms }
 }
 
 /// Mean and biased variance of channel `j` of `c`, over everything.

@@ -17,6 +17,7 @@ mod cases;
 mod cpu;
 mod reference;
 
+use super::conv_block::Norm;
 use super::op::{
     Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
     TensorSpec,
@@ -151,14 +152,24 @@ impl Op for Conv1d {
         })
     }
 
-    fn fuse(&self, choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
-        let [relu, rest @ ..] = next else { return None };
+    fn fuse(&self, _choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
+        let (norm, rest) = match next {
+            [first, rest @ ..] => {
+                let op = *first as &dyn Any;
+                let batch = op.downcast_ref().map(|norm| Norm::Batch(*norm));
+                let norm = batch.or_else(|| op.downcast_ref().map(|norm| Norm::Running(*norm)));
+                norm.map_or((Norm::None, next), |norm| (norm, rest))
+            }
+            [] => (Norm::None, next),
+        };
+        let [relu, rest @ ..] = rest else { return None };
         if !(*relu as &dyn Any).is::<Relu>() {
             return None;
         }
         let pool = rest.first().and_then(|op| (*op as &dyn Any).downcast_ref::<MaxPool1d>());
-        let with_pool = pool.and_then(|pool| ConvBlock::of(self, Some(pool))).map(|block| (block, 2));
-        let (block, swallowed) = with_pool.or_else(|| ConvBlock::of(self, None).map(|block| (block, 1)))?;
+        let before = next.len() - rest.len();
+        let with_pool = pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool))).map(|block| (block, before + 1));
+        let (block, swallowed) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None)?, before)))?;
         Some(Fused { op: Box::new(block), swallowed })
     }
 
@@ -174,7 +185,7 @@ impl Op for Conv1d {
         reference::backward(&self.planned(b.shapes[0]), b);
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], shared: &mut [f32]) {
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], shared: &mut [f32]) {
         let g = self.planned(x[0]);
         isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: shared });
     }

@@ -1,15 +1,16 @@
 //! Floor 2. conv_block's cases: lengths around the blocks and what the pool leaves over, odd channels, every window and kernel,
 //! real layers.
 
-use super::ConvBlock;
+use super::{ConvBlock, Norm};
 use crate::base::Shape;
 use crate::ops::case::Case;
-use crate::ops::{Conv1d, MaxPool1d, Padding};
+use crate::ops::{BatchNorm, Conv1d, MaxPool1d, Over, Padding};
+use std::sync::Arc;
 
 /// A case of `conv` on `l` rows of `c_in` channels, with a pool of `window` rows (none for 1).
 fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case {
     let pool = (window > 1).then_some(MaxPool1d { ceil, ..MaxPool1d::new(window) });
-    let block = ConvBlock::of(&conv, pool.as_ref()).expect("the cases are blocks");
+    let block = ConvBlock::of(&conv, Norm::None, pool.as_ref()).expect("the cases are blocks");
     let valid = if conv.padding == Padding::Valid { "_valid" } else { "" };
     let ceil = if ceil { "_ceil" } else { "" };
     let name = format!("n2_l{l}_c{c_in}_{}_k{}_p{window}{valid}{ceil}", conv.c_out, conv.k);
@@ -18,6 +19,15 @@ fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case 
     let terms = (c_in.max(conv.c_out) * conv.k.div_ceil(5)) as f64;
     let tolerance = 1e-6 * (terms / 16.0).max(l as f64 / 4000.0).sqrt().max(1.0);
     Case { tolerance, ..Case::new(name, block, &[Shape::new(l, c_in)]) }
+}
+
+/// The same with batch norm: `x` is of `n` samples.
+fn normed(n: usize, l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case {
+    let pool = (window > 1).then_some(MaxPool1d { ceil, ..MaxPool1d::new(window) });
+    let norm = Norm::Batch(BatchNorm::new(Over::Channels));
+    let block = ConvBlock::of(&conv, norm, pool.as_ref()).expect("the cases are blocks");
+    let plain = case(l, c_in, conv, window, ceil);
+    Case { name: plain.name.replacen("n2", &format!("n{n}"), 1) + "_bn", op: Arc::new(block), n, ..plain }
 }
 
 /// Its cases.
@@ -32,6 +42,13 @@ pub fn cases() -> Vec<Case> {
             cases.push(case(101, 9, Conv1d::new(10, k), window, window == 4));
         }
         let valid = |c_out, k| Conv1d { padding: Padding::Valid, ..Conv1d::new(c_out, k) };
+        for (n, l) in [(1, 7), (3, 101), (2, 240)] {
+            for (c_in, k) in [(1, 5), (1, 25), (9, 5), (17, 3), (4, 9), (2, 1)] {
+                cases.push(normed(n, l, c_in, Conv1d::new(10, k), window, window == 2));
+            }
+        }
+        cases.push(normed(3, 117, 16, valid(32, 5), window, true));
+        cases.push(normed(2, 60, 33, Conv1d::new(65, 5), window, false));
         cases.push(case(117, 6, valid(7, 5), window, true));
         cases.push(case(150, 8, valid(16, 25), window, window == 2));
         cases.push(case(103, 1, valid(8, 25), window, true));
@@ -45,6 +62,9 @@ pub fn cases() -> Vec<Case> {
         real(five(592, 64, 64)),
         real(five(592, 128, 128)),
         real(five(1777, 256, 256)),
+        real(normed(2, 16000, 1, Conv1d::new(128, 5), 3, false)),
+        real(normed(2, 5333, 128, Conv1d::new(128, 5), 3, false)),
+        real(normed(2, 1777, 256, Conv1d::new(256, 5), 3, false)),
         real(case(5333, 64, Conv1d::new(64, 3), 1, false)),
         real(case(5333, 64, Conv1d::new(64, 3), 3, false)),
         real(case(3994, 8, Conv1d { padding: Padding::Valid, ..Conv1d::new(16, 25) }, 4, true)),

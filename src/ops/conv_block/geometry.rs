@@ -1,9 +1,9 @@
 //! Floor 2. A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
 
+use crate::simd::Product;
 use crate::simd::planes::Planes;
 use crate::simd::transform::GROUP;
 use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
-use crate::simd::Product;
 
 /// The block's numbers.
 #[derive(Clone, Copy, Debug)]
@@ -123,9 +123,9 @@ impl Convolution {
         TILE * if self.c_in.max(self.c_out) >= 256 { 48 } else { 24 }
     }
 
-    /// Tiles of a whole block.
-    fn block_tiles(&self) -> usize {
-        self.block_rows() / TILE
+    /// Rows of a block of backward-weight, whose sums are read and written once a block.
+    pub fn update_rows(&self) -> usize {
+        TILE * 48
     }
 
     /// Rows that the outputs of `rows` rows read.
@@ -139,7 +139,15 @@ impl Convolution {
 
     /// The planes of the transformed input and of the products.
     pub fn planes(&self) -> (Planes, Planes) {
-        let tiles = self.block_tiles();
+        self.planes_of(self.block_rows() / TILE)
+    }
+
+    /// The planes of the transformed input and of the transformed gradient.
+    pub fn update_planes(&self) -> (Planes, Planes) {
+        self.planes_of(self.update_rows() / TILE)
+    }
+
+    fn planes_of(&self, tiles: usize) -> (Planes, Planes) {
         (Planes::new(tiles, self.segments() - 1, self.c_in), Planes::new(tiles, 0, self.c_out))
     }
 

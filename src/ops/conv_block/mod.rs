@@ -1,54 +1,84 @@
-//! Floor 2. conv_block: convolution, bias, ReLU and max pooling in one.
+//! Floor 2. conv_block: convolution, batch norm, ReLU and max pooling in one.
 //!
-//! **Computes** `y[r, o] = max(0, b[o] + max over t < window of z[window r + t, o])` with `z = conv1d(x)`, stride and dilation 1.
-//! Without pool the window is one row.
-//! **Shapes** `x [n, l, c_in] -> y [n, cells, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`; `cells` as the pool counts its
-//! windows. Rows that no window holds are not computed.
+//! **Computes** `y[r, o] = max(0, max over t < window of norm(z)[window r + t, o])` with `z = conv1d(x)`, stride and dilation 1.
+//! Without norm it is the identity, without pool the window is one row.
+//! **Shapes** `x [n, l, c_in] -> y [n, cells, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`, with norm `scale [c_out]`,
+//! `shift [c_out]`; `cells` as the pool counts its windows. Without norm, rows that no window holds are not computed.
 //! **Backward** that of the ops one after the other: of every window only the largest row has a gradient, and none
-//! where the output is not above zero. `dx` as forward, with flipped taps; `dw` from that sparse gradient directly (one
-//! `window`th of the arithmetic) or, without pool and with very many channels, from dense rows.
-//! **Saved** the position of the largest row, a byte each; none without pool, where backward reads the output.
+//! where the output is not above zero; a norm makes it dense again. `dx` as forward, with flipped taps; `dw` from the
+//! sparse gradient directly (one `window`th of the arithmetic) or from dense rows.
+//! **Saved** the position of the largest row, a byte each; none without pool, where backward reads the output. With norm
+//! also the convolution's rows, see `norm.rs`.
 //! **Cost** with F(4, 5) eight multiply-adds instead of twenty for four rows, with F(4, 3) six instead of twelve
-//! (`simd/winograd.rs`); longer kernels in segments of four taps; short layers and few channels directly. Neither
-//! the full output nor its gradient ever exists.
-//! **NaN** a NaN spreads to the rows that share its tile of four, and passes the pool of a window of such rows alone.
+//! (`simd/winograd.rs`); longer kernels in segments of four taps; short layers and few channels directly. Without norm
+//! neither the full output nor its gradient ever exists.
+//! **NaN** a NaN spreads to the rows that share its tile of four, and passes the pool of a window of such rows alone; with
+//! norm to its channel in the whole batch.
 //! **Error** relative rms a few times the direct kernel's, see the cases.
-//! **Source** `simd/winograd.rs`; the judge is conv1d, relu and max_pool1d in double precision.
+//! **Source** `simd/winograd.rs`; the judge is conv1d, batch_norm, relu and max_pool1d in double precision.
 
 mod cases;
 mod convolve;
 mod forward;
 mod geometry;
 mod gradient;
+mod norm;
 mod reference;
+mod single_norm;
 mod weight;
 
-use super::op::{Algorithms, Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
-use super::{Conv1d, MaxPool1d};
-use crate::base::Shape;
+use super::batch_norm::{BatchNormInference, Over};
+use super::op::{
+    Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward,
+    Role, ShapeError, Spec, TensorSpec,
+};
+use super::{BatchNorm, Conv1d, MaxPool1d};
+use crate::base::{Shape, aligned::round_up};
 use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
 pub use cases::cases;
-use convolve::{Convolve, Pack};
+use convolve::{Convolve, Pack, Rows};
 use geometry::{Convolution, Geometry};
 use gradient::Unpooled;
 
-/// The op: a convolution of stride and dilation 1 with bias, a ReLU, and perhaps a pool of two to four rows side by side.
+/// What stands between convolution and ReLU.
+#[derive(Clone, Copy, Debug)]
+pub enum Norm {
+    /// Nothing.
+    None,
+    /// Batch norm that learns.
+    Batch(BatchNorm),
+    /// Batch norm with its running statistics, folded into the weights.
+    Running(BatchNormInference),
+}
+
+/// The op: a convolution of stride and dilation 1 with bias, perhaps batch norm over its channels, a ReLU, and perhaps a pool
+/// of two to four rows side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvBlock {
     conv: Conv1d,
+    norm: Norm,
     pool: Option<MaxPool1d>,
+    /// Whether it has a backward pass.
+    learns: bool,
 }
 
 /// Widest pooling window.
 const WIDEST_WINDOW: usize = 4;
 
 impl ConvBlock {
-    /// The block of `conv`, a ReLU and `pool`, if there is one.
-    pub fn of(conv: &Conv1d, pool: Option<&MaxPool1d>) -> Option<ConvBlock> {
+    /// The block of `conv`, `norm`, a ReLU and `pool`, if there is one.
+    pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>) -> Option<ConvBlock> {
         let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias;
         let pool_fits = pool.is_none_or(|pool| pool.stride == pool.k && (2..=WIDEST_WINDOW).contains(&pool.k));
-        (conv_fits && pool_fits).then_some(ConvBlock { conv: *conv, pool: pool.copied() })
+        let over = match norm {
+            Norm::None => Over::Channels,
+            Norm::Batch(norm) => norm.over,
+            Norm::Running(norm) => norm.over,
+        };
+        let learns = !matches!(norm, Norm::Running(_));
+        let fits = conv_fits && pool_fits && over == Over::Channels;
+        fits.then_some(ConvBlock { conv: *conv, norm, pool: pool.copied(), learns })
     }
 
     fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
@@ -68,6 +98,59 @@ impl ConvBlock {
     fn planned(&self, x: Shape) -> Geometry {
         self.geometry(x).expect("the graph has checked the shapes")
     }
+
+    fn batch_norm(&self) -> Option<BatchNorm> {
+        match self.norm {
+            Norm::Batch(norm) => Some(norm),
+            _ => None,
+        }
+    }
+
+    /// The convolution forward.
+    fn forward_of(&self, g: &Geometry) -> Convolution {
+        g.forward(self.batch_norm().is_some())
+    }
+
+    fn weight(&self, g: &Geometry) -> Weight {
+        let conv = self.forward_of(g);
+        match conv.algorithm {
+            _ if g.window == 3 && g.c_in == 1 && weight::SINGLE_TAPS.contains(&g.k) => Weight::Single,
+            _ if self.batch_norm().is_some() => Weight::Dense(conv),
+            // A window of one input channel is too short for vectors.
+            _ if g.window == 3 && g.c_in > 1 && g.c_in < 256 => Weight::Sparse,
+            _ => Weight::Dense(conv),
+        }
+    }
+
+    /// Numbers of scratch for any pass.
+    fn scratch(&self, g: &Geometry) -> usize {
+        let forward = self.forward_of(g).scratch();
+        let terms = round_up(4 * g.c_out);
+        if !self.learns {
+            return forward;
+        }
+        let weight = match self.weight(g) {
+            Weight::Sparse => weight::sparse_scratch(g),
+            Weight::Single => weight::single_scratch(g),
+            Weight::Dense(conv) => weight::dense_scratch(&conv),
+        };
+        let again = match (self.batch_norm(), self.weight(g)) {
+            (Some(_), Weight::Single) => norm::again_scratch(g) + single_norm::scratch(g),
+            _ => 0,
+        };
+        terms + again + forward.max(g.backward_data().scratch()).max(weight)
+    }
+
+    /// Where the norm's parameters begin: after the convolution's, at a cache line, as in the graph's arena.
+    fn norm_at(&self, g: &Geometry) -> usize {
+        round_up(g.weights() + g.c_out)
+    }
+
+    /// Of the memory for all samples: packed weights forward, backward, and where the norm's numbers begin.
+    fn shared(&self, g: &Geometry) -> [usize; 2] {
+        let backward = if self.learns { g.backward_data().packed() } else { 0 };
+        [self.forward_of(g).packed(), self.forward_of(g).packed() + backward].map(round_up)
+    }
 }
 
 /// How backward-weight is computed.
@@ -75,23 +158,14 @@ impl ConvBlock {
 enum Weight {
     /// From the positions of a pooled gradient.
     Sparse,
-    /// Likewise, with one input channel.
+    /// With one input channel, in registers.
     Single,
     /// From dense rows, as this convolution.
     Dense(Convolution),
 }
 
-impl Geometry {
-    fn weight(&self) -> Weight {
-        let conv = self.forward(false);
-        match conv.algorithm {
-            _ if self.window == 3 && self.c_in == 1 && weight::SINGLE_TAPS.contains(&self.k) => Weight::Single,
-            // A window of few input channels is too short for vectors.
-            _ if self.window == 3 && self.c_in > 1 && self.c_in < 256 => Weight::Sparse,
-            _ => Weight::Dense(conv),
-        }
-    }
-}
+/// Statistics before the output, sums before the gradient.
+const NORM_PHASES: &[Phase] = &[Phase::Samples, Phase::Merge, Phase::Samples];
 
 impl Op for ConvBlock {
     fn name(&self) -> &'static str {
@@ -105,30 +179,58 @@ impl Op for ConvBlock {
             Some(pool) => pool.spec(&[convolved.y])?.y,
             None => convolved.y,
         };
-        let (forward, backward) = (g.forward(false), g.backward_data());
-        let weight = match g.weight() {
-            Weight::Sparse => weight::sparse_scratch(&g),
-            Weight::Single => weight::single_scratch(&g),
-            Weight::Dense(conv) => weight::dense_scratch(&conv),
-        };
-        Ok(Spec {
+        let positions = if self.pool.is_some() { y.size().div_ceil(size_of::<f32>()) } else { 0 };
+        let [_, packed] = self.shared(&g);
+        let spec = Spec {
             params: convolved.params,
-            saved: if self.pool.is_some() { y.size().div_ceil(size_of::<f32>()) } else { 0 },
-            shared: forward.packed() + backward.packed(),
-            scratch: forward.scratch().max(backward.scratch()).max(weight),
+            saved: if self.learns { positions } else { 0 },
+            shared: packed,
+            scratch: self.scratch(&g),
             reads_x: true,
             reads_y: self.pool.is_none(),
+            backward: if self.learns { super::op::EACH } else { &[] },
             macs: convolved.macs,
             ..Spec::new(y)
-        })
+        };
+        let normed = |norm: Spec, numbers: usize| {
+            let mut params = spec.params.clone();
+            let gap = self.norm_at(&g) - spec.params_len();
+            let layout = Layout::Vector { c: gap };
+            params.extend((gap > 0).then_some(TensorSpec { suffix: "padding", layout, role: Role::Shift }));
+            params.extend(norm.params);
+            Spec { params, state: norm.state, shared: packed + numbers, ..spec.clone() }
+        };
+        match self.norm {
+            Norm::None => Ok(spec),
+            // The folded bias.
+            Norm::Running(norm) => Ok(normed(norm.spec(&[convolved.y])?, g.c_out)),
+            // Mean, inv_std; then the two terms of the gradient, see `merge`.
+            Norm::Batch(norm) if matches!(self.weight(&g), Weight::Single) => Ok(Spec {
+                saved: single_norm::saved_len(&g),
+                forward: NORM_PHASES,
+                backward: NORM_PHASES,
+                ..normed(norm.spec(&[convolved.y])?, 4 * g.c_out + single_norm::folded_len(&g))
+            }),
+            Norm::Batch(norm) => Ok(Spec {
+                saved: norm::saved_len(&g),
+                reads_y: true,
+                forward: NORM_PHASES,
+                backward: NORM_PHASES,
+                ..normed(norm.spec(&[convolved.y])?, 4 * g.c_out)
+            }),
+        }
+    }
+
+    fn for_inference(&self) -> Inference {
+        Inference::Other(Box::new(ConvBlock { learns: false, ..*self }))
     }
 
     fn algorithms(&self, x: &[Shape]) -> Algorithms {
         let g = self.planned(x[0]);
         Algorithms {
-            forward: g.forward(false).algorithm.name(),
+            forward: self.forward_of(&g).algorithm.name(),
             backward_data: g.backward_data().algorithm.name(),
-            backward_weight: match g.weight() {
+            backward_weight: match self.weight(&g) {
                 Weight::Sparse | Weight::Single => "sparse",
                 Weight::Dense(conv) => conv.algorithm.name(),
             },
@@ -143,50 +245,108 @@ impl Op for ConvBlock {
         reference::backward(self, b);
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], shared: &mut [f32]) {
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], state: &[f32], shared: &mut [f32]) {
         let g = self.planned(x[0]);
-        let (conv, back) = (g.forward(false), g.backward_data());
-        let (forward, backward) = shared.split_at_mut(conv.packed());
+        let (conv, [backward_at, norm_at]) = (self.forward_of(&g), self.shared(&g));
+        let (packed, numbers) = shared.split_at_mut(norm_at);
+        let (forward, backward) = packed.split_at_mut(backward_at);
         let at = |tap: usize, i: usize, o: usize| params[(tap * g.c_in + i) * g.c_out + o];
-        isa.run(Pack { conv, weight: at, packed: forward });
-        isa.run(Pack { conv: back, weight: |tap, o, i| at(g.k - 1 - tap, i, o), packed: backward });
+        let scale = &params[self.norm_at(&g).min(params.len())..];
+        match self.norm {
+            Norm::None => isa.run(Pack { conv, weight: at, packed: &mut forward[..conv.packed()] }),
+            Norm::Batch(_) => {
+                let weight = |tap, i, o| norm::sign(scale[o]) * at(tap, i, o);
+                isa.run(Pack { conv, weight, packed: &mut forward[..conv.packed()] });
+            }
+            Norm::Running(norm) => {
+                let factor = |o: usize| scale[o] / (state[g.c_out + o] + norm.eps as f32).sqrt();
+                for (o, bias) in numbers.iter_mut().enumerate() {
+                    *bias = (params[g.weights() + o] - state[o]) * factor(o) + scale[g.c_out + o];
+                }
+                let weight = |tap, i, o| factor(o) * at(tap, i, o);
+                isa.run(Pack { conv, weight, packed: &mut forward[..conv.packed()] });
+            }
+        }
+        if self.learns {
+            let conv = g.backward_data();
+            let weight = |tap, o, i| at(g.k - 1 - tap, i, o);
+            isa.run(Pack { conv, weight, packed: &mut backward[..conv.packed()] });
+        }
     }
 
-    fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
+    fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let positions = if g.window > 1 { b.y.len() } else { 0 };
-        let at = &mut bytemuck::cast_slice_mut(b.saved)[..positions];
-        let bias = &b.params[g.weights()..];
-        forward::Forward { g, x: b.x[0], packed: b.shared, bias, y: b.y, at, scratch: b.scratch }.run(isa);
+        let [packed, norm_at] = self.shared(&g);
+        if self.batch_norm().is_none() {
+            let positions = if g.window > 1 && self.learns { b.y.len() } else { 0 };
+            let at = &mut bytemuck::cast_slice_mut(b.saved)[..positions];
+            let bias = match self.norm {
+                Norm::Running(_) => &b.shared[norm_at..],
+                _ => &b.params[g.weights()..],
+            };
+            forward::Forward { g, x: b.x[0], packed: &b.shared[..packed], bias, y: b.y, at, scratch: b.scratch }
+                .run(isa);
+            return;
+        }
+        match self.weight(&g) {
+            Weight::Single => self.single_norm_forward(isa, phase, &g, b),
+            _ => self.norm_forward(isa, phase, &g, b),
+        }
     }
 
-    fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+    fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
         let g = self.planned(b.shapes[0]);
+        if self.batch_norm().is_some() {
+            return match self.weight(&g) {
+                Weight::Single => self.single_norm_backward(isa, phase, &g, b),
+                _ => self.norm_backward(isa, phase, &g, b),
+            };
+        }
         let positions = if g.window > 1 { b.dy.len() } else { 0 };
         let dz = Unpooled { g, dy: b.dy, at: &bytemuck::cast_slice(b.saved)[..positions], y: b.y };
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
-            match g.weight() {
-                Weight::Sparse => {
-                    let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
-                    weight::SparseWeight { g, x, dy, at, dw, db, scratch }.run(isa);
-                }
-                Weight::Single => {
-                    let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
-                    weight::SingleWeight { g, x, dy, at, dw, db, scratch }.run(isa);
-                }
+            let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
+            match self.weight(&g) {
+                Weight::Sparse => weight::SparseWeight { g, x, dy, at, dw, db, scratch }.run(isa),
+                Weight::Single => weight::SingleWeight { g, x, dy, at, dw, db, scratch }.run(isa),
                 Weight::Dense(conv) => {
-                    weight::BiasSums { dz: &dz, rows: conv.rows_out, db, scratch: b.scratch }.run(isa);
-                    weight::DenseWeight { conv, x: b.x[0], dz: &dz, dw, scratch: b.scratch }.run(isa);
+                    weight::BiasSums { dz: &dz, rows: conv.rows_out, db, scratch }.run(isa);
+                    weight::DenseWeight { conv, x, dz: &dz, dw, scratch: b.scratch }.run(isa);
                 }
             }
         }
-        let [dx, _] = &mut b.dx;
+        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], b.scratch);
+    }
+
+    fn merge(&self, b: &mut Merge<'_>) {
+        let Some(norm) = self.batch_norm() else { return };
+        let g = self.planned(b.shapes[0]);
+        let ([_, at], norm_at) = (self.shared(&g), self.norm_at(&g));
+        match (self.weight(&g), b.pass) {
+            (Weight::Single, Pass::Forward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.forward(),
+            (Weight::Single, Pass::Backward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.backward(),
+            _ => norm::Channels { g, norm, norm_at, at, merge: b }.run(),
+        }
+    }
+}
+
+impl ConvBlock {
+    /// `dx`, if anybody needs it.
+    fn backward_data(
+        &self,
+        isa: Isa,
+        g: &Geometry,
+        dz: &impl Rows,
+        shared: &[f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         if !dx.is_empty() {
-            let conv = g.backward_data();
-            let packed = &b.shared[g.forward(false).packed()..];
+            let [from, to] = self.shared(g);
             let mut epilogue = PlainRows { y: dx, c: g.c_in };
-            Convolve { conv, packed, source: &dz, epilogue: &mut epilogue, scratch: b.scratch }.run(isa);
+            let (conv, packed) = (g.backward_data(), &shared[from..to]);
+            Convolve { conv, packed, source: dz, epilogue: &mut epilogue, scratch }.run(isa);
         }
     }
 }

@@ -1,34 +1,57 @@
 //! Floor 2. conv_block's judge: the references of its ops, one after the other.
 
-use super::ConvBlock;
+use super::{ConvBlock, Norm};
 use crate::base::Shape;
 use crate::ops::Relu;
-use crate::ops::op::{Op, ReferenceBackward, ReferenceForward};
+use crate::ops::op::{Op, ReferenceBackward, ReferenceForward, Spec};
 
-/// The ops that the block stands for, with the shape of each one's input.
-fn parts(block: &ConvBlock, x: Shape) -> Vec<(Box<dyn Op>, Shape)> {
-    let mut parts: Vec<(Box<dyn Op>, Shape)> = vec![(Box::new(block.conv), x)];
-    let mut shape = x;
-    let ops: [Option<Box<dyn Op>>; 2] = [Some(Box::new(Relu)), block.pool.map(|pool| Box::new(pool) as Box<dyn Op>)];
-    for op in ops.into_iter().flatten() {
-        let (last, at) = parts.last().expect("the convolution is there");
-        shape = last.spec(&[*at]).map_or(shape, |spec| spec.y);
-        parts.push((op, shape));
+/// An op of the block with the shape of its input, and how many of the block's parameters are before its own.
+struct Part {
+    op: Box<dyn Op>,
+    shape: Shape,
+    params_at: usize,
+}
+
+/// The ops that the block stands for, one after the other.
+fn parts(block: &ConvBlock, x: Shape) -> Vec<Part> {
+    let norm_at = block.norm_at(&block.planned(x));
+    let norm: Option<Box<dyn Op>> = match block.norm {
+        Norm::None => None,
+        Norm::Batch(norm) => Some(Box::new(norm)),
+        Norm::Running(norm) => Some(Box::new(norm)),
+    };
+    let pool = block.pool.map(|pool| Box::new(pool) as Box<dyn Op>);
+    let ops: [(Option<Box<dyn Op>>, usize); 4] =
+        [(Some(Box::new(block.conv)), 0), (norm, norm_at), (Some(Box::new(Relu)), 0), (pool, 0)];
+    let mut parts: Vec<Part> = Vec::new();
+    for (op, params_at) in ops.into_iter().filter_map(|(op, at)| op.map(|op| (op, at))) {
+        let shape = parts.last().map_or(x, |last| spec(&*last.op, last.shape).y);
+        parts.push(Part { op, shape, params_at });
     }
     parts
 }
 
+fn spec(op: &dyn Op, x: Shape) -> Spec {
+    op.spec(&[x]).expect("the graph has checked the shapes")
+}
+
 /// The output of every part of the block on `b`'s input.
-fn outputs(block: &ConvBlock, b: &ReferenceForward<'_>) -> Vec<Vec<f64>> {
+fn outputs(block: &ConvBlock, b: &mut ReferenceForward<'_>) -> Vec<Vec<f64>> {
     let mut outputs: Vec<Vec<f64>> = Vec::new();
-    for (op, shape) in parts(block, b.shapes[0]) {
-        let y = op.spec(&[shape]).expect("the graph has checked the shapes").y;
-        let mut all = vec![0.0; b.n * y.size()];
+    for Part { op, shape, params_at } in parts(block, b.shapes[0]) {
+        let spec = spec(&*op, shape);
+        let mut y = vec![0.0; b.n * spec.y.size()];
         let x = outputs.last().map_or(b.x[0], |last| &last[..]);
-        let params = if outputs.is_empty() { b.params } else { &[] };
-        let (n, shapes, draw) = (b.n, &[shape][..], b.draw);
-        op.reference_forward(&mut ReferenceForward { n, shapes, x: &[x], params, state: &mut [], draw, y: &mut all });
-        outputs.push(all);
+        op.reference_forward(&mut ReferenceForward {
+            n: b.n,
+            shapes: &[shape],
+            x: &[x],
+            params: &b.params[params_at..][..spec.params_len()],
+            state: &mut b.state[..spec.state_len()],
+            draw: b.draw,
+            y: &mut y,
+        });
+        outputs.push(y);
     }
     outputs
 }
@@ -41,24 +64,24 @@ pub fn forward(block: &ConvBlock, b: &mut ReferenceForward<'_>) {
 
 /// The whole batch backward.
 pub fn backward(block: &ConvBlock, b: &mut ReferenceBackward<'_>) {
-    let (n, draw, shapes) = (b.n, b.draw, b.shapes);
-    let forward = ReferenceForward { n, shapes, x: b.x, params: b.params, state: &mut [], draw, y: &mut [] };
-    let outputs = outputs(block, &forward);
+    let (n, draw, shapes, mut state) = (b.n, b.draw, b.shapes, b.state.to_vec());
+    let mut again = ReferenceForward { n, shapes, x: b.x, params: b.params, state: &mut state, draw, y: &mut [] };
+    let outputs = outputs(block, &mut again);
     let mut dy = b.dy.to_vec();
-    for (i, (op, shape)) in parts(block, shapes[0]).into_iter().enumerate().rev() {
+    for (i, Part { op, shape, params_at }) in parts(block, shapes[0]).into_iter().enumerate().rev() {
+        let spec = spec(&*op, shape);
         let x = if i == 0 { b.x[0] } else { &outputs[i - 1] };
         let mut dx = vec![if i == 0 { std::mem::take(&mut b.dx[0]) } else { vec![0.0; x.len()] }];
-        let (params, dparams) = if i == 0 { (b.params, &mut *b.dparams) } else { (&[][..], &mut [][..]) };
         op.reference_backward(&mut ReferenceBackward {
             n,
             shapes: &[shape],
             x: &[x],
-            params,
-            state: &[],
+            params: &b.params[params_at..][..spec.params_len()],
+            state: &b.state[..spec.state_len()],
             draw,
             dy: &dy,
             dx: &mut dx,
-            dparams,
+            dparams: &mut b.dparams[params_at..][..spec.params_len()],
         });
         dy = std::mem::take(&mut dx[0]);
     }

@@ -24,7 +24,7 @@ pub struct DenseWeight<'a, R> {
 }
 
 /// Rows of a block of the direct update: those of input and gradient stay in the L1 cache under all register tiles.
-const DIRECT_ROWS: usize = 72;
+pub const DIRECT_ROWS: usize = 72;
 
 /// Numbers of scratch for [`DenseWeight`].
 pub fn dense_scratch(conv: &Convolution) -> usize {
@@ -32,14 +32,11 @@ pub fn dense_scratch(conv: &Convolution) -> usize {
     if conv.algorithm == Algorithm::Direct {
         return round((DIRECT_ROWS + conv.k - 1) * conv.c_in) + round(DIRECT_ROWS * conv.c_out);
     }
-    let (v, z) = conv.planes();
+    let (v, z) = conv.update_planes();
     let points = conv.algorithm.points();
-    let rows = conv.rows_read(conv.block_rows()) * conv.c_in;
-    let gradient = conv.block_rows() * conv.c_out;
-    round(points * conv.segments() * conv.c_in * conv.c_out)
-        + v.len(points)
-        + z.len(points)
-        + round(rows.max(gradient))
+    let rows = conv.rows_read(conv.update_rows()) * conv.c_in;
+    let gradient = conv.update_rows() * conv.c_out;
+    round(points * conv.segments() * conv.c_in * conv.c_out) + v.len(points) + z.len(points) + round(rows.max(gradient))
 }
 
 impl<R: Rows> DenseWeight<'_, R> {
@@ -74,7 +71,7 @@ impl<R: Rows> DenseWeight<'_, R> {
     fn fast<F: Toom>(self, isa: Isa) {
         let DenseWeight { conv, x, dz, dw, scratch } = self;
         let Convolution { c_in, c_out, .. } = conv;
-        let (segments, (v_planes, z_planes)) = (conv.segments(), conv.planes());
+        let (segments, (v_planes, z_planes)) = (conv.segments(), conv.update_planes());
         let sums = F::POINTS * segments * c_in * c_out;
         let (du, scratch) = scratch.split_at_mut(sums.next_multiple_of(16));
         let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
@@ -83,21 +80,34 @@ impl<R: Rows> DenseWeight<'_, R> {
         du.fill(0.0);
         let x = Stored { x, c: c_in };
         let algorithm = PhantomData::<F>;
-        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
-            let rows = conv.block_rows().min(conv.rows_out - first);
+        for first in (0..conv.rows_out).step_by(conv.update_rows()) {
+            let rows = conv.update_rows().min(conv.rows_out - first);
             let tiles = rows.div_ceil(TILE);
             let from = first as isize - conv.pad as isize;
             let rows_in = x.rows(isa, from, conv.rows_read(rows), scratch);
-            let of_input = InputTransform { x: rows_in, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm };
+            let of_input =
+                InputTransform { x: rows_in, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm };
             isa.run(of_input);
             let dy = dz.rows(isa, first as isize, TILE * tiles, scratch);
             isa.run(GradientTransform { dy, c: c_out, tiles, z, planes: z_planes, algorithm });
-            let next = first + conv.block_rows();
-            let [dy, at, y] = dz.memory(next, conv.block_rows());
+            let next = first + conv.update_rows();
+            let [dy, at, y] = dz.memory(next, conv.update_rows());
             let soon = x.memory(next, conv.block_rows())[0];
             let ahead = Ahead { read: [soon, dy, at], write: y };
             let inner = c_in;
-            isa.run(PlaneUpdate { v, v_planes, segments, inner, z, z_planes, du, outputs: c_out, tiles, points: F::POINTS, ahead });
+            isa.run(PlaneUpdate {
+                v,
+                v_planes,
+                segments,
+                inner,
+                z,
+                z_planes,
+                du,
+                outputs: c_out,
+                tiles,
+                points: F::POINTS,
+                ahead,
+            });
         }
         isa.run(TapSums { conv, du, dw });
     }

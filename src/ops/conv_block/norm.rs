@@ -1,0 +1,509 @@
+//! Floor 2. conv_block with batch norm between convolution and ReLU, while the network learns.
+//!
+//! The convolution's rows `z` are written once and read once in each backward pass; everything else runs on what the pool
+//! leaves of them.
+//!
+//! - Norm and ReLU keep the order of numbers, or turn it round where the scale is negative: the pool's choice can be made
+//!   before the statistics are known. The weights are packed with the sign of their channel's scale, so that it is always
+//!   the largest row, and all but the input and weight gradients is of the **signed** `z`.
+//! - The norm takes away any constant: the bias is left out of `z` and joins the running mean alone; its gradient is zero.
+//! - The convolution's epilogue leaves mean and sum of squares of each sample, block by block around the mean so far
+//!   (Chan's formula).
+//!
+//! One input channel goes another way, see `single_norm.rs`; only if the gradient of the audio is asked for, `z` is made
+//! again for it.
+#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
+
+use super::ConvBlock;
+use super::convolve::{Convolve, Rows, Stored, part};
+use super::forward::{DEAD, largest, windows};
+use super::geometry::Geometry;
+use super::gradient::clear_outside;
+use super::weight::DenseWeight;
+use crate::base::aligned::round_up;
+use crate::ops::BatchNorm;
+use crate::ops::batch_norm::{gradient_sums, together};
+use crate::ops::op::{Backward, Forward, Merge, Pass};
+use crate::simd::transform::{Epilogue, GROUP, PlainRows, SingleChannel};
+use crate::simd::{Isa, Kernel, Simd};
+use std::cell::RefCell;
+
+/// Where a sample keeps what backward needs: numbers of [`Geometry`] rounded up to cache lines, one after the other.
+pub struct Saved<'a> {
+    /// Signed rows of the convolution, `[l_out, c_out]`.
+    pub z: &'a mut [f32],
+    /// What the pool chose of them, `[cells, c_out]`; empty without pool.
+    pub pooled: &'a mut [f32],
+    /// Forward: mean of `z` a channel, and the sum of squares around it. Backward: sums of the output's gradient, and of
+    /// its products with the deviations.
+    pub sums: &'a mut [f32],
+    /// Positions of the pool's choice, `[cells, c_out]`; empty without pool.
+    pub at: &'a mut [u8],
+}
+
+/// The lengths of [`Saved`]'s first three parts and of the last in `f32`.
+fn lengths(g: &Geometry) -> [usize; 4] {
+    let z = g.l_out * g.c_out;
+    let pooled = if g.window > 1 { g.cells() * g.c_out } else { 0 };
+    [z, pooled, 2 * g.c_out, pooled.div_ceil(size_of::<f32>())].map(round_up)
+}
+
+/// Numbers of [`Saved`].
+pub fn saved_len(g: &Geometry) -> usize {
+    lengths(g).iter().sum()
+}
+
+/// Cuts `saved`.
+pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> Saved<'a> {
+    let [z, pooled, sums, _] = lengths(g);
+    let (z, rest) = saved.split_at_mut(z);
+    let (pooled, rest) = rest.split_at_mut(pooled);
+    let (sums, at) = rest.split_at_mut(sums);
+    let cells = if g.window > 1 { g.cells() * g.c_out } else { 0 };
+    let at = &mut bytemuck::cast_slice_mut(at)[..cells];
+    Saved { z: &mut z[..g.l_out * g.c_out], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], at }
+}
+
+/// 1, or -1 where the norm's scale is negative.
+pub fn sign(scale: f32) -> f32 {
+    if scale < 0.0 { -1.0 } else { 1.0 }
+}
+
+impl ConvBlock {
+    /// Convolution, pool and statistics; then the norm.
+    pub(super) fn norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
+        let (g, [packed, norm_at]) = (*g, self.shared(g));
+        let saved = saved(&g, b.saved);
+        if phase == 0 {
+            NormForward { g, x: b.x[0], packed: &b.shared[..packed], saved, scratch: b.scratch }.run(isa);
+            return;
+        }
+        let (statistics, norm) = (&b.shared[norm_at..][..2 * g.c_out], &b.params[self.norm_at(&g)..]);
+        let z = if g.window > 1 { saved.pooled } else { saved.z };
+        isa.run(Activate { z, statistics, norm, y: b.y, at: saved.at });
+    }
+
+    /// Sums over what the pool chose; then the gradients from dense rows.
+    pub(super) fn norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
+        let (g, [_, norm_at]) = (*g, self.shared(g));
+        let saved = saved(&g, b.saved);
+        let shared = &b.shared[norm_at..];
+        if phase == 0 {
+            let z = if g.window > 1 { saved.pooled } else { saved.z };
+            isa.run(GradientSums { dy: b.dy, z, y: b.y, mean: &shared[..g.c_out], sums: saved.sums });
+            return;
+        }
+        let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
+        let terms = Normed::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let dz = Normed { g, dy: b.dy, at: saved.at, y: b.y, z: saved.z, z_first: 0, terms };
+        if !b.dparams.is_empty() {
+            let (conv, dw) = (g.forward(true), &mut b.dparams[..g.weights()]);
+            DenseWeight { conv, x: b.x[0], dz: &dz, dw, scratch }.run(isa);
+        }
+        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
+    }
+}
+
+/// What the merges share: the op's parameters, and where its numbers for all samples stand.
+pub struct Channels<'a, 'b> {
+    pub g: Geometry,
+    pub norm: BatchNorm,
+    /// Where the norm's parameters begin.
+    pub norm_at: usize,
+    /// Where in `shared` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient.
+    pub at: usize,
+    pub merge: &'a mut Merge<'b>,
+}
+
+impl Channels<'_, '_> {
+    pub fn run(self) {
+        let Channels { g, norm, norm_at, at, merge: b } = self;
+        let c = g.c_out;
+        let [z, pooled, ..] = lengths(&g);
+        let m = b.n * g.l_out;
+        for j in 0..c {
+            let of = |i: usize| {
+                let sums = &(b.saved)(i)[z + pooled..];
+                (sums[j], sums[c + j])
+            };
+            let sign = sign(b.params[norm_at + j]);
+            match b.pass {
+                Pass::Forward => {
+                    let (mean, squares) = together(g.l_out, (0..b.n).map(of));
+                    b.shared[at + j] = mean as f32;
+                    b.shared[at + c + j] = norm.inv_std(squares / m as f64);
+                    let mean = f64::from(sign) * mean + f64::from(b.params[g.weights() + j]);
+                    norm.follow(b.state, (c, j), mean, squares / (m as f64 - 1.0).max(1.0));
+                }
+                Pass::Backward => {
+                    let sums = gradient_sums((0..b.n).map(of), b.shared[at + c + j], m);
+                    b.dparams[norm_at + j] += sign * sums.scale;
+                    b.dparams[norm_at + c + j] += sums.shift;
+                    (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the rows, what the pool chooses of them, and their statistics.
+struct Observe<'a, const WINDOW: usize> {
+    c: usize,
+    ceil: bool,
+    saved: Saved<'a>,
+    /// Around which the sums of the block are taken, and the sums of deviations and of their squares: `[3, c]`.
+    block: &'a mut [f32],
+    /// Rows in the statistics.
+    seen: usize,
+}
+
+impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
+    const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
+
+    #[inline(always)]
+    fn fits(&self, rows: usize, c: usize) -> bool {
+        let cells = if WINDOW == 1 { 0 } else { windows(rows, WINDOW, self.ceil) * c };
+        let Saved { z, pooled, at, .. } = &self.saved;
+        c == self.c && self.block.len() == 3 * c && z.len() >= rows * c && pooled.len() >= cells && at.len() >= cells
+    }
+
+    fn writes(&self, first: usize, rows: usize) -> &[u8] {
+        bytemuck::cast_slice(part(self.saved.z, self.c, first, rows))
+    }
+
+    #[inline(always)]
+    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]) {
+        let c = self.c;
+        let whole = lanes == S::LANES;
+        // SAFETY: `lanes` channels from `j` on are among those of `block`, of every row of `z` and of every cell of `pooled`
+        // and `at`, by the caller's contract.
+        unsafe {
+            let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
+            let store = |to: *mut f32, v: S::V| if whole { s.store(to, v) } else { s.store_first(to, lanes, v) };
+            let block = self.block.as_mut_ptr().add(j);
+            if first == 0 {
+                store(block, rows[0]);
+            }
+            let center = load(block);
+            let (mut sum, mut squares) = (load(block.add(c)), load(block.add(2 * c)));
+            let z = self.saved.z.as_mut_ptr();
+            for (i, &row) in rows.iter().enumerate().take(4 * Self::TILES) {
+                if i < valid {
+                    let deviation = s.sub(row, center);
+                    sum = s.add(sum, deviation);
+                    squares = s.fma(deviation, deviation, squares);
+                    store(z.add((first + i) * c + j), row);
+                }
+            }
+            store(block.add(c), sum);
+            store(block.add(2 * c), squares);
+            if WINDOW == 1 {
+                return;
+            }
+            for (w, window) in rows.chunks_exact(WINDOW).enumerate().take(4 * Self::TILES / WINDOW) {
+                if w < windows(valid, WINDOW, self.ceil) {
+                    let (best, at) = largest::<S, WINDOW>(s, window, valid - w * WINDOW);
+                    let to = (first / WINDOW + w) * c + j;
+                    store(self.saved.pooled.as_mut_ptr().add(to), best);
+                    s.store_bytes(self.saved.at.as_mut_ptr().add(to), lanes, at);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn end(&mut self, rows: usize) {
+        let c = self.c;
+        let (center, sums) = self.block.split_at_mut(c);
+        let (sum, squares) = sums.split_at_mut(c);
+        let (mean, m2) = self.saved.sums.split_at_mut(c);
+        let (n, all) = (rows as f32, (self.seen + rows) as f32);
+        let share = self.seen as f32 * n / all;
+        for j in 0..c {
+            // The block's own statistics, which join those before it.
+            let own = center[j] + sum[j] / n;
+            let delta = own - mean[j];
+            mean[j] += delta * (n / all);
+            m2[j] += (squares[j] - sum[j] * (sum[j] / n)).max(0.0) + delta * delta * share;
+            (center[j], sum[j], squares[j]) = (mean[j], 0.0, 0.0);
+        }
+        self.seen += rows;
+    }
+}
+
+/// The first phase forward: convolution, pool, statistics.
+pub struct NormForward<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub packed: &'a [f32],
+    pub saved: Saved<'a>,
+    pub scratch: &'a mut [f32],
+}
+
+impl NormForward<'_> {
+    pub fn run(self, isa: Isa) {
+        match self.g.window {
+            1 => self.windows::<1>(isa),
+            2 => self.windows::<2>(isa),
+            3 => self.windows::<3>(isa),
+            _ => self.windows::<4>(isa),
+        }
+    }
+
+    fn windows<const WINDOW: usize>(self, isa: Isa) {
+        let NormForward { g, x, packed, saved, scratch } = self;
+        let c = g.c_out;
+        let (block, scratch) = scratch.split_at_mut(round_up(3 * c));
+        let block = &mut block[..3 * c];
+        block.fill(0.0);
+        saved.sums.fill(0.0);
+        let mut epilogue = Observe::<WINDOW> { c, ceil: g.ceil, saved, block, seen: 0 };
+        let source = Stored { x, c: g.c_in };
+        Convolve { conv: g.forward(true), packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
+    }
+}
+
+/// The last phase forward: `y = max(0, (z - mean) * scale + shift)` of what the pool chose. Notes dead windows.
+pub struct Activate<'a> {
+    pub z: &'a [f32],
+    /// `[mean, inv_std]` of the signed rows.
+    pub statistics: &'a [f32],
+    /// `[scale, shift]`.
+    pub norm: &'a [f32],
+    pub y: &'a mut [f32],
+    /// Empty without pool.
+    pub at: &'a mut [u8],
+}
+
+impl Kernel for Activate<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Activate { z, statistics, norm, y, at } = self;
+        let c = norm.len() / 2;
+        assert!(z.len() == y.len() && y.len().is_multiple_of(c) && statistics.len() >= 2 * c);
+        assert!(at.is_empty() || at.len() == y.len());
+        for j in (0..c).step_by(S::LANES) {
+            let lanes = (c - j).min(S::LANES);
+            let whole = lanes == S::LANES;
+            // SAFETY: `lanes` channels from `j` on lie in every row of `z`, `y` and `at`, which are as long, and in the
+            // channels' numbers (asserted).
+            unsafe {
+                let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
+                let mean = load(statistics.as_ptr().add(j));
+                let scale = load(norm.as_ptr().add(j));
+                let scale = s.mul(s.max(scale, s.sub(s.zero(), scale)), load(statistics.as_ptr().add(c + j)));
+                let shift = load(norm.as_ptr().add(c + j));
+                for row in (j..y.len()).step_by(c) {
+                    let value = s.fma(s.sub(load(z.as_ptr().add(row)), mean), scale, shift);
+                    let to = y.as_mut_ptr().add(row);
+                    let active = s.max(s.zero(), value);
+                    if whole {
+                        s.store(to, active)
+                    } else {
+                        s.store_first(to, lanes, active)
+                    }
+                    if !at.is_empty() {
+                        let at = at.as_mut_ptr().add(row);
+                        let dead = s.splat(f32::from(DEAD));
+                        s.store_bytes(at, lanes, s.select(s.le(value, s.zero()), dead, s.load_bytes(at, lanes)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first phase backward: sums of `dy` and of `dy * (z - mean)` where the output is above zero.
+pub struct GradientSums<'a> {
+    pub dy: &'a [f32],
+    /// What the pool chose, or without pool the rows.
+    pub z: &'a [f32],
+    pub y: &'a [f32],
+    pub mean: &'a [f32],
+    /// `[2, c]`.
+    pub sums: &'a mut [f32],
+}
+
+/// Rows whose sums are taken before they join the total.
+const SUM_ROWS: usize = 64;
+
+impl Kernel for GradientSums<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let GradientSums { dy, z, y, mean, sums } = self;
+        let c = mean.len();
+        assert!(dy.len() == z.len() && y.len() == dy.len() && dy.len().is_multiple_of(c) && sums.len() == 2 * c);
+        sums.fill(0.0);
+        for block in (0..dy.len()).step_by(SUM_ROWS * c) {
+            let end = (block + SUM_ROWS * c).min(dy.len());
+            for j in (0..c).step_by(S::LANES) {
+                let lanes = (c - j).min(S::LANES);
+                // SAFETY: `lanes` channels from `j` on lie in every row of the operands, which are as long, and in the
+                // channels' numbers (asserted).
+                unsafe {
+                    let load =
+                        |from: *const f32| if lanes == S::LANES { s.load(from) } else { s.load_first(from, lanes) };
+                    let mean = load(mean.as_ptr().add(j));
+                    let (mut sum, mut product) = (s.zero(), s.zero());
+                    for row in (block + j..end).step_by(c) {
+                        let alive = s.gt(load(y.as_ptr().add(row)), s.zero());
+                        let g = s.select(alive, load(dy.as_ptr().add(row)), s.zero());
+                        sum = s.add(sum, g);
+                        product = s.fma(g, s.sub(load(z.as_ptr().add(row)), mean), product);
+                    }
+                    for (at, sum) in [(j, sum), (c + j, product)] {
+                        let total = s.add(load(sums.as_ptr().add(at)), sum);
+                        s.store_to(&mut sums[at..at + lanes], total);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the convolution's rows, sign and all: `p * dy [where the row was chosen and alive] + q + r * (z - mean)`.
+#[derive(Clone, Copy)]
+pub struct Normed<'a> {
+    pub g: Geometry,
+    pub dy: &'a [f32],
+    /// Positions; empty without pool.
+    pub at: &'a [u8],
+    /// Output; empty with pool.
+    pub y: &'a [f32],
+    /// Signed rows.
+    pub z: &'a [f32],
+    /// Which row the first of them is.
+    pub z_first: usize,
+    /// `[mean, p, q, r]`.
+    pub terms: &'a [f32],
+}
+
+impl Normed<'_> {
+    /// The terms, from `[mean, inv_std, a, b]` (see `merge`) and the scale.
+    pub fn terms<'t>(shared: &[f32], scale: &[f32], terms: &'t mut [f32]) -> &'t [f32] {
+        let c = scale.len();
+        let terms = &mut terms[..4 * c];
+        for j in 0..c {
+            let size = scale[j] * shared[c + j]; // the sign is the scale's own
+            terms[j] = shared[j];
+            terms[c + j] = size;
+            terms[2 * c + j] = -size * shared[2 * c + j];
+            terms[3 * c + j] = -size * shared[3 * c + j];
+        }
+        terms
+    }
+}
+
+impl Rows for Normed<'_> {
+    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
+        let rows = &mut scratch[..count * self.g.c_out];
+        isa.run(NormedRows { gradient: self, first, rows });
+        rows
+    }
+
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
+        let (c, cell) = (self.g.c_out, first / self.g.window);
+        let cells = count.div_ceil(self.g.window);
+        let z = bytemuck::cast_slice(part(self.z, c, first, count));
+        [z, bytemuck::cast_slice(part(self.dy, c, cell, cells)), part(self.at, c, cell, cells)]
+    }
+}
+
+struct NormedRows<'a, 'g> {
+    gradient: &'a Normed<'g>,
+    first: isize,
+    rows: &'a mut [f32],
+}
+
+impl Kernel for NormedRows<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let NormedRows { gradient: &Normed { g, dy, at, y, z, z_first, terms }, first, rows } = self;
+        let (c, pooled) = (g.c_out, g.window > 1);
+        let inside = clear_outside(rows, c, first, g.l_out);
+        if inside.is_empty() {
+            return;
+        }
+        let from = (first + inside.start as isize) as usize;
+        let rows = &mut rows[inside.start * c..inside.end * c];
+        assert!(from >= z_first && z.len() >= (from - z_first) * c + rows.len());
+        assert!(dy.len() == g.cells() * c && terms.len() == 4 * c);
+        assert!(if pooled { at.len() == dy.len() } else { y.len() == dy.len() });
+        for j in (0..c).step_by(S::LANES) {
+            let lanes = (c - j).min(S::LANES);
+            let whole = lanes == S::LANES;
+            // SAFETY: `lanes` channels from `j` on lie in every row of `z` and `rows`, in every cell of `dy`, `at` and `y`,
+            // and in the terms (asserted); row `from + i` is one of `z`'s.
+            unsafe {
+                let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
+                let term = |k: usize| load(terms.as_ptr().add(k * c + j));
+                let (mean, p, q, r) = (term(0), term(1), term(2), term(3));
+                let (mut cell, mut t) = (from / g.window, from % g.window);
+                for i in 0..rows.len() / c {
+                    let mut row = s.fma(r, s.sub(load(z.as_ptr().add((from - z_first + i) * c + j)), mean), q);
+                    if cell < g.cells() {
+                        let number = cell * c + j;
+                        let chosen = if pooled {
+                            s.eq(s.load_bytes(at.as_ptr().add(number), lanes), s.splat(t as f32))
+                        } else {
+                            s.gt(load(y.as_ptr().add(number)), s.zero())
+                        };
+                        row = s.select(chosen, s.fma(p, load(dy.as_ptr().add(number)), row), row);
+                    }
+                    let to = rows.as_mut_ptr().add(i * c + j);
+                    if whole {
+                        s.store(to, row)
+                    } else {
+                        s.store_first(to, lanes, row)
+                    }
+                    t += 1;
+                    if t == g.window {
+                        (cell, t) = (cell + 1, 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient where the rows are not kept: they are made again.
+pub struct Again<'a> {
+    /// Without rows.
+    pub dz: Normed<'a>,
+    pub x: &'a [f32],
+    /// Forward's.
+    pub packed: &'a [f32],
+    /// For the rows and what they are made of.
+    pub scratch: RefCell<&'a mut [f32]>,
+}
+
+/// Numbers of scratch for [`Again`].
+pub fn again_scratch(g: &Geometry) -> usize {
+    let rows = g.backward_data().rows_read(g.backward_data().block_rows()).next_multiple_of(GROUP);
+    round_up(rows * g.c_out) + round_up(rows + g.k - 1)
+}
+
+impl Rows for Again<'_> {
+    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
+        let Geometry { c_out, k, pad, l_out, .. } = self.dz.g;
+        let rows = &mut scratch[..count * c_out];
+        let inside = clear_outside(rows, c_out, first, l_out);
+        if inside.is_empty() {
+            return rows;
+        }
+        let (from, made) = ((first + inside.start as isize) as usize, inside.len());
+        let mut own = self.scratch.borrow_mut();
+        let (z, own) = own.split_at_mut(round_up(made.next_multiple_of(GROUP) * c_out));
+        let x = Stored { x: self.x, c: 1 };
+        let x = x.rows(isa, from as isize - pad as isize, made.next_multiple_of(GROUP) + k - 1, own);
+        let mut keep = PlainRows { y: z, c: c_out };
+        isa.run(SingleChannel { x, w: self.packed, k, c: c_out, first: 0, rows: made, epilogue: &mut keep });
+        let gradient = &Normed { z: &z[..made * c_out], z_first: from, ..self.dz };
+        isa.run(NormedRows { gradient, first, rows });
+        rows
+    }
+
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
+        self.dz.memory(first, count)
+    }
+}

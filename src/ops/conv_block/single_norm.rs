@@ -1,0 +1,301 @@
+//! Floor 2. conv_block with batch norm and one input channel, while the network learns: the first layer.
+//!
+//! Every row of the convolution is a sum of `k` samples, so that its statistics follow from those of the samples alone: with
+//! `X[t] = sum over l of x[l + t]` and `R[t, u] = sum over l of x[l + t] x[l + u]`, the mean is `sum over t of w[t] X[t] / m` and the mean
+//! square `sum over t, u of w[t] w[u] R[t, u] / m`. They are known before the convolution, which then runs once with the norm
+//! folded into its weights; its rows are never kept.
+//!
+//! Backward needs one sparse sum, that of the block without norm: `S[t] = sum over cells of dy x[chosen + t]`, and `G`, the sum of
+//! `dy`. From them `sum of dy (z - mean) = sum over t of w[t] S[t] - mean G`, and
+//! `dw[t] = scale inv_std (S[t] - a X[t] - b (sum over u of w[u] R[t, u] - mean X[t]))` with `a` and `b` as in batch_norm.
+//!
+//! **Error** moments and what is made of them are in double precision: a mean far from zero costs nothing.
+
+use super::convolve::{Rows, Stored};
+use super::geometry::Geometry;
+use super::norm::{Again, Normed, again_scratch, sign};
+use super::{ConvBlock, forward, weight};
+use crate::base::aligned::round_up;
+use crate::ops::BatchNorm;
+use crate::ops::batch_norm::gradient_sums;
+use crate::ops::op::{Backward, Forward, Merge};
+use crate::simd::{Isa, Kernel, Simd};
+
+/// Most taps.
+const TAPS: usize = 5;
+
+/// `X` and `R` of some samples of audio.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    sums: [f64; TAPS],
+    products: [[f64; TAPS]; TAPS],
+}
+
+/// Numbers that [`Moments`] are saved as: each as an `f32` and what is left of it.
+const MOMENTS: usize = 2 * (TAPS + TAPS * TAPS);
+
+impl Moments {
+    fn values(&mut self) -> impl Iterator<Item = &mut f64> {
+        self.sums.iter_mut().chain(self.products.iter_mut().flatten())
+    }
+
+    fn save(mut self, to: &mut [f32]) {
+        for (pair, value) in to.as_chunks_mut::<2>().0.iter_mut().zip(self.values()) {
+            let high = *value as f32;
+            *pair = [high, (*value - f64::from(high)) as f32];
+        }
+    }
+
+    fn add(&mut self, saved: &[f32]) {
+        for ([high, low], value) in saved.as_chunks::<2>().0.iter().zip(self.values()) {
+            *value += f64::from(*high) + f64::from(*low);
+        }
+    }
+}
+
+/// Where in what a sample keeps the moments, the sparse sums `[k + 1, c_out]` and the positions begin, and where they end.
+fn places(g: &Geometry) -> [usize; 4] {
+    let sums = MOMENTS.next_multiple_of(16);
+    let at = sums + round_up((g.k + 1) * g.c_out);
+    [0, sums, at, at + round_up((g.cells() * g.c_out).div_ceil(size_of::<f32>()))]
+}
+
+/// Numbers that a sample keeps.
+pub fn saved_len(g: &Geometry) -> usize {
+    places(g)[3]
+}
+
+/// Of what a sample keeps: the sparse sums and the positions.
+pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> (&'a mut [f32], &'a mut [u8]) {
+    let [_, sums, at, _] = places(g);
+    let (before, positions) = saved.split_at_mut(at);
+    let positions = &mut bytemuck::cast_slice_mut(positions)[..g.cells() * g.c_out];
+    (&mut before[sums..][..(g.k + 1) * g.c_out], positions)
+}
+
+impl ConvBlock {
+    /// Moments; then the convolution with the norm in its weights.
+    pub(super) fn single_norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
+        let g = *g;
+        if phase == 0 {
+            Observe { g, x: b.x[0], saved: b.saved, scratch: b.scratch }.run(isa);
+            return;
+        }
+        let [_, norm_at] = self.shared(&g);
+        let (packed, bias) = b.shared[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
+        let (_, at) = saved(&g, b.saved);
+        forward::Forward { g, x: b.x[0], packed, bias, y: b.y, at, scratch: b.scratch }.run(isa);
+    }
+
+    /// The sparse sums; then, if the gradient of the audio is asked for, that from rows made again.
+    pub(super) fn single_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
+        let (g, [packed, norm_at]) = (*g, self.shared(g));
+        let (sums, at) = saved(&g, b.saved);
+        if phase == 0 {
+            sums.fill(0.0);
+            let (dw, db) = sums.split_at_mut(g.weights());
+            weight::SingleWeight { g, x: b.x[0], dy: b.dy, at, dw, db, scratch: b.scratch }.run(isa);
+            return;
+        }
+        if b.dx[0].is_empty() {
+            return;
+        }
+        let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
+        let (own, scratch) = scratch.split_at_mut(again_scratch(&g));
+        let terms = Normed::terms(&b.shared[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let dz = Normed { g, dy: b.dy, at, y: &[], z: &[], z_first: 0, terms };
+        let dz = Again { dz, x: b.x[0], packed: &b.shared[..packed], scratch: own.into() };
+        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
+    }
+}
+
+/// The first phase forward: the moments of a sample's audio.
+pub struct Observe<'a> {
+    pub g: Geometry,
+    pub x: &'a [f32],
+    pub saved: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// Rows of a block of [`Observe`].
+const ROWS: usize = 512;
+/// Sums that are taken side by side.
+const LANES: usize = 16;
+
+/// Numbers of scratch for [`Observe`].
+pub fn scratch(g: &Geometry) -> usize {
+    ROWS + 2 * g.k
+}
+
+impl Observe<'_> {
+    pub fn run(self, isa: Isa) {
+        let Observe { g, x, saved, scratch } = self;
+        let x = Stored { x, c: 1 };
+        let mut moments = Moments::default();
+        for first in (0..g.l_out).step_by(ROWS) {
+            let rows = ROWS.min(g.l_out - first);
+            let x = x.rows(isa, first as isize - g.pad as isize, rows + g.k - 1, scratch);
+            isa.run(Block { x, k: g.k, rows, moments: &mut moments });
+        }
+        moments.save(&mut saved[..MOMENTS]);
+    }
+}
+
+/// Adds the moments of the rows whose first window begins at the start of `x`.
+struct Block<'a> {
+    x: &'a [f32],
+    k: usize,
+    rows: usize,
+    moments: &'a mut Moments,
+}
+
+impl Kernel for Block<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) {
+        let Block { x, k, rows, moments } = self;
+        let at = |i: usize| f64::from(x[i]);
+        let mut sum = sum_of(&x[..rows], None);
+        for t in 0..k {
+            moments.sums[t] += sum;
+            if t + 1 < k {
+                sum += at(rows + t) - at(t);
+            }
+        }
+        // The products of samples so far apart: those of a later tap differ at the ends alone.
+        for apart in 0..k {
+            let mut product = sum_of(&x[..rows], Some(&x[apart..apart + rows]));
+            for t in 0..k - apart {
+                moments.products[t][t + apart] += product;
+                if apart > 0 {
+                    moments.products[t + apart][t] += product;
+                }
+                if t + apart + 1 < k {
+                    product += at(rows + t) * at(rows + t + apart) - at(t) * at(t + apart);
+                }
+            }
+        }
+    }
+}
+
+/// The sum of `x`, or of its products with as many others.
+#[inline(always)]
+fn sum_of(x: &[f32], others: Option<&[f32]>) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let mut rest = 0.0;
+    match others {
+        None => {
+            for x in x {
+                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+            x_rest.iter().for_each(|&x| rest += f64::from(x));
+        }
+        Some(others) => {
+            let (y, y_rest) = others.as_chunks::<LANES>();
+            for (x, y) in x.iter().zip(y) {
+                for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+                    *sum += f64::from(x) * f64::from(y);
+                }
+            }
+            x_rest.iter().zip(y_rest).for_each(|(&x, &y)| rest += f64::from(x) * f64::from(y));
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// What the merges share: the op's parameters, and where its numbers for all samples stand.
+pub struct Channels<'a, 'b> {
+    pub g: Geometry,
+    pub norm: BatchNorm,
+    /// Where the norm's parameters begin.
+    pub norm_at: usize,
+    /// Where in `shared` `[mean, inv_std, a, b]` of the signed rows begin, and after them the folded weights and bias.
+    pub at: usize,
+    pub merge: &'a mut Merge<'b>,
+}
+
+/// Numbers of folded weights and bias.
+pub fn folded_len(g: &Geometry) -> usize {
+    (g.k + 1) * g.c_out
+}
+
+impl Channels<'_, '_> {
+    fn moments(&self) -> Moments {
+        let mut all = Moments::default();
+        (0..self.merge.n).for_each(|i| all.add(&(self.merge.saved)(i)[..MOMENTS]));
+        all
+    }
+
+    fn taps(&self, j: usize) -> [f64; TAPS] {
+        let mut taps = [0.0; TAPS];
+        for (t, tap) in taps.iter_mut().enumerate().take(self.g.k) {
+            *tap = f64::from(self.merge.params[t * self.g.c_out + j]);
+        }
+        taps
+    }
+
+    /// Statistics, and the weights with the norm in them.
+    pub fn forward(self) {
+        let moments = self.moments();
+        let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);
+        let m = (self.merge.n * self.g.l_out) as f64;
+        for j in 0..c {
+            let w = self.taps(j);
+            let mean = dot(&w, &moments.sums) / m;
+            let square = moments.products.iter().zip(w).map(|(row, w_t)| w_t * dot(&w, row)).sum::<f64>() / m;
+            let variance = (square - mean * mean).max(0.0);
+            let inv_std = self.norm.inv_std(variance);
+            let b = &mut *self.merge;
+            let (scale, bias) = (b.params[norm_at + j], b.params[k * c + j]);
+            b.shared[at + j] = sign(scale) * mean as f32;
+            b.shared[at + c + j] = inv_std;
+            let size = f64::from(scale) * f64::from(inv_std);
+            let folded = &mut b.shared[at + 4 * c..];
+            for (t, w) in w.iter().enumerate().take(k) {
+                folded[t * c + j] = (size * w) as f32;
+            }
+            folded[k * c + j] = (f64::from(b.params[norm_at + c + j]) - size * mean) as f32;
+            let unbiased = variance * m / (m - 1.0).max(1.0);
+            self.norm.follow(b.state, (c, j), mean + f64::from(bias), unbiased);
+        }
+    }
+
+    /// All parameters' gradients.
+    pub fn backward(self) {
+        let moments = self.moments();
+        let [_, sums_at, ..] = places(&self.g);
+        let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);
+        let m = self.merge.n * self.g.l_out;
+        for j in 0..c {
+            let w = self.taps(j);
+            let b = &mut *self.merge;
+            let mut sparse = [0.0; TAPS + 1];
+            for i in 0..b.n {
+                let saved = &(b.saved)(i)[sums_at..];
+                sparse.iter_mut().enumerate().take(k + 1).for_each(|(t, sum)| *sum += f64::from(saved[t * c + j]));
+            }
+            let total = std::mem::take(&mut sparse[k]);
+            let scale = f64::from(b.params[norm_at + j]);
+            let (sign, inv_std) = (f64::from(sign(b.params[norm_at + j])), b.shared[at + c + j]);
+            let mean = sign * f64::from(b.shared[at + j]);
+            let products = dot(&w, &sparse[..TAPS]) - mean * total;
+            // Of the signed rows, as everywhere.
+            let sums = gradient_sums(std::iter::once((total as f32, (sign * products) as f32)), inv_std, m);
+            b.dparams[norm_at + j] += (products * f64::from(inv_std)) as f32;
+            b.dparams[norm_at + c + j] += total as f32;
+            (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
+            let inv_std = f64::from(inv_std);
+            let (mean_gradient, slope) = (total / m as f64, products * inv_std * inv_std / m as f64);
+            for t in 0..k {
+                let x = moments.sums[t];
+                let deviations = dot(&w, &moments.products[t]) - mean * x;
+                let dw = scale * inv_std * (sparse[t] - mean_gradient * x - slope * deviations);
+                b.dparams[t * c + j] += dw as f32;
+            }
+        }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
