@@ -49,7 +49,8 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, bytes: u64, mut pass: 
 }
 
 fn bench(c: &mut Criterion, name: &str, case: &Case, isa: Isa) {
-    let mut alone = Alone::new(case, BATCH, isa);
+    let alone = Alone::new(&*case.op, &case.inputs, BATCH, isa, 1);
+    let mut alone = alone.expect("a case's shapes are valid");
     let shape = case.name.trim_start_matches(|ch: char| ch != '_');
     let id = |pass: &str| format!("{name}_{pass}/{}/n{BATCH}{shape}", isa.name());
     let x: usize = case.inputs.iter().map(|input| input.shape.size()).sum();

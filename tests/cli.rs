@@ -12,7 +12,7 @@ use std::path::Path;
 fn every_command_explains_itself() {
     let top = stapes().arg("--help").output().unwrap();
     let top = String::from_utf8(top.stdout).unwrap();
-    let commands = ["train", "eval", "predict", "models", "data", "gradcheck", "devices"];
+    let commands = ["train", "eval", "predict", "models", "data", "gradcheck", "bench", "devices"];
     for command in commands {
         assert!(top.contains(&format!("\n  {command} ")), "{command} is not listed:\n{top}");
         let help = stapes().args([command, "--help"]).output().unwrap();
@@ -39,6 +39,9 @@ fn a_wrong_command_line_exits_2() {
         ),
         (&["train", "--resume", "x", "--conv", "fast"], "--conv cannot be given with --resume"),
         (&["models", "vgg64-16", "--conv", "fast"], "--plan"),
+        (&["bench", "custom32-9a"], "there is no network `custom32-9a`"),
+        (&["bench", "--batch", "0"], "0 is not in 1..="),
+        (&["bench", "--conv", "quick"], "possible values: direct, fast, auto"),
         (&["train", "--model", "custom32-9a"], "custom32-8"),
         (&["train", "--name", "../x"], "is no name for a run"),
         (&["train", "--resume", "x", "--batch", "4"], "--batch cannot be given with --resume"),
@@ -247,6 +250,55 @@ fn the_way_to_compute_is_chosen_by_one_setting() {
         let predict = stapes().args(["predict", "--conv", "fast"]).arg(dir.path().join(name)).arg(clip("bed")).assert();
         predict.success().stdout(contains("\t0."));
     }
+}
+
+#[test]
+fn a_network_is_measured() {
+    let bench = || {
+        let mut command = stapes();
+        command.args(["bench", "--quick", "--batch", "3", "--classes", "4", "--threads", "2"]).arg(tiny());
+        command
+    };
+    let table = String::from_utf8(bench().output().unwrap().stdout).unwrap();
+    for part in [
+        "tiny do: 16,000 samples of 16000 Hz mono to 4 words\n2 threads, ",
+        "  2000 x 8 to 500 x 8",
+        "conv2",
+        "backward-data",
+        "\nall layers",
+        "\na training step of 3 clips: ",
+        "\nrecognising 1 clip: ",
+        " % of the peak of 1 core\n",
+    ] {
+        assert!(table.contains(part), "{part:?} is not in\n{table}");
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 120), "{table}");
+
+    let told = json(bench().args(["--conv", "direct", "--json"]).env("STAPES_ISA", "wide"));
+    assert_eq!(
+        (told["isa"].as_str(), told["conv"].as_str(), told["batch"].as_u64()),
+        (Some("wide"), Some("direct"), Some(3))
+    );
+    let layers = told["layers"].as_array().unwrap();
+    let names: Vec<&str> = layers.iter().map(|layer| layer["layer"].as_str().unwrap()).collect();
+    let expected = "conv1 relu1 pool1 conv2 relu2 pool2 average dropout fc1 loss";
+    assert_eq!(names.join(" "), expected);
+    let passes: Vec<&serde_json::Value> = layers.iter().flat_map(|layer| layer["passes"].as_array().unwrap()).collect();
+    for pass in &passes {
+        assert!(pass["seconds"].as_f64().unwrap() > 0.0 && pass["error"].as_f64().unwrap() < 1e-5, "{pass}");
+        assert!(pass["bytes"].as_u64().unwrap() > 0 && pass["gflops"].is_f64() == (pass["flops"] != 0), "{pass}");
+    }
+    let of_first: Vec<&str> =
+        layers[0]["passes"].as_array().unwrap().iter().map(|p| p["pass"].as_str().unwrap()).collect();
+    assert_eq!(of_first, ["forward", "backward-weight"], "nobody needs the gradient of the audio");
+    let all = told["totals"].as_array().unwrap().last().unwrap();
+    let flops = passes.iter().map(|pass| pass["flops"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((all["pass"].as_str(), all["flops"].as_u64()), (Some("all"), Some(flops)));
+    assert_eq!((told["step"]["clips"].as_u64(), told["recognise"]["clips"].as_u64()), (Some(3), Some(1)));
+
+    let large = stapes().args(["bench", "custom32-8", "--batch", "1000000"]).assert().code(1);
+    large.stderr(contains("a training step of 1000000 clips would take ").and(contains("give a smaller --batch")));
+    stapes().args(["bench", "gone.toml"]).assert().code(1).stderr(contains("gone.toml"));
 }
 
 #[test]

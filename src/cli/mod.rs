@@ -1,5 +1,6 @@
 //! Floor 7. The program: its commands, and how their errors become exit codes.
 
+mod bench;
 mod context;
 mod data;
 mod devices;
@@ -59,6 +60,8 @@ enum Command {
     Data(data::Args),
     /// Check gradients against central differences in double precision.
     Gradcheck(gradcheck::Args),
+    /// Measure how fast a network is here, layer by layer, and how exact.
+    Bench(bench::Args),
     /// Show the processor, its instruction sets and how fast they are.
     Devices(devices::Args),
 }
@@ -72,6 +75,7 @@ impl Command {
             Command::Models(args) => models::run(args, context),
             Command::Data(args) => data::run(args, context),
             Command::Gradcheck(args) => gradcheck::run(args, context),
+            Command::Bench(args) => bench::run(args, context),
             Command::Devices(args) => devices::run(args, context),
         }
     }

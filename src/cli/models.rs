@@ -135,7 +135,8 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
     output::print(&text)
 }
 
-fn title(network: &Network) -> String {
+/// What the network is, in a line.
+pub fn title(network: &Network) -> String {
     let NetworkSpec { name, input, .. } = &network.spec;
     let variant = run_name::variant(&network.spec).map_or(String::new(), |variant| format!(" {variant}"));
     let channels = if input.channels == 1 { "mono".into() } else { count(input.channels as u64, "channel") };

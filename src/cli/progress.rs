@@ -21,6 +21,7 @@ fn bar(context: &Context, template: &str) -> ProgressBar {
 
 const CLIPS: &str = "{msg} [{bar:24}] {pos}/{len} clips, {per_sec}, {eta} left";
 const BYTES: &str = "{msg} [{bar:24}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+const MEASURING: &str = "measuring [{bar:24}] {pos}/{len} {msg}";
 const STEPS: &str = "epoch {prefix} [{bar:24}] {pos}/{len} steps, {msg}, {eta} left";
 
 /// Progress of reading recordings.
@@ -54,6 +55,31 @@ impl Reading {
         self.bar.set_message(message);
         self.bar.set_length(total);
         self.bar.set_position(done);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Progress of measuring a network.
+pub struct Measuring {
+    bar: ProgressBar,
+}
+
+impl Measuring {
+    /// Shown on a terminal only.
+    pub fn new(context: &Context) -> Measuring {
+        Measuring { bar: bar(context, MEASURING) }
+    }
+
+    /// So much of so much is done, and this comes next.
+    pub fn report(&self, next: &str, done: usize, total: usize) {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(next.to_string());
+        self.bar.tick();
     }
 
     /// Takes the bar away.
@@ -140,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_template_can_be_drawn() {
-        for template in [CLIPS, BYTES, STEPS] {
+        for template in [CLIPS, BYTES, MEASURING, STEPS] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

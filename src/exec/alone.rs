@@ -1,20 +1,23 @@
-//! Floor 4. One op alone, with buffers of its own: what benches time.
+//! Floor 4. One op alone, with buffers of its own: what benches time, and judge by the op's reference.
 
 use crate::base::{
     Shape,
     aligned::Aligned,
     rng::{Key, Stream},
 };
-use crate::ops::case::Case;
-use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, Spec};
+use crate::ops::case::{Fill, Input};
+use crate::ops::op::{
+    Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, ShapeError, Spec,
+};
 use crate::simd::Isa;
 
-/// A case's op with the buffers of its whole batch.
-pub struct Alone<'c> {
-    op: &'c dyn Op,
+/// An op with the buffers of a whole batch of random numbers.
+pub struct Alone<'o> {
+    op: &'o dyn Op,
     spec: Spec,
     isa: Isa,
     n: usize,
+    draw: Key,
     shapes: [Shape; MAX_INPUTS],
     x: Vec<Aligned>,
     y: Aligned,
@@ -28,32 +31,51 @@ pub struct Alone<'c> {
     shared: Aligned,
 }
 
-impl<'c> Alone<'c> {
-    /// Allocates and fills the buffers of `case` for a batch of `n`, and packs the weights.
+/// How far the kernels of each pass are from the reference: relative rms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Errors {
+    /// The output.
+    pub forward: f64,
+    /// The gradient of the first input.
+    pub backward_data: f64,
+    /// The gradients of the parameters; none if there are none.
+    pub backward_weight: Option<f64>,
+}
+
+impl<'o> Alone<'o> {
+    /// Allocates the buffers of `op` on `inputs` for a batch of `n`, fills them with numbers drawn from `seed`, and packs
+    /// the weights.
     ///
-    /// # Panics
-    /// If the op refuses the case's shapes.
-    pub fn new(case: &'c Case, n: usize, isa: Isa) -> Alone<'c> {
-        let given: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
-        let spec = case.op.spec(&given).expect("a case's shapes are valid");
+    /// # Errors
+    /// The op refuses the shapes.
+    pub fn new(op: &'o dyn Op, inputs: &[Input], n: usize, isa: Isa, seed: u64) -> Result<Alone<'o>, ShapeError> {
+        let given: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
+        let spec = op.spec(&given)?;
         let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
         shapes[..given.len()].copy_from_slice(&given);
-        let noise = |len: usize, tag: u64| {
-            let key = Key::new(1, Stream::Case).with(tag);
+        let numbers = |len: usize, fill: Fill, tag: u64| {
+            let key = Key::new(seed, Stream::Case).with(tag);
             let mut all = Aligned::zeros(len);
-            all.iter_mut().enumerate().for_each(|(i, v)| *v = key.uniform(i as u64) as f32 - 0.5);
+            all.iter_mut().zip(0..).for_each(|(v, i)| {
+                *v = match fill {
+                    Fill::Class(bound) => key.below(i, bound as u64) as f32,
+                    Fill::Normal | Fill::Distinct => key.uniform(i) as f32 - 0.5,
+                }
+            });
             all
         };
-        let params = noise(spec.params_len(), 1);
+        let params = numbers(spec.params_len(), Fill::Normal, 1);
         let mut shared = Aligned::zeros(spec.shared);
-        case.op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
-        Alone {
-            op: &*case.op,
+        op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
+        let x = inputs.iter().zip(2..).map(|(input, tag)| numbers(n * input.shape.size(), input.fill, tag));
+        Ok(Alone {
+            op,
             isa,
             n,
-            x: given.iter().enumerate().map(|(i, x)| noise(n * x.size(), 2 + i as u64)).collect(),
+            draw: Key::new(seed, Stream::Dropout),
+            x: x.collect(),
             y: Aligned::zeros(n * spec.y.size()),
-            dy: noise(n * spec.y.size(), 9),
+            dy: numbers(n * spec.y.size(), Fill::Normal, 9),
             dx: Aligned::zeros(n * given[0].size()),
             saved: (0..n).map(|_| Aligned::zeros(spec.saved)).collect(),
             scratch: Aligned::zeros(spec.scratch),
@@ -63,7 +85,7 @@ impl<'c> Alone<'c> {
             shared,
             shapes,
             spec,
-        }
+        })
     }
 
     /// What the op needs.
@@ -87,7 +109,7 @@ impl<'c> Alone<'c> {
                 let mut b = Forward {
                     shapes: self.shapes,
                     sample,
-                    draw: Key::new(1, Stream::Dropout),
+                    draw: self.draw,
                     x,
                     y: &mut self.y[sample * size..][..size],
                     from: 0,
@@ -118,7 +140,7 @@ impl<'c> Alone<'c> {
                 let mut b = Backward {
                     shapes: self.shapes,
                     sample,
-                    draw: Key::new(1, Stream::Dropout),
+                    draw: self.draw,
                     x,
                     y: if self.spec.reads_y { of(&self.y, self.spec.y, sample) } else { &[] },
                     dy: of(&self.dy, self.spec.y, sample),
@@ -131,6 +153,38 @@ impl<'c> Alone<'c> {
                 };
                 self.op.backward(self.isa, phase, &mut b);
             }
+        }
+    }
+
+    /// Runs both passes, and compares what they make with what the op's reference makes of the same numbers.
+    pub fn errors(&mut self) -> Errors {
+        let shapes = &self.shapes[..self.x.len()];
+        let x: Vec<Vec<f64>> = self.x.iter().map(|x| widen(x)).collect();
+        let x: Vec<&[f64]> = x.iter().map(|x| &x[..]).collect();
+        let (n, draw, params, mut state) = (self.n, self.draw, widen(&self.params), widen(&self.state));
+        let mut y = vec![0.0; self.y.len()];
+        let forward = &mut ReferenceForward { n, shapes, x: &x, params: &params, state: &mut state, draw, y: &mut y };
+        self.op.reference_forward(forward);
+        let mut dx: Vec<Vec<f64>> = x.iter().map(|x| vec![0.0; x.len()]).collect();
+        let mut dparams = vec![0.0; params.len()];
+        self.op.reference_backward(&mut ReferenceBackward {
+            n,
+            shapes,
+            x: &x,
+            params: &params,
+            state: &state,
+            draw,
+            dy: &widen(&self.dy),
+            dx: &mut dx,
+            dparams: &mut dparams,
+        });
+        self.dparams.fill(0.0);
+        self.forward();
+        self.backward(true, true);
+        Errors {
+            forward: relative_rms(&self.y, &y),
+            backward_data: relative_rms(&self.dx, &dx[0]),
+            backward_weight: (!dparams.is_empty()).then(|| relative_rms(&self.dparams, &dparams)),
         }
     }
 
@@ -147,6 +201,17 @@ impl<'c> Alone<'c> {
             shared: &mut self.shared,
         });
     }
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Root mean square of the differences, relative to that of `expected`; zero where both are.
+fn relative_rms(got: &[f32], expected: &[f64]) -> f64 {
+    let differences: f64 = got.iter().zip(expected).map(|(&g, e)| (f64::from(g) - e).powi(2)).sum();
+    let squares: f64 = expected.iter().map(|e| e * e).sum();
+    if differences == 0.0 { 0.0 } else { (differences / squares).sqrt() }
 }
 
 fn of(all: &[f32], shape: Shape, sample: usize) -> &[f32] {

@@ -4,6 +4,6 @@ mod alone;
 mod cpu;
 mod reference;
 
-pub use alone::Alone;
+pub use alone::{Alone, Errors};
 pub use cpu::Cpu;
 pub use reference::Reference;

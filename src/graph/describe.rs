@@ -88,6 +88,13 @@ impl Plan {
         self.stages.iter().filter_map(merge).collect()
     }
 
+    /// Whether the backward pass of node `i` of [`Plan::nodes`] computes the gradients of inputs, and of parameters.
+    pub fn backward_of(&self, i: usize) -> (bool, bool) {
+        let steps = self.steps.iter().filter(|step| step.node == Some(i) && step.pass == Pass::Backward);
+        let each = steps.map(|step| backward_computes(step, &self.nodes[i]));
+        each.fold((false, false), |(data, weight), (d, w)| (data || d, weight || w))
+    }
+
     fn algorithm(&self, step: &Step) -> String {
         let Some(node) = step.node.map(|node| &self.nodes[node]) else { return String::new() };
         let all = node.op.algorithms(&node.shapes[..node.inputs]);

@@ -89,6 +89,14 @@ pub enum TrainError {
         /// The first line that differs.
         difference: String,
     },
+    /// A training step to be measured would take too much memory.
+    #[error("a training step of {batch} clips would take {} GB; give a smaller --batch", .bytes / 1_000_000_000)]
+    TooLargeToMeasure {
+        /// Clips of the step.
+        batch: usize,
+        /// Bytes that it would take.
+        bytes: usize,
+    },
     /// A run to be resumed differs in something that would change its results.
     #[error("{} cannot be resumed: {reason}", .path.display())]
     CannotResume {

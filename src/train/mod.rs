@@ -1,5 +1,6 @@
 //! Floor 6. Training: weights and their files, steps, evaluation, whole runs and the folder that keeps them.
 
+pub mod bench;
 mod bundle;
 mod checkpoint;
 mod config;

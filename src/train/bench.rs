@@ -1,0 +1,389 @@
+//! Floor 6. How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
+
+use super::error::TrainError;
+use super::eval::Recogniser;
+use super::trainer::Trainer;
+use crate::base::Shape;
+use crate::base::rng::{Key, Stream};
+use crate::exec::{Alone, Errors};
+use crate::graph::{GraphError, Lowered, Plan};
+use crate::nn::{Initialisation, Network};
+use crate::ops::case::{Fill, Input};
+use crate::ops::op::EACH;
+use crate::ops::{ConvChoice, ShapeError};
+use crate::optim::AdamSettings;
+use crate::simd::{Isa, fma_peak};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct BenchOptions {
+    /// Clips in a batch, at least 1.
+    pub batch: usize,
+    /// How convolutions are computed.
+    pub conv: ConvChoice,
+    /// Whether to measure only roughly: a few runs of each pass.
+    pub quick: bool,
+}
+
+/// One pass of a layer over a batch, on one thread.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PassBench {
+    /// `forward`, `backward-data` (gradients of the inputs), `backward-weight` (of the parameters), or `backward` where an op
+    /// does both at once.
+    pub pass: &'static str,
+    /// How it is computed, where there is more than one way; of both gradients one after the other.
+    pub algorithm: String,
+    /// Seconds a batch: the median of several runs.
+    pub seconds: f64,
+    /// Operations that the direct convolution or product would make; a multiply-add counts as two.
+    pub flops: u64,
+    /// Thousand millions of them a second; none if there are none.
+    pub gflops: Option<f64>,
+    /// Their share of the peak.
+    pub peak_share: Option<f64>,
+    /// Bytes read and written, each number once.
+    pub bytes: u64,
+    /// Relative rms difference from the reference in double precision, on [`LayerBench::judged_rows`].
+    pub error: f64,
+}
+
+/// A layer as the plan runs it: a node, or several that are fused.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerBench {
+    /// Name of the node.
+    pub layer: String,
+    /// Its op.
+    pub op: &'static str,
+    /// Rows and channels of its (first) input.
+    pub input: [usize; 2],
+    /// Rows and channels of its output.
+    pub output: [usize; 2],
+    /// Peak of one core, measured just before.
+    pub peak_gflops: f64,
+    /// Rows of the input on which the errors were measured.
+    pub judged_rows: usize,
+    /// Its passes, those that training makes.
+    pub passes: Vec<PassBench>,
+}
+
+/// A sum over layers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Total {
+    /// Which passes: one of [`PassBench::pass`], or `all`.
+    pub pass: &'static str,
+    /// Seconds a batch.
+    pub seconds: f64,
+    /// Operations, as in [`PassBench::flops`].
+    pub flops: u64,
+    /// Thousand millions of them a second; none if there are none.
+    pub gflops: Option<f64>,
+    /// Their share of the peak.
+    pub peak_share: Option<f64>,
+    /// Bytes read and written.
+    pub bytes: u64,
+}
+
+/// The whole network at once, on all threads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Whole {
+    /// Clips at a time.
+    pub clips: usize,
+    /// Cores that can take part: a clip is computed on one.
+    pub cores: usize,
+    /// Seconds: the median of several runs.
+    pub seconds: f64,
+    /// Clips a second.
+    pub clips_per_second: f64,
+    /// Operations a second, as in [`PassBench::gflops`].
+    pub gflops: f64,
+    /// Their share of the peak of those cores.
+    pub peak_share: f64,
+}
+
+/// All that was measured of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NetworkBench {
+    /// Its name.
+    pub name: String,
+    /// Clips in a batch.
+    pub batch: usize,
+    /// Threads of a training step and of a recognition; layers are measured on one.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: &'static str,
+    /// How convolutions are computed.
+    pub conv: String,
+    /// Peak of one core: the median of those measured before each layer.
+    pub peak_gflops: f64,
+    /// The layers in order.
+    pub layers: Vec<LayerBench>,
+    /// Sums over the layers: pass by pass, then all.
+    pub totals: Vec<Total>,
+    /// A training step.
+    pub step: Whole,
+    /// The recognition of one clip.
+    pub recognise: Whole,
+}
+
+/// Most bytes that the samples of a layer take: far more than any cache holds. Of larger batches as many samples as fit
+/// are measured, and their time is taken times the rest.
+const MOST_BYTES: usize = 256 << 20;
+/// Most bytes that a training step may take.
+const MOST_STEP_BYTES: usize = 16 << 30;
+/// Rows on which errors are measured, if the layer has as many: several blocks of every kernel.
+const JUDGED_ROWS: usize = 200;
+/// Multiply-adds of a sample's forward pass on those rows, at most: the reference takes as many a few tens of milliseconds.
+const JUDGED_MACS: u64 = 4_000_000;
+/// Samples on which errors are measured, and draws of random numbers, of whose errors the median counts: in one of them a
+/// maximum may by chance be so near another number that single precision takes that.
+const JUDGED: (usize, u64) = (2, 3);
+/// Likewise where even the fewest rows are much work.
+const JUDGED_LARGE: (usize, u64) = (1, 1);
+
+/// Measures `network`, and calls `done` with the name of what comes next, how much is done, and of how much. Must run on the
+/// threads that training would use.
+///
+/// # Errors
+/// The network cannot be lowered, or a batch of this size would take more memory than any machine should give.
+pub fn bench(
+    network: &Arc<Network>,
+    options: &BenchOptions,
+    isa: Isa,
+    done: &mut dyn FnMut(&str, usize, usize),
+) -> Result<NetworkBench, TrainError> {
+    let (batch, conv, quick) = (options.batch.max(1), options.conv, options.quick);
+    let plan_options = Trainer::options(network, batch).conv(conv);
+    let plan = Plan::new(&network.graph, &plan_options)?;
+    let threads = rayon::current_num_threads();
+    let numbers = batch.saturating_mul(network.graph.shape(network.audio).size());
+    let bytes = numbers.saturating_mul(4).saturating_add(plan.memory_bytes(threads));
+    if bytes > MOST_STEP_BYTES {
+        return Err(TrainError::TooLargeToMeasure { batch, bytes });
+    }
+    let mut layers = Vec::with_capacity(plan.nodes.len());
+    for (i, node) in plan.nodes.iter().enumerate() {
+        done(&node.name, i, plan.nodes.len() + 2);
+        let refused = |source| GraphError::Shape { node: node.name.clone(), source };
+        let layer = Layer { node, makes: plan.backward_of(i), inputs: inputs_of(network, node), isa };
+        layers.push(layer.bench(batch, quick).map_err(refused)?);
+    }
+    let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gflops).collect();
+    let peak_gflops = median(&mut peaks);
+
+    done("a training step", layers.len(), layers.len() + 2);
+    let noise = Key::new(1, Stream::Case);
+    let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
+    let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
+    let start = (Initialisation::default(), 1);
+    let mut trainer = Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, isa)?;
+    let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
+    let step = whole(isa, batch, macs, quick, || {
+        trainer.step(&clips, &labels);
+    });
+    done("recognising a clip", layers.len() + 1, layers.len() + 2);
+    let one = Recogniser::options(network, 1).conv(conv);
+    let mut recogniser = Recogniser::with_plan(network.clone(), trainer.weights.clone(), &one, isa)?;
+    let clip = &clips[..numbers / batch];
+    let recognise = whole(isa, 1, network.macs(), quick, || recogniser.run(clip));
+    Ok(NetworkBench {
+        name: network.spec.name.clone(),
+        batch,
+        threads,
+        isa: isa.name(),
+        conv: conv.to_string(),
+        peak_gflops,
+        totals: totals(&layers, peak_gflops),
+        layers,
+        step,
+        recognise,
+    })
+}
+
+/// The inputs of a node, with class numbers where it reads the labels.
+fn inputs_of(network: &Network, node: &Lowered) -> Vec<Input> {
+    let reads = &network.graph.node(node.id).inputs;
+    let is_label = |k: usize| reads.len() == node.inputs && reads.get(k) == Some(&network.labels);
+    let of = |(k, &shape): (usize, &Shape)| {
+        let fill = if is_label(k) { Fill::Class(network.classes) } else { Fill::Normal };
+        Input { shape, fill }
+    };
+    node.shapes[..node.inputs].iter().enumerate().map(of).collect()
+}
+
+/// A layer to be measured.
+struct Layer<'a> {
+    node: &'a Lowered,
+    /// Whether training needs the gradients of the inputs, and of the parameters.
+    makes: (bool, bool),
+    inputs: Vec<Input>,
+    isa: Isa,
+}
+
+/// A pass to be measured.
+struct Timed {
+    pass: &'static str,
+    algorithm: String,
+    data: bool,
+    weight: bool,
+    /// Times the forward pass's multiply-adds.
+    macs: u64,
+    /// Times the parameters.
+    params: usize,
+}
+
+impl Layer<'_> {
+    fn bench(&self, batch: usize, quick: bool) -> Result<LayerBench, ShapeError> {
+        let Lowered { op, spec, .. } = self.node;
+        let x: usize = self.inputs.iter().map(|input| input.shape.size()).sum();
+        let sample = 4 * (2 * (x + spec.y.size()) + spec.saved);
+        let samples = batch.min((MOST_BYTES / sample).max(1));
+        let (judged_rows, errors) = self.errors()?;
+        let peak_gflops = fma_peak(self.isa);
+        let mut alone = Alone::new(&**op, &self.inputs, samples, self.isa, 1)?;
+        let passes = self.passes().into_iter().map(|timed| {
+            let times = if timed.pass == "forward" {
+                measure(quick, || alone.forward())
+            } else {
+                measure(quick, || alone.backward(timed.data, timed.weight))
+            };
+            let seconds = times * batch as f64 / samples as f64;
+            let flops = 2 * timed.macs * spec.macs * batch as u64;
+            let numbers = batch * (x + spec.y.size()) + timed.params * spec.params_len();
+            let (gflops, peak_share) = rate(flops, seconds, peak_gflops);
+            let error = error_of(&errors, &timed);
+            let Timed { pass, algorithm, .. } = timed;
+            PassBench { pass, algorithm, seconds, flops, gflops, peak_share, bytes: 4 * numbers as u64, error }
+        });
+        Ok(LayerBench {
+            layer: self.node.name.clone(),
+            op: op.name(),
+            input: [self.inputs[0].shape.l, self.inputs[0].shape.c],
+            output: [spec.y.l, spec.y.c],
+            peak_gflops,
+            judged_rows,
+            passes: passes.collect(),
+        })
+    }
+
+    /// What training makes of the layer. The two gradients are apart where they are products and share no merge.
+    fn passes(&self) -> Vec<Timed> {
+        let shapes: Vec<Shape> = self.inputs.iter().map(|input| input.shape).collect();
+        let all = self.node.op.algorithms(&shapes);
+        let (data, weight) = self.makes;
+        let spec = &self.node.spec;
+        let timed = |pass, algorithm: &str, data: bool, weight: bool| Timed {
+            pass,
+            algorithm: algorithm.into(),
+            data,
+            weight,
+            macs: if pass == "forward" { 1 } else { u64::from(data) + u64::from(weight) },
+            params: 1 + usize::from(weight),
+        };
+        let mut passes = vec![timed("forward", all.forward, false, false)];
+        if spec.macs > 0 && weight && spec.backward == EACH {
+            passes.extend(data.then(|| timed("backward-data", all.backward_data, true, false)));
+            passes.push(timed("backward-weight", all.backward_weight, false, true));
+        } else if data || weight {
+            let names = [(data, all.backward_data), (weight, all.backward_weight)];
+            let names = names.into_iter().filter(|(made, name)| *made && !name.is_empty()).map(|(_, name)| name);
+            passes.push(timed("backward", &names.collect::<Vec<_>>().join(", "), data, weight));
+        }
+        passes
+    }
+
+    /// The errors on a few rows, and how many.
+    fn errors(&self) -> Result<(usize, Errors), ShapeError> {
+        let inputs = self.judged_inputs();
+        let macs = self.node.spec.macs / self.inputs[0].shape.l as u64 * inputs[0].shape.l as u64;
+        let (samples, seeds) = if macs > 4 * JUDGED_MACS { JUDGED_LARGE } else { JUDGED };
+        let mut draws = Vec::new();
+        for seed in 1..=seeds {
+            draws.push(Alone::new(&*self.node.op, &inputs, samples, self.isa, seed)?.errors());
+        }
+        let of = |f: &dyn Fn(&Errors) -> f64| median(&mut draws.iter().map(f).collect::<Vec<_>>());
+        let weight = draws[0].backward_weight.map(|_| of(&|e| e.backward_weight.unwrap_or(0.0)));
+        let (forward, backward_data) = (of(&|e| e.forward), of(&|e| e.backward_data));
+        Ok((inputs[0].shape.l, Errors { forward, backward_data, backward_weight: weight }))
+    }
+
+    /// The inputs cut to as few rows as the reference can do soon, and as many as the op needs to compute as it does on all.
+    fn judged_inputs(&self) -> Vec<Input> {
+        let (op, l) = (&self.node.op, self.inputs[0].shape.l);
+        let cut = |rows: usize| -> Vec<Input> {
+            let rows_of = |shape: Shape| Shape::new(if shape.l == l { rows } else { shape.l }, shape.c);
+            self.inputs.iter().map(|input| Input { shape: rows_of(input.shape), ..*input }).collect()
+        };
+        let shapes = |inputs: &[Input]| inputs.iter().map(|input| input.shape).collect::<Vec<_>>();
+        let whole = op.algorithms(&shapes(&self.inputs));
+        let macs_of_row = (self.node.spec.macs / l as u64).max(1);
+        let mut rows =
+            usize::try_from(JUDGED_MACS / macs_of_row).map_or(JUDGED_ROWS, |rows| rows.clamp(1, JUDGED_ROWS));
+        while rows < l {
+            let inputs = cut(rows);
+            let x = shapes(&inputs);
+            if op.spec(&x).is_ok() && op.algorithms(&x) == whole {
+                return inputs;
+            }
+            rows = rows.saturating_mul(2);
+        }
+        self.inputs.clone()
+    }
+}
+
+fn error_of(errors: &Errors, timed: &Timed) -> f64 {
+    let data = if timed.data { errors.backward_data } else { 0.0 };
+    let weight = if timed.weight { errors.backward_weight.unwrap_or(0.0) } else { 0.0 };
+    if timed.pass == "forward" { errors.forward } else { data.max(weight) }
+}
+
+/// Thousand millions of operations a second and their share of `peak`, where there are any.
+fn rate(flops: u64, seconds: f64, peak: f64) -> (Option<f64>, Option<f64>) {
+    let gflops = (flops > 0).then(|| flops as f64 / seconds.max(1e-12) / 1e9);
+    (gflops, gflops.map(|gflops| gflops / peak))
+}
+
+fn totals(layers: &[LayerBench], peak: f64) -> Vec<Total> {
+    let sum = |pass: &'static str| {
+        let of = layers.iter().flat_map(|layer| &layer.passes).filter(|p| pass == "all" || p.pass == pass);
+        let (mut seconds, mut flops, mut bytes, mut count) = (0.0, 0, 0, 0);
+        for p in of {
+            (seconds, flops, bytes, count) = (seconds + p.seconds, flops + p.flops, bytes + p.bytes, count + 1);
+        }
+        let (gflops, peak_share) = rate(flops, seconds, peak);
+        (count > 0).then_some(Total { pass, seconds, flops, gflops, peak_share, bytes })
+    };
+    ["forward", "backward-data", "backward-weight", "backward", "all"].into_iter().filter_map(sum).collect()
+}
+
+/// Measures the whole network: `macs` multiply-adds a clip.
+fn whole(isa: Isa, clips: usize, macs: u64, quick: bool, work: impl FnMut()) -> Whole {
+    let cores = rayon::current_num_threads().min(clips);
+    let peak = cores as f64 * fma_peak(isa);
+    let seconds = measure(quick, work);
+    let gflops = 2.0 * macs as f64 * clips as f64 / seconds / 1e9;
+    Whole { clips, cores, seconds, clips_per_second: clips as f64 / seconds, gflops, peak_share: gflops / peak }
+}
+
+/// The median time of `work`, after a run that does not count.
+fn measure(quick: bool, mut work: impl FnMut()) -> f64 {
+    let (runs, seconds, most) = if quick { (3, 0.02, 20) } else { (5, 0.2, 200) };
+    work();
+    let mut times = Vec::with_capacity(most);
+    let mut total = 0.0;
+    while times.len() < runs || (total < seconds && times.len() < most) {
+        let start = Instant::now();
+        work();
+        let time = start.elapsed().as_secs_f64().max(1e-9);
+        total += time;
+        times.push(time);
+    }
+    median(&mut times)
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
