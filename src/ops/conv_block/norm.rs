@@ -168,7 +168,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
-        bytemuck::cast_slice(part(self.saved.z, self.c, first, rows))
+        bytemuck::cast_slice(part(self.saved.pooled, self.c, first / WINDOW, rows / WINDOW))
     }
 
     #[inline(always)]
@@ -192,7 +192,9 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
                     let deviation = s.sub(row, center);
                     sum = s.add(sum, deviation);
                     squares = s.fma(deviation, deviation, squares);
-                    store(z.add((first + i) * c + j), row);
+                    // Nobody reads the rows before backward: they would push out of the caches what is needed now.
+                    let to = z.add((first + i) * c + j);
+                    if whole { s.stream(to, row) } else { s.store_first(to, lanes, row) }
                 }
             }
             store(block.add(c), sum);
@@ -212,7 +214,8 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     #[inline(always)]
-    fn end(&mut self, rows: usize) {
+    fn end<S: Simd>(&mut self, s: S, rows: usize) {
+        s.fence();
         let c = self.c;
         let (center, sums) = self.block.split_at_mut(c);
         let (sum, squares) = sums.split_at_mut(c);
