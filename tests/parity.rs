@@ -253,6 +253,8 @@ impl<'s> KernelRun<'s> {
                 self.setting.case.op.backward(self.isa, phase, &mut b);
             }
         }
+        let shapes = &self.setting.shapes;
+        self.setting.case.op.settle(shapes, &mut self.dparams, &mut poison(spec.scratch));
     }
 
     fn merge(&mut self, pass: Pass) {

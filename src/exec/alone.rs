@@ -154,6 +154,9 @@ impl<'o> Alone<'o> {
                 self.op.backward(self.isa, phase, &mut b);
             }
         }
+        if weights {
+            self.op.settle(&self.shapes[..self.x.len()], &mut self.dparams, &mut self.scratch);
+        }
     }
 
     /// Runs both passes, and compares what they make with what the op's reference makes of the same numbers.

@@ -102,48 +102,30 @@ impl Cpu {
         }
         self.parts.par_iter_mut().for_each(|part| part.sums.fill(0.0));
         for stage in &plan.stages {
-            match stage {
-                Stage::Merge(step) => self.merge(&plan, &plan.steps[*step], params, state),
-                Stage::Parts(step) => {
-                    let run = Run {
-                        plan: &plan,
-                        isa: self.isa,
-                        shared: &self.shared,
-                        params,
-                        state,
-                        inputs,
-                        draw,
-                        aside: &self.aside,
-                    };
-                    let slots = &self.slots;
-                    self.parts.par_iter_mut().for_each(|part| {
-                        let samples = part.samples.clone();
-                        run.step(&plan.steps[*step], samples, part, &mut slot_of(slots));
-                    });
-                }
-                Stage::Samples(steps) => {
-                    let run = Run {
-                        plan: &plan,
-                        isa: self.isa,
-                        shared: &self.shared,
-                        params,
-                        state,
-                        inputs,
-                        draw,
-                        aside: &self.aside,
-                    };
-                    let slots = &self.slots;
-                    self.parts.par_iter_mut().for_each(|part| {
-                        let mut slot = slot_of(slots);
-                        for sample in part.samples.clone() {
-                            for step in &plan.steps[steps.clone()] {
-                                run.step(step, sample..sample + 1, part, &mut slot);
-                            }
-                        }
-                    });
-                }
+            if let Stage::Merge(step) = stage {
+                self.merge(&plan, &plan.steps[*step], params, state);
+                continue;
             }
+            let (isa, shared, aside) = (self.isa, &self.shared[..], &self.aside[..]);
+            let run = Run { plan: &plan, isa, shared, params, state, inputs, draw, aside };
+            let slots = &self.slots;
+            self.parts.par_iter_mut().for_each(|part| run.stage(stage, part, &mut slot_of(slots)));
         }
+        if plan.trains() {
+            self.settle(&plan);
+        }
+    }
+
+    /// Brings every part's sums into the order of the parameters.
+    fn settle(&mut self, plan: &Plan) {
+        let slots = &self.slots;
+        self.parts.par_iter_mut().for_each(|part| {
+            let mut slot = slot_of(slots);
+            for node in &plan.nodes {
+                let sums = &mut part.sums[node.params.clone()];
+                node.op.settle(&node.shapes[..node.inputs], sums, &mut slot[..node.spec.scratch]);
+            }
+        });
     }
 
     fn merge(&mut self, plan: &Plan, step: &Step, params: &[f32], state: &mut [f32]) {
@@ -240,6 +222,21 @@ fn whole(place: Place, part: &Part) -> Range<usize> {
 }
 
 impl Run<'_> {
+    /// A part's share of a stage that couples no samples.
+    fn stage(&self, stage: &Stage, part: &mut Part, slot: &mut [f32]) {
+        match stage {
+            Stage::Merge(_) => {}
+            Stage::Parts(step) => self.step(&self.plan.steps[*step], part.samples.clone(), part, slot),
+            Stage::Samples(steps) => {
+                for sample in part.samples.clone() {
+                    for step in &self.plan.steps[steps.clone()] {
+                        self.step(step, sample..sample + 1, part, slot);
+                    }
+                }
+            }
+        }
+    }
+
     /// One step for some samples: one, or all of the part.
     fn step(&self, step: &Step, samples: Range<usize>, part: &mut Part, slot: &mut [f32]) {
         let places = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];

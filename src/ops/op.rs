@@ -417,6 +417,10 @@ pub trait Op: Any + Debug + Send + Sync {
     /// One sample backward.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
 
+    /// Once a part of the batch, after the last pass of its last sample: brings the sums of the parameters' gradients, which the
+    /// op may have kept in an order of its own, into that of the parameters. `scratch` is as long as [`Spec::scratch`].
+    fn settle(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
+
     /// A [`Phase::Merge`]. Must add in the order of the samples, so that no result depends on threads.
     fn merge(&self, _b: &mut Merge<'_>) {}
 }

@@ -95,9 +95,6 @@ unsafe fn sums<S: Simd, const V: usize, const MASKED: bool>(s: S, t: &Operands, 
     unsafe {
         let load = |from: *const f32| if MASKED { s.load_first(from, lanes) } else { s.load(from) };
         let mut sums = [s.zero(); V];
-        for (v, sum) in sums.iter_mut().enumerate() {
-            *sum = load(t.c.add(v * S::LANES));
-        }
         let (mut x, mut g, mut offset) = (t.x, t.g, t.offset);
         for _ in 0..t.cells {
             let (window, value) = (x.add(*offset as usize), s.splat(*g));
@@ -108,8 +105,10 @@ unsafe fn sums<S: Simd, const V: usize, const MASKED: bool>(s: S, t: &Operands, 
             (x, g, offset) = (x.wrapping_add(t.x_stride), g.wrapping_add(t.step), offset.wrapping_add(t.step));
         }
         for (v, sum) in sums.iter().enumerate() {
+            // The cells' own sum joins the total at its end: a chain as short as the cells.
             let to = t.c.add(v * S::LANES);
-            if MASKED { s.store_first(to, lanes, *sum) } else { s.store(to, *sum) }
+            let total = s.add(load(to), *sum);
+            if MASKED { s.store_first(to, lanes, total) } else { s.store(to, total) }
         }
         if MASKED { lanes } else { V * S::LANES }
     }

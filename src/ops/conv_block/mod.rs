@@ -334,6 +334,13 @@ impl Op for ConvBlock {
         self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], b.scratch);
     }
 
+    fn settle(&self, x: &[Shape], dparams: &mut [f32], scratch: &mut [f32]) {
+        let g = self.planned(x[0]);
+        if matches!(self.weight(&g), Weight::Sparse) {
+            weight::settle(&g, &mut dparams[..g.weights()], scratch);
+        }
+    }
+
     fn merge(&self, b: &mut Merge<'_>) {
         let Some(norm) = self.batch_norm() else { return };
         let g = self.planned(b.shapes[0]);

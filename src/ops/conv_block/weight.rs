@@ -150,7 +150,7 @@ impl Kernel for TapSums<'_> {
 }
 
 /// `dw += ..` and `db += ..` from the positions of a pooled gradient: every cell of an output channel adds its number
-/// times one contiguous window of the input.
+/// times one contiguous window of the input. `dw` is `[c_out, k * c_in]` here, until [`settle`] is called.
 pub struct SparseWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
@@ -174,7 +174,7 @@ fn cells(c_in: usize) -> usize {
 pub fn sparse_scratch(g: &Geometry) -> usize {
     let cells = cells(g.c_in);
     let round = |numbers: usize| numbers.next_multiple_of(16);
-    round(g.weights()) + 2 * round(cells * g.c_out) + round((g.window * cells + g.k - 1) * g.c_in)
+    round(g.weights()).max(2 * round(cells * g.c_out) + round((g.window * cells + g.k - 1) * g.c_in))
 }
 
 impl SparseWeight<'_> {
@@ -183,12 +183,9 @@ impl SparseWeight<'_> {
         let Geometry { c_in, c_out, window, k, .. } = g;
         let block = cells(c_in);
         let round = |numbers: usize| numbers.next_multiple_of(16);
-        let (sums, scratch) = scratch.split_at_mut(round(g.weights()));
         let (live, scratch) = scratch.split_at_mut(round(block * c_out));
         let (offset, scratch) = scratch.split_at_mut(round(block * c_out));
         let offset: &mut [u32] = bytemuck::cast_slice_mut(offset);
-        let sums = &mut sums[..g.weights()];
-        sums.fill(0.0);
         let x = Stored { x, c: c_in };
         for first in (0..g.cells()).step_by(block) {
             let count = block.min(g.cells() - first);
@@ -204,13 +201,12 @@ impl SparseWeight<'_> {
                 offset,
                 largest_offset: (window - 1) * c_in,
                 cells: count,
-                c: sums,
+                c: dw,
                 outputs: c_out,
                 width: k * c_in,
                 ahead: Ahead { read, write: &[] },
             });
         }
-        add_transposed(sums, k * c_in, dw);
     }
 }
 
@@ -242,14 +238,15 @@ impl Kernel for Live<'_> {
     }
 }
 
-/// `to[q, o] += from[o, q]`, rows of `from` being `columns` long: `to` in the order of memory, from which it may come, while a
-/// cache line's worth of columns of `from` stays in the L1 cache. Not a kernel: compiled for AVX-512 it would gather its
-/// numbers, a lane at a time.
-fn add_transposed(from: &[f32], columns: usize, to: &mut [f32]) {
-    let rows = from.len() / columns;
-    for (q, to) in to.chunks_exact_mut(rows).enumerate().take(columns) {
-        for (to, from) in to.iter_mut().zip(from[q..].iter().step_by(columns)) {
-            *to += from;
+/// Turns the sums that [`SparseWeight`] leaves, `[c_out, k * c_in]`, into the order of the weights. Written in the order of memory,
+/// while a cache line's worth of columns of what is read stays in the L1 cache. Not a kernel: compiled for AVX-512 it would
+/// gather its numbers, a lane at a time.
+pub fn settle(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
+    let (sums, columns) = (&mut scratch[..dw.len()], g.k * g.c_in);
+    sums.copy_from_slice(dw);
+    for (q, dw) in dw.chunks_exact_mut(g.c_out).enumerate() {
+        for (dw, sum) in dw.iter_mut().zip(sums[q..].iter().step_by(columns)) {
+            *dw = *sum;
         }
     }
 }
