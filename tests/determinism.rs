@@ -51,6 +51,25 @@ const NORMED: &str = r#"
     pool = 2
 "#;
 
+/// The study's blocks: one input channel, kernel 5, pool 3, batch norm in all, no pool in the last.
+const BLOCKS: &str = r#"
+    name = "blocks"
+    batch_norm = true
+    input = { length = 700, channels = 1, sample_rate = 16000 }
+    head = { dropout = 0.5 }
+    [[block]]
+    conv = 17
+    kernel = 5
+    pool = 3
+    [[block]]
+    conv = 32
+    kernel = 5
+    pool = 3
+    [[block]]
+    conv = 24
+    kernel = 3
+"#;
+
 /// Clips a step: more than there are parts of a batch, and no multiple of them.
 const BATCH: usize = 11;
 const STEPS: usize = 4;
@@ -147,7 +166,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
 
 #[test]
 fn the_number_of_threads_and_a_second_run_change_nothing() {
-    for text in [PLAIN, NORMED] {
+    for text in [PLAIN, NORMED, BLOCKS] {
         let first = train(text, 1, Isa::best());
         for threads in [1, 2, 3, 8] {
             first.assert_same(&train(text, threads, Isa::best()), &format!("1 and {threads} threads, {text}"));
@@ -157,7 +176,7 @@ fn the_number_of_threads_and_a_second_run_change_nothing() {
 
 #[test]
 fn the_order_of_the_work_changes_nothing() {
-    for text in [PLAIN, NORMED] {
+    for text in [PLAIN, NORMED, BLOCKS] {
         let trainer = train(text, 2, Isa::best());
         for order in [Order::DepthFirst, Order::LayerByLayer] {
             trainer.assert_same(&train_in_order(text, order), &format!("{order:?}, {text}"));
@@ -177,7 +196,7 @@ fn the_order_of_the_work_changes_nothing() {
 #[test]
 fn the_instruction_set_changes_nothing_where_multiply_add_is_fused() {
     let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
-    for text in [PLAIN, NORMED] {
+    for text in [PLAIN, NORMED, BLOCKS] {
         let scalar = train(text, 2, Isa::Scalar);
         for isa in Isa::all() {
             let other = train(text, 2, isa);

@@ -202,6 +202,7 @@ impl<'s> KernelRun<'s> {
                     draw: self.setting.draw,
                     x,
                     y,
+                    from: 0,
                     saved: &mut self.saved[sample],
                     scratch: &mut poison(spec.scratch),
                     params: &self.params,

@@ -1,8 +1,6 @@
-"""Times a training step (forward, backward, Adam) of PyTorch or TensorFlow on random clips; prints one JSON line."""
+"""Times a training step (forward, backward, Adam) of PyTorch, TensorFlow or JAX on random clips; prints one JSON line."""
 
 import json
-import statistics
-import time
 
 import numpy as np
 
@@ -10,32 +8,22 @@ import peer
 
 
 def main():
-    parser = peer.arguments(__doc__)
-    parser.add_argument("--classes", type=int, default=16)
-    parser.add_argument("--warmup", type=int, default=10, help="steps before the first that is timed")
-    parser.add_argument("--steps", type=int, default=50, help="steps that are timed")
-    options = parser.parse_args()
+    options = peer.timing_arguments(peer.training_arguments(__doc__)).parse_args()
     peer.settle_environment(options)
 
-    net = peer.make(options, options.classes)
+    net = peer.make_trainer(options, options.classes)
     rng = np.random.default_rng(options.seed)
-    x = rng.standard_normal((options.batch, 16000)).astype(np.float32) * 0.1
+    x = rng.standard_normal((options.batch, peer.SAMPLES)).astype(np.float32) * 0.1
     labels = rng.integers(0, options.classes, options.batch)
-    times_ms = []
-    for _ in range(options.warmup + options.steps):
-        began = time.perf_counter()
-        loss = net.step(x, labels)
-        times_ms.append((time.perf_counter() - began) * 1e3)
-    timed = times_ms[options.warmup :]
+    losses = []
+    times = peer.timed(lambda: losses.append(net.step(x, labels)), options)
     summary = {
         **{key: getattr(options, key) for key in ("framework", "model", "variant", "batch", "threads")},
         "version": net.version,
         "parameters": net.parameters(),
-        "steps": options.steps,
-        "median_ms": round(statistics.median(timed), 1),
-        "best_ms": round(min(timed), 1),
-        "loss": loss,
-        "peak_mb": peer.peak_mb(),
+        **times,
+        "first_loss": round(losses[0], 4),
+        "loss": round(losses[-1], 4),
     }
     print(json.dumps(summary))
 

@@ -1,49 +1,53 @@
-"""The custom networks in PyTorch, as fast as it goes on a CPU, or as a user gets it by default."""
+"""The networks in PyTorch, as fast as it goes on a CPU, or as a user gets it by default."""
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from peer import widths
-
 LAST = torch.channels_last
 
 
-class Custom(nn.Module):
-    """Convolutions of kernel 5 with ReLU, max pooling of 3 between them, dropout and one dense layer.
+class Module(nn.Module):
+    """Convolutions with ReLU and max pooling, hidden dense layers, dropout and one dense layer.
 
     `fast` runs them as two-dimensional convolutions of height 1, channels last: oneDNN's best path.
     Without it they are plain Conv1d on [n, c, l]. Both have the same parameters up to an axis of length 1.
     """
 
-    def __init__(self, name, classes, variant, dropout, fast):
+    def __init__(self, net, classes, norm, fast):
         super().__init__()
-        self.fast = fast
-        channels = [1] + widths(name)
-        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if fast else (nn.Conv1d, nn.BatchNorm1d)
-        kernel, padding = ((1, 5), (0, 2)) if fast else (5, 2)
-        self.convs = nn.ModuleList(
-            conv(c_in, c_out, kernel, padding=padding) for c_in, c_out in zip(channels, channels[1:])
-        )
-        self.norms = nn.ModuleList(norm(c) for c in channels[1:]) if "bn" in variant else None
-        self.dropout = nn.Dropout(dropout if "do" in variant else 0.0)
-        length = 16000
-        for _ in channels[2:]:
-            length //= 3
-        self.fc = nn.Linear(channels[-1] * length, classes)
+        self.net, self.fast = net, fast
+        conv_of, norm_of = (nn.Conv2d, nn.BatchNorm2d) if fast else (nn.Conv1d, nn.BatchNorm1d)
+        channels = [1] + [conv.channels for conv in net.convs]
+        self.convs = nn.ModuleList()
+        for c_in, conv in zip(channels, net.convs):
+            padding = conv.kernel // 2 if net.same else 0
+            kernel, padding = ((1, conv.kernel), (0, padding)) if fast else (conv.kernel, padding)
+            self.convs.append(conv_of(c_in, conv.channels, kernel, padding=padding))
+        self.norms = nn.ModuleList(norm_of(c) for c in channels[1:]) if norm else None
+        self.dropout = nn.Dropout(net.dropout)
+        length, last = net.features()
+        widths = [length * last, *net.dense, classes]
+        self.dense = nn.ModuleList(nn.Linear(c_in, c_out) for c_in, c_out in zip(widths, widths[1:]))
         for conv in self.convs:
             nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
             nn.init.zeros_(conv.bias)
-        nn.init.xavier_uniform_(self.fc.weight)
-        nn.init.zeros_(self.fc.bias)
+        for dense in self.dense:
+            nn.init.xavier_uniform_(dense.weight)
+            nn.init.zeros_(dense.bias)
         if fast:
             self.to(memory_format=LAST)
+
+    def pool(self, h, size):
+        """Max pooling along the clip."""
+        if self.fast:
+            return F.max_pool2d(h, (1, size), ceil_mode=self.net.ceil)
+        return F.max_pool1d(h, size, ceil_mode=self.net.ceil)
 
     def forward(self, x):
         """Logits [n, classes] of waveforms [n, 16000]."""
         h = x[:, None, None, :] if self.fast else x[:, None, :]
-        pool = (lambda h: F.max_pool2d(h, (1, 3))) if self.fast else (lambda h: F.max_pool1d(h, 3))
         for i, conv in enumerate(self.convs):
             h = conv(h)
             if self.fast and i == 0:
@@ -51,37 +55,54 @@ class Custom(nn.Module):
             if self.norms is not None:
                 h = self.norms[i](h)
             h = F.relu(h, inplace=True)
-            if i + 1 < len(self.convs):
-                h = pool(h)
-        return self.fc(self.dropout(h.flatten(1)))
+            if self.net.convs[i].pool > 1:
+                h = self.pool(h, self.net.convs[i].pool)
+        h = h.flatten(1)
+        for dense in self.dense[:-1]:
+            h = F.relu(dense(h), inplace=True)
+        return self.dense[-1](self.dropout(h))
 
 
 class Peer:
-    """A network with its optimiser behind the interface that both frameworks share."""
+    """A network with its optimiser behind the interface that the frameworks share."""
 
-    def __init__(self, name, classes, variant, dropout, seed, threads, fast=True):
+    def __init__(self, net, classes, norm, seed, threads, fast=True):
         torch.set_num_threads(threads)
         torch.manual_seed(seed)
-        self.net = Custom(name, classes, variant, dropout, fast)
-        self.adam = torch.optim.Adam(self.net.parameters(), lr=1e-3, eps=1e-8, fused=fast)
+        self.module = Module(net, classes, norm, fast)
+        self.adam = torch.optim.Adam(self.module.parameters(), lr=1e-3, eps=1e-8, fused=fast)
         self.version = torch.__version__
 
     def parameters(self):
-        return sum(p.numel() for p in self.net.parameters())
+        return sum(p.numel() for p in self.module.parameters())
 
     def step(self, x, labels):
         """One forward, backward and Adam step on arrays; returns the mean loss."""
-        self.net.train()
+        self.module.train()
         self.adam.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.net(torch.from_numpy(x)), torch.from_numpy(labels))
+        loss = F.cross_entropy(self.module(torch.from_numpy(x)), torch.from_numpy(labels))
         loss.backward()
         self.adam.step()
         return loss.item()
 
     def predict(self, x, batch=60):
         """The class number of each clip."""
-        self.net.eval()
+        self.module.eval()
         with torch.inference_mode():
-            parts = [self.net(torch.from_numpy(x[i : i + batch])).argmax(1).numpy() for i in range(0, len(x), batch)]
+            parts = [self.module(torch.from_numpy(x[i : i + batch])).argmax(1).numpy() for i in range(0, len(x), batch)]
         return np.concatenate(parts)
 
+
+class Recogniser:
+    """A network without what only training needs."""
+
+    def __init__(self, net, classes, seed, threads, fast):
+        torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        self.module = Module(net, classes, norm=False, fast=fast).eval()
+        self.version = torch.__version__
+
+    def logits(self, x):
+        """Logits [n, classes] of clips [n, 16000]."""
+        with torch.inference_mode():
+            return self.module(torch.from_numpy(x)).numpy()

@@ -1,4 +1,4 @@
-"""Trains a network of the study on bench12 in PyTorch or TensorFlow: one JSON line an epoch, one at the end."""
+"""Trains a network of the study on bench12 in PyTorch, TensorFlow or JAX: one JSON line an epoch, one at the end."""
 
 import json
 import time
@@ -14,7 +14,7 @@ def accuracy(net, x, labels):
 
 
 def main():
-    parser = peer.arguments(__doc__)
+    parser = peer.training_arguments(__doc__)
     parser.add_argument("--data", required=True, help="a folder laid out like Google Speech Commands")
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
@@ -22,7 +22,7 @@ def main():
 
     data = bench12.load(options.data)
     (x, labels), validation, testing = (data[split] for split in bench12.SPLITS)
-    net = peer.make(options, len(bench12.CLASSES))
+    net = peer.make_trainer(options, len(bench12.CLASSES))
     rng = np.random.default_rng(options.seed)
     best = (-1.0, 0, 0.0)  # validation accuracy, epoch, test accuracy
     began = time.perf_counter()
@@ -36,7 +36,8 @@ def main():
         line = {"epoch": epoch, "loss": round(float(np.mean(losses)), 5), "val_acc": round(val_acc, 4)}
         print(json.dumps(line | {"seconds": round(seconds, 2)}), flush=True)
     summary = {
-        **{key: getattr(options, key) for key in ("framework", "model", "variant", "dropout", "batch", "seed", "threads")},
+        **{key: getattr(options, key) for key in ("framework", "model", "variant", "batch", "seed", "threads")},
+        "dropout": peer.network(options.model, options.variant, options.dropout).dropout,
         "version": net.version,
         "parameters": net.parameters(),
         "clips": [len(data[split][1]) for split in bench12.SPLITS],

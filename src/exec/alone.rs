@@ -112,6 +112,7 @@ impl<'o> Alone<'o> {
                     draw: self.draw,
                     x,
                     y: &mut self.y[sample * size..][..size],
+                    from: 0,
                     saved: &mut self.saved[sample],
                     scratch: &mut self.scratch,
                     params: &self.params,

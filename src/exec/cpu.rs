@@ -2,11 +2,11 @@
 
 use crate::base::{Shape, aligned::Aligned, rng::Key};
 use crate::graph::{NodeId, Place, Plan, Space, Stage, Step};
-use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass};
+use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Op, Pass};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The samples of one part, their buffers, and their sums of parameter gradients.
 struct Part {
@@ -22,6 +22,8 @@ pub struct Cpu {
     parts: Vec<Part>,
     /// One a worker; a worker takes the one with its own number, so that no two ever wait.
     slots: Vec<Mutex<Aligned>>,
+    /// One a worker, where a sample may be shared by several: scratch for the pieces that are not its own.
+    aside: Vec<Mutex<Aligned>>,
     /// By node: packed weights and merged statistics.
     shared: Vec<Aligned>,
 }
@@ -36,6 +38,7 @@ struct Run<'a> {
     state: &'a [f32],
     inputs: &'a [&'a [f32]],
     draw: Key,
+    aside: &'a [Mutex<Aligned>],
 }
 
 impl Cpu {
@@ -46,10 +49,16 @@ impl Cpu {
             let samples = plan.samples(p);
             Part { arena: Aligned::zeros(samples.len() * plan.part_len), sums: Aligned::zeros(sums), samples }
         });
+        let threads = rayon::current_num_threads();
+        let arenas = |count: usize, len: usize| (0..count).map(|_| Mutex::new(Aligned::zeros(len))).collect();
+        let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
         Cpu {
             isa,
             parts: parts.collect(),
-            slots: (0..rayon::current_num_threads()).map(|_| Mutex::new(Aligned::zeros(plan.slot_len))).collect(),
+            slots: arenas(threads, plan.slot_len),
+            // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
+            // and has but one slot.
+            aside: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
             shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
             plan,
         }
@@ -95,15 +104,40 @@ impl Cpu {
         for stage in &plan.stages {
             match stage {
                 Stage::Merge(step) => self.merge(&plan, &plan.steps[*step], params, state),
-                Stage::Samples(steps) => {
-                    let run = Run { plan: &plan, isa: self.isa, shared: &self.shared, params, state, inputs, draw };
+                Stage::Parts(step) => {
+                    let run = Run {
+                        plan: &plan,
+                        isa: self.isa,
+                        shared: &self.shared,
+                        params,
+                        state,
+                        inputs,
+                        draw,
+                        aside: &self.aside,
+                    };
                     let slots = &self.slots;
                     self.parts.par_iter_mut().for_each(|part| {
-                        let worker = rayon::current_thread_index().unwrap_or(0) % slots.len();
-                        let mut slot = slots[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let samples = part.samples.clone();
+                        run.step(&plan.steps[*step], samples, part, &mut slot_of(slots));
+                    });
+                }
+                Stage::Samples(steps) => {
+                    let run = Run {
+                        plan: &plan,
+                        isa: self.isa,
+                        shared: &self.shared,
+                        params,
+                        state,
+                        inputs,
+                        draw,
+                        aside: &self.aside,
+                    };
+                    let slots = &self.slots;
+                    self.parts.par_iter_mut().for_each(|part| {
+                        let mut slot = slot_of(slots);
                         for sample in part.samples.clone() {
                             for step in &plan.steps[steps.clone()] {
-                                run.step(step, sample, part, &mut slot);
+                                run.step(step, sample..sample + 1, part, &mut slot);
                             }
                         }
                     });
@@ -181,6 +215,18 @@ impl Cpu {
     }
 }
 
+/// The slot of the worker that asks.
+fn slot_of(slots: &[Mutex<Aligned>]) -> MutexGuard<'_, Aligned> {
+    let worker = rayon::current_thread_index().unwrap_or(0) % slots.len();
+    slots[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Where a part holds a buffer of some of its samples.
+fn ranges(place: Place, part: &Part, samples: &Range<usize>) -> Range<usize> {
+    let first = range(place, part, samples.start);
+    first.start..first.start + samples.len() * place.len
+}
+
 /// Where a part holds a buffer of one sample.
 fn range(place: Place, part: &Part, sample: usize) -> Range<usize> {
     let start = place.offset * part.samples.len() + (sample - part.samples.start) * place.len;
@@ -194,10 +240,11 @@ fn whole(place: Place, part: &Part) -> Range<usize> {
 }
 
 impl Run<'_> {
-    /// One step for one sample.
-    fn step(&self, step: &Step, sample: usize, part: &mut Part, slot: &mut [f32]) {
+    /// One step for some samples: one, or all of the part.
+    fn step(&self, step: &Step, samples: Range<usize>, part: &mut Part, slot: &mut [f32]) {
         let places = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];
-        let in_part = places.map(|p| if p.space == Space::Part { range(p, part, sample) } else { 0..0 });
+        let sample = samples.start;
+        let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, &samples) } else { 0..0 });
         let Part { arena, sums, .. } = part;
         let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(places, in_part, arena, slot);
         let Some(i) = step.node else {
@@ -206,7 +253,7 @@ impl Run<'_> {
         };
         let node = &self.plan.nodes[i];
         let x = [(x0, 0), (x1, 1)].map(|(own, k): (&mut [f32], usize)| match step.x[k].space {
-            Space::Input(input) => &self.inputs[input][sample * step.x[k].len..][..step.x[k].len],
+            Space::Input(input) => &self.inputs[input][sample * step.x[k].len..][..samples.len() * step.x[k].len],
             _ => &*own,
         });
         let draw = self.draw.with(node.id.index() as u64);
@@ -216,8 +263,12 @@ impl Run<'_> {
         match step.pass {
             Pass::Forward => {
                 let state = &self.state[node.state.clone()];
-                let mut b = Forward { shapes, sample, draw, x, y, saved, scratch, params, state, shared };
-                node.op.forward(self.isa, step.phase, &mut b);
+                let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, shared };
+                let piece = if self.aside.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
+                match piece {
+                    Some(piece) => self.forward_in_pieces(&*node.op, piece, b),
+                    None => node.op.forward(self.isa, step.phase, &mut { b }),
+                }
             }
             Pass::Backward => {
                 let dparams = &mut sums[node.params.clone()];
@@ -226,7 +277,7 @@ impl Run<'_> {
                 node.op.backward(self.isa, step.phase, &mut b);
                 for (from, to) in step.dx.into_iter().zip(step.add_to) {
                     if to.space != Space::Nowhere {
-                        add(from, to, part, sample, slot);
+                        add(from, to, part, &samples, slot);
                     }
                 }
             }
@@ -234,9 +285,26 @@ impl Run<'_> {
     }
 }
 
-fn add(from: Place, to: Place, part: &mut Part, sample: usize, slot: &mut [f32]) {
+impl Run<'_> {
+    /// One sample's output by all workers, in pieces of a multiple of `piece` numbers.
+    fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
+        let Forward { shapes, sample, draw, x, params, state, shared, .. } = b;
+        let numbers = b.y.len().div_ceil(self.aside.len()).next_multiple_of(piece);
+        b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
+            let (scratch, saved) = (&mut slot_of(self.aside)[..], &mut [][..]);
+            let from = i * numbers;
+            op.forward(
+                self.isa,
+                0,
+                &mut Forward { shapes, sample, draw, x, y, from, saved, scratch, params, state, shared },
+            );
+        });
+    }
+}
+
+fn add(from: Place, to: Place, part: &mut Part, samples: &Range<usize>, slot: &mut [f32]) {
     let places = [from, to];
-    let in_part = places.map(|p| if p.space == Space::Part { range(p, part, sample) } else { 0..0 });
+    let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, samples) } else { 0..0 });
     let [from, to] = operands(places, in_part, &mut part.arena, slot);
     to.iter_mut().zip(from).for_each(|(to, from)| *to += *from);
 }

@@ -11,7 +11,8 @@ pub struct PlanRow {
     pub step: usize,
     /// Which stage it is in, from 0.
     pub stage: usize,
-    /// How the stage runs: `samples` (its steps sample by sample) or `merge` (once for the batch).
+    /// How the stage runs: `samples` (its steps sample by sample), `parts` (once for each part of the batch) or
+    /// `merge` (once for the batch).
     pub runs: &'static str,
     /// The node's name.
     pub node: String,
@@ -43,6 +44,7 @@ impl Plan {
         for (number, stage) in self.stages.iter().enumerate() {
             let (range, runs) = match stage {
                 Stage::Samples(range) => (range.clone(), "samples"),
+                Stage::Parts(step) => (*step..step + 1, "parts"),
                 Stage::Merge(step) => (*step..step + 1, "merge"),
             };
             for step in range {

@@ -42,7 +42,7 @@ struct Draft {
     node: Option<usize>,
     pass: Pass,
     phase: usize,
-    merge: bool,
+    kind: Phase,
     x: [Buffer; MAX_INPUTS],
     y: Buffer,
     dy: Buffer,
@@ -267,7 +267,7 @@ impl<'a> Lowering<'a> {
                     node: Some(i),
                     pass: Pass::Forward,
                     phase,
-                    merge: *kind == Phase::Merge,
+                    kind: *kind,
                     x,
                     y: if writes || x[0] == Buffer::None { y } else { Buffer::None },
                     dy: Buffer::None,
@@ -304,7 +304,7 @@ impl<'a> Lowering<'a> {
             node: None,
             pass: Pass::Backward,
             phase: 0,
-            merge: false,
+            kind: Phase::Samples,
             x: [Buffer::None; MAX_INPUTS],
             y: Buffer::None,
             dy: seed,
@@ -349,13 +349,12 @@ impl<'a> Lowering<'a> {
         }
         for (phase, kind) in spec.backward.iter().enumerate() {
             let writes = phase + 1 == spec.backward.len();
-            let merge = *kind == Phase::Merge;
             let scratch = self.buffer(spec.scratch, false);
             self.draft(Draft {
                 node: Some(i),
                 pass: Pass::Backward,
                 phase,
-                merge,
+                kind: *kind,
                 x,
                 y: if spec.reads_y { self.activation[id] } else { Buffer::None },
                 dy,
@@ -386,7 +385,8 @@ impl<'a> Lowering<'a> {
         let mut stage_of = Vec::new();
         for (tick, draft) in self.drafts.iter().enumerate() {
             match stages.last_mut() {
-                _ if draft.merge => stages.push(Stage::Merge(tick)),
+                _ if draft.kind == Phase::Merge => stages.push(Stage::Merge(tick)),
+                _ if draft.kind == Phase::Parts => stages.push(Stage::Parts(tick)),
                 Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
                 _ => stages.push(Stage::Samples(tick..tick + 1)),
             }

@@ -2,7 +2,7 @@
 //!
 //! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
 //! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's
-//! statistics) ends a stage. A network without batch norm trains in a single stage, forward and backward.
+//! statistics) ends a stage, and so does a [`Phase::Parts`] (large dense layers). A network without batch norm trains in a single stage, forward and backward.
 //!
 //! Buffers that live within one stage stand in a worker's **slot** (one sample's worth); those that cross a stage, or
 //! are kept for the reader, stand in a **part** (all its samples' worth). A batch is cut into a number of parts fixed by
@@ -10,6 +10,7 @@
 //! number of threads.
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
+//! [`Phase::Parts`]: crate::ops::op::Phase::Parts
 
 use super::builder::NodeId;
 use crate::base::Shape;
@@ -172,6 +173,8 @@ pub struct Step {
 pub enum Stage {
     /// These steps for each sample, sample by sample.
     Samples(Range<usize>),
+    /// This step once for each part of the batch, with all of its samples.
+    Parts(usize),
     /// This step once.
     Merge(usize),
 }

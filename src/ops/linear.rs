@@ -4,13 +4,14 @@
 //! **Shapes** `x [n, l, c] -> y [n, 1, out]`; `w [l * c, out]` here, `[out, c * l]` in a file, `b [out]`.
 //! **Backward** `dx[i] = sum_j dy[j] * w[i, j]`, `dw[i, j] += x[i] * dy[j]`, `db[j] += dy[j]`.
 //! **Saved** nothing; backward reads the input. **Cost** `l * c * out` multiply-adds forward, twice that backward; the
-//! weights once a sample and pass, packed once a step.
+//! weights once a sample and pass, or if they are many once a part of the batch; packed once a step.
 //! **NaN** spreads to every output, forward and backward. **Error** sums of `m` terms in one chain: relative rms below
 //! `1e-7 * sqrt(m)`. **Source** definition.
 
 use super::case::Case;
 use super::op::{
-    Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
+    Backward, EACH, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TOGETHER,
+    TensorSpec, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd};
@@ -23,6 +24,9 @@ pub struct Linear {
     /// Adds a bias.
     pub bias: bool,
 }
+
+/// Weights from which on the samples of a part go together: half an L2 cache of them.
+const MANY: usize = 1 << 16;
 
 /// [`Product::packed_len`], the largest `usize` where it is beyond it.
 fn packed_len(depth: usize, outputs: usize) -> usize {
@@ -46,8 +50,11 @@ impl Op for Linear {
         if bias {
             params.push(TensorSpec { suffix: "bias", layout: Layout::Vector { c: out }, role: Role::Bias { fan_in } });
         }
+        let phases = if fan_in.saturating_mul(out) >= MANY { TOGETHER } else { EACH };
         Ok(Spec {
             params,
+            forward: phases,
+            backward: phases,
             shared: packed_len(fan_in, out).saturating_add(packed_len(out, fan_in)),
             reads_x: true,
             macs: (fan_in as u64).saturating_mul(out as u64),
@@ -87,25 +94,39 @@ impl Op for Linear {
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let depth = b.x[0].len();
+        let depth = b.shapes[0].size();
         isa.run(RowProduct {
             a: b.x[0],
+            depth,
             packed: &b.shared[..packed_len(depth, self.out)],
             init: &b.params[depth * self.out..],
             c: b.y,
+            outputs: self.out,
         });
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        let (depth, out) = (b.x[0].len(), self.out);
+        let (depth, out) = (b.shapes[0].size(), self.out);
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(depth * out);
-            isa.run(OuterProduct { x: b.x[0], dy: b.dy, dw });
-            db.iter_mut().zip(b.dy).for_each(|(db, &dy)| *db += dy);
+            let (x, dy) = (b.x[0], b.dy);
+            isa.run(RankUpdate {
+                a: x,
+                a_stride: depth,
+                b: dy,
+                b_stride: out,
+                positions: dy.len() / out,
+                c: dw,
+                m: depth,
+                outputs: out,
+            });
+            for dy in dy.chunks_exact(out) {
+                db.iter_mut().zip(dy).for_each(|(db, &dy)| *db += dy);
+            }
         }
         if !b.dx[0].is_empty() {
             let packed = &b.shared[packed_len(depth, out)..];
-            isa.run(RowProduct { a: b.dy, packed, init: &[], c: b.dx[0] });
+            isa.run(RowProduct { a: b.dy, depth: out, packed, init: &[], c: b.dx[0], outputs: depth });
         }
     }
 }
@@ -128,53 +149,32 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// `c = init + a * b` for one row `a` and packed `b`.
+/// `c = init + a * b` for rows `a` of `depth` numbers and packed `b`.
 struct RowProduct<'a> {
     a: &'a [f32],
+    depth: usize,
     packed: &'a [f32],
     init: &'a [f32],
     c: &'a mut [f32],
+    outputs: usize,
 }
 
 impl Kernel for RowProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let outputs = self.c.len();
+        let RowProduct { a, depth, packed, init, c, outputs } = self;
         Product {
-            a: self.a,
-            row_stride: 0,
+            rows: a.len() / depth,
+            a,
+            row_stride: depth,
             taps: 1,
             tap_stride: 0,
-            inner: self.a.len(),
-            packed: self.packed,
-            init: self.init,
-            c: self.c,
+            inner: depth,
+            packed,
+            init,
+            c,
             c_stride: outputs,
             outputs,
-            rows: 1,
-        }
-        .run(s);
-    }
-}
-
-struct OuterProduct<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: &'a mut [f32],
-}
-
-impl Kernel for OuterProduct<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        RankUpdate {
-            a: self.x,
-            a_stride: 0,
-            b: self.dy,
-            b_stride: 0,
-            positions: 1,
-            c: self.dw,
-            m: self.x.len(),
-            outputs: self.dy.len(),
         }
         .run(s);
     }
@@ -182,14 +182,22 @@ impl Kernel for OuterProduct<'_> {
 
 /// Its cases.
 pub fn cases() -> Vec<Case> {
-    [(1, 1, 1, true), (1, 3, 17, true), (5, 3, 8, false), (3, 17, 15, true), (2, 8, 33, true), (15, 64, 12, true)]
-        .into_iter()
-        .map(|(l, c, out, bias)| {
-            let name = format!("n2_l{l}_c{c}_o{out}{}", if bias { "" } else { "_nobias" });
-            let tolerance = 1e-7 * ((l * c).max(out).max(16) as f64).sqrt();
-            Case { real: l == 15, tolerance, ..Case::new(name, Linear { out, bias }, &[Shape::new(l, c)]) }
-        })
-        .collect()
+    [
+        (2, 1, 1, 1, true),
+        (2, 1, 3, 17, true),
+        (2, 5, 3, 8, false),
+        (2, 3, 17, 15, true),
+        (2, 2, 8, 33, true),
+        (19, 3, 101, 217, true),
+        (2, 15, 64, 12, true),
+    ]
+    .into_iter()
+    .map(|(n, l, c, out, bias)| {
+        let name = format!("n{n}_l{l}_c{c}_o{out}{}", if bias { "" } else { "_nobias" });
+        let tolerance = 1e-7 * ((l * c).max(out).max(16) as f64).sqrt();
+        Case { n, real: l == 15, tolerance, ..Case::new(name, Linear { out, bias }, &[Shape::new(l, c)]) }
+    })
+    .collect()
 }
 
 #[cfg(test)]

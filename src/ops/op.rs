@@ -107,6 +107,9 @@ pub enum Layout {
 pub enum Phase {
     /// Sample by sample, in any order, on any thread.
     Samples,
+    /// All samples of a part of the batch in one call, one after the other in every operand: for weights that are too many
+    /// to be read once a sample.
+    Parts,
     /// Once, when the phase before is done for every sample: couples the samples of the batch ([`Op::merge`]).
     Merge,
 }
@@ -122,6 +125,8 @@ pub enum Pass {
 
 /// The phases of an op that couples no samples.
 pub const EACH: &[Phase] = &[Phase::Samples];
+/// The phase of an op that takes the samples of a part together.
+pub const TOGETHER: &[Phase] = &[Phase::Parts];
 
 /// What an op needs on given shapes; lengths count `f32`.
 #[derive(Clone, Debug)]
@@ -252,18 +257,20 @@ pub struct Algorithms {
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
-/// Buffers of one sample for the forward pass.
+/// Buffers of one sample for the forward pass, or in a [`Phase::Parts`] of several.
 pub struct Forward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the sample in the batch.
+    /// Place of the (first) sample in the batch.
     pub sample: usize,
     /// Random numbers of this step and node.
     pub draw: Key,
     /// Inputs. The first is empty when the op works in place: then it stands in `y`.
     pub x: [&'a [f32]; MAX_INPUTS],
-    /// Output; holds anything before.
+    /// Output; holds anything before. In inference it may be a piece of it, see [`Op::piece`].
     pub y: &'a mut [f32],
+    /// Which of the output's numbers the first in `y` is.
+    pub from: usize,
     /// Kept for backward; holds anything before the first phase.
     pub saved: &'a mut [f32],
     /// Holds anything.
@@ -276,11 +283,11 @@ pub struct Forward<'a> {
     pub shared: &'a [f32],
 }
 
-/// Buffers of one sample for the backward pass.
+/// Buffers of one sample for the backward pass, or in a [`Phase::Parts`] of several.
 pub struct Backward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the sample in the batch.
+    /// Place of the (first) sample in the batch.
     pub sample: usize,
     /// Random numbers of this step and node, the forward pass's.
     pub draw: Key,
@@ -400,6 +407,12 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// One sample forward.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);
+
+    /// In inference: into pieces of how many numbers (or a multiple) one sample's output may be cut, each made by a call of
+    /// its own, so that several threads share a sample. None if it must be made at once.
+    fn piece(&self, _x: &[Shape]) -> Option<usize> {
+        None
+    }
 
     /// One sample backward.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);

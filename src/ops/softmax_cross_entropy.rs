@@ -110,6 +110,7 @@ mod tests {
             sample: 0,
             draw: Key::new(0, Stream::Case),
             x: [logits, &[label]],
+            from: 0,
             y: &mut y,
             saved: &mut saved,
             scratch: &mut [],

@@ -85,7 +85,7 @@ pub trait Simd: Copy {
 
     /// The product tile of `vectors` vectors: how many rows it makes at once.
     fn product_rows(vectors: usize) -> usize;
-    /// Runs the product tile of `vectors` vectors and `rows` rows: [`Simd::product_rows`] or one.
+    /// Runs the product tile of `vectors` vectors and `rows` rows: [`Simd::product_rows`], 4, 2 or 1.
     ///
     /// # Safety
     /// As `tile::product_tile`.

@@ -114,8 +114,10 @@ impl Simd for Scalar {
         unsafe {
             match (vectors, rows) {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, 2) => product_tile::<Self, 2, 1>(self, t),
                 (1, _) => product_tile::<Self, 4, 1>(self, t),
                 (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, 2) => product_tile::<Self, 2, 2>(self, t),
                 (_, _) => product_tile::<Self, 4, 2>(self, t),
             }
         }
@@ -262,8 +264,12 @@ impl Simd for Wide {
         unsafe {
             match (vectors, rows) {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, 2) => product_tile::<Self, 2, 1>(self, t),
+                (1, 4) => product_tile::<Self, 4, 1>(self, t),
                 (1, _) => product_tile::<Self, 6, 1>(self, t),
                 (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, 2) => product_tile::<Self, 2, 2>(self, t),
+                (_, 4) => product_tile::<Self, 4, 2>(self, t),
                 (_, _) => product_tile::<Self, 6, 2>(self, t),
             }
         }

@@ -115,12 +115,14 @@ impl Kernel for Product<'_> {
                     c_stride: self.c_stride,
                     last_lanes: panel.outputs - (panel.vectors - 1) * S::LANES,
                 };
-                // A last, incomplete tile is moved up to overlap its neighbour; where there is none, rows go one by one.
-                let full = S::product_rows(panel.vectors);
-                let rows = if end - block >= full { full } else { 1 };
                 let mut row = block;
                 while row < end {
-                    row = row.min(end - rows);
+                    let rows = match end - row {
+                        left if left >= S::product_rows(panel.vectors) => S::product_rows(panel.vectors),
+                        4.. => 4,
+                        2.. => 2,
+                        _ => 1,
+                    };
                     // SAFETY: rows `row..row + rows` are among the product's: each row's window lies in `a`, its outputs
                     // in `c`, the panel's weights in `packed` and its outputs in `init` (asserted above). `c` comes from
                     // a mutable borrow that lives as long as this call.

@@ -184,8 +184,12 @@ impl Simd for Avx2 {
         unsafe {
             match (vectors, rows) {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, 2) => product_tile::<Self, 2, 1>(self, t),
+                (1, 4) => product_tile::<Self, 4, 1>(self, t),
                 (1, _) => product_tile::<Self, 12, 1>(self, t),
                 (_, 1) => product_tile::<Self, 1, 2>(self, t),
+                (_, 2) => product_tile::<Self, 2, 2>(self, t),
+                (_, 4) => product_tile::<Self, 4, 2>(self, t),
                 (_, _) => product_tile::<Self, 6, 2>(self, t),
             }
         }
@@ -374,12 +378,20 @@ impl Simd for Avx512 {
         unsafe {
             match (vectors, rows) {
                 (1, 1) => product_tile::<Self, 1, 1>(self, t),
+                (1, 2) => product_tile::<Self, 2, 1>(self, t),
+                (1, 4) => product_tile::<Self, 4, 1>(self, t),
                 (1, _) => product_tile::<Self, 12, 1>(self, t),
                 (2, 1) => product_tile::<Self, 1, 2>(self, t),
+                (2, 2) => product_tile::<Self, 2, 2>(self, t),
+                (2, 4) => product_tile::<Self, 4, 2>(self, t),
                 (2, _) => product_tile::<Self, 12, 2>(self, t),
                 (3, 1) => product_tile::<Self, 1, 3>(self, t),
+                (3, 2) => product_tile::<Self, 2, 3>(self, t),
+                (3, 4) => product_tile::<Self, 4, 3>(self, t),
                 (3, _) => product_tile::<Self, 8, 3>(self, t),
                 (_, 1) => product_tile::<Self, 1, 4>(self, t),
+                (_, 2) => product_tile::<Self, 2, 4>(self, t),
+                (_, 4) => product_tile::<Self, 4, 4>(self, t),
                 (_, _) => product_tile::<Self, 6, 4>(self, t),
             }
         }

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Rows of output whose windows are copied at once where they reach into the padding.
 const EDGE_ROWS: usize = 32;
 /// Fewest rows of an edge: a whole register tile of every instruction set.
-const TILE_ROWS: usize = 14;
+const TILE_ROWS: usize = 12;
 /// Positions of one block of backward-weight: its rows of `x` and `dy` stay in the L1 cache under all tiles.
 const BLOCK_POSITIONS: usize = 64;
 

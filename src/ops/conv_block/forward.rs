@@ -2,8 +2,8 @@
 //! rows while they are in registers.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
-use super::convolve::{Convolve, Stored, part};
-use super::geometry::Geometry;
+use super::convolve::{Convolve, Rows, Stored, part};
+use super::geometry::{Convolution, Geometry};
 use crate::simd::transform::{Epilogue, GROUP};
 use crate::simd::{Isa, Simd};
 
@@ -82,12 +82,30 @@ impl<const WINDOW: usize> Epilogue for ActivePool<'_, WINDOW> {
     }
 }
 
-/// `y` and the positions.
+/// Rows from another's row `from` on, as if it were the first.
+struct From<R> {
+    rows: R,
+    from: usize,
+}
+
+impl<R: Rows> Rows for From<R> {
+    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
+        self.rows.rows(isa, first + self.from as isize, count, scratch)
+    }
+
+    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
+        self.rows.memory(first + self.from, count)
+    }
+}
+
+/// `y` from some cell on, and the positions.
 pub struct Forward<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
     pub packed: &'a [f32],
     pub bias: &'a [f32],
+    /// The first cell of `y`.
+    pub cell: usize,
     pub y: &'a mut [f32],
     pub at: &'a mut [u8],
     pub scratch: &'a mut [f32],
@@ -104,10 +122,12 @@ impl Forward<'_> {
     }
 
     fn windows<const WINDOW: usize>(self, isa: Isa) {
-        let Forward { g, x, packed, bias, y, at, scratch } = self;
-        let conv = g.forward(false);
-        let source = Stored { x, c: g.c_in };
+        let Forward { g, x, packed, bias, cell, y, at, scratch } = self;
+        let (whole, from) = (g.forward(false), cell * WINDOW);
+        let rows_out = (y.len() / g.c_out * WINDOW).min(whole.rows_out - from);
+        let source = From { rows: Stored { x, c: g.c_in }, from };
         let mut epilogue = ActivePool::<WINDOW> { bias, ceil: g.ceil, y, at };
+        let conv = Convolution { rows_out, ..whole };
         Convolve { conv, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
     }
 }

@@ -78,8 +78,6 @@ impl Algorithm {
 /// A convolution of stride 1: forward, or backward-data with flipped taps and exchanged channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
-    /// Rows of what it reads.
-    pub rows_in: usize,
     /// Channels of what it reads.
     pub c_in: usize,
     /// Rows that it makes.
@@ -184,7 +182,6 @@ impl Geometry {
     /// From input to output. Rows that no window holds are made where `all` is set.
     pub fn forward(&self, all: bool) -> Convolution {
         Convolution {
-            rows_in: self.l,
             c_in: self.c_in,
             rows_out: if all { self.l_out } else { (self.cells() * self.window).min(self.l_out) },
             c_out: self.c_out,
@@ -197,7 +194,6 @@ impl Geometry {
     /// From the gradient of the convolution's output to that of its input.
     pub fn backward_data(&self) -> Convolution {
         Convolution {
-            rows_in: self.l_out,
             c_in: self.c_out,
             rows_out: self.l,
             c_out: self.c_in,
@@ -210,7 +206,7 @@ impl Geometry {
     /// The algorithm for sums over `depth` channels.
     fn algorithm(&self, depth: usize) -> Algorithm {
         match self.k {
-            _ if depth < 4 || self.l < 48 || self.k == 1 => Algorithm::Direct,
+            _ if depth < 4 || self.l < 20 || self.k == 1 => Algorithm::Direct,
             2 | 3 => Algorithm::ThreeTaps,
             _ => Algorithm::FiveTaps,
         }

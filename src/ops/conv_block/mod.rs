@@ -274,6 +274,12 @@ impl Op for ConvBlock {
         }
     }
 
+    fn piece(&self, x: &[Shape]) -> Option<usize> {
+        let g = self.planned(x[0]);
+        let cells = self.forward_of(&g).block_rows() / g.window;
+        (!self.learns && g.cells() > cells).then_some(cells * g.c_out)
+    }
+
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
         let [packed, norm_at] = self.shared(&g);
@@ -284,8 +290,8 @@ impl Op for ConvBlock {
                 Norm::Running(_) => &b.shared[norm_at..],
                 _ => &b.params[g.weights()..],
             };
-            forward::Forward { g, x: b.x[0], packed: &b.shared[..packed], bias, y: b.y, at, scratch: b.scratch }
-                .run(isa);
+            let (packed, cell) = (&b.shared[..packed], b.from / g.c_out);
+            forward::Forward { g, x: b.x[0], packed, bias, cell, y: b.y, at, scratch: b.scratch }.run(isa);
             return;
         }
         match self.weight(&g) {

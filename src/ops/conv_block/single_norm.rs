@@ -84,7 +84,7 @@ impl ConvBlock {
         let [_, norm_at] = self.shared(&g);
         let (packed, bias) = b.shared[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
         let (_, at) = saved(&g, b.saved);
-        forward::Forward { g, x: b.x[0], packed, bias, y: b.y, at, scratch: b.scratch }.run(isa);
+        forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, at, scratch: b.scratch }.run(isa);
     }
 
     /// The sparse sums; then, if the gradient of the audio is asked for, that from rows made again.

@@ -120,20 +120,28 @@ struct TapSums<'a> {
     dw: &'a mut [f32],
 }
 
+/// Weights of a tap whose sums are taken together: those of all points stay in the L1 cache.
+const TAP_BLOCK: usize = 512;
+
 impl Kernel for TapSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
         let TapSums { conv, du, dw } = self;
         let of_tap = conv.c_in * conv.c_out;
         let plane = conv.segments() * of_tap;
-        for (tap, segment, at) in conv.taps() {
-            let dw = &mut dw[tap * of_tap..][..of_tap];
-            for point in 0..conv.algorithm.points() {
-                let g = conv.algorithm.kernel(point, at) as f32;
-                if g != 0.0 {
-                    let du = &du[point * plane + segment * of_tap..][..of_tap];
-                    dw.iter_mut().zip(du).for_each(|(dw, du)| *dw += g * du);
+        for block in (0..of_tap).step_by(TAP_BLOCK) {
+            let len = TAP_BLOCK.min(of_tap - block);
+            for (tap, segment, at) in conv.taps() {
+                let mut sums = [0.0; TAP_BLOCK];
+                for point in 0..conv.algorithm.points() {
+                    let g = conv.algorithm.kernel(point, at) as f32;
+                    if g != 0.0 {
+                        let du = &du[point * plane + segment * of_tap + block..][..len];
+                        sums[..len].iter_mut().zip(du).for_each(|(sum, du)| *sum += g * du);
+                    }
                 }
+                let dw = &mut dw[tap * of_tap + block..][..len];
+                dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
             }
         }
     }
@@ -200,7 +208,7 @@ impl SparseWeight<'_> {
                 ahead: Ahead { read, write: &[] },
             });
         }
-        isa.run(AddTransposed { from: sums, columns: k * c_in, to: dw });
+        add_transposed(sums, k * c_in, dw);
     }
 }
 
@@ -232,30 +240,14 @@ impl Kernel for Live<'_> {
     }
 }
 
-/// Rows and columns of a piece of a transposition: both sides stay in the L1 cache.
-const PIECE: usize = 16;
-
-/// `to[q, o] += from[o, q]`.
-struct AddTransposed<'a> {
-    from: &'a [f32],
-    /// Numbers of a row of `from`.
-    columns: usize,
-    to: &'a mut [f32],
-}
-
-impl Kernel for AddTransposed<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        let AddTransposed { from, columns, to } = self;
-        let rows = from.len() / columns;
-        for o in (0..rows).step_by(PIECE) {
-            for q in (0..columns).step_by(PIECE) {
-                for q in q..(q + PIECE).min(columns) {
-                    for o in o..(o + PIECE).min(rows) {
-                        to[q * rows + o] += from[o * columns + q];
-                    }
-                }
-            }
+/// `to[q, o] += from[o, q]`, rows of `from` being `columns` long: `to` in the order of memory, from which it may come, while a
+/// cache line's worth of columns of `from` stays in the L1 cache. Not a kernel: compiled for AVX-512 it would gather its
+/// numbers, a lane at a time.
+fn add_transposed(from: &[f32], columns: usize, to: &mut [f32]) {
+    let rows = from.len() / columns;
+    for (q, to) in to.chunks_exact_mut(rows).enumerate().take(columns) {
+        for (to, from) in to.iter_mut().zip(from[q..].iter().step_by(columns)) {
+            *to += from;
         }
     }
 }
