@@ -117,6 +117,7 @@ impl Op for Linear {
                 b_stride: out,
                 positions: dy.len() / out,
                 c: dw,
+                fresh: false,
                 m: depth,
                 outputs: out,
             });

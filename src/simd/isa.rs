@@ -75,6 +75,21 @@ pub trait Simd: Copy {
     /// # Safety
     /// `lanes` bytes from `to` on are writable.
     unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: Self::V);
+    /// Writes a vector past the caches where that is possible: for what is read much later. [`Simd::fence`] must follow.
+    ///
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn stream(self, to: *mut f32, v: Self::V) {
+        // SAFETY: the caller's contract.
+        unsafe { self.store(to, v) }
+    }
+    /// Makes streamed vectors visible to whoever is told of them.
+    fn fence(self) {}
+    /// In each lane the number that stands `at` places behind `from`, for `K` places `from` one after the other.
+    ///
+    /// # Safety
+    /// `at` holds whole numbers from 0 to 2, and 16 numbers from `from` on are readable; `K` is at most 6.
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::V) -> [Self::V; K];
     /// Asks for the cache line of `at`; any address will do.
     fn prefetch(self, at: *const u8);
     /// Asks for the cache line of `at` in order to write it; any address will do.

@@ -216,7 +216,7 @@ pub unsafe fn plane_tile<S: Simd, const R: usize, const V: usize, const STRIDE: 
     }
 }
 
-/// `du[p][g * v.row + i, j] += sum over tiles t of v[p][t + g, i] * z[p][t, j]` for all points `p` and segments `g`.
+/// `du[p][g * inner + i, j] += sum over tiles t of v[p][t + g, i] * z[p][t, j]` for all points `p` and segments `g`.
 pub struct PlaneUpdate<'a> {
     /// Transformed input.
     pub v: &'a [f32],
@@ -232,6 +232,8 @@ pub struct PlaneUpdate<'a> {
     pub z_planes: Planes,
     /// Sums, plane by plane `[segments * inner, outputs]`.
     pub du: &'a mut [f32],
+    /// Whether the sums begin here, whatever they hold.
+    pub fresh: bool,
     /// Channels of the output.
     pub outputs: usize,
     /// Tiles.
@@ -245,7 +247,7 @@ pub struct PlaneUpdate<'a> {
 impl Kernel for PlaneUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let PlaneUpdate { v, v_planes, segments, inner, z, z_planes, du, outputs, tiles, points, ahead } = self;
+        let PlaneUpdate { v, v_planes, segments, inner, z, z_planes, du, fresh, outputs, tiles, points, ahead } = self;
         let mut asking = Asking::new(ahead, points * segments);
         for point in 0..points {
             for segment in 0..segments {
@@ -257,6 +259,7 @@ impl Kernel for PlaneUpdate<'_> {
                     b_stride: z_planes.row,
                     positions: tiles,
                     c: &mut du[at..at + inner * outputs],
+                    fresh,
                     m: inner,
                     outputs,
                 };

@@ -95,6 +95,11 @@ impl Simd for Scalar {
         }
     }
     #[inline(always)]
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: f32) -> [f32; K] {
+        // SAFETY: the caller's contract.
+        std::array::from_fn(|t| unsafe { *from.add(t + at as usize) })
+    }
+    #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
     #[inline(always)]
     fn prefetch_write(self, _at: *const u8) {}
@@ -243,6 +248,12 @@ impl Simd for Wide {
         let all = v.to_array().map(|number| number as u8);
         // SAFETY: the caller's contract; at most eight bytes come out of the array of eight.
         unsafe { to.copy_from_nonoverlapping(all.as_ptr(), lanes.min(8)) }
+    }
+    #[inline(always)]
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: f32x8) -> [f32x8; K] {
+        let at = at.to_array().map(|at| at as usize);
+        // SAFETY: the caller's contract.
+        std::array::from_fn(|t| f32x8::new(at.map(|at| unsafe { *from.add(t + at) })))
     }
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {}

@@ -226,6 +226,8 @@ pub struct RankUpdate<'a> {
     pub positions: usize,
     /// Sums, `[m, outputs]` without gaps.
     pub c: &'a mut [f32],
+    /// Whether the sums begin here: `c` is assigned, whatever it holds.
+    pub fresh: bool,
     /// Rows of `c`.
     pub m: usize,
     /// Outputs.
@@ -261,6 +263,7 @@ impl Kernel for RankUpdate<'_> {
                         positions: self.positions,
                         c: c.add(row * self.outputs + first),
                         c_stride: self.outputs,
+                        fresh: self.fresh,
                         last_lanes: outputs - (vectors - 1) * S::LANES,
                     };
                     s.rank_tile(vectors, rows, &tile);
@@ -281,6 +284,7 @@ pub struct RankTile {
     positions: usize,
     c: *mut f32,
     c_stride: usize,
+    fresh: bool,
     last_lanes: usize,
 }
 
@@ -330,7 +334,7 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
             let c = t.c.add(r * t.c_stride);
             for (v, sum) in row.iter().enumerate() {
                 // The update's own sum joins the total at its end: a chain as short as the update.
-                let total = s.add(load(c.cast_const(), v), *sum);
+                let total = if t.fresh { *sum } else { s.add(load(c.cast_const(), v), *sum) };
                 if MASKED && v + 1 == V {
                     s.store_first(c.add(v * S::LANES), t.last_lanes, total);
                 } else {

@@ -112,7 +112,7 @@ pub trait Epilogue {
     }
 
     /// Called after the last of a block of `rows` rows.
-    fn end(&mut self, _rows: usize) {}
+    fn end<S: Simd>(&mut self, _s: S, _rows: usize) {}
 
     /// Takes `lanes` channels from channel `j` on of the rows `first ..  first + valid`, of which the first stands in `rows[0]`.
     /// What stands in the other places means nothing.
@@ -306,7 +306,7 @@ fn emit<S: Simd, E: Epilogue>(
             }
         }
     }
-    epilogue.end(rows);
+    epilogue.end(s, rows);
 }
 
 /// Writes the rows as they are.

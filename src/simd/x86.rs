@@ -159,6 +159,24 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        // SAFETY: AVX2 is present (the token); the caller's contract, and the place is aligned where that is needed.
+        unsafe { if to.addr().is_multiple_of(32) { _mm256_stream_ps(to, v) } else { _mm256_storeu_ps(to, v) } }
+    }
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 has SSE.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m256) -> [__m256; K] {
+        // SAFETY: AVX2 is present (the token); the caller's contract.
+        unsafe {
+            let (window, at) = (_mm256_loadu_ps(from), _mm256_cvttps_epi32(at));
+            std::array::from_fn(|t| _mm256_permutevar8x32_ps(window, _mm256_add_epi32(at, _mm256_set1_epi32(t as i32))))
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, at: *const u8) {
         // SAFETY: a prefetch faults at no address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -346,6 +364,24 @@ impl Simd for Avx512 {
             } else {
                 _mm_mask_storeu_epi8(to.cast(), self.mask(lanes), bytes);
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        // SAFETY: AVX-512 is present (the token); the caller's contract, and the place is aligned where that is needed.
+        unsafe { if to.addr().is_multiple_of(64) { _mm512_stream_ps(to, v) } else { _mm512_storeu_ps(to, v) } }
+    }
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 has SSE.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m512) -> [__m512; K] {
+        // SAFETY: AVX-512 is present (the token); the caller's contract.
+        unsafe {
+            let (window, at) = (_mm512_loadu_ps(from), _mm512_cvttps_epi32(at));
+            std::array::from_fn(|t| _mm512_permutexvar_ps(_mm512_add_epi32(at, _mm512_set1_epi32(t as i32)), window))
         }
     }
     #[inline(always)]

@@ -322,6 +322,7 @@ impl Conv1dBackwardWeight<'_> {
                 b_stride: g.c_out,
                 positions: block.len(),
                 c: &mut self.dw[tap * g.c_in * g.c_out..],
+                fresh: false,
                 m,
                 outputs: g.c_out,
             });
@@ -335,6 +336,7 @@ impl Conv1dBackwardWeight<'_> {
                 b_stride: g.c_out,
                 positions: block.len(),
                 c: self.db,
+                fresh: false,
                 m: 1,
                 outputs: g.c_out,
             });

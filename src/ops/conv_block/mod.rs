@@ -38,7 +38,7 @@ use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
 pub use cases::cases;
 use convolve::{Convolve, Pack, Rows};
-use geometry::{Convolution, Geometry};
+use geometry::{Algorithm, Convolution, Geometry};
 use gradient::Unpooled;
 
 /// What stands between convolution and ReLU.
@@ -62,6 +62,13 @@ pub struct ConvBlock {
     /// Whether it has a backward pass.
     learns: bool,
 }
+
+/// Window for which a sparse gradient is used: a third of the dense arithmetic.
+const WEIGHT_WINDOW: usize = 3;
+/// Rows from which on backward-weight pays for anything but direct sums.
+const SHORT: usize = 64;
+/// Input channels from which on transforms beat sparse sums.
+const SPARSE_CHANNELS: usize = 256;
 
 /// Widest pooling window.
 const WIDEST_WINDOW: usize = 4;
@@ -113,11 +120,13 @@ impl ConvBlock {
 
     fn weight(&self, g: &Geometry) -> Weight {
         let conv = self.forward_of(g);
+        let sparse = g.window == WEIGHT_WINDOW && self.batch_norm().is_none();
         match conv.algorithm {
-            _ if g.window == 3 && g.c_in == 1 && weight::SINGLE_TAPS.contains(&g.k) => Weight::Single,
-            _ if self.batch_norm().is_some() => Weight::Dense(conv),
+            _ if g.window == WEIGHT_WINDOW && g.c_in == 1 && weight::SINGLE_TAPS.contains(&g.k) => Weight::Single,
             // A window of one input channel is too short for vectors.
-            _ if g.window == 3 && g.c_in > 1 && g.c_in < 256 => Weight::Sparse,
+            _ if sparse && g.l >= SHORT && (2..SPARSE_CHANNELS).contains(&g.c_in) => Weight::Sparse,
+            // The transforms of the sums cost as much as such a layer.
+            _ if g.l < SHORT => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
             _ => Weight::Dense(conv),
         }
     }
@@ -317,8 +326,8 @@ impl Op for ConvBlock {
                 Weight::Sparse => weight::SparseWeight { g, x, dy, at, dw, db, scratch }.run(isa),
                 Weight::Single => weight::SingleWeight { g, x, dy, at, dw, db, scratch }.run(isa),
                 Weight::Dense(conv) => {
-                    weight::BiasSums { dz: &dz, rows: conv.rows_out, db, scratch }.run(isa);
-                    weight::DenseWeight { conv, x, dz: &dz, dw, scratch: b.scratch }.run(isa);
+                    isa.run(weight::BiasSums { dz: &dz, db });
+                    weight::DenseWeight { conv, x, dz: &dz, dw, scratch }.run(isa);
                 }
             }
         }

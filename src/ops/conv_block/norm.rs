@@ -14,12 +14,12 @@
 //! again for it.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
-use super::ConvBlock;
 use super::convolve::{Convolve, Rows, Stored, part};
 use super::forward::{DEAD, largest, windows};
 use super::geometry::Geometry;
 use super::gradient::clear_outside;
 use super::weight::DenseWeight;
+use super::{ConvBlock, Weight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};
@@ -96,8 +96,8 @@ impl ConvBlock {
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
         let terms = Normed::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
         let dz = Normed { g, dy: b.dy, at: saved.at, y: b.y, z: saved.z, z_first: 0, terms };
-        if !b.dparams.is_empty() {
-            let (conv, dw) = (g.forward(true), &mut b.dparams[..g.weights()]);
+        if let (Weight::Dense(conv), false) = (self.weight(&g), b.dparams.is_empty()) {
+            let dw = &mut b.dparams[..g.weights()];
             DenseWeight { conv, x: b.x[0], dz: &dz, dw, scratch }.run(isa);
         }
         self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
@@ -168,7 +168,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
-        bytemuck::cast_slice(part(self.saved.z, self.c, first, rows))
+        bytemuck::cast_slice(part(self.saved.pooled, self.c, first / WINDOW, rows / WINDOW))
     }
 
     #[inline(always)]
@@ -192,7 +192,9 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
                     let deviation = s.sub(row, center);
                     sum = s.add(sum, deviation);
                     squares = s.fma(deviation, deviation, squares);
-                    store(z.add((first + i) * c + j), row);
+                    // Nobody reads the rows before backward: they would push out of the caches what is needed now.
+                    let to = z.add((first + i) * c + j);
+                    if whole { s.stream(to, row) } else { s.store_first(to, lanes, row) }
                 }
             }
             store(block.add(c), sum);
@@ -212,7 +214,8 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     #[inline(always)]
-    fn end(&mut self, rows: usize) {
+    fn end<S: Simd>(&mut self, s: S, rows: usize) {
+        s.fence();
         let c = self.c;
         let (center, sums) = self.block.split_at_mut(c);
         let (sum, squares) = sums.split_at_mut(c);

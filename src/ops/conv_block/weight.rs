@@ -5,6 +5,7 @@
 use super::convolve::{Rows, Stored, part};
 use super::forward::DEAD;
 use super::geometry::{Algorithm, Convolution, Geometry};
+use super::gradient::Unpooled;
 use crate::simd::planes::{Ahead, PlaneUpdate};
 use crate::simd::transform::{GradientTransform, InputTransform};
 use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
@@ -62,6 +63,7 @@ impl<R: Rows> DenseWeight<'_, R> {
                 b_stride: c_out,
                 positions: rows,
                 c: dw,
+                fresh: false,
                 m: k * c_in,
                 outputs: c_out,
             });
@@ -77,7 +79,6 @@ impl<R: Rows> DenseWeight<'_, R> {
         let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
         let (z, scratch) = scratch.split_at_mut(z_planes.len(F::POINTS));
         let du = &mut du[..sums];
-        du.fill(0.0);
         let x = Stored { x, c: c_in };
         let algorithm = PhantomData::<F>;
         for first in (0..conv.rows_out).step_by(conv.update_rows()) {
@@ -96,6 +97,7 @@ impl<R: Rows> DenseWeight<'_, R> {
             let ahead = Ahead { read: [soon, dy, at], write: y };
             let inner = c_in;
             isa.run(PlaneUpdate {
+                fresh: first == 0,
                 v,
                 v_planes,
                 segments,
@@ -253,7 +255,8 @@ fn add_transposed(from: &[f32], columns: usize, to: &mut [f32]) {
 }
 
 /// `dw += ..` and `db += ..` for one input channel and windows of three rows: a window of the input is too short for
-/// vectors, which lie along the outputs instead. **Registers** twice `K` sums and the bias's, a row's gradient, one broadcast.
+/// vectors, which lie along the outputs instead; each lane picks its samples from one vector. **Registers** `K` sums and the
+/// bias's, the window, places, `K` picked vectors.
 pub struct SingleWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
@@ -269,9 +272,12 @@ pub const SINGLE_TAPS: [usize; 2] = [3, 5];
 /// Cells whose sums are taken before they join the total.
 const SINGLE_CELLS: usize = 128;
 
+/// Samples behind the last cell that are read, though none of them counts: a whole vector from its first sample on.
+const WINDOW_MARGIN: usize = 16;
+
 /// Numbers of scratch for [`SingleWeight`].
 pub fn single_scratch(g: &Geometry) -> usize {
-    g.window * SINGLE_CELLS + g.k - 1
+    g.window * SINGLE_CELLS + WINDOW_MARGIN
 }
 
 impl SingleWeight<'_> {
@@ -281,7 +287,7 @@ impl SingleWeight<'_> {
         for first in (0..g.cells()).step_by(SINGLE_CELLS) {
             let count = SINGLE_CELLS.min(g.cells() - first);
             let numbers = first * g.c_out..(first + count) * g.c_out;
-            let rows = g.window * count + g.k - 1;
+            let rows = g.window * count + WINDOW_MARGIN;
             let x = x.rows(isa, (g.window * first) as isize - g.pad as isize, rows, scratch);
             isa.run(SingleCells { k: g.k, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
         }
@@ -314,14 +320,13 @@ impl SingleCells<'_> {
         let SingleCells { x, dy, at, dw, db, .. } = self;
         let c = db.len();
         let cells = dy.len() / c;
-        assert!(x.len() >= 3 * cells + K - 1 && at.len() == dy.len() && dw.len() == K * c);
+        assert!(x.len() >= 3 * cells + WINDOW_MARGIN && at.len() == dy.len() && dw.len() == K * c);
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
-            // Two of each, by turns: a sum that gets three numbers a cell waits for itself.
-            let (mut sums, mut bias) = ([[s.zero(); K]; 2], [s.zero(); 2]);
+            let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
-                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and the rows that its three
-                // windows read, `3 cell .. 3 cell + K + 2`, in `x`, as asserted above.
+                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and 16 samples from its first on,
+                // which hold all that its three windows read, in `x`, as asserted above; positions are 0, 1, 2 or dead.
                 unsafe {
                     let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
                     let (g, at) = if lanes == S::LANES {
@@ -329,14 +334,12 @@ impl SingleCells<'_> {
                     } else {
                         (s.load_first(dy, lanes), s.load_bytes(at, lanes))
                     };
-                    let from = x.as_ptr().add(3 * cell);
-                    let (sums, bias) = (&mut sums[cell % 2], &mut bias[cell % 2]);
-                    *bias = s.add(*bias, s.select(s.eq(at, s.splat(f32::from(DEAD))), s.zero(), g));
-                    for t in 0..3 {
-                        let row = s.select(s.eq(at, s.splat(t as f32)), g, s.zero());
-                        for (tap, sum) in sums.iter_mut().enumerate() {
-                            *sum = s.fma(s.splat(*from.add(t + tap)), row, *sum);
-                        }
+                    let dead = s.eq(at, s.splat(f32::from(DEAD)));
+                    let (g, at) = (s.select(dead, s.zero(), g), s.select(dead, s.zero(), at));
+                    let windows = s.lookup::<K>(x.as_ptr().add(3 * cell), at);
+                    bias = s.add(bias, g);
+                    for (sum, x) in sums.iter_mut().zip(windows) {
+                        *sum = s.fma(x, g, *sum);
                     }
                 }
             }
@@ -345,37 +348,48 @@ impl SingleCells<'_> {
                 let old = unsafe { s.load_first(to.as_ptr(), lanes) };
                 s.store_to(&mut to[..lanes], s.add(old, sum));
             };
-            (0..K).for_each(|tap| add(&mut dw[tap * c + j..][..lanes], s.add(sums[0][tap], sums[1][tap])));
-            add(&mut db[j..][..lanes], s.add(bias[0], bias[1]));
+            (0..K).for_each(|tap| add(&mut dw[tap * c + j..][..lanes], sums[tap]));
+            add(&mut db[j..][..lanes], bias);
         }
     }
 }
 
-/// `db += ` the sum of the gradient's rows, dead windows left out.
-pub struct BiasSums<'a, R> {
-    pub dz: &'a R,
-    pub rows: usize,
+/// `db += ` the sum of the output's gradient where it counts.
+pub struct BiasSums<'a> {
+    pub dz: &'a Unpooled<'a>,
     pub db: &'a mut [f32],
-    pub scratch: &'a mut [f32],
 }
 
-impl<R: Rows> BiasSums<'_, R> {
-    pub fn run(self, isa: Isa) {
-        let BiasSums { dz, rows, db, scratch } = self;
-        for first in (0..rows).step_by(DIRECT_ROWS) {
-            let count = DIRECT_ROWS.min(rows - first);
-            // The bias is the weight of an input that is always one.
-            let outputs = db.len();
-            isa.run(RankUpdate {
-                a: &[1.0],
-                a_stride: 0,
-                b: dz.rows(isa, first as isize, count, scratch),
-                b_stride: outputs,
-                positions: count,
-                c: db,
-                m: 1,
-                outputs,
-            });
+/// Cells whose sum is taken before it joins the total.
+const SUM_CELLS: usize = 64;
+
+impl Kernel for BiasSums<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let BiasSums { dz: &Unpooled { g, dy, at, y }, db } = self;
+        let c = db.len();
+        assert!(dy.len().is_multiple_of(c) && (g.window == 1 && y.len() == dy.len() || at.len() == dy.len()));
+        for block in (0..dy.len()).step_by(SUM_CELLS * c) {
+            let end = (block + SUM_CELLS * c).min(dy.len());
+            for j in (0..c).step_by(S::LANES) {
+                let lanes = (c - j).min(S::LANES);
+                let mut sum = s.zero();
+                for cell in (block + j..end).step_by(c) {
+                    // SAFETY: `lanes` channels from `j` on of every cell lie in `dy`, and in `y` or `at` (asserted).
+                    unsafe {
+                        let g_cell = s.load_first(dy.as_ptr().add(cell), lanes);
+                        let dead = if g.window == 1 {
+                            s.le(s.load_first(y.as_ptr().add(cell), lanes), s.zero())
+                        } else {
+                            s.eq(s.load_bytes(at.as_ptr().add(cell), lanes), s.splat(f32::from(DEAD)))
+                        };
+                        sum = s.add(sum, s.select(dead, s.zero(), g_cell));
+                    }
+                }
+                // SAFETY: `lanes` numbers from `j` on lie in `db`.
+                let old = unsafe { s.load_first(db.as_ptr().add(j), lanes) };
+                s.store_to(&mut db[j..j + lanes], s.add(old, sum));
+            }
         }
     }
 }
