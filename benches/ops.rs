@@ -50,7 +50,8 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, bytes: u64, mut pass: 
 
 fn bench(c: &mut Criterion, name: &str, case: &Case, isa: Isa) {
     let alone = Alone::new(&*case.op, &case.inputs, BATCH, isa, 1);
-    let mut alone = alone.expect("a case's shapes are valid");
+    // In parts as a training step has.
+    let mut alone = alone.expect("a case's shapes are valid").in_parts_of(BATCH / 8);
     let shape = case.name.trim_start_matches(|ch: char| ch != '_');
     let id = |pass: &str| format!("{name}_{pass}/{}/n{BATCH}{shape}", isa.name());
     let x: usize = case.inputs.iter().map(|input| input.shape.size()).sum();

@@ -201,6 +201,8 @@ fn json_is_whole_and_numbers_agree() {
     let plan = stapes().args(["models", "custom32-8", "--plan"]).assert().success();
     let order = "\norder: depth first, a clip takes all steps before the next clip takes any\n";
     plan.stdout(contains(order).and(contains(", sparse")));
+    let plan = stapes().args(["models", "baseline", "--plan"]).assert().success();
+    plan.stdout(contains("; all clips of a part of the batch at once at steps ").and(contains("  parts  ")));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
     assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
     let steps = plan["steps"].as_array().unwrap();
@@ -268,7 +270,7 @@ fn a_network_is_measured() {
         "\nall layers",
         "\na training step of 3 clips: ",
         "\nrecognising 1 clip: ",
-        " % of the peak of 1 core\n",
+        " % of the peak of 2 cores\n",
     ] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }

@@ -36,6 +36,16 @@ const KNOBS: &[Knob] = &[
     Knob { name: "NO_COLOR", default: "not set", effect: "if set, nothing is coloured" },
 ];
 
+/// Instruction sets that the build takes for granted outside the kernels, which choose theirs when the program starts.
+fn built_for() -> Vec<&'static str> {
+    let sets = [
+        ("avx2", cfg!(target_feature = "avx2")),
+        ("fma", cfg!(target_feature = "fma")),
+        ("avx512f", cfg!(target_feature = "avx512f")),
+    ];
+    sets.into_iter().filter_map(|(name, assumed)| assumed.then_some(name)).collect()
+}
+
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.knobs { knobs(context) } else { devices(context) }
@@ -67,6 +77,7 @@ fn devices(context: &Context) -> Result<()> {
             .map(|&(isa, gflops)| json!({ "name": isa.name(), "fma_gflops_per_core": gflops, "used": used(isa) }));
         return output::json(&json!({
             "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
+            "built_for": built_for(),
             "cuda": null,
         }));
     }
@@ -75,9 +86,13 @@ fn devices(context: &Context) -> Result<()> {
         let mark = if used(isa) { "used" } else { "" };
         table.row([isa.name().to_string(), format!("{gflops:.1}"), mark.into()]);
     }
+    let build = match built_for()[..] {
+        [] => format!("any {} processor", std::env::consts::ARCH),
+        ref sets => format!("processors with {}", sets.join(", ")),
+    };
     let threads = count(context.threads as u64, "thread");
     output::print(&format!(
-        "cpu   {brand}, {}, {threads} used\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\ncuda  this program is built without CUDA\n",
+        "cpu    {brand}, {}, {threads} used\nbuild  for {build}; the kernels choose when the program starts\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\ncuda   this program is built without CUDA\n",
         count(cores as u64, "core")
     ))
 }

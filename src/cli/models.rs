@@ -165,18 +165,18 @@ fn order_name(order: Order) -> &'static str {
 
 /// The order of a plan's steps in a line.
 fn order(plan: &Plan, order: Order) -> String {
-    let merges = plan.merges();
-    let way = match (order, merges.is_empty()) {
-        (Order::LayerByLayer, _) => "all clips take one step before the next".to_string(),
-        (Order::DepthFirst, true) => "a clip takes all steps before the next clip takes any".to_string(),
-        (Order::DepthFirst, false) => {
-            let at = merges.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-            format!(
-                "a clip takes all steps up to a merge before the next clip; merges for the whole batch at steps {at}"
-            )
-        }
+    let list = |what: &str, steps: Vec<usize>| match steps[..] {
+        [] => String::new(),
+        ref steps => format!("; {what} at steps {}", steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
-    format!("order: {}, {way}", order_name(order))
+    let way = match (order, plan.stages.len()) {
+        (Order::LayerByLayer, _) => "all clips take one step before the next",
+        (Order::DepthFirst, 0 | 1) => "a clip takes all steps before the next clip takes any",
+        (Order::DepthFirst, _) => "a clip takes all steps of a stage before the next clip takes any",
+    };
+    let merges = list("merges over the whole batch", plan.merges());
+    let together = list("all clips of a part of the batch at once", plan.together());
+    format!("order: {}, {way}{merges}{together}", order_name(order))
 }
 
 fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {
@@ -189,7 +189,8 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         return output::json(&json!({
             "name": network.spec.name, "batch": batch, "parts": plan.parts, "memory_bytes": memory, "macs": macs,
             "slot_bytes": 4 * plan.slot_len, "part_bytes": 4 * plan.part_len,
-            "order": order_name(options.order), "merges": plan.merges(), "steps": rows,
+            "order": order_name(options.order), "merges": plan.merges(), "together": plan.together(),
+            "steps": rows,
         }));
     }
     let mut table = Table::new([

@@ -10,6 +10,7 @@ use crate::ops::op::{
     Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, ShapeError, Spec,
 };
 use crate::simd::Isa;
+use std::ops::Range;
 
 /// An op with the buffers of a whole batch of random numbers.
 pub struct Alone<'o> {
@@ -17,13 +18,15 @@ pub struct Alone<'o> {
     spec: Spec,
     isa: Isa,
     n: usize,
+    /// Samples of a call in a [`Phase::Parts`].
+    part: usize,
     draw: Key,
     shapes: [Shape; MAX_INPUTS],
     x: Vec<Aligned>,
     y: Aligned,
     dy: Aligned,
     dx: Aligned,
-    saved: Vec<Aligned>,
+    saved: Aligned,
     scratch: Aligned,
     params: Aligned,
     dparams: Aligned,
@@ -53,7 +56,7 @@ impl<'o> Alone<'o> {
         let spec = op.spec(&given)?;
         let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
         shapes[..given.len()].copy_from_slice(&given);
-        let numbers = |len: usize, fill: Fill, tag: u64| {
+        let draw = |len: usize, fill: Fill, tag: u64| {
             let key = Key::new(seed, Stream::Case).with(tag);
             let mut all = Aligned::zeros(len);
             all.iter_mut().zip(0..).for_each(|(v, i)| {
@@ -64,20 +67,21 @@ impl<'o> Alone<'o> {
             });
             all
         };
-        let params = numbers(spec.params_len(), Fill::Normal, 1);
+        let params = draw(spec.params_len(), Fill::Normal, 1);
         let mut shared = Aligned::zeros(spec.shared);
         op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
-        let x = inputs.iter().zip(2..).map(|(input, tag)| numbers(n * input.shape.size(), input.fill, tag));
+        let x = inputs.iter().zip(2..).map(|(input, tag)| draw(n * input.shape.size(), input.fill, tag));
         Ok(Alone {
             op,
             isa,
             n,
+            part: 1,
             draw: Key::new(seed, Stream::Dropout),
             x: x.collect(),
             y: Aligned::zeros(n * spec.y.size()),
-            dy: numbers(n * spec.y.size(), Fill::Normal, 9),
+            dy: draw(n * spec.y.size(), Fill::Normal, 9),
             dx: Aligned::zeros(n * given[0].size()),
-            saved: (0..n).map(|_| Aligned::zeros(spec.saved)).collect(),
+            saved: Aligned::zeros(n * spec.saved),
             scratch: Aligned::zeros(spec.scratch),
             dparams: Aligned::zeros(params.len()),
             params,
@@ -93,6 +97,17 @@ impl<'o> Alone<'o> {
         &self.spec
     }
 
+    /// The same with parts of so many samples, where the op takes the samples of a part together.
+    pub fn in_parts_of(self, samples: usize) -> Alone<'o> {
+        Alone { part: samples.max(1), ..self }
+    }
+
+    /// The samples of each call of a phase.
+    fn calls(&self, kind: Phase) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n, most) = (self.n, if kind == Phase::Parts { self.part } else { 1 });
+        (0..n).step_by(most).map(move |first| first..n.min(first + most))
+    }
+
     /// The forward pass over the batch.
     pub fn forward(&mut self) {
         for (phase, kind) in self.spec.forward.iter().enumerate() {
@@ -100,20 +115,19 @@ impl<'o> Alone<'o> {
                 self.merge(Pass::Forward);
                 continue;
             }
-            for sample in 0..self.n {
+            for samples in self.calls(*kind) {
                 let mut x: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
                 for (k, given) in self.x.iter().enumerate() {
-                    x[k] = of(given, self.shapes[k], sample);
+                    x[k] = &given[numbers(self.shapes[k].size(), &samples)];
                 }
-                let size = self.spec.y.size();
                 let mut b = Forward {
                     shapes: self.shapes,
-                    sample,
+                    sample: samples.start,
                     draw: self.draw,
                     x,
-                    y: &mut self.y[sample * size..][..size],
+                    y: &mut self.y[numbers(self.spec.y.size(), &samples)],
                     from: 0,
-                    saved: &mut self.saved[sample],
+                    saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
                     params: &self.params,
                     state: &self.state,
@@ -131,22 +145,23 @@ impl<'o> Alone<'o> {
                 self.merge(Pass::Backward);
                 continue;
             }
-            for sample in 0..self.n {
+            for samples in self.calls(*kind) {
                 let mut x: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
                 for (k, given) in self.x.iter().enumerate().filter(|_| self.spec.reads_x) {
-                    x[k] = of(given, self.shapes[k], sample);
+                    x[k] = &given[numbers(self.shapes[k].size(), &samples)];
                 }
                 let dx = if data { self.shapes[0].size() } else { 0 };
+                let of_output = numbers(self.spec.y.size(), &samples);
                 let mut b = Backward {
                     shapes: self.shapes,
-                    sample,
+                    sample: samples.start,
                     draw: self.draw,
                     x,
-                    y: if self.spec.reads_y { of(&self.y, self.spec.y, sample) } else { &[] },
-                    dy: of(&self.dy, self.spec.y, sample),
-                    dx: [&mut self.dx[sample * dx..][..dx], &mut []],
+                    y: if self.spec.reads_y { &self.y[of_output.clone()] } else { &[] },
+                    dy: &self.dy[of_output],
+                    dx: [&mut self.dx[numbers(dx, &samples)], &mut []],
                     dparams: if weights { &mut self.dparams } else { &mut [] },
-                    saved: &mut self.saved[sample],
+                    saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
                     params: &self.params,
                     shared: &self.shared,
@@ -192,12 +207,12 @@ impl<'o> Alone<'o> {
     }
 
     fn merge(&mut self, pass: Pass) {
-        let saved = &self.saved;
+        let (saved, len) = (&self.saved, self.spec.saved);
         self.op.merge(&mut Merge {
             pass,
             shapes: self.shapes,
             n: self.n,
-            saved: &|sample| &saved[sample][..],
+            saved: &|sample| &saved[sample * len..][..len],
             params: &self.params,
             dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
             state: &mut self.state,
@@ -217,6 +232,7 @@ fn relative_rms(got: &[f32], expected: &[f64]) -> f64 {
     if differences == 0.0 { 0.0 } else { (differences / squares).sqrt() }
 }
 
-fn of(all: &[f32], shape: Shape, sample: usize) -> &[f32] {
-    &all[sample * shape.size()..][..shape.size()]
+/// Where the numbers of `samples` stand, `len` each.
+fn numbers(len: usize, samples: &Range<usize>) -> Range<usize> {
+    samples.start * len..samples.end * len
 }

@@ -88,6 +88,12 @@ impl Plan {
         self.stages.iter().filter_map(merge).collect()
     }
 
+    /// The steps that run once for each part of the batch.
+    pub fn together(&self) -> Vec<usize> {
+        let together = |stage: &Stage| if let Stage::Parts(step) = stage { Some(*step) } else { None };
+        self.stages.iter().filter_map(together).collect()
+    }
+
     /// Whether the backward pass of node `i` of [`Plan::nodes`] computes the gradients of inputs, and of parameters.
     pub fn backward_of(&self, i: usize) -> (bool, bool) {
         let steps = self.steps.iter().filter(|step| step.node == Some(i) && step.pass == Pass::Backward);

@@ -9,7 +9,7 @@ use crate::exec::{Alone, Errors};
 use crate::graph::{GraphError, Lowered, Plan};
 use crate::nn::{Initialisation, Network};
 use crate::ops::case::{Fill, Input};
-use crate::ops::op::EACH;
+use crate::ops::op::Phase;
 use crate::ops::{ConvChoice, ShapeError};
 use crate::optim::AdamSettings;
 use crate::simd::{Isa, fma_peak};
@@ -91,7 +91,7 @@ pub struct Total {
 pub struct Whole {
     /// Clips at a time.
     pub clips: usize,
-    /// Cores that can take part: a clip is computed on one.
+    /// Cores that can take part: those of the threads, and of a training step no more than it has parts.
     pub cores: usize,
     /// Seconds: the median of several runs.
     pub seconds: f64,
@@ -167,7 +167,8 @@ pub fn bench(
     for (i, node) in plan.nodes.iter().enumerate() {
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
-        let layer = Layer { node, makes: plan.backward_of(i), inputs: inputs_of(network, node), isa };
+        let (makes, inputs, part) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0).len());
+        let layer = Layer { node, makes, inputs, part, isa };
         layers.push(layer.bench(batch, quick).map_err(refused)?);
     }
     let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gflops).collect();
@@ -180,14 +181,14 @@ pub fn bench(
     let start = (Initialisation::default(), 1);
     let mut trainer = Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, isa)?;
     let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
-    let step = whole(isa, batch, macs, quick, || {
+    let step = whole(isa, (batch, threads.min(plan.parts)), macs, quick, || {
         trainer.step(&clips, &labels);
     });
     done("recognising a clip", layers.len() + 1, layers.len() + 2);
     let one = Recogniser::options(network, 1).conv(conv);
     let mut recogniser = Recogniser::with_plan(network.clone(), trainer.weights.clone(), &one, isa)?;
     let clip = &clips[..numbers / batch];
-    let recognise = whole(isa, 1, network.macs(), quick, || recogniser.run(clip));
+    let recognise = whole(isa, (1, threads), network.macs(), quick, || recogniser.run(clip));
     Ok(NetworkBench {
         name: network.spec.name.clone(),
         batch,
@@ -219,6 +220,8 @@ struct Layer<'a> {
     /// Whether training needs the gradients of the inputs, and of the parameters.
     makes: (bool, bool),
     inputs: Vec<Input>,
+    /// Samples of a part of the batch.
+    part: usize,
     isa: Isa,
 }
 
@@ -242,7 +245,7 @@ impl Layer<'_> {
         let samples = batch.min((MOST_BYTES / sample).max(1));
         let (judged_rows, errors) = self.errors()?;
         let peak_gflops = fma_peak(self.isa);
-        let mut alone = Alone::new(&**op, &self.inputs, samples, self.isa, 1)?;
+        let mut alone = Alone::new(&**op, &self.inputs, samples, self.isa, 1)?.in_parts_of(self.part);
         let passes = self.passes().into_iter().map(|timed| {
             let times = if timed.pass == "forward" {
                 measure(quick, || alone.forward())
@@ -283,7 +286,7 @@ impl Layer<'_> {
             params: 1 + usize::from(weight),
         };
         let mut passes = vec![timed("forward", all.forward, false, false)];
-        if spec.macs > 0 && weight && spec.backward == EACH {
+        if spec.macs > 0 && weight && !spec.backward.contains(&Phase::Merge) {
             passes.extend(data.then(|| timed("backward-data", all.backward_data, true, false)));
             passes.push(timed("backward-weight", all.backward_weight, false, true));
         } else if data || weight {
@@ -301,7 +304,8 @@ impl Layer<'_> {
         let (samples, seeds) = if macs > 4 * JUDGED_MACS { JUDGED_LARGE } else { JUDGED };
         let mut draws = Vec::new();
         for seed in 1..=seeds {
-            draws.push(Alone::new(&*self.node.op, &inputs, samples, self.isa, seed)?.errors());
+            let alone = Alone::new(&*self.node.op, &inputs, samples, self.isa, seed)?;
+            draws.push(alone.in_parts_of(samples).errors());
         }
         let of = |f: &dyn Fn(&Errors) -> f64| median(&mut draws.iter().map(f).collect::<Vec<_>>());
         let weight = draws[0].backward_weight.map(|_| of(&|e| e.backward_weight.unwrap_or(0.0)));
@@ -359,8 +363,7 @@ fn totals(layers: &[LayerBench], peak: f64) -> Vec<Total> {
 }
 
 /// Measures the whole network: `macs` multiply-adds a clip.
-fn whole(isa: Isa, clips: usize, macs: u64, quick: bool, work: impl FnMut()) -> Whole {
-    let cores = rayon::current_num_threads().min(clips);
+fn whole(isa: Isa, (clips, cores): (usize, usize), macs: u64, quick: bool, work: impl FnMut()) -> Whole {
     let peak = cores as f64 * fma_peak(isa);
     let seconds = measure(quick, work);
     let gflops = 2.0 * macs as f64 * clips as f64 / seconds / 1e9;
