@@ -152,7 +152,7 @@ impl Op for Conv1d {
         })
     }
 
-    fn fuse(&self, _choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
+    fn fuse(&self, choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
         let (norm, rest) = match next {
             [first, rest @ ..] => {
                 let op = *first as &dyn Any;
@@ -168,8 +168,9 @@ impl Op for Conv1d {
         }
         let pool = rest.first().and_then(|op| (*op as &dyn Any).downcast_ref::<MaxPool1d>());
         let before = next.len() - rest.len();
-        let with_pool = pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool))).map(|block| (block, before + 1));
-        let (block, swallowed) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None)?, before)))?;
+        let with_pool =
+            pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool), choice)).map(|block| (block, before + 1));
+        let (block, swallowed) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None, choice)?, before)))?;
         Some(Fused { op: Box::new(block), swallowed })
     }
 

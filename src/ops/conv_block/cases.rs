@@ -4,13 +4,13 @@
 use super::{ConvBlock, Norm};
 use crate::base::Shape;
 use crate::ops::case::Case;
-use crate::ops::{BatchNorm, Conv1d, MaxPool1d, Over, Padding};
+use crate::ops::{BatchNorm, Conv1d, ConvChoice, MaxPool1d, Over, Padding};
 use std::sync::Arc;
 
 /// A case of `conv` on `l` rows of `c_in` channels, with a pool of `window` rows (none for 1).
 fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case {
     let pool = (window > 1).then_some(MaxPool1d { ceil, ..MaxPool1d::new(window) });
-    let block = ConvBlock::of(&conv, Norm::None, pool.as_ref()).expect("the cases are blocks");
+    let block = ConvBlock::of(&conv, Norm::None, pool.as_ref(), ConvChoice::Auto).expect("the cases are blocks");
     let valid = if conv.padding == Padding::Valid { "_valid" } else { "" };
     let ceil = if ceil { "_ceil" } else { "" };
     let name = format!("n2_l{l}_c{c_in}_{}_k{}_p{window}{valid}{ceil}", conv.c_out, conv.k);
@@ -25,7 +25,7 @@ fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case 
 fn normed(n: usize, l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case {
     let pool = (window > 1).then_some(MaxPool1d { ceil, ..MaxPool1d::new(window) });
     let norm = Norm::Batch(BatchNorm::new(Over::Channels));
-    let block = ConvBlock::of(&conv, norm, pool.as_ref()).expect("the cases are blocks");
+    let block = ConvBlock::of(&conv, norm, pool.as_ref(), ConvChoice::Auto).expect("the cases are blocks");
     let plain = case(l, c_in, conv, window, ceil);
     Case { name: plain.name.replacen("n2", &format!("n{n}"), 1) + "_bn", op: Arc::new(block), n, ..plain }
 }
@@ -52,6 +52,13 @@ pub fn cases() -> Vec<Case> {
         cases.push(case(103, 1, valid(8, 25), window, true));
     }
     cases.push(normed(2, 230, 33, Conv1d::new(17, 5), 3, false));
+    // What the table would leave to direct products, by transforms.
+    for (l, c_in, k) in [(7, 2, 5), (30, 3, 3), (18, 9, 9)] {
+        let (conv, pool) = (Conv1d::new(5, k), MaxPool1d::new(3));
+        let block = ConvBlock::of(&conv, Norm::None, Some(&pool), ConvChoice::Fast).expect("the cases are blocks");
+        let auto = case(l, c_in, conv, 3, false);
+        cases.push(Case { name: auto.name.clone() + "_fast", op: Arc::new(block), ..auto });
+    }
     let real = |c: Case| Case { real: true, ..c };
     cases.extend([
         real(five(16000, 1, 32)),

@@ -1,5 +1,6 @@
 //! Floor 2. A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
 
+use crate::ops::ConvChoice;
 use crate::simd::Product;
 use crate::simd::planes::Planes;
 use crate::simd::transform::GROUP;
@@ -24,6 +25,8 @@ pub struct Geometry {
     pub window: usize,
     /// Whether a last, incomplete window counts.
     pub ceil: bool,
+    /// Whether the table decides, or transforms are used wherever they can be.
+    pub choice: ConvChoice,
 }
 
 /// How a convolution is computed.
@@ -203,12 +206,55 @@ impl Geometry {
         }
     }
 
-    /// The algorithm for sums over `depth` channels.
+    /// The algorithm for sums over `depth` channels. Fewer channels or rows than the table's do not pay for the transforms.
     fn algorithm(&self, depth: usize) -> Algorithm {
         match self.k {
-            _ if depth < 4 || self.l < 20 || self.k == 1 => Algorithm::Direct,
+            1 => Algorithm::Direct,
+            _ if self.choice == ConvChoice::Auto && (depth < FAST_CHANNELS || self.l < FAST_ROWS) => Algorithm::Direct,
             2 | 3 => Algorithm::ThreeTaps,
             _ => Algorithm::FiveTaps,
         }
     }
+
+    /// How backward-weight is computed, from rows that are `sparse` behind the pool or not.
+    pub fn weight(&self, conv: Convolution, sparse: bool) -> Weight {
+        let auto = self.choice == ConvChoice::Auto;
+        match self.window {
+            SPARSE_WINDOW if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
+            // A window of one input channel is too short for vectors.
+            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SUM_ROWS) && self.c_in < SPARSE_CHANNELS => {
+                Weight::Sparse
+            }
+            // Transforms of the sums cost as much as so short a layer.
+            _ if auto && self.l < SUM_ROWS => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
+            _ => Weight::Dense(conv),
+        }
+    }
+}
+
+// The table of what pays, from `stapes bench` and `cargo bench --bench ops -- conv_block` with `--conv fast` beside `direct`
+// (benches/LOG.md says when). It is the same for every instruction set, so that all compute the same.
+
+/// Input channels from which on transforms pay forward and backward-data.
+const FAST_CHANNELS: usize = 4;
+/// Rows of input from which on they pay.
+const FAST_ROWS: usize = 20;
+/// Rows of input from which on backward-weight pays for anything but direct sums.
+const SUM_ROWS: usize = 64;
+/// Input channels from which on transforms beat sparse sums in backward-weight.
+const SPARSE_CHANNELS: usize = 256;
+/// Window for which a sparse gradient is used: a third of the dense arithmetic.
+const SPARSE_WINDOW: usize = 3;
+/// Taps for which one input channel has a kernel of its own.
+const SINGLE_TAPS: [usize; 2] = [3, 5];
+
+/// How backward-weight is computed.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight {
+    /// From the positions of a pooled gradient.
+    Sparse,
+    /// Likewise, with one input channel, in registers.
+    Single,
+    /// From dense rows, as this convolution.
+    Dense(Convolution),
 }

@@ -32,13 +32,13 @@ use super::op::{
     Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward,
     Role, ShapeError, Spec, TensorSpec,
 };
-use super::{BatchNorm, Conv1d, MaxPool1d};
+use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d};
 use crate::base::{Shape, aligned::round_up};
 use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
 pub use cases::cases;
 use convolve::{Convolve, Pack, Rows};
-use geometry::{Algorithm, Convolution, Geometry};
+use geometry::{Convolution, Geometry, Weight};
 use gradient::Unpooled;
 
 /// What stands between convolution and ReLU.
@@ -59,23 +59,17 @@ pub struct ConvBlock {
     conv: Conv1d,
     norm: Norm,
     pool: Option<MaxPool1d>,
+    choice: ConvChoice,
     /// Whether it has a backward pass.
     learns: bool,
 }
-
-/// Window for which a sparse gradient is used: a third of the dense arithmetic.
-const WEIGHT_WINDOW: usize = 3;
-/// Rows from which on backward-weight pays for anything but direct sums.
-const SHORT: usize = 64;
-/// Input channels from which on transforms beat sparse sums.
-const SPARSE_CHANNELS: usize = 256;
 
 /// Widest pooling window.
 const WIDEST_WINDOW: usize = 4;
 
 impl ConvBlock {
-    /// The block of `conv`, `norm`, a ReLU and `pool`, if there is one.
-    pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>) -> Option<ConvBlock> {
+    /// The block of `conv`, `norm`, a ReLU and `pool`, computed as `choice` says, if there is one.
+    pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>, choice: ConvChoice) -> Option<ConvBlock> {
         let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias;
         let pool_fits = pool.is_none_or(|pool| pool.stride == pool.k && (2..=WIDEST_WINDOW).contains(&pool.k));
         let over = match norm {
@@ -85,7 +79,7 @@ impl ConvBlock {
         };
         let learns = !matches!(norm, Norm::Running(_));
         let fits = conv_fits && pool_fits && over == Over::Channels;
-        fits.then_some(ConvBlock { conv: *conv, norm, pool: pool.copied(), learns })
+        fits.then_some(ConvBlock { conv: *conv, norm, pool: pool.copied(), choice, learns })
     }
 
     fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
@@ -99,6 +93,7 @@ impl ConvBlock {
             pad: front,
             window: self.pool.map_or(1, |pool| pool.k),
             ceil: self.pool.is_some_and(|pool| pool.ceil),
+            choice: self.choice,
         })
     }
 
@@ -119,16 +114,7 @@ impl ConvBlock {
     }
 
     fn weight(&self, g: &Geometry) -> Weight {
-        let conv = self.forward_of(g);
-        let sparse = g.window == WEIGHT_WINDOW && self.batch_norm().is_none();
-        match conv.algorithm {
-            _ if g.window == WEIGHT_WINDOW && g.c_in == 1 && weight::SINGLE_TAPS.contains(&g.k) => Weight::Single,
-            // A window of one input channel is too short for vectors.
-            _ if sparse && g.l >= SHORT && (2..SPARSE_CHANNELS).contains(&g.c_in) => Weight::Sparse,
-            // The transforms of the sums cost as much as such a layer.
-            _ if g.l < SHORT => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
-            _ => Weight::Dense(conv),
-        }
+        g.weight(self.forward_of(g), self.batch_norm().is_none())
     }
 
     /// Numbers of scratch for any pass.
@@ -160,17 +146,6 @@ impl ConvBlock {
         let backward = if self.learns { g.backward_data().packed() } else { 0 };
         [self.forward_of(g).packed(), self.forward_of(g).packed() + backward].map(round_up)
     }
-}
-
-/// How backward-weight is computed.
-#[derive(Clone, Copy, Debug)]
-enum Weight {
-    /// From the positions of a pooled gradient.
-    Sparse,
-    /// With one input channel, in registers.
-    Single,
-    /// From dense rows, as this convolution.
-    Dense(Convolution),
 }
 
 /// Statistics before the output, sums before the gradient.

@@ -14,12 +14,12 @@
 //! again for it.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
+use super::ConvBlock;
 use super::convolve::{Convolve, Rows, Stored, part};
 use super::forward::{DEAD, largest, windows};
-use super::geometry::Geometry;
+use super::geometry::{Geometry, Weight};
 use super::gradient::clear_outside;
 use super::weight::DenseWeight;
-use super::{ConvBlock, Weight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};

@@ -286,10 +286,10 @@ impl Channels<'_, '_> {
             (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
             let inv_std = f64::from(inv_std);
             let (mean_gradient, slope) = (total / m as f64, products * inv_std * inv_std / m as f64);
-            for t in 0..k {
+            for (t, sparse) in sparse.iter().enumerate().take(k) {
                 let x = moments.sums[t];
                 let deviations = dot(&w, &moments.products[t]) - mean * x;
-                let dw = scale * inv_std * (sparse[t] - mean_gradient * x - slope * deviations);
+                let dw = scale * inv_std * (sparse - mean_gradient * x - slope * deviations);
                 b.dparams[t * c + j] += dw as f32;
             }
         }

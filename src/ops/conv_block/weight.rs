@@ -264,8 +264,6 @@ pub struct SingleWeight<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// Taps for which [`SingleWeight`] is there.
-pub const SINGLE_TAPS: [usize; 2] = [3, 5];
 /// Cells whose sums are taken before they join the total.
 const SINGLE_CELLS: usize = 128;
 
