@@ -79,11 +79,13 @@ pub trait Simd: Copy {
     ///
     /// # Safety
     /// As [`Simd::store`].
+    #[inline(always)]
     unsafe fn stream(self, to: *mut f32, v: Self::V) {
         // SAFETY: the caller's contract.
         unsafe { self.store(to, v) }
     }
     /// Makes streamed vectors visible to whoever is told of them.
+    #[inline(always)]
     fn fence(self) {}
     /// In each lane the number that stands `at` places behind `from`, for `K` places `from` one after the other.
     ///
