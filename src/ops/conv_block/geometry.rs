@@ -222,9 +222,7 @@ impl Geometry {
         match self.window {
             SPARSE_WINDOW if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
             // A window of one input channel is too short for vectors.
-            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SUM_ROWS) && self.c_in < SPARSE_CHANNELS => {
-                Weight::Sparse
-            }
+            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SUM_ROWS) => Weight::Sparse,
             // Transforms of the sums cost as much as so short a layer.
             _ if auto && self.l < SUM_ROWS => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
             _ => Weight::Dense(conv),
@@ -241,8 +239,6 @@ const FAST_CHANNELS: usize = 4;
 const FAST_ROWS: usize = 20;
 /// Rows of input from which on backward-weight pays for anything but direct sums.
 const SUM_ROWS: usize = 64;
-/// Input channels from which on transforms beat sparse sums in backward-weight.
-const SPARSE_CHANNELS: usize = 256;
 /// Window for which a sparse gradient is used: a third of the dense arithmetic.
 const SPARSE_WINDOW: usize = 3;
 /// Taps for which one input channel has a kernel of its own.
