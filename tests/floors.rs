@@ -136,6 +136,7 @@ fn unsafe_code_stays_in_its_rooms() {
         "ops/conv_block/forward.rs",
         "ops/conv_block/gradient.rs",
         "ops/conv_block/norm.rs",
+        "ops/conv_block/norm_gradient.rs",
         "ops/conv_block/weight.rs",
         "data/cache.rs",
     ];

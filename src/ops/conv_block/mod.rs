@@ -23,6 +23,7 @@ mod forward;
 mod geometry;
 mod gradient;
 mod norm;
+mod norm_gradient;
 mod reference;
 mod single_norm;
 mod weight;
@@ -130,7 +131,7 @@ impl ConvBlock {
             Weight::Dense(conv) => weight::dense_scratch(&conv),
         };
         let again = match (self.batch_norm(), self.weight(g)) {
-            (Some(_), Weight::Single) => norm::again_scratch(g) + single_norm::scratch(g),
+            (Some(_), Weight::Single) => norm_gradient::again_scratch(g) + single_norm::scratch(g),
             _ => 0,
         };
         terms + again + forward.max(g.backward_data().scratch()).max(weight)

@@ -13,7 +13,8 @@
 
 use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
-use super::norm::{Again, Normed, again_scratch, sign};
+use super::norm::sign;
+use super::norm_gradient::{Again, Normed, again_scratch};
 use super::{ConvBlock, forward, weight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
