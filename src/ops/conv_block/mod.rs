@@ -30,8 +30,8 @@ mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
 use super::op::{
-    Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward,
-    Role, ShapeError, Spec, TensorSpec,
+    Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Phase, ReferenceBackward, ReferenceForward, Role,
+    ShapeError, Spec, TensorSpec,
 };
 use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d};
 use crate::base::{Shape, aligned::round_up};
@@ -299,8 +299,8 @@ impl Op for ConvBlock {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
             let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
             match self.weight(&g) {
-                Weight::Sparse => weight::SparseWeight { g, x, dy, at, dw, db, scratch }.run(isa),
-                Weight::Single => weight::SingleWeight { g, x, dy, at, dw, db, scratch }.run(isa),
+                Weight::Sparse => weight::PooledWeight { g, x, dy, at, dw, db, scratch }.sparse(isa),
+                Weight::Single => weight::PooledWeight { g, x, dy, at, dw, db, scratch }.single(isa),
                 Weight::Dense(conv) => {
                     isa.run(weight::BiasSums { dz: &dz, db });
                     weight::DenseWeight { conv, x, dz: &dz, dw, scratch }.run(isa);
@@ -321,10 +321,10 @@ impl Op for ConvBlock {
         let Some(norm) = self.batch_norm() else { return };
         let g = self.planned(b.shapes[0]);
         let ([_, at], norm_at) = (self.shared(&g), self.norm_at(&g));
-        match (self.weight(&g), b.pass) {
-            (Weight::Single, Pass::Forward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.forward(),
-            (Weight::Single, Pass::Backward) => single_norm::Channels { g, norm, norm_at, at, merge: b }.backward(),
-            _ => norm::Channels { g, norm, norm_at, at, merge: b }.run(),
+        let channels = norm::Channels { g, norm, norm_at, at, merge: b };
+        match self.weight(&g) {
+            Weight::Single => channels.of_moments(),
+            _ => channels.of_rows(),
         }
     }
 }

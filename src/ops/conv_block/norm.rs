@@ -108,13 +108,15 @@ pub struct Channels<'a, 'b> {
     pub norm: BatchNorm,
     /// Where the norm's parameters begin.
     pub norm_at: usize,
-    /// Where in `shared` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient.
+    /// Where in `shared` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient. With one
+    /// input channel the folded weights and bias follow.
     pub at: usize,
     pub merge: &'a mut Merge<'b>,
 }
 
 impl Channels<'_, '_> {
-    pub fn run(self) {
+    /// From every sample's sums over its rows.
+    pub fn of_rows(self) {
         let Channels { g, norm, norm_at, at, merge: b } = self;
         let c = g.c_out;
         let [z, pooled, ..] = lengths(&g);

@@ -13,13 +13,12 @@
 
 use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
-use super::norm::sign;
+use super::norm::{Channels, sign};
 use super::norm_gradient::{Again, Normed, again_scratch};
 use super::{ConvBlock, forward, weight};
 use crate::base::aligned::round_up;
-use crate::ops::BatchNorm;
 use crate::ops::batch_norm::gradient_sums;
-use crate::ops::op::{Backward, Forward, Merge};
+use crate::ops::op::{Backward, Forward, Pass};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Most taps.
@@ -95,7 +94,7 @@ impl ConvBlock {
         if phase == 0 {
             sums.fill(0.0);
             let (dw, db) = sums.split_at_mut(g.weights());
-            weight::SingleWeight { g, x: b.x[0], dy: b.dy, at, dw, db, scratch: b.scratch }.run(isa);
+            weight::PooledWeight { g, x: b.x[0], dy: b.dy, at, dw, db, scratch: b.scratch }.single(isa);
             return;
         }
         if b.dx[0].is_empty() {
@@ -204,23 +203,20 @@ fn sum_of(x: &[f32], others: Option<&[f32]>) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// What the merges share: the op's parameters, and where its numbers for all samples stand.
-pub struct Channels<'a, 'b> {
-    pub g: Geometry,
-    pub norm: BatchNorm,
-    /// Where the norm's parameters begin.
-    pub norm_at: usize,
-    /// Where in `shared` `[mean, inv_std, a, b]` of the signed rows begin, and after them the folded weights and bias.
-    pub at: usize,
-    pub merge: &'a mut Merge<'b>,
-}
-
 /// Numbers of folded weights and bias.
 pub fn folded_len(g: &Geometry) -> usize {
     (g.k + 1) * g.c_out
 }
 
 impl Channels<'_, '_> {
+    /// From every sample's moments and sparse sums.
+    pub fn of_moments(self) {
+        match self.merge.pass {
+            Pass::Forward => self.moments_forward(),
+            Pass::Backward => self.moments_backward(),
+        }
+    }
+
     fn moments(&self) -> Moments {
         let mut all = Moments::default();
         (0..self.merge.n).for_each(|i| all.add(&(self.merge.saved)(i)[..MOMENTS]));
@@ -236,7 +232,7 @@ impl Channels<'_, '_> {
     }
 
     /// Statistics, and the weights with the norm in them.
-    pub fn forward(self) {
+    fn moments_forward(self) {
         let moments = self.moments();
         let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);
         let m = (self.merge.n * self.g.l_out) as f64;
@@ -262,7 +258,7 @@ impl Channels<'_, '_> {
     }
 
     /// All parameters' gradients.
-    pub fn backward(self) {
+    fn moments_backward(self) {
         let moments = self.moments();
         let [_, sums_at, ..] = places(&self.g);
         let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);

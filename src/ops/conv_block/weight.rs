@@ -149,9 +149,8 @@ impl Kernel for TapSums<'_> {
     }
 }
 
-/// `dw += ..` and `db += ..` from the positions of a pooled gradient: every cell of an output channel adds its number
-/// times one contiguous window of the input. `dw` is `[c_out, k * c_in]` here, until [`settle`] is called.
-pub struct SparseWeight<'a> {
+/// `dw += ..` and `db += ..` from the positions of a pooled gradient.
+pub struct PooledWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
     pub dy: &'a [f32],
@@ -170,16 +169,18 @@ fn cells(c_in: usize) -> usize {
     }
 }
 
-/// Numbers of scratch for [`SparseWeight`].
+/// Numbers of scratch for [`PooledWeight::sparse`].
 pub fn sparse_scratch(g: &Geometry) -> usize {
     let cells = cells(g.c_in);
     let round = |numbers: usize| numbers.next_multiple_of(16);
     round(g.weights()).max(2 * round(cells * g.c_out) + round((g.window * cells + g.k - 1) * g.c_in))
 }
 
-impl SparseWeight<'_> {
-    pub fn run(self, isa: Isa) {
-        let SparseWeight { g, x, dy, at, dw, db, scratch } = self;
+impl PooledWeight<'_> {
+    /// Every cell of an output channel adds its number times one contiguous window of the input. `dw` is
+    /// `[c_out, k * c_in]` here, until [`settle`] is called.
+    pub fn sparse(self, isa: Isa) {
+        let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
         let Geometry { c_in, c_out, window, k, .. } = g;
         let block = cells(c_in);
         let round = |numbers: usize| numbers.next_multiple_of(16);
@@ -238,7 +239,7 @@ impl Kernel for Live<'_> {
     }
 }
 
-/// Turns the sums that [`SparseWeight`] leaves, `[c_out, k * c_in]`, into the order of the weights. Written in the order of memory,
+/// Turns the sums that [`PooledWeight::sparse`] leaves, `[c_out, k * c_in]`, into the order of the weights. Written in the order of memory,
 /// while a cache line's worth of columns of what is read stays in the L1 cache. Not a kernel: compiled for AVX-512 it would
 /// gather its numbers, a lane at a time.
 pub fn settle(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
@@ -251,33 +252,23 @@ pub fn settle(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
     }
 }
 
-/// `dw += ..` and `db += ..` for one input channel and windows of three rows: a window of the input is too short for
-/// vectors, which lie along the outputs instead; each lane picks its samples from one vector. **Registers** `K` sums and the
-/// bias's, the window, places, `K` picked vectors.
-pub struct SingleWeight<'a> {
-    pub g: Geometry,
-    pub x: &'a [f32],
-    pub dy: &'a [f32],
-    pub at: &'a [u8],
-    pub dw: &'a mut [f32],
-    pub db: &'a mut [f32],
-    pub scratch: &'a mut [f32],
-}
-
 /// Cells whose sums are taken before they join the total.
 const SINGLE_CELLS: usize = 128;
 
 /// Samples behind the last cell that are read, though none of them counts: a whole vector from its first sample on.
 const WINDOW_MARGIN: usize = 16;
 
-/// Numbers of scratch for [`SingleWeight`].
+/// Numbers of scratch for [`PooledWeight::single`].
 pub fn single_scratch(g: &Geometry) -> usize {
     g.window * SINGLE_CELLS + WINDOW_MARGIN
 }
 
-impl SingleWeight<'_> {
-    pub fn run(self, isa: Isa) {
-        let SingleWeight { g, x, dy, at, dw, db, scratch } = self;
+impl PooledWeight<'_> {
+    /// For one input channel and windows of three rows: a window of the input is too short for vectors, which lie along the
+    /// outputs instead; each lane picks its samples from one vector. **Registers** `K` sums and the bias's, the window,
+    /// places, `K` picked vectors.
+    pub fn single(self, isa: Isa) {
+        let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
         let x = Stored { x, c: 1 };
         for first in (0..g.cells()).step_by(SINGLE_CELLS) {
             let count = SINGLE_CELLS.min(g.cells() - first);
@@ -321,7 +312,7 @@ impl SingleCells<'_> {
             let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
                 // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and 16 samples from its first on,
-                // which hold all that its three windows read, in `x`, as asserted above; positions are 0, 1, 2 or dead.
+                // which hold all that its three windows read, in `x`, as asserted above; any position but 0, 1 and 2 becomes 0.
                 unsafe {
                     let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
                     let (g, at) = if lanes == S::LANES {
@@ -329,8 +320,8 @@ impl SingleCells<'_> {
                     } else {
                         (s.load_first(dy, lanes), s.load_bytes(at, lanes))
                     };
-                    let dead = s.eq(at, s.splat(f32::from(DEAD)));
-                    let (g, at) = (s.select(dead, s.zero(), g), s.select(dead, s.zero(), at));
+                    let alive = s.le(at, s.splat(2.0));
+                    let (g, at) = (s.select(alive, g, s.zero()), s.select(alive, at, s.zero()));
                     let windows = s.lookup::<K>(x.as_ptr().add(3 * cell), at);
                     bias = s.add(bias, g);
                     for (sum, x) in sums.iter_mut().zip(windows) {
