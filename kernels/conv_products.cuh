@@ -1,0 +1,76 @@
+// conv_products.cuh: the products of a stage: 48 positions x 32 outputs a warp, from rows and taps in shared memory.
+//
+// A stage holds BM + T - 1 rows of KC channels (row stride LDA) and T taps of KC x BN weights (row stride LDB). Position p and tap
+// t meet in row p + t. Four warps share a tile of 192 x 32 or 96 x 64.
+#pragma once
+#include "conv.cuh"
+
+// How products are made; the order is that of `Products` in src/ops/device.rs.
+constexpr int FMA = 0, SPLIT = 1, TF32 = 2, BF16 = 3;
+constexpr int SINGLE = 4;  // fused multiply-adds with one input channel
+
+// The sums of a block and how they are made.
+template <int PRODUCTS, int T, int BN>
+struct Tile;
+
+// Fused multiply-adds. A thread makes 6 positions x 8 outputs from two channels at a time: 48 sums, 48 sums of sums, (T + 5) x 2
+// numbers of rows and 8 weights: about 160 registers, three blocks an SM. Row stride KC + 4: the two to four groups of positions
+// in a warp that read at once do so from different banks, the others the same address.
+template <int T, int BN>
+struct Tile<FMA, T, BN> {
+  static constexpr int BM = 192 * 32 / BN, KC = T > 1 ? 8 : 16, LDA = KC + 4, LDB = BN + 8, WEIGHT_ROWS = T * KC, PARTS = 1;
+  static constexpr int GROUPS = BN / 8;           // of outputs
+  static constexpr int FLUSH = T == 5 ? 4 : 8;    // stages in one chain: 160 to 192 terms
+  float acc[6][8] = {}, sum[6][8] = {};
+
+  __device__ __forceinline__ void products(const float* rows, const float* weights) {
+    const float* a = rows + threadIdx.x / GROUPS * 6 * LDA;
+    const float* b = weights + threadIdx.x % GROUPS * 4;
+#pragma unroll 1
+    for (int k = 0; k < KC; k += 2) {
+      float2 x[T + 5];
+#pragma unroll
+      for (int r = 0; r < T + 5; r++) x[r] = *reinterpret_cast<const float2*>(a + r * LDA + k);
+#pragma unroll
+      for (int q = 0; q < 2; q++)
+#pragma unroll
+        for (int tap = 0; tap < T; tap++) {
+          const float* from = b + (tap * KC + k + q) * LDB;
+          float4 w0 = *reinterpret_cast<const float4*>(from), w1 = *reinterpret_cast<const float4*>(from + BN / 2);
+#pragma unroll
+          for (int r = 0; r < 6; r++) {
+            float v = q ? x[r + tap].y : x[r + tap].x;
+            acc[r][0] = fmaf(v, w0.x, acc[r][0]);
+            acc[r][1] = fmaf(v, w0.y, acc[r][1]);
+            acc[r][2] = fmaf(v, w0.z, acc[r][2]);
+            acc[r][3] = fmaf(v, w0.w, acc[r][3]);
+            acc[r][4] = fmaf(v, w1.x, acc[r][4]);
+            acc[r][5] = fmaf(v, w1.y, acc[r][5]);
+            acc[r][6] = fmaf(v, w1.z, acc[r][6]);
+            acc[r][7] = fmaf(v, w1.w, acc[r][7]);
+          }
+        }
+    }
+  }
+
+  __device__ __forceinline__ void flush() {
+#pragma unroll
+    for (int r = 0; r < 6; r++)
+#pragma unroll
+      for (int j = 0; j < 8; j++) {
+        sum[r][j] += acc[r][j];
+        acc[r][j] = 0.f;
+      }
+  }
+
+  // The sums into a tile of rows LDT floats apart.
+  template <int LDT>
+  __device__ __forceinline__ void spill(float* tile) const {
+    float* to = tile + threadIdx.x / GROUPS * 6 * LDT + threadIdx.x % GROUPS * 4;
+#pragma unroll
+    for (int r = 0; r < 6; r++) {
+      *reinterpret_cast<float4*>(to + r * LDT) = make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+      *reinterpret_cast<float4*>(to + r * LDT + BN / 2) = make_float4(sum[r][4], sum[r][5], sum[r][6], sum[r][7]);
+    }
+  }
+};
