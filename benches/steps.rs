@@ -83,7 +83,7 @@ fn main() {
         let made = pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa));
         let mut trainer = made.expect("the plan fits");
         run(&mut c, &format!("train/{name}-{variant}/n{n}/{}", isa.name()), isa, flops, || {
-            pool.install(|| trainer.step(&inputs, &labels));
+            pool.install(|| trainer.step(&inputs, &labels)).expect("the processor does not fail");
         });
     }
     let network = network("custom32-8", Variant::Do);
@@ -92,7 +92,7 @@ fn main() {
     let weights = Weights::zeros(&network.graph);
     let mut recogniser = pool.install(|| Recogniser::new(network, weights, 1, isa)).expect("the plan fits");
     run(&mut c, &format!("recognise/custom32-8/n1/{}", isa.name()), isa, flops, || {
-        pool.install(|| recogniser.run(&inputs));
+        pool.install(|| recogniser.run(&inputs)).expect("the processor does not fail");
     });
     c.final_summary();
 }

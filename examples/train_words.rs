@@ -46,9 +46,9 @@ fn train() -> Result<(), Box<dyn Error>> {
         let mut loss = 0.0;
         for _ in 0..steps {
             let batch = batches.next_batch().ok_or("training batches have no end")?;
-            loss += trainer.step(&batch.inputs, &batch.labels).loss;
+            loss += trainer.step(&batch.inputs, &batch.labels)?.loss;
         }
-        recogniser.set_weights(&trainer.weights);
+        recogniser.set_weights(&trainer.weights)?;
         let validation = recogniser.evaluate(&data, Split::Validation)?;
         println!("epoch {epoch:2}: loss {:.3}, validation accuracy {:.3}", loss / steps as f64, validation.accuracy);
     }
@@ -89,7 +89,7 @@ fn predict(recogniser: &mut Recogniser, data: &Dataset) -> Result<(), Box<dyn Er
     for (input, &sample) in inputs.iter_mut().zip(data.samples(clip)) {
         *input = f32::from(sample) / 32768.0;
     }
-    recogniser.run(&inputs);
+    recogniser.run(&inputs)?;
     let answer = recogniser.prediction(0);
     println!("{} is heard as {} ({:.3})", data.clips()[clip].name, data.classes()[answer.class], answer.probability);
     Ok(())

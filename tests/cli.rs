@@ -53,7 +53,7 @@ fn a_wrong_command_line_exits_2() {
         stapes().args(arguments).assert().code(2).stdout("").stderr(contains(sentence));
     }
     stapes().args(["models"]).env("STAPES_ISA", "sse9").assert().code(2).stderr(contains("it has scalar, wide"));
-    stapes().args(["models", "--device", "cuda"]).assert().code(1).stderr(contains("built without CUDA"));
+    stapes().args(["train", "--device", "cuda:x"]).assert().code(2).stderr(contains("take auto, cpu, cuda"));
 }
 
 #[test]

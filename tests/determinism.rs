@@ -133,7 +133,7 @@ fn train(text: &str, threads: usize, isa: Isa) -> Learned {
         let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, isa).unwrap();
         let step = |step| {
             let (inputs, labels) = batch(&network, step);
-            trainer.step(&inputs, &labels).loss.to_bits()
+            trainer.step(&inputs, &labels).unwrap().loss.to_bits()
         };
         let losses = (0..STEPS).map(step).collect();
         Learned::new(losses, &trainer.weights, &trainer.adam)
@@ -217,7 +217,7 @@ fn the_seed_changes_everything() {
         let start = (Initialisation::default(), seed);
         let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, Isa::best()).unwrap();
         let (inputs, labels) = batch(&network, 0);
-        trainer.step(&inputs, &labels).loss
+        trainer.step(&inputs, &labels).unwrap().loss
     };
     assert_ne!(step(1), step(2));
 }

@@ -103,7 +103,7 @@ fn allocations(text: &str, batch_norm: bool) -> Vec<u64> {
     let mut counted = [0; 11];
     for count in &mut counted {
         *count = ALLOCATIONS.load(Ordering::SeqCst);
-        assert!(trainer.step(&inputs, &labels).loss.is_finite());
+        assert!(trainer.step(&inputs, &labels).unwrap().loss.is_finite());
     }
     counted.windows(2).skip(2).map(|pair| pair[1] - pair[0]).collect()
 }

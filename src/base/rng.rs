@@ -41,6 +41,11 @@ impl Key {
         Key(mix(self.0 ^ coordinate.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
+    /// The key as a number, for a device that folds in coordinates and draws by the same formulas.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
     /// 64 random bits at `index`.
     #[inline(always)]
     pub const fn bits(self, index: u64) -> u64 {

@@ -5,10 +5,14 @@ use super::models::title;
 use super::output;
 use super::progress::Measuring;
 use super::settings::{self, DEFAULT_MODEL};
+use super::table::thousands;
 use super::table::{Table, count, left, right};
+use crate::exec::Device;
 use crate::nn::{Network, STUDY_CLASSES};
 use crate::ops::ConvChoice;
+use crate::ops::device::Precision;
 use crate::train::bench::{BenchOptions, LayerBench, NetworkBench, PassBench, Total, Whole, bench};
+use crate::train::gpu_bench::{self, GpuBench, KernelTime};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -17,7 +21,10 @@ Examples:
   stapes bench
   stapes bench mine.toml --quick
   stapes bench custom64-8 --variant do+bn --conv direct
-  STAPES_ISA=avx2 stapes bench vgg64-16 --batch 8 --json";
+  STAPES_ISA=avx2 stapes bench vgg64-16 --batch 8 --json
+  stapes bench custom32-8 --device cuda --precision tf32
+
+Measures the processor, unless --device names a GPU.";
 
 /// Options of `stapes bench`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +48,9 @@ pub struct Args {
     /// Measure only roughly: a few runs of each pass instead of a fifth of a second.
     #[arg(long)]
     quick: bool,
+    /// How exactly a GPU computes [default: f32].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
+    precision: Option<String>,
 }
 
 /// Runs the command.
@@ -50,11 +60,58 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let network = Arc::new(network);
     let conv = settings::conv(args.conv.as_deref(), ConvChoice::default())?;
     let options = BenchOptions { batch: args.batch as usize, conv, quick: args.quick };
+    if let Device::Cuda(gpu, _) = context.device_if_asked()? {
+        let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
+        let measured = gpu_bench::bench(&network, &options, (&gpu, precision))?;
+        return if context.json { output::json(&measured) } else { output::print(&show_gpu(&network, &measured)) };
+    }
+    context.device_if_asked()?;
     let progress = Measuring::new(context);
     let measured = bench(&network, &options, context.isa, &mut |next, done, all| progress.report(next, done, all));
     progress.finish();
     let measured = measured?;
     if context.json { output::json(&measured) } else { output::print(&show(&network, &measured)) }
+}
+
+/// A row a kernel, and the steps as a whole.
+fn show_gpu(network: &Network, b: &GpuBench) -> String {
+    let heads =
+        [left("layer"), left("pass"), left("kernel"), right("us"), right("TFLOP/s"), right("GB/s"), right("MB")];
+    let mut table = Table::new(heads);
+    for KernelTime { cost, seconds } in &b.kernels {
+        let rate = |amount: u64, unit: f64| match amount {
+            0 => "-".to_string(),
+            amount => format!("{:.1}", amount as f64 / seconds / unit),
+        };
+        table.row([
+            cost.layer.clone(),
+            cost.pass.into(),
+            cost.kernel.clone(),
+            format!("{:.1}", 1e6 * seconds),
+            rate(cost.flops, 1e12),
+            rate(cost.bytes, 1e9),
+            format!("{:.1}", cost.bytes as f64 / 1e6),
+        ]);
+    }
+    let clips = count(b.batch as u64, "clip");
+    let line = |what: &str, seconds: f64| {
+        format!("{what} {clips}: {:.3} ms, {} clips/s\n", 1e3 * seconds, thousands((b.batch as f64 / seconds) as u64))
+    };
+    format!(
+        "{}\n{}, {}\n\n{table}\n\
+         kernels: each alone, median of several; TFLOP/s and GB/s: of the operations that the layer asks for, and of its bytes, each once\n\n\
+         a step: {}, {:.2} GFLOP, {:.1} MB, {:.0} % of it without a kernel\n{}{}{}",
+        title(network),
+        b.gpu,
+        b.precision,
+        count(b.kernels.len() as u64, "kernel"),
+        b.flops() as f64 / 1e9,
+        b.bytes() as f64 / 1e6,
+        100.0 * b.gaps(),
+        line("a training step of", b.step_seconds),
+        line("the same with the clips from the host,", b.step_from_host_seconds),
+        line("recognising", b.recognise_seconds),
+    )
 }
 
 fn show(network: &Network, b: &NetworkBench) -> String {

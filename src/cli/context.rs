@@ -2,9 +2,10 @@
 
 use super::ending::usage;
 use super::output::note;
+use super::table::count;
+use crate::exec::{Device, DeviceChoice, DeviceError};
 use crate::simd::Isa;
-use anyhow::{Result, anyhow, bail};
-use clap::ValueEnum;
+use anyhow::{Result, anyhow};
 
 /// Options of every command.
 #[derive(Debug, clap::Args)]
@@ -14,9 +15,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", env = "STAPES_THREADS", hide_env_values = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute; auto takes the best that there is.
-    #[arg(long, global = true, value_enum, default_value = "auto", hide_possible_values = false)]
-    device: Device,
+    /// Where to compute; auto takes the first GPU that can be used, else the processor.
+    #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]", default_value = "auto")]
+    device: DeviceChoice,
     /// Seed of everything random; runs of one seed are equal bit for bit.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
@@ -31,18 +32,13 @@ pub struct Global {
     verbose: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Device {
-    Auto,
-    Cpu,
-    Cuda,
-}
-
 /// What every command knows.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The instruction set to compute with.
     pub isa: Isa,
+    /// Where to compute.
+    pub choice: DeviceChoice,
     /// Threads of the pool in which commands run.
     pub threads: usize,
     /// The seed, if one was given.
@@ -56,14 +52,12 @@ pub struct Context {
 }
 
 impl Global {
-    /// Checks the device and the instruction set.
+    /// Checks the instruction set.
     pub fn context(&self) -> Result<Context> {
-        if matches!(self.device, Device::Cuda) {
-            bail!("this program is built without CUDA; leave --device out or give --device cpu");
-        }
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         Ok(Context {
             isa: chosen_isa()?,
+            choice: self.device,
             threads: self.threads.map_or(cores, usize::from),
             seed: self.seed,
             json: self.json,
@@ -91,6 +85,32 @@ impl Context {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         pool.map_err(|e| anyhow!("cannot start {} threads ({e}); give fewer with --threads", self.threads))?
             .install(work)
+    }
+
+    /// Opens the device that was chosen. With `auto`, a GPU that is there and cannot be used is told of.
+    pub fn device(&self) -> Result<Device> {
+        let (device, passed_over) = Device::open(self.choice, self.isa)?;
+        match passed_over {
+            None | Some(DeviceError::NoDriver | DeviceError::NotBuilt) => {}
+            Some(error) => self.remark(&format!("note: {error}; computing on the processor")),
+        }
+        Ok(device)
+    }
+
+    /// The GPU if it was asked for by name, else the processor.
+    pub fn device_if_asked(&self) -> Result<Device> {
+        match self.choice {
+            DeviceChoice::Auto => Ok(Device::Cpu(self.isa)),
+            _ => self.device(),
+        }
+    }
+
+    /// What computes, in words.
+    pub fn machine(&self, device: &Device) -> String {
+        match device {
+            Device::Cpu(isa) => format!("{}, {}", count(self.threads as u64, "thread"), isa.name()),
+            Device::Cuda(gpu, precision) => format!("cuda:{} {}, {precision}", gpu.index(), gpu.name()),
+        }
     }
 
     /// A line on standard error, unless remarks are not wanted.

@@ -1,10 +1,13 @@
-//! Floor 7. `stapes devices`: the processor, its instruction sets and how fast they are.
+//! Floor 7. `stapes devices`: the processor, its instruction sets and how fast they are; the GPUs, and why one cannot be used.
 
 use super::context::Context;
 use super::output;
-use super::table::{Table, count, left, right};
+use super::table::{Table, bytes, count, left, right};
+use crate::exec::DeviceError;
+use crate::ops::device::{Precision, Products};
 use crate::simd::{Isa, cpu_brand, fma_peak};
 use anyhow::Result;
+use serde::Serialize;
 use serde_json::json;
 
 const EXAMPLES: &str = "\
@@ -66,7 +69,80 @@ fn knobs(context: &Context) -> Result<()> {
     output::print(&table.to_string())
 }
 
+/// A GPU, or why there is none.
+struct Gpu {
+    /// `cuda:0`, or `cuda` where none can be counted.
+    name: String,
+    found: Result<Facts, DeviceError>,
+}
+
+/// What a GPU is.
+#[derive(Serialize)]
+struct Facts {
+    chip: String,
+    capability: String,
+    driver_cuda: String,
+    memory_bytes: usize,
+    free_bytes: usize,
+    f32_products: &'static str,
+    kernels: usize,
+}
+
+impl Gpu {
+    fn line(&self) -> String {
+        match &self.found {
+            Err(error) => format!("{:<6} {error}\n", self.name),
+            Ok(f) => format!(
+                "{} {}, compute capability {}, driver for CUDA {}, {} of {} free; {} kernels; f32 by {}\n",
+                self.name,
+                f.chip,
+                f.capability,
+                f.driver_cuda,
+                bytes(f.free_bytes as u64),
+                bytes(f.memory_bytes as u64),
+                f.kernels,
+                f.f32_products
+            ),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match &self.found {
+            Err(error) => json!({ "name": self.name, "unusable": error.to_string() }),
+            Ok(facts) => json!({ "name": self.name, "facts": facts }),
+        }
+    }
+
+    fn all() -> Vec<Gpu> {
+        match crate::exec::cuda::Gpu::count() {
+            Err(error) => vec![Gpu { name: "cuda".into(), found: Err(error) }],
+            Ok(count) => {
+                (0..count).map(|index| Gpu { name: format!("cuda:{index}"), found: Gpu::facts(index) }).collect()
+            }
+        }
+    }
+    fn facts(index: usize) -> Result<Facts, DeviceError> {
+        let gpu = crate::exec::cuda::Gpu::open(index)?;
+        let (free_bytes, memory_bytes) = gpu.memory()?;
+        let (major, minor) = gpu.capability();
+        let driver = gpu.driver();
+        Ok(Facts {
+            chip: gpu.name().into(),
+            capability: format!("{major}.{minor}"),
+            driver_cuda: format!("{}.{}", driver / 1000, driver % 1000 / 10),
+            memory_bytes,
+            free_bytes,
+            f32_products: match Products::of(Precision::F32, (major, minor)) {
+                Products::Split => "three TF32 products",
+                _ => "multiply-adds",
+            },
+            kernels: gpu.load_all()?,
+        })
+    }
+}
+
 fn devices(context: &Context) -> Result<()> {
+    let gpus = Gpu::all();
     let brand = cpu_brand().unwrap_or("a processor that does not give its name".into());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa))).collect();
@@ -78,7 +154,7 @@ fn devices(context: &Context) -> Result<()> {
         return output::json(&json!({
             "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
             "built_for": built_for(),
-            "cuda": null,
+            "cuda": gpus.iter().map(Gpu::json).collect::<Vec<_>>(),
         }));
     }
     let mut table = Table::new([left("instruction set"), right("GFLOP/s a core"), left("")]);
@@ -92,7 +168,8 @@ fn devices(context: &Context) -> Result<()> {
     };
     let threads = count(context.threads as u64, "thread");
     output::print(&format!(
-        "cpu    {brand}, {}, {threads} used\nbuild  for {build}; the kernels choose when the program starts\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\ncuda   this program is built without CUDA\n",
-        count(cores as u64, "core")
+        "cpu    {brand}, {}, {threads} used\nbuild  for {build}; the kernels choose when the program starts\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\n{}",
+        count(cores as u64, "core"),
+        gpus.iter().map(Gpu::line).collect::<String>()
     ))
 }

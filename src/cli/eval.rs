@@ -5,6 +5,7 @@ use super::settings;
 use super::{interrupt, output, recordings, report};
 use crate::data::Split;
 use crate::ops::ConvChoice;
+use crate::ops::device::Precision;
 use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunFolder, Which, check_split, save_evaluation};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -39,6 +40,9 @@ pub struct Args {
     /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: as in the run].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     conv: Option<String>,
+    /// How exactly a GPU computes [default: as in the run].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
+    precision: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,8 +85,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Part::Training => Split::Training,
     };
     let conv = settings::conv(args.conv.as_deref(), config.conv)?;
+    let precision = settings::precision(args.precision.as_deref(), config.precision)?;
     let options = Recogniser::options(&bundle.network, EVAL_BATCH).conv(conv);
-    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, context.isa)?;
+    let mut recogniser =
+        Recogniser::with_plan(bundle.network, bundle.weights, &options, context.device()?.precision(precision))?;
     let evaluation = recogniser.evaluate(&data, split)?;
     save_evaluation(&folder, &evaluation)?;
     let name = report::split_name(split);

@@ -1,14 +1,18 @@
-//! Floor 7. `stapes gradcheck`: gradients against central differences in double precision.
+//! Floor 7. `stapes gradcheck`: gradients against central differences in double precision, and a GPU's kernels against the formulas.
 
 use super::context::Context;
+use super::ending::usage;
 use super::table::{Table, left, right, thousands};
 use super::{output, settings};
 use crate::base::rng::{Key, Stream};
+use crate::exec::conformance::{Compared, conformance};
+use crate::exec::{Device, DeviceChoice};
 use crate::nn::{self, Initialisation, Network, NetworkSpec};
 use crate::ops;
+use crate::ops::device::Precision;
 use crate::train::Weights;
 use crate::train::gradcheck::{Checked, check_case, check_graph};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -17,10 +21,13 @@ Examples:
   stapes gradcheck                               every op on all its small cases
   stapes gradcheck custom32-8 --length 6561      a whole network
   stapes gradcheck mine.toml --places 10
+  stapes gradcheck --device cuda --precision tf32   the kernels on a GPU
 
 The formulas of each op, computed slowly in double precision, are compared with (f(x+h) - f(x-h)) / 2h.
 The error is relative to the largest gradient of the tensor (or a thousandth of the largest of all, if that is more); the
-check fails above 1e-5 for an op, 1e-4 for a network, whose many ReLUs and maxima may change over within h.";
+check fails above 1e-5 for an op, 1e-4 for a network, whose many ReLUs and maxima may change over within h.
+With --device cpu or cuda the kernels of every op are run there and compared with the formulas instead: relative rms error of
+outputs, gradients and running statistics, each case with its own tolerance.";
 
 /// Largest error of an op.
 const OP_LIMIT: f64 = 1e-5;
@@ -47,6 +54,9 @@ pub struct Args {
     /// Samples that the network hears, to save time; its own length if not given.
     #[arg(long, value_name = "N", requires = "model")]
     length: Option<usize>,
+    /// How exactly a GPU computes [default: f32].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES, conflicts_with = "model")]
+    precision: Option<String>,
 }
 
 /// A tensor of an op's case or of a network.
@@ -60,6 +70,15 @@ struct Row {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if context.choice != DeviceChoice::Auto {
+        if args.model.is_some() {
+            return Err(usage(
+                "a network's gradients are checked in double precision, on the processor; leave --device out",
+            ));
+        }
+        let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
+        return kernels(&context.device()?, precision, context);
+    }
     let (rows, limit) = match &args.model {
         None => (ops_rows(args.places.unwrap_or(50) as usize), OP_LIMIT),
         Some(model) => {
@@ -102,6 +121,70 @@ fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>
     let labels = (0..BATCH).map(|i| (i % classes) as f64).collect();
     let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &[audio, labels], &[1]), places);
     Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
+}
+
+/// What a device's kernels made of a case.
+#[derive(Serialize)]
+struct KernelRow {
+    op: &'static str,
+    case: String,
+    #[serde(flatten)]
+    compared: Compared,
+}
+
+/// Every op's kernels on `device`, all small cases.
+fn kernels(device: &Device, precision: Precision, context: &Context) -> Result<()> {
+    let mut rows = Vec::new();
+    for family in ops::ALL {
+        for case in (family.cases)().iter().filter(|case| !case.real) {
+            let all = conformance(case, device, precision)
+                .map_err(|error| anyhow!("{} {}: {error}", family.name, case.name))?;
+            rows.extend(all.into_iter().map(|compared| KernelRow {
+                op: family.name,
+                case: case.name.clone(),
+                compared,
+            }));
+        }
+    }
+    let wrong = rows.iter().filter(|row| !row.compared.agrees()).count();
+    match context.json {
+        true => output::json(&rows)?,
+        false => output::print(&kernel_table(&rows, context.verbose))?,
+    }
+    if wrong > 0 {
+        bail!("{wrong} of {} tensors are farther from the reference than their tolerance", rows.len());
+    }
+    context
+        .remark(&format!("all {} tensors agree with the reference in double precision", thousands(rows.len() as u64)));
+    Ok(())
+}
+
+/// A row an op, the case that comes nearest to its tolerance; or every row, as `verbose`. Whatever is wrong is always there.
+fn kernel_table(rows: &[KernelRow], verbose: bool) -> String {
+    let heads = [left("op"), right("cases"), right("error"), right("tolerance"), left("case"), left("tensor")];
+    let mut table = Table::new(heads);
+    for family in ops::ALL {
+        let of: Vec<&KernelRow> = rows.iter().filter(|row| row.op == family.name).collect();
+        let mut cases: Vec<&str> = of.iter().map(|row| row.case.as_str()).collect();
+        cases.dedup();
+        let share = |row: &KernelRow| row.compared.error / row.compared.tolerance;
+        let worst = of.iter().max_by(|a, b| share(a).total_cmp(&share(b))).copied();
+        let shown =
+            |row: &&&KernelRow| verbose || !row.compared.agrees() || worst.is_some_and(|w| std::ptr::eq(w, **row));
+        for row in of.iter().filter(shown) {
+            let Compared { tensor, error, tolerance } = &row.compared;
+            let [error, tolerance] = [error, tolerance].map(|number| format!("{number:.1e}"));
+            table.row([
+                family.name.to_string(),
+                cases.len().to_string(),
+                error,
+                tolerance,
+                row.case.clone(),
+                tensor.clone(),
+            ]);
+        }
+    }
+    table.to_string()
 }
 
 fn by_op(rows: &[Row]) -> String {

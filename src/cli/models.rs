@@ -4,9 +4,11 @@ use super::context::Context;
 use super::ending::usage;
 use super::table::{Table, bytes, count, left, right, thousands};
 use super::{output, run_name, settings};
-use crate::graph::{Order, Plan, PlanOptions};
+use crate::exec::DeviceChoice;
+use crate::graph::{LaunchGroup, Order, Plan, PlanOptions, PlannedLaunch};
 use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, Study, Summary, Variant};
 use crate::ops::ConvChoice;
+use crate::ops::device::{Launch, Precision, Products};
 use crate::train::{Recogniser, Trainer};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -17,6 +19,7 @@ Examples:
   stapes models
   stapes models custom32-8 --variant do+bn
   stapes models mine.toml --plan --batch 8
+  stapes models custom32-8 --plan --device cuda --precision tf32
 
 do, bn, do+bn: the test accuracy that the study printed for the network with dropout, batch norm, or both.";
 
@@ -33,7 +36,7 @@ pub struct Args {
     /// How many words it tells apart [default: as the file says, else 16 as in the study].
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
-    /// Print the plan: each step with its buffers.
+    /// Print the plan: each step with its buffers; with --device cuda each launch of a kernel, for which no GPU need be there.
     #[arg(long, value_enum, value_name = "FOR", requires = "model", num_args = 0..=1, default_missing_value = "train")]
     plan: Option<Purpose>,
     /// Clips in a batch of the plan.
@@ -43,6 +46,18 @@ pub struct Args {
     /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES, requires = "plan")]
     conv: Option<String>,
+    /// How exactly the GPU of the plan computes [default: f32].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES, requires = "plan")]
+    precision: Option<String>,
+    /// Compute capability of the GPU of the plan.
+    #[arg(long, value_name = "MAJOR.MINOR", default_value = "9.0", requires = "plan", value_parser = capability)]
+    capability: (u32, u32),
+}
+
+fn capability(text: &str) -> Result<(u32, u32), String> {
+    let number = |text: &str| text.parse().ok();
+    let both = text.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+    both.ok_or_else(|| format!("`{text}` is no compute capability such as 9.0"))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -60,7 +75,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Some(purpose) => {
             let conv = settings::conv(args.conv.as_deref(), ConvChoice::default())?;
             let options = options(&network, purpose, args.batch as usize).conv(conv);
-            plan(&network, &options, context)
+            let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
+            match context.choice {
+                DeviceChoice::Cuda(_) => {
+                    launches(&network, &options.device(Products::of(precision, args.capability)), context)
+                }
+                _ => plan(&network, &options, context),
+            }
         }
         None => layers(&network, nn::find(model).ok(), context),
     }
@@ -177,6 +198,61 @@ fn order(plan: &Plan, order: Order) -> String {
     let merges = list("merges over the whole batch", plan.merges());
     let together = list("all clips of a part of the batch at once", plan.together());
     format!("order: {}, {way}{merges}{together}", order_name(order))
+}
+
+/// The launches of a plan for a GPU, with what each costs.
+fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {
+    let plan = Plan::new(&network.graph, options)?;
+    let preparing = if plan.trains() { plan.preparing_launches() } else { Vec::new() };
+    let launches = plan.launches().into_iter().chain(plan.finishing_launches()).chain(preparing);
+    let all = LaunchGroup::all(launches.collect());
+    let (flops, moved) =
+        (all.iter().map(LaunchGroup::flops).sum::<u64>(), all.iter().map(LaunchGroup::bytes).sum::<u64>());
+    let memory = plan.memory_bytes(0);
+    if context.json {
+        let rows = all.iter().map(|group| {
+            let PlannedLaunch { pass, launch: Launch { block, shared, .. }, .. } = &group.0[0];
+            json!({ "layer": group.layer(&plan), "pass": pass, "kernel": group.kernel(), "grid": group.grid(), "block": block,
+                "shared": shared, "bytes": group.bytes(), "flops": group.flops() })
+        });
+        return output::json(&json!({
+            "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "flops": flops,
+            "launches": rows.collect::<Vec<_>>(),
+        }));
+    }
+    let mut table = Table::new([
+        left("layer"),
+        left("pass"),
+        left("kernel"),
+        left("blocks"),
+        right("threads"),
+        right("shared"),
+        right("MB"),
+        right("MFLOP"),
+    ]);
+    for group in &all {
+        let PlannedLaunch { pass, launch: Launch { block, shared, .. }, .. } = &group.0[0];
+        let [x, y, z] = group.grid();
+        table.row([
+            group.layer(&plan),
+            (*pass).into(),
+            group.kernel(),
+            format!("{x} x {y} x {z}"),
+            block.to_string(),
+            shared.to_string(),
+            format!("{:.2}", group.bytes() as f64 / 1e6),
+            format!("{:.1}", group.flops() as f64 / 1e6),
+        ]);
+    }
+    output::print(&format!(
+        "{}, batches of {} on a GPU\n\n{table}\n{}, {:.2} GFLOP, {:.1} MB read and written, each number once; memory {}\n",
+        title(network),
+        plan.n,
+        count(all.len() as u64, "kernel"),
+        flops as f64 / 1e9,
+        moved as f64 / 1e6,
+        bytes(memory as u64),
+    ))
 }
 
 fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {

@@ -5,6 +5,7 @@ use super::ending::{Ending, usage};
 use super::{output, settings};
 use crate::data::{Format, read_clip};
 use crate::ops::ConvChoice;
+use crate::ops::device::Precision;
 use crate::train::{Bundle, Recogniser, Which};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
@@ -51,6 +52,9 @@ pub struct Args {
     /// [default: as in the run, auto for a weight file].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     conv: Option<String>,
+    /// How exactly a GPU computes [default: f32].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
+    precision: Option<String>,
 }
 
 /// A class and how likely it is.
@@ -85,7 +89,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let row = input.length * input.channels;
     let batch = BATCH.min(args.clips.len());
     let options = Recogniser::options(&bundle.network, batch).conv(conv(args, &bundle)?);
-    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, context.isa)?;
+    // A GPU takes longer to start than the processor needs for a few clips.
+    let device = context.device_if_asked()?.precision(settings::precision(args.precision.as_deref(), Precision::F32)?);
+    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, device)?;
     let mut inputs = vec![0.0; batch * row];
     let mut failed = 0;
     for clips in args.clips.chunks(batch) {
@@ -101,7 +107,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             }
             read.push(samples.map(|_| ()));
         }
-        recogniser.run(&inputs);
+        recogniser.run(&inputs)?;
         for (sample, (path, read)) in clips.iter().zip(read).enumerate() {
             let line = match read {
                 Ok(()) => {

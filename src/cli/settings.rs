@@ -3,6 +3,7 @@
 use super::ending::usage;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
+use crate::ops::device::Precision;
 use crate::train::{RunFolder, TrainConfig, TrainError};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,9 @@ pub struct Settings {
     /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     pub conv: Option<String>,
+    /// How exactly a GPU computes [default: f32].
+    #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
+    pub precision: Option<String>,
     /// Begin with the settings of this config.toml, then apply the other options.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -65,6 +69,11 @@ pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec>
 
 /// The way to compute convolutions that an option names, or else this one.
 pub fn conv(given: Option<&str>, otherwise: ConvChoice) -> Result<ConvChoice> {
+    given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
+}
+
+/// The precision that an option names, or else this one.
+pub fn precision(given: Option<&str>, otherwise: Precision) -> Result<Precision> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }
 
@@ -92,6 +101,7 @@ impl Settings {
             ("lr", &self.lr),
             ("split", &self.split),
             ("conv", &self.conv),
+            ("precision", &self.precision),
         ];
         for (key, value) in flags {
             if let Some(value) = value {
@@ -121,6 +131,7 @@ impl Settings {
             ("--lr", self.lr.is_some()),
             ("--split", self.split.is_some()),
             ("--conv", self.conv.is_some()),
+            ("--precision", self.precision.is_some()),
             ("--config", self.config.is_some()),
             ("--strict", self.strict),
             ("--set", !self.set.is_empty()),

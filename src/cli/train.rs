@@ -83,7 +83,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
         Some(new) => new.folder.clone(),
         None => RunFolder::create(&args.runs, &name, args.force)?,
     };
-    let session = Session::start(config.clone(), data.clone(), folder, context.isa)?;
+    let session = Session::start(config.clone(), data.clone(), folder, context.device()?)?;
     if let Some(new) = new {
         new.keep();
     }
@@ -111,7 +111,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
     }
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
-    let session = Session::resume(config.clone(), data.clone(), folder.clone(), context.isa)?;
+    let session = Session::resume(config.clone(), data.clone(), folder.clone(), context.device()?)?;
     let done = session.records().len() as u64;
     if done > config.epochs {
         return Err(usage(format!("the run has {done} complete epochs; give --epochs at least that many")));
@@ -206,9 +206,8 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         config.seed
     );
     text += &format!(
-        "machine  {}, {}, {} for activations and gradients\n",
-        count(context.threads as u64, "thread"),
-        context.isa.name(),
+        "machine  {}, {} for activations and gradients\n",
+        context.machine(session.device()),
         bytes(session.memory_bytes() as u64)
     );
     text += &format!("folder   {}", session.folder().path().display());

@@ -12,10 +12,13 @@ use super::split::Split;
 /// Batches on their way: one in use, one ready, one in the making.
 const BUFFERS: usize = 3;
 
+/// What a 16-bit sample is multiplied with: full scale becomes 1.
+pub const FULL_SCALE: f32 = 1.0 / 32768.0;
+
 /// Clips as a network takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[n, length, channels]`, full scale 1; rows beyond [`Batch::valid`] are zeros.
+    /// `[n, length, channels]`, full scale 1; rows beyond [`Batch::valid`] are zeros. Empty where [`Batches::numbers`] were asked for.
     pub inputs: Vec<f32>,
     /// `[n]`: the class of each clip; 0 beyond [`Batch::valid`].
     pub labels: Vec<f32>,
@@ -48,6 +51,24 @@ impl Batches {
     /// # Errors
     /// There are no training clips or fewer than a batch, `batch` is 0, or no thread can be started.
     pub fn train(data: Arc<Dataset>, batch: usize, seed: u64, start: (u64, u64)) -> Result<Batches, DataError> {
+        let row_len = data.row_len();
+        Batches::training(data, (batch, row_len), seed, start)
+    }
+
+    /// The same without the samples: for a device that holds all clips and needs their numbers only.
+    ///
+    /// # Errors
+    /// Those of [`Batches::train`].
+    pub fn numbers(data: Arc<Dataset>, batch: usize, seed: u64, start: (u64, u64)) -> Result<Batches, DataError> {
+        Batches::training(data, (batch, 0), seed, start)
+    }
+
+    fn training(
+        data: Arc<Dataset>,
+        (batch, row_len): (usize, usize),
+        seed: u64,
+        start: (u64, u64),
+    ) -> Result<Batches, DataError> {
         let clips = clips_of(&data, Split::Training, batch)?;
         let steps = (clips.len() / batch) as u64;
         if steps == 0 {
@@ -56,7 +77,7 @@ impl Batches {
         let first = start.0.saturating_mul(steps).saturating_add(start.1);
         let key = Key::new(seed, Stream::Shuffle);
         let mut order: (Option<u64>, Vec<u32>) = (None, Vec::new());
-        Batches::start(Arc::clone(&data), batch, steps, move |number, buffer| {
+        Batches::start((batch, row_len), steps, move |number, buffer| {
             let at = first.saturating_add(number);
             (buffer.epoch, buffer.step) = (at / steps, at % steps);
             if order.0 != Some(buffer.epoch) {
@@ -75,8 +96,8 @@ impl Batches {
     /// The split has no clips, `batch` is 0, or no thread can be started.
     pub fn eval(data: Arc<Dataset>, split: Split, batch: usize) -> Result<Batches, DataError> {
         let clips = clips_of(&data, split, batch)?;
-        let steps = clips.len().div_ceil(batch) as u64;
-        Batches::start(Arc::clone(&data), batch, steps, move |number, buffer| {
+        let (steps, row_len) = (clips.len().div_ceil(batch) as u64, data.row_len());
+        Batches::start((batch, row_len), steps, move |number, buffer| {
             let from = number as usize * batch;
             if from >= clips.len() {
                 return false;
@@ -89,15 +110,14 @@ impl Batches {
 
     /// Starts the thread: `make` fills a buffer with batch number 0, 1, .. until it has no more.
     fn start(
-        data: Arc<Dataset>,
-        batch: usize,
+        (batch, row_len): (usize, usize),
         steps_per_epoch: u64,
         mut make: impl FnMut(u64, &mut Batch) -> bool + Send + 'static,
     ) -> Result<Batches, DataError> {
         let (free, empty) = sync_channel::<Batch>(BUFFERS);
         let (full, ready) = sync_channel::<Batch>(BUFFERS);
         for _ in 0..BUFFERS {
-            let inputs = vec![0.0; batch * data.row_len()];
+            let inputs = vec![0.0; batch * row_len];
             let (labels, clips) = (vec![0.0; batch], Vec::with_capacity(batch));
             let buffer = Batch { inputs, labels, clips, valid: 0, epoch: 0, step: 0 };
             free.send(buffer).expect("the channel holds all buffers and its other end is in this function");
@@ -140,18 +160,20 @@ fn clips_of(data: &Dataset, split: Split, batch: usize) -> Result<Vec<u32>, Data
 
 /// Writes `clips`, at most as many as the buffer has rows, and zeros behind them.
 fn fill(data: &Dataset, clips: impl Iterator<Item = u32>, buffer: &mut Batch) {
-    let row_len = data.row_len();
     buffer.clips.clear();
     buffer.clips.extend(clips);
     buffer.valid = buffer.clips.len();
-    for (&clip, row) in buffer.clips.iter().zip(buffer.inputs.chunks_exact_mut(row_len)) {
-        for (x, &sample) in row.iter_mut().zip(data.samples(clip as usize)) {
-            *x = f32::from(sample) * (1.0 / 32768.0);
+    if !buffer.inputs.is_empty() {
+        let row_len = data.row_len();
+        for (&clip, row) in buffer.clips.iter().zip(buffer.inputs.chunks_exact_mut(row_len)) {
+            for (x, &sample) in row.iter_mut().zip(data.samples(clip as usize)) {
+                *x = f32::from(sample) * FULL_SCALE;
+            }
         }
+        buffer.inputs[buffer.valid * row_len..].fill(0.0);
     }
     for (&clip, label) in buffer.clips.iter().zip(&mut buffer.labels) {
         *label = data.clips()[clip as usize].class as f32;
     }
-    buffer.inputs[buffer.valid * row_len..].fill(0.0);
     buffer.labels[buffer.valid..].fill(0.0);
 }

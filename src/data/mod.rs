@@ -40,7 +40,7 @@ mod store;
 mod wav;
 
 pub use audit::{Audit, ClassCount, Finding, FindingKind};
-pub use batch::{Batch, Batches};
+pub use batch::{Batch, Batches, FULL_SCALE};
 pub use clip::{Clip, Format, read_clip};
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;

@@ -1,9 +1,19 @@
-//! Floor 4. What runs a plan: the CPU, and the reference in double precision that judges it.
+//! Floor 4. What runs a plan: the CPU, a GPU, and the reference in double precision that judges them.
 
 mod alone;
+pub mod conformance;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+pub mod cuda;
+mod device;
+mod executor;
 mod reference;
 
 pub use alone::{Alone, Errors};
 pub use cpu::Cpu;
+pub use device::{Device, DeviceChoice, DeviceError};
+pub use executor::Executor;
 pub use reference::Reference;

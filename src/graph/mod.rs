@@ -2,10 +2,12 @@
 
 mod builder;
 mod describe;
+mod launches;
 mod lower;
 mod memory;
 mod plan;
 
 pub use builder::{Graph, GraphError, Node, NodeId, Parameter};
 pub use describe::PlanRow;
+pub use launches::{LaunchGroup, PlannedLaunch};
 pub use plan::{Keep, Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};

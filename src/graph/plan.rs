@@ -14,6 +14,7 @@
 
 use super::builder::NodeId;
 use crate::base::Shape;
+use crate::ops::device::{Passes, Products};
 use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, Spec};
 use std::ops::Range;
 use std::sync::Arc;
@@ -73,12 +74,15 @@ pub struct PlanOptions {
     pub order: Order,
     /// Whether ops that one op can do together are done by it, or every op runs by itself.
     pub conv: ConvChoice,
+    /// For a GPU, with products made by these units: each op's pass is one step for the whole batch. None: for the CPU.
+    pub device: Option<Products>,
 }
 
 impl PlanOptions {
     /// Options for `n` samples, keeping nothing, depth first, fused where that is faster.
     pub fn new(n: usize, work: Work) -> PlanOptions {
-        PlanOptions { n, work, keep: Keep::default(), order: Order::default(), conv: ConvChoice::default() }
+        let (keep, order, conv) = (Keep::default(), Order::default(), ConvChoice::default());
+        PlanOptions { n, work, keep, order, conv, device: None }
     }
 
     /// Keeps these too.
@@ -89,6 +93,11 @@ impl PlanOptions {
     /// Computes convolutions this way.
     pub fn conv(self, conv: ConvChoice) -> PlanOptions {
         PlanOptions { conv, ..self }
+    }
+
+    /// Runs on a GPU, with products made by these units.
+    pub fn device(self, products: Products) -> PlanOptions {
+        PlanOptions { device: Some(products), order: Order::LayerByLayer, ..self }
     }
 }
 
@@ -141,6 +150,8 @@ pub struct Lowered {
     pub params: Range<usize>,
     /// Its slice of the state arena.
     pub state: Range<usize>,
+    /// What it does in a plan for a GPU.
+    pub passes: Option<Passes>,
 }
 
 /// One call of an op's pass, for each sample of the batch (or once, if its stage is a merge).
@@ -200,6 +211,8 @@ pub struct Plan {
     pub part_len: usize,
     /// Numbers in the parameter arena.
     pub params_len: usize,
+    /// Numbers in the state arena.
+    pub state_len: usize,
     /// Shapes of the inputs that a run is given.
     pub inputs: Vec<Shape>,
     /// Where each graph node's output stands after a run; [`Space::Part`] where it can be read.
@@ -231,11 +244,17 @@ impl Plan {
         p * self.n / self.parts..(p + 1) * self.n / self.parts
     }
 
-    /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums.
+    /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums. For a GPU,
+    /// which has no workers, also for what is dead after a pass.
     pub fn memory_bytes(&self, threads: usize) -> usize {
         let shared: usize = self.nodes.iter().map(|node| node.spec.shared).sum();
         let sums = if self.trains() { self.parts * self.params_len } else { 0 };
-        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums)
+        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums + self.device_scratch())
+    }
+
+    /// Numbers that are dead after each pass on a GPU.
+    pub fn device_scratch(&self) -> usize {
+        self.nodes.iter().filter_map(|node| node.passes.as_ref()).map(|passes| passes.scratch).max().unwrap_or(0)
     }
 
     pub(super) fn parts_of(n: usize, trains: bool, params_len: usize) -> usize {

@@ -5,6 +5,7 @@
 //! **NaN** a NaN of either stays one. **Error** exact. **Source** definition.
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
@@ -54,6 +55,19 @@ impl Op for Add {
         }
         if !db.is_empty() {
             db.copy_from_slice(if b.dy.is_empty() { da } else { b.dy });
+        }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let count = batch.n * batch.shapes[0].size();
+        let map = |kernel| Launch::over(kernel, count, 4);
+        let forward = map("add_forward").with(Operand::X(0)).with(Operand::X(1)).with(Operand::Y).int(count);
+        let backward = map("add_backward").with(Operand::Dy).with(Operand::Dx(0)).with(Operand::Dx(1)).int(count);
+        Passes {
+            in_place: true,
+            forward: vec![forward.costs(3 * count, count as u64)],
+            backward: vec![backward.costs(3 * count, 0)],
+            ..Passes::default()
         }
     }
 }

@@ -7,6 +7,7 @@
 //! in network", 2013, section 3.2.
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
@@ -58,6 +59,19 @@ impl Op for AvgPool {
                 *dx = dy / l;
             }
             rows.for_each(|row| row.copy_from_slice(first));
+        }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let (n, Shape { l, c }) = (batch.n, batch.shapes[0]);
+        let count = n * l * c;
+        let sizes = |launch: Launch| launch.int(n).int(l).int(c).costs(count + n * c, count as u64);
+        let forward = Launch::new("avg_pool_forward", n * c.div_ceil(32), 256).with(Operand::X(0)).with(Operand::Y);
+        let backward = Launch::over("avg_pool_backward", count, 4).with(Operand::Dy).with(Operand::Dx(0));
+        Passes {
+            forward: vec![sizes(forward)],
+            backward: vec![sizes(backward).only_for(Operand::Dx(0))],
+            ..Passes::default()
         }
     }
 }

@@ -8,6 +8,7 @@
 //! **Source** Srivastava et al., JMLR 15, 2014, section 10 (the scaling while training).
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Inference, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::{Shape, rng::Key};
 use crate::simd::{Isa, Kernel, Simd};
@@ -82,6 +83,27 @@ impl Op for Dropout {
             dx.copy_from_slice(b.dy);
         }
         self.map(isa, b.draw, b.sample, dx);
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let count = batch.n * batch.shapes[0].size();
+        let map = |from, to| {
+            let kernel = if self.p > 0.0 { "dropout" } else { "copy" };
+            let launch = Launch::over(kernel, count, 4).with(from).with(to);
+            let launch = if self.p > 0.0 {
+                // The threshold's 32 bits pass as those of an `int`.
+                launch.with(Operand::Draw).node().int(self.threshold() as usize).float(self.scale() as f32)
+            } else {
+                launch
+            };
+            launch.int(count).costs(2 * count, count as u64)
+        };
+        Passes {
+            in_place: true,
+            forward: vec![map(Operand::X(0), Operand::Y)],
+            backward: vec![map(Operand::Dy, Operand::Dx(0)).only_for(Operand::Dx(0))],
+            ..Passes::default()
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! `1e-7 * sqrt(m)`. **Source** definition.
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
     Backward, EACH, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TOGETHER,
     TensorSpec, inputs,
@@ -130,6 +131,13 @@ impl Op for Linear {
             isa.run(RowProduct { a: b.dy, depth: out, packed, init: &[], c: b.dx[0], outputs: depth });
         }
     }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let sizes = Sizes { n: batch.n, depth: batch.shapes[0].size(), out: self.out, bias: self.bias };
+        let passes =
+            if self.out <= 64 && sizes.depth.saturating_mul(self.out) <= FEW { sizes.small() } else { sizes.large() };
+        Passes { reads_x: true, ..passes }
+    }
 }
 
 /// Packs the weights for forward, and after them transposed for backward.
@@ -181,6 +189,100 @@ impl Kernel for RowProduct<'_> {
     }
 }
 
+/// Weights up to which a layer of few outputs has kernels of its own on a GPU: what a block reads in a few microseconds.
+const FEW: usize = 1 << 15;
+/// Rows and columns of a tile of a product on a GPU.
+const TILE: usize = 64;
+/// Blocks that a product has at least, as far as pieces of [`PIECE`] in depth give so many: two waves of a large chip.
+const BLOCKS: usize = 256;
+/// The shortest piece of a product's depth.
+const PIECE: usize = 128;
+
+/// The sizes of a layer, for the launches of `kernels/linear.cu`.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    n: usize,
+    depth: usize,
+    out: usize,
+    bias: bool,
+}
+
+/// How a product of `m` rows, `j` columns and `depth` is cut: tiles, depth of a piece, pieces.
+fn cut(m: usize, j: usize, depth: usize) -> (usize, usize, usize) {
+    let tiles = m.div_ceil(TILE) * j.div_ceil(TILE);
+    let pieces = (BLOCKS / tiles).clamp(1, depth.div_ceil(PIECE));
+    let piece = depth.div_ceil(pieces).next_multiple_of(16);
+    (tiles, piece, depth.div_ceil(piece))
+}
+
+impl Sizes {
+    fn weights(self) -> usize {
+        (self.depth + usize::from(self.bias)) * self.out
+    }
+
+    fn ints(self, launch: Launch) -> Launch {
+        launch.int(self.depth).int(self.out)
+    }
+
+    fn with_bias(self, launch: Launch) -> Launch {
+        if self.bias { launch.at(Operand::Params, self.depth * self.out) } else { launch.null() }
+    }
+
+    /// One launch a pass.
+    fn small(self) -> Passes {
+        let Sizes { n, depth, out, bias } = self;
+        let (numbers, macs) = (n * (depth + out) + self.weights(), (n * depth * out) as u64);
+        let forward = Launch::new("linear_forward_small", n, 256).with(Operand::X(0)).with(Operand::Params);
+        let forward = self.ints(self.with_bias(forward).with(Operand::Y)).costs(numbers, 2 * macs);
+        let blocks = self.weights().div_ceil(256) + (n * depth).div_ceil(256);
+        let backward = Launch::new("linear_backward_small", blocks, 256)
+            .with(Operand::X(0))
+            .with(Operand::Dy)
+            .with(Operand::Params)
+            .with(Operand::Dx(0))
+            .with(Operand::DParams)
+            .int(n);
+        let backward = self.ints(backward).int(usize::from(bias)).costs(2 * numbers, 4 * macs);
+        Passes { forward: vec![forward], backward: vec![backward], ..Passes::default() }
+    }
+
+    /// Tiled products, cut along their depth where the tiles are few.
+    fn large(self) -> Passes {
+        let Sizes { n, depth, out, bias } = self;
+        let mut scratch = 0;
+        let mut product = |kernel: &str, operands: [Operand; 2], (m, j, k): (usize, usize, usize), to: Operand| {
+            let (tiles, piece, pieces) = cut(m, j, k);
+            let forward = kernel == "linear_forward";
+            let to_here = if pieces == 1 { to } else { Operand::Scratch };
+            let launch = Launch::new(kernel, tiles, 256).grid(pieces, 1).with(operands[0]).with(operands[1]);
+            let launch = match forward {
+                true if pieces == 1 => self.with_bias(launch),
+                true => launch.null(),
+                false => launch,
+            };
+            let launch = self.ints(launch.with(to_here).int(n));
+            let launch = if to == Operand::DParams { launch.int(usize::from(bias)) } else { launch };
+            let numbers = m * k + k * j + pieces * m * j;
+            let mut launches = vec![launch.int(piece).costs(numbers, 2 * (m * j * k) as u64)];
+            if pieces > 1 {
+                scratch = scratch.max(pieces * m * j);
+                let sum = Launch::over("linear_sum", m * j, 1).with(Operand::Scratch);
+                let sum = if forward { self.with_bias(sum) } else { sum.null() };
+                let sum = sum.with(to).int(m * j).int(j).int(pieces);
+                launches.push(sum.costs((pieces + 1) * m * j, (pieces * m * j) as u64));
+            }
+            launches
+        };
+        let forward = product("linear_forward", [Operand::X(0), Operand::Params], (n, out, depth), Operand::Y);
+        let rows = depth + usize::from(bias);
+        let mut backward =
+            product("linear_backward_weight", [Operand::X(0), Operand::Dy], (rows, out, n), Operand::DParams);
+        let data = product("linear_backward_data", [Operand::Dy, Operand::Params], (n, depth, out), Operand::Dx(0));
+        backward.extend(data.into_iter().map(|launch| launch.only_for(Operand::Dx(0))));
+        Passes { scratch, forward, backward, ..Passes::default() }
+    }
+}
+
 /// Its cases.
 pub fn cases() -> Vec<Case> {
     [
@@ -204,6 +306,7 @@ pub fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::device::Products;
 
     #[test]
     fn no_outputs_are_refused_and_absurdly_many_do_not_overflow() {
@@ -212,5 +315,32 @@ mod tests {
         assert_eq!(error, "linear: out is 0; give the layer at least one output");
         let spec = Linear { out: usize::MAX, bias: true }.spec(&x).unwrap();
         assert_eq!((spec.shared, spec.params_len()), (usize::MAX, usize::MAX));
+    }
+
+    #[test]
+    fn pieces_of_a_product_cover_its_depth_and_depend_on_nothing_else() {
+        for (m, j, depth) in
+            [(1, 1, 1), (32, 128, 11_008), (32, 1024, 1024), (11_009, 128, 32), (300, 70, 129), (64, 64, 127)]
+        {
+            let (tiles, piece, pieces) = cut(m, j, depth);
+            assert!(piece % 16 == 0 && pieces * piece >= depth && (pieces - 1) * piece < depth, "{m} {j} {depth}");
+            assert!(
+                pieces == 1 || (piece >= PIECE && tiles * pieces <= BLOCKS),
+                "{m} {j} {depth}: {pieces} of {piece}"
+            );
+        }
+        assert_eq!(cut(32, 128, 11_008), (2, 128, 86));
+    }
+
+    #[test]
+    fn a_sum_of_pieces_follows_where_there_are_some() {
+        let kernels = |n, l, c, out| -> Vec<String> {
+            let shapes = [Shape::new(l, c)];
+            let passes = Linear { out, bias: true }.on_device(&Batch { shapes: &shapes, n, products: Products::Fma });
+            passes.forward.iter().chain(&passes.backward).map(|launch| launch.kernel.clone()).collect()
+        };
+        assert_eq!(kernels(32, 15, 64, 12), ["linear_forward_small", "linear_backward_small"]);
+        let large = ["linear_forward", "linear_sum", "linear_backward_weight", "linear_backward_data"];
+        assert_eq!(kernels(32, 86, 128, 128), large);
     }
 }

@@ -10,6 +10,7 @@
 //! **Error** exact, but for the sum of overlapping windows. **Source** definition.
 
 use super::case::{Case, Fill};
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
@@ -116,6 +117,25 @@ impl Op for MaxPool1d {
         let at = &bytemuck::cast_slice(b.saved)[..b.dy.len()];
         let (c, stride) = (b.shapes[0].c, self.stride_within(b.shapes[0].l));
         isa.run(MaxBackward { dy: b.dy, at, c, k: self.k, stride, dx: b.dx[0] });
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let (n, Shape { l, c }) = (batch.n, batch.shapes[0]);
+        let l_out = self.windows(l);
+        let (read, made) = (n * l * c, n * l_out * c);
+        let each = if c.is_multiple_of(4) { 4 } else { 1 };
+        let sizes = |launch: Launch| {
+            let launch = launch.int(n).int(l).int(c).int(l_out).int(self.k).int(self.stride_within(l));
+            launch.costs(read + made + made / 4, (made * self.k) as u64)
+        };
+        let forward = Launch::over("max_pool1d_forward", made, each).with(Operand::X(0)).with(Operand::Y);
+        let backward = Launch::over("max_pool1d_backward", read, each).with(Operand::Dy).with(Operand::Saved);
+        Passes {
+            saved: (l_out * c).div_ceil(size_of::<f32>()),
+            forward: vec![sizes(forward.with(Operand::Saved))],
+            backward: vec![sizes(backward.with(Operand::Dx(0))).only_for(Operand::Dx(0))],
+            ..Passes::default()
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub mod case;
 pub mod conv1d;
 pub mod conv_block;
+pub mod device;
 pub mod dropout;
 pub mod linear;
 pub mod max_pool1d;

@@ -4,6 +4,7 @@
 //! put on, everything the planner needs. The executors then call the passes with buffers that the planner placed.
 //! Building may fail, a pass may not.
 
+use super::device::{Batch, Passes};
 use crate::base::{Shape, rng::Key};
 use crate::simd::Isa;
 use serde::Serialize;
@@ -423,4 +424,7 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// A [`Phase::Merge`]. Must add in the order of the samples, so that no result depends on threads.
     fn merge(&self, _b: &mut Merge<'_>) {}
+
+    /// Its passes on a GPU, for shapes that [`Op::spec`] has accepted.
+    fn on_device(&self, batch: &Batch<'_>) -> Passes;
 }

@@ -6,6 +6,7 @@
 //! **Error** exact. **Source** Nair and Hinton, ICML 2010.
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
@@ -45,6 +46,20 @@ impl Op for Relu {
             dx.copy_from_slice(b.dy);
         }
         isa.run(ReluBackward { y: b.y, dx });
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let count = batch.n * batch.shapes[0].size();
+        let map = |kernel| Launch::over(kernel, count, 4);
+        let forward = map("relu_forward").with(Operand::X(0)).with(Operand::Y).int(count);
+        let backward = map("relu_backward").with(Operand::Y).with(Operand::Dy).with(Operand::Dx(0)).int(count);
+        Passes {
+            reads_y: true,
+            in_place: true,
+            forward: vec![forward.costs(2 * count, count as u64)],
+            backward: vec![backward.costs(3 * count, count as u64).only_for(Operand::Dx(0))],
+            ..Passes::default()
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! 2006, section 4.3.4.
 
 use super::case::{Case, Fill, Input};
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::Isa;
@@ -82,6 +83,33 @@ impl Op for SoftmaxCrossEntropy {
             *dx = saved * b.dy[0];
         }
         dlabel.fill(0.0);
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let (n, classes) = (batch.n, batch.shapes[0].size());
+        let count = n * classes;
+        let forward = Launch::new("softmax_cross_entropy_forward", n, 32)
+            .with(Operand::X(0))
+            .with(Operand::X(1))
+            .with(Operand::Y)
+            .with(Operand::Saved)
+            .int(n)
+            .int(classes)
+            .costs(2 * count + 2 * n, 40 * count as u64);
+        let backward = Launch::over("softmax_cross_entropy_backward", count, 1)
+            .with(Operand::Saved)
+            .with(Operand::Dy)
+            .with(Operand::Dx(0))
+            .int(n)
+            .int(classes)
+            .costs(2 * count + n, count as u64);
+        let no_gradient = Launch::over("fill", n, 4).with(Operand::Dx(1)).float(0.0).int(n).costs(n, 0);
+        Passes {
+            saved: classes,
+            forward: vec![forward],
+            backward: vec![backward.only_for(Operand::Dx(0)), no_gradient.only_for(Operand::Dx(1))],
+            ..Passes::default()
+        }
     }
 }
 

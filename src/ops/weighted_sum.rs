@@ -8,6 +8,7 @@
 //! with every instruction set. **Source** definition.
 
 use super::case::Case;
+use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
@@ -58,6 +59,26 @@ impl Op for WeightedSum {
         let [dx, dw] = &mut b.dx;
         isa.run(Scale { from: b.x[1], by: dy, to: dx });
         isa.run(Scale { from: b.x[0], by: dy, to: dw });
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        let (n, size) = (batch.n, batch.shapes[0].size());
+        let forward = Launch::new("weighted_sum_forward", n, 256)
+            .with(Operand::X(0))
+            .with(Operand::X(1))
+            .with(Operand::Y)
+            .int(size)
+            .costs(2 * n * size + n, 2 * (n * size) as u64);
+        let backward = Launch::over("weighted_sum_backward", n * size, 1)
+            .with(Operand::X(0))
+            .with(Operand::X(1))
+            .with(Operand::Dy)
+            .with(Operand::Dx(0))
+            .with(Operand::Dx(1))
+            .int(n)
+            .int(size)
+            .costs(4 * n * size + n, 2 * (n * size) as u64);
+        Passes { reads_x: true, forward: vec![forward], backward: vec![backward], ..Passes::default() }
     }
 }
 

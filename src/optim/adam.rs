@@ -29,6 +29,21 @@ impl Default for AdamSettings {
     }
 }
 
+impl AdamSettings {
+    /// What the step after `steps` others computes with.
+    fn rates(self, steps: u64) -> Rates {
+        let AdamSettings { lr, beta1, beta2, eps } = self;
+        let t = steps.saturating_add(1).min(i32::MAX as u64) as i32;
+        Rates {
+            beta1,
+            beta2,
+            eps,
+            step_size: (f64::from(lr) / (1.0 - f64::from(beta1).powi(t))) as f32,
+            root_scale: (1.0 / (1.0 - f64::from(beta2).powi(t)).sqrt()) as f32,
+        }
+    }
+}
+
 /// The optimiser with its state, over an arena of parameters.
 #[derive(Clone)]
 pub struct Adam {
@@ -53,6 +68,18 @@ impl Adam {
         Adam { settings, m: Aligned::zeros(len), v: Aligned::zeros(len), step: 0 }
     }
 
+    /// What the next step computes with, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
+    /// `1 / sqrt(1 - beta2^t)`. For a device that takes the step itself; [`Adam::advance`] counts it then.
+    pub fn rates(&self) -> [f32; 5] {
+        let Rates { beta1, beta2, eps, step_size, root_scale } = self.settings.rates(self.step);
+        [beta1, beta2, eps, step_size, root_scale]
+    }
+
+    /// Counts a step that a device took with [`Adam::rates`], on moments of its own.
+    pub fn advance(&mut self) {
+        self.step += 1;
+    }
+
     /// Takes a step; the gradient is the sum of `sums`, added in their order.
     ///
     /// # Panics
@@ -62,16 +89,8 @@ impl Adam {
         I: Iterator<Item = &'g [f32]> + Clone + Sync,
     {
         assert!(params.len() == self.m.len() && sums.clone().all(|sum| sum.len() == params.len()));
+        let rates = self.settings.rates(self.step);
         self.step += 1;
-        let AdamSettings { lr, beta1, beta2, eps } = self.settings;
-        let t = self.step.min(i32::MAX as u64) as i32;
-        let rates = Rates {
-            beta1,
-            beta2,
-            eps,
-            step_size: (f64::from(lr) / (1.0 - f64::from(beta1).powi(t))) as f32,
-            root_scale: (1.0 / (1.0 - f64::from(beta2).powi(t)).sqrt()) as f32,
-        };
         params
             .par_chunks_mut(CHUNK)
             .zip(self.m.par_chunks_mut(CHUNK))
@@ -166,6 +185,19 @@ mod tests {
                 let gradients: Vec<f64> = (0..5).map(|step| f64::from(gradient(step, i))).collect();
                 approx::assert_relative_eq!(f64::from(w[i]), reference(&gradients, settings), max_relative = 1e-4);
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_asks_for_the_rates_and_counts_goes_along() {
+        let settings = AdamSettings::default();
+        let (mut here, mut there) = (Adam::new(1, settings), Adam::new(1, settings));
+        assert_eq!(there.rates()[..3], [settings.beta1, settings.beta2, settings.eps]);
+        assert_eq!(there.rates()[3], 0.01);
+        for _ in 0..3 {
+            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter());
+            there.advance();
+            assert_eq!((here.step, here.rates()), (there.step, there.rates()));
         }
     }
 }

@@ -182,13 +182,15 @@ pub fn bench(
     let mut trainer = Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, isa)?;
     let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
     let step = whole(isa, (batch, threads.min(plan.parts)), macs, quick, || {
-        trainer.step(&clips, &labels);
+        trainer.step(&clips, &labels).expect("the processor does not fail");
     });
     done("recognising a clip", layers.len() + 1, layers.len() + 2);
     let one = Recogniser::options(network, 1).conv(conv);
     let mut recogniser = Recogniser::with_plan(network.clone(), trainer.weights.clone(), &one, isa)?;
     let clip = &clips[..numbers / batch];
-    let recognise = whole(isa, (1, threads), network.macs(), quick, || recogniser.run(clip));
+    let recognise = whole(isa, (1, threads), network.macs(), quick, || {
+        recogniser.run(clip).expect("the processor does not fail");
+    });
     Ok(NetworkBench {
         name: network.spec.name.clone(),
         batch,

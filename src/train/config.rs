@@ -5,6 +5,7 @@ use crate::base::nearest::nearest;
 use crate::data::SplitRule;
 use crate::nn::{Initialisation, NetworkSpec, SpecError, Variant};
 use crate::ops::ConvChoice;
+use crate::ops::device::Precision;
 use crate::optim::AdamSettings;
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ pub struct TrainConfig {
     pub adam: AdamSettings,
     /// How convolutions are computed, in training and when the run's network recognises.
     pub conv: ConvChoice,
+    /// How exactly a GPU computes.
+    pub precision: Precision,
 }
 
 /// One setting: its name, what it is, and how text becomes it.
@@ -177,6 +180,12 @@ pub const SETTINGS: &[Setting] = &[
         get: |c| Some(c.conv.to_string().into()),
     },
     Setting {
+        key: "precision",
+        help: "how exactly a GPU computes: f32, tf32 or bf16; the processor always computes in f32",
+        set: |c, v| v.parse().map(|precision| c.precision = precision),
+        get: |c| Some(c.precision.to_string().into()),
+    },
+    Setting {
         key: "variant",
         help: "do (dropout), bn (batch norm) or do+bn: sets the network's dropout and batch_norm",
         set: |c, v| v.parse::<Variant>().map(|variant| c.network.set_variant(variant)),
@@ -243,6 +252,7 @@ impl TrainConfig {
             init: Initialisation::default(),
             adam: AdamSettings::default(),
             conv: ConvChoice::default(),
+            precision: Precision::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::simd::Isa;
 use std::sync::Arc;
 
 /// Repeats a step's forward pass with everything kept, and names the first thing that is not finite.
-pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f32]) -> String {
+pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> String {
     let bad = |numbers: &[f32]| numbers.iter().position(|v| !v.is_finite());
     if let Some(at) = bad(inputs) {
         return format!("the input has {} at place {at}", inputs[at]);
@@ -25,11 +25,12 @@ pub fn first_not_finite(trainer: &Trainer, isa: Isa, inputs: &[f32], labels: &[f
         keep: Keep::Everything,
         order: Order::LayerByLayer,
         conv: ConvChoice::Direct,
+        device: None,
     };
     let Ok(plan) = Plan::new(graph, &options) else {
         return "the network is too large to look into".into();
     };
-    let mut cpu = Cpu::new(Arc::new(plan), isa);
+    let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
     let mut state = trainer.weights.state.clone();
     cpu.prepare(&trainer.weights.params, &trainer.weights.state);
     cpu.run(&trainer.weights.params, &mut state, &[inputs, labels], trainer.draw());

@@ -1,6 +1,7 @@
 //! Floor 6. Why training, evaluation or a weight file fails, each in one sentence with a way out.
 
 use crate::data::DataError;
+use crate::exec::DeviceError;
 use crate::graph::GraphError;
 use crate::nn::SpecError;
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ pub enum TrainError {
     /// Of the graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Of the GPU.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A file or folder cannot be read or written.
     #[error("cannot {doing} {}: {source}; {advice}", .path.display())]
     Io {

@@ -5,10 +5,9 @@ use super::trainer::largest;
 use super::weights::Weights;
 use crate::base::rng::{Key, Stream};
 use crate::data::{Batches, Dataset, Split};
-use crate::exec::Cpu;
+use crate::exec::{Device, Executor};
 use crate::graph::{Plan, PlanOptions, Work};
 use crate::nn::Network;
-use crate::simd::Isa;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -25,17 +24,21 @@ pub struct Prediction {
 
 /// A network that recognises, with the memory to do it.
 pub struct Recogniser {
-    network: Arc<Network>,
     weights: Weights,
-    cpu: Cpu,
+    executor: Executor,
     labels: Vec<f32>,
 }
 
 impl Recogniser {
     /// A recogniser of batches of `batch` clips.
-    pub fn new(network: Arc<Network>, weights: Weights, batch: usize, isa: Isa) -> Result<Recogniser, TrainError> {
+    pub fn new(
+        network: Arc<Network>,
+        weights: Weights,
+        batch: usize,
+        device: impl Into<Device>,
+    ) -> Result<Recogniser, TrainError> {
         let options = Recogniser::options(&network, batch);
-        Recogniser::with_plan(network, weights, &options, isa)
+        Recogniser::with_plan(network, weights, &options, device)
     }
 
     /// How [`Recogniser::new`] lowers a network: fused where that is faster.
@@ -48,34 +51,50 @@ impl Recogniser {
         network: Arc<Network>,
         weights: Weights,
         options: &PlanOptions,
-        isa: Isa,
+        device: impl Into<Device>,
     ) -> Result<Recogniser, TrainError> {
-        let plan = Plan::new(&network.graph, options)?;
+        let device = device.into();
+        let plan = Plan::new(&network.graph, &device.options(options))?;
         let labels = vec![0.0; options.n];
-        let mut recogniser = Recogniser { cpu: Cpu::new(Arc::new(plan), isa), labels, network, weights };
-        recogniser.cpu.prepare(&recogniser.weights.params, &recogniser.weights.state);
-        Ok(recogniser)
+        let mut executor = Executor::new(Arc::new(plan), &device)?;
+        executor.prepare(&weights.params, &weights.state)?;
+        Ok(Recogniser { executor, labels, weights })
     }
 
     /// Takes other weights of the same network.
-    pub fn set_weights(&mut self, weights: &Weights) {
+    ///
+    /// # Errors
+    /// The GPU refuses them.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<(), TrainError> {
         self.weights.params.copy_from_slice(&weights.params);
         self.weights.state.copy_from_slice(&weights.state);
-        self.cpu.prepare(&self.weights.params, &self.weights.state);
+        Ok(self.executor.prepare(&self.weights.params, &self.weights.state)?)
     }
 
     /// Computes the logits of a batch of clips, `[n, length, channels]`.
     ///
+    /// # Errors
+    /// The GPU fails; never on the processor.
+    ///
     /// # Panics
     /// If `inputs` has not the batch's length.
-    pub fn run(&mut self, inputs: &[f32]) {
+    pub fn run(&mut self, inputs: &[f32]) -> Result<(), TrainError> {
         let draw = Key::new(0, Stream::Dropout);
-        self.cpu.run(&self.weights.params, &mut self.weights.state, &[inputs, &self.labels], draw);
+        let Weights { params, state } = &mut self.weights;
+        Ok(self.executor.run(params, state, &[inputs, &self.labels], draw)?)
+    }
+
+    /// On a GPU: seconds that a batch takes, that of the last run; median of `runs`.
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn measure(&mut self, runs: usize) -> Result<f64, TrainError> {
+        Ok(self.executor.measure(runs)?)
     }
 
     /// The logits of one clip of the batch.
     pub fn logits(&self, sample: usize) -> &[f32] {
-        self.cpu.activation_of(self.network.logits, sample).expect("the logits are what the plan computes")
+        self.executor.target_of(sample)
     }
 
     /// What the network says of one clip of the batch.
@@ -91,7 +110,7 @@ impl Recogniser {
         let mut batches = Batches::eval(data.clone(), split, self.labels.len())?;
         let mut evaluation = Evaluation::new(split, data.classes());
         while let Some(batch) = batches.next_batch() {
-            self.run(&batch.inputs);
+            self.run(&batch.inputs)?;
             for (sample, &clip) in batch.clips.iter().enumerate() {
                 let prediction = self.prediction(sample);
                 evaluation.add(batch.labels[sample] as usize, clip, prediction);

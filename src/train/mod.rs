@@ -7,6 +7,7 @@ mod config;
 mod diagnose;
 mod error;
 mod eval;
+pub mod gpu_bench;
 pub mod gradcheck;
 mod metrics;
 mod run_folder;

@@ -9,9 +9,9 @@ use super::metrics::{self, EpochRecord};
 use super::run_folder::{RunFolder, write_atomically};
 use super::trainer::Trainer;
 use super::weights::Weights;
-use crate::data::{Batches, Dataset, Split};
+use crate::data::{Batches, Dataset, FULL_SCALE, Split};
+use crate::exec::Device;
 use crate::nn::Network;
-use crate::simd::Isa;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,7 +56,9 @@ pub struct Session {
     network: Arc<Network>,
     data: Arc<Dataset>,
     folder: RunFolder,
-    isa: Isa,
+    device: Device,
+    /// Whether the GPU holds the clips.
+    held: bool,
     trainer: Trainer,
     progress: Progress,
     records: Vec<EpochRecord>,
@@ -66,8 +68,13 @@ pub struct Session {
 
 impl Session {
     /// A new run in `folder`: builds the network, draws its weights, writes what is known before the first step.
-    pub fn start(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
-        let session = Session::new(config, data, folder, isa)?;
+    pub fn start(
+        config: TrainConfig,
+        data: Arc<Dataset>,
+        folder: RunFolder,
+        device: impl Into<Device>,
+    ) -> Result<Session, TrainError> {
+        let session = Session::new(config, data, folder, device.into())?;
         write_atomically(&session.folder.config(), session.config.to_toml().as_bytes())?;
         let names = session.data.classes().iter().map(|class| format!("{class}\n")).collect::<String>();
         write_atomically(&session.folder.classes(), names.as_bytes())?;
@@ -77,8 +84,13 @@ impl Session {
     }
 
     /// Goes on with the run in `folder` where its last file says, bit for bit.
-    pub fn resume(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
-        let mut session = Session::new(config, data, folder, isa)?;
+    pub fn resume(
+        config: TrainConfig,
+        data: Arc<Dataset>,
+        folder: RunFolder,
+        device: impl Into<Device>,
+    ) -> Result<Session, TrainError> {
+        let mut session = Session::new(config, data, folder, device.into())?;
         let path = session.folder.path().to_path_buf();
         let cannot = |reason: &str| TrainError::CannotResume { path: path.clone(), reason: reason.into() };
         check_split(&session.folder, &session.data)?;
@@ -91,7 +103,7 @@ impl Session {
         };
         (session.trainer.adam.m, session.trainer.adam.v, session.trainer.adam.step) = (m, v, step);
         session.trainer.weights = last.weights;
-        session.trainer.weights_changed();
+        session.trainer.weights_changed()?;
         session.records = metrics::read(&session.folder.metrics(), progress.epoch)?;
         session.best = match progress.best_epoch {
             0 => session.trainer.weights.clone(),
@@ -101,21 +113,27 @@ impl Session {
         Ok(session)
     }
 
-    fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, isa: Isa) -> Result<Session, TrainError> {
+    fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, device: Device) -> Result<Session, TrainError> {
+        let device = device.precision(config.precision);
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
         // The run is repeated with these words, whatever is added to the data later.
         let config = TrainConfig { classes: data.classes().to_vec(), ..config };
         let options = Trainer::options(&network, config.batch).conv(config.conv);
         let start = (config.init, config.seed);
-        let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, isa)?;
+        let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, device.clone())?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
-        Ok(Session { config, network, data, folder, isa, trainer, progress, records, best })
+        Ok(Session { config, network, data, folder, device, held: false, trainer, progress, records, best })
     }
 
     /// The run's folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The network.
@@ -146,12 +164,18 @@ impl Session {
     /// Runs the epochs that are left, and the evaluation on the test clips.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
-        let mut batches = Batches::train(self.data.clone(), self.config.batch, self.config.seed, start)?;
+        self.held = self.trainer.hold(&self.data)?;
+        let (data, TrainConfig { batch, seed, .. }) = (self.data.clone(), &self.config);
+        let mut batches = match self.held {
+            true => Batches::numbers(data, *batch, *seed, start)?,
+            false => Batches::train(data, *batch, *seed, start)?,
+        };
         let options = Recogniser::options(&self.network, EVAL_BATCH).conv(self.config.conv);
         let weights = self.trainer.weights.clone();
-        let mut recogniser = Recogniser::with_plan(self.network.clone(), weights, &options, self.isa)?;
+        let mut recogniser = Recogniser::with_plan(self.network.clone(), weights, &options, self.device.clone())?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
+                self.trainer.fetch()?;
                 self.save_last()?;
                 let Progress { epoch, step, .. } = self.progress;
                 return Ok(Outcome::Interrupted { epoch, step });
@@ -161,7 +185,7 @@ impl Session {
         let test = match self.data.in_split(Split::Testing).is_empty() {
             true => None,
             false => {
-                recogniser.set_weights(&self.best);
+                recogniser.set_weights(&self.best)?;
                 Some(recogniser.evaluate(&self.data, Split::Testing)?)
             }
         };
@@ -180,14 +204,18 @@ impl Session {
                 return Ok(false);
             }
             let batch = batches.next_batch().expect("training batches have no end");
-            let step = self.trainer.step(&batch.inputs, &batch.labels);
+            let step = match self.held {
+                true => self.trainer.step_held(&batch.clips, &batch.labels)?,
+                false => self.trainer.step(&batch.inputs, &batch.labels)?,
+            };
             if !step.loss.is_finite() {
+                self.trainer.fetch()?;
                 let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
                 return Err(TrainError::NotFinite {
                     loss: step.loss,
                     epoch: self.progress.epoch + 1,
                     step: self.progress.step + 1,
-                    culprit: first_not_finite(&self.trainer, self.isa, &batch.inputs, &batch.labels),
+                    culprit: first_not_finite(&self.trainer, &self.samples(&batch.clips), &batch.labels),
                     clips: batch.clips.iter().take(3).map(name).collect::<Vec<_>>().join(", "),
                 });
             }
@@ -201,6 +229,12 @@ impl Session {
         Ok(true)
     }
 
+    /// The samples of some clips, as a network takes them.
+    fn samples(&self, clips: &[u32]) -> Vec<f32> {
+        let rows = clips.iter().flat_map(|&clip| self.data.samples(clip as usize));
+        rows.map(|&sample| f32::from(sample) * FULL_SCALE).collect()
+    }
+
     fn end_epoch(
         &mut self,
         steps: u64,
@@ -208,10 +242,11 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let start = Instant::now();
+        self.trainer.fetch()?;
         let validation = match self.data.in_split(Split::Validation).is_empty() {
             true => None,
             false => {
-                recogniser.set_weights(&self.trainer.weights);
+                recogniser.set_weights(&self.trainer.weights)?;
                 Some(recogniser.evaluate(&self.data, Split::Validation)?)
             }
         };

@@ -153,9 +153,10 @@ fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvCho
     let options = Trainer::options(&network, batches[0].1.len()).conv(conv);
     let mut trainer = Trainer::with_plan(network.clone(), &options, settings, start, Isa::best()).unwrap();
     trainer.weights = golden.weights(&network);
-    trainer.weights_changed();
+    trainer.weights_changed().unwrap();
     let losses = batches.iter().zip(&curve.losses).take(steps);
-    let losses: Vec<f64> = losses.map(|((x, labels), &loss)| relative(trainer.step(x, labels).loss, loss)).collect();
+    let losses: Vec<f64> =
+        losses.map(|((x, labels), &loss)| relative(trainer.step(x, labels).unwrap().loss, loss)).collect();
     let worst = losses.iter().copied().fold(0.0, f64::max);
     println!("{variant} at {lr}, {steps} steps: the losses differ by at most {worst:.1e}");
     (losses, trainer)
@@ -175,7 +176,7 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
     let (inputs, labels) = &golden.batches()[0];
     let network = trainer.network.clone();
     let mut recogniser = Recogniser::new(network, weights.clone(), labels.len(), Isa::best()).unwrap();
-    recogniser.run(inputs);
+    recogniser.run(inputs).unwrap();
     let logits: Vec<f64> = (0..labels.len()).flat_map(|s| widen(recogniser.logits(s))).collect();
     (norms.fold(0.0, f64::max), difference(&logits, &flat(&curve.final_eval_logits)))
 }

@@ -8,8 +8,9 @@
 //! **NaN** stays where it is. **Error** below 1e-6. **Source** Ioffe and Szegedy, ICML 2015, algorithm 2.
 
 use super::cpu::{Affine, GradientSums};
-use super::{Over, spec};
+use super::{Over, device, spec};
 use crate::base::Shape;
+use crate::ops::device::{Batch, Passes};
 use crate::ops::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
 use crate::simd::Isa;
 
@@ -82,5 +83,9 @@ impl Op for BatchNormInference {
                 *dx = weight[j] * inv_std[j] * dy;
             }
         }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        device::inference(self.over, self.eps, batch)
     }
 }

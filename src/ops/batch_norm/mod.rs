@@ -17,11 +17,13 @@
 //! pairwise algorithm for computing sample variances", 1979.
 
 mod cpu;
+pub(crate) mod device;
 mod inference;
 
 pub use inference::BatchNormInference;
 
 use super::case::Case;
+use super::device::{Batch, Passes};
 use super::op::{
     Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, Role,
     ShapeError, Spec, TensorSpec, inputs,
@@ -183,6 +185,10 @@ impl Op for BatchNorm {
             Pass::Forward => self.merge_statistics(l, c, b),
             Pass::Backward => merge_gradients(l, c, b),
         }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        device::training(self.over, self.eps, self.momentum, batch)
     }
 }
 

@@ -15,9 +15,11 @@
 
 mod cases;
 mod cpu;
+pub(crate) mod device;
 mod reference;
 
 use super::conv_block::Norm;
+use super::device::{Batch, Passes};
 use super::op::{
     Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
     TensorSpec,
@@ -207,6 +209,10 @@ impl Op for Conv1d {
         if !dx.is_empty() {
             cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch }.run(isa);
         }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        self.device_passes(&self.planned(batch.shapes[0]), batch)
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod cases;
 mod convolve;
+mod device;
 mod forward;
 mod geometry;
 mod gradient;
@@ -29,6 +30,7 @@ mod single_norm;
 mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
+use super::device::{Batch, Passes};
 use super::op::{
     Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Phase, ReferenceBackward, ReferenceForward, Role,
     ShapeError, Spec, TensorSpec,
@@ -326,6 +328,10 @@ impl Op for ConvBlock {
             Weight::Single => channels.of_moments(),
             _ => channels.of_rows(),
         }
+    }
+
+    fn on_device(&self, batch: &Batch<'_>) -> Passes {
+        self.device_passes(batch)
     }
 }
 

@@ -1,0 +1,220 @@
+//! Floor 4. An op's case on a device, judged by the op's reference: what `stapes gradcheck --device` and the tests run.
+
+use super::{Device, DeviceError, Executor, Reference};
+use crate::base::{
+    aligned::Aligned,
+    rng::{Key, Stream},
+};
+use crate::graph::{Graph, GraphError, Keep, NodeId, Plan, PlanOptions, Work};
+use crate::ops::WeightedSum;
+use crate::ops::case::Case;
+use crate::ops::device::Precision;
+use crate::ops::op::{Inference, ReferenceForward, Role, TensorSpec};
+use serde::Serialize;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a case cannot be run.
+#[derive(Debug, Error)]
+pub enum ConformanceError {
+    /// The graph or the plan refuses it.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The device refuses it.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// How far a tensor that the device made is from the reference's.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compared {
+    /// `y`, `dx[0]`, `dparams`, `state`, `y in inference`.
+    pub tensor: String,
+    /// Root mean square of the differences, relative to that of the reference's numbers (or to a thousandth, if that is more). Infinite if
+    /// a number is none.
+    pub error: f64,
+    /// Most that it may be.
+    pub tolerance: f64,
+}
+
+impl Compared {
+    /// Whether it is near enough.
+    pub fn agrees(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// Root mean square of an array below which errors count as if it were this large: results that cancel to nothing.
+const FLOOR: f64 = 1e-3;
+/// Running statistics are rounded to f32 even where an output is exact.
+const STATE: f64 = 1e-6;
+
+/// Largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign is decided by the rounding;
+/// what remains is that of the gradient behind a norm, which is computed first and rounded then.
+pub fn tolerance(case: &Case, precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => case.tolerance,
+        Precision::Tf32 => case.tolerance.max(1e-3),
+        Precision::Bf16 => case.tolerance.max(8e-3),
+    }
+}
+
+/// Rounds to as many bits of mantissa as the precision has, to nearest, ties to even.
+fn rounded(v: f64, precision: Precision) -> f64 {
+    let cut = match precision {
+        Precision::F32 => return v,
+        Precision::Tf32 => 13,
+        Precision::Bf16 => 16,
+    };
+    let bits = (v as f32).to_bits();
+    let half = (1u32 << (cut - 1)) - 1 + ((bits >> cut) & 1);
+    f64::from(f32::from_bits(bits.wrapping_add(half) >> cut << cut))
+}
+
+/// A case with all its numbers.
+struct Setting {
+    graph: Graph,
+    x: Vec<NodeId>,
+    y: NodeId,
+    loss: NodeId,
+    inputs: Vec<Vec<f64>>,
+    params: Vec<f64>,
+    state: Vec<f64>,
+}
+
+fn noise(len: usize, tag: u64) -> Vec<f64> {
+    let key = Key::new(11, Stream::Case).with(tag);
+    (0..len as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
+}
+
+/// Numbers of each tensor's role: anything, but for a variance, which is positive.
+fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
+    let mut all = noise(specs.iter().map(TensorSpec::len).sum(), tag);
+    let mut at = 0;
+    for spec in specs {
+        if spec.role == Role::RunningVariance {
+            all[at..at + spec.len()].iter_mut().for_each(|v| *v = 0.5 + v.abs());
+        }
+        at += spec.len();
+    }
+    all
+}
+
+fn step_key() -> Key {
+    Key::new(3, Stream::Dropout).with(1)
+}
+
+impl Setting {
+    /// The case's op, and the sum of its output with weights that are one more input.
+    fn new(case: &Case, precision: Precision) -> Result<Setting, GraphError> {
+        let mut graph = Graph::new();
+        let inputs = case.inputs.iter().enumerate();
+        let x: Vec<NodeId> =
+            inputs.map(|(i, input)| graph.input(&format!("x{i}"), input.shape)).collect::<Result<_, _>>()?;
+        let y = graph.add_shared("op", case.op.clone(), &x)?;
+        let w = graph.input("w", graph.shape(y))?;
+        let loss = graph.add("loss", WeightedSum, &[y, w])?;
+        let spec = &graph.node(y).spec;
+        let round = |mut all: Vec<f64>| {
+            all.iter_mut().for_each(|v| *v = rounded(*v, precision));
+            all
+        };
+        let (mut params, mut state) = (round(tensors(&spec.params, 2)), tensors(&spec.state, 3));
+        let weights = noise(case.n * spec.y.size(), 1);
+        let inputs = (0..x.len()).map(|i| round(case.input(i))).chain([round(weights)]).collect();
+        params.resize(graph.params_len(), 0.0);
+        state.resize(graph.state_len(), 0.0);
+        Ok(Setting { x, y, loss, inputs, params, state, graph })
+    }
+
+    /// Output of the op that stands in the case's place when nothing is learned, by its reference.
+    fn recognised(&self, case: &Case) -> Option<Vec<f64>> {
+        let Inference::Other(op) = case.op.for_inference() else { return None };
+        let node = self.graph.node(self.y);
+        let shapes: Vec<_> = case.inputs.iter().map(|input| input.shape).collect();
+        let x: Vec<&[f64]> = self.inputs[..shapes.len()].iter().map(|x| &x[..]).collect();
+        let mut y = vec![0.0; case.n * node.spec.y.size()];
+        op.reference_forward(&mut ReferenceForward {
+            n: case.n,
+            shapes: &shapes,
+            x: &x,
+            params: &self.params,
+            state: &mut self.state.clone(),
+            draw: step_key(),
+            y: &mut y,
+        });
+        Some(y)
+    }
+}
+
+fn narrow(values: &[f64]) -> Aligned {
+    let mut all = Aligned::zeros(values.len());
+    all.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
+    all
+}
+
+/// Relative rms of the differences; infinite if a number is none.
+fn error(got: &[f32], expected: &[f64]) -> f64 {
+    if got.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let rms = |sum: f64| (sum / got.len().max(1) as f64).sqrt();
+    let difference = rms(got.iter().zip(expected).map(|(&g, e)| (f64::from(g) - e).powi(2)).sum());
+    let error = difference / rms(expected.iter().map(|e| e * e).sum()).max(FLOOR);
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+/// Runs `case` forward and backward on `device`, twice (what a first run leaves behind must not matter), and in inference where another op stands
+/// in its place then.
+///
+/// # Errors
+/// The device cannot run it.
+pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result<Vec<Compared>, ConformanceError> {
+    let device = &device.clone().precision(precision);
+    let setting = Setting::new(case, precision)?;
+    let Setting { graph, x, y, loss, .. } = &setting;
+    let mut end_state = setting.state.clone();
+    let mut reference = Reference::forward(graph, case.n, &setting.params, &mut end_state, &setting.inputs, step_key());
+    reference.backward(&setting.params, *loss);
+
+    let options = PlanOptions::new(case.n, Work::Train(*loss)).keep(Keep::Everything);
+    let mut executor = Executor::new(Arc::new(Plan::new(graph, &device.options(&options))?), device)?;
+    let (params, inputs) = (narrow(&setting.params), setting.inputs.iter().map(|x| narrow(x)).collect::<Vec<_>>());
+    let given: Vec<&[f32]> = inputs.iter().map(|x| &x[..]).collect();
+    let mut state = narrow(&setting.state);
+    for _ in 0..2 {
+        state = narrow(&setting.state);
+        executor.prepare(&params, &state)?;
+        executor.run(&params, &mut state, &given, step_key())?;
+    }
+    let tolerance = tolerance(case, precision);
+    let compare = |tensor: &str, got: &[f32], expected: &[f64], tolerance: f64| Compared {
+        tensor: tensor.into(),
+        error: error(got, expected),
+        tolerance,
+    };
+    let kept = |got: Option<Vec<f32>>| got.unwrap_or_default();
+    let mut all = vec![compare("y", &kept(executor.activation(*y)?), &reference.activations[y.index()], tolerance)];
+    for (i, node) in x.iter().enumerate() {
+        // A class number has no gradient.
+        if let Some(dx) = executor.gradient(*node)? {
+            all.push(compare(&format!("dx[{i}]"), &dx, &reference.gradients[node.index()], tolerance));
+        }
+    }
+    if !reference.parameter_gradients.is_empty() {
+        let dparams = executor.parameter_gradients()?;
+        all.push(compare("dparams", &dparams, &reference.parameter_gradients, tolerance));
+    }
+    if !end_state.is_empty() {
+        all.push(compare("state", &state, &end_state, tolerance.max(STATE)));
+    }
+    if let Some(expected) = setting.recognised(case) {
+        let options = PlanOptions::new(case.n, Work::Infer(*y));
+        let mut executor = Executor::new(Arc::new(Plan::new(graph, &device.options(&options))?), device)?;
+        let mut state = narrow(&setting.state);
+        executor.prepare(&params, &state)?;
+        executor.run(&params, &mut state, &given, step_key())?;
+        all.push(compare("y in inference", &kept(executor.activation(*y)?), &expected, tolerance));
+    }
+    Ok(all)
+}

@@ -1,0 +1,227 @@
+//! Floor 4. A GPU: found, opened, with the kernels that were asked of it.
+
+#![allow(unsafe_code)] // reason: the driver is a C library
+
+use super::super::device::DeviceError;
+use super::ptx::{Image, images};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::nvrtc::Ptx;
+use std::collections::HashMap;
+use std::fmt::{self, Debug};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Least compute capability: that of the kernels' PTX.
+const LEAST_CAPABILITY: (u32, u32) = (7, 5);
+/// Least driver, as CUDA's version: the PTX is of version 8.0.
+const LEAST_DRIVER: i32 = 12_000;
+/// Dynamic shared memory that a kernel has without asking.
+const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+
+/// A GPU with one stream, on which everything runs in order.
+pub struct Gpu {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    index: usize,
+    name: String,
+    capability: (u32, u32),
+    driver: i32,
+    kernels: Mutex<Kernels>,
+}
+
+/// Loaded when first asked for.
+#[derive(Default)]
+struct Kernels {
+    modules: HashMap<&'static str, Arc<CudaModule>>,
+    functions: HashMap<String, CudaFunction>,
+}
+
+impl Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cuda:{} ({})", self.index, self.name)
+    }
+}
+
+/// A closure that turns the driver's refusal to do something into an error.
+pub(super) fn refused<'a>(doing: &'a str) -> impl Fn(DriverError) -> DeviceError + 'a {
+    move |error| DeviceError::Driver { doing: doing.into(), reason: reason(error) }
+}
+
+/// The driver's name of an error: `CUDA_ERROR_NO_DEVICE`.
+fn reason(error: DriverError) -> String {
+    format!("{:?}", error.0)
+}
+
+impl Gpu {
+    /// How many GPUs the driver sees.
+    ///
+    /// # Errors
+    /// There is no driver, or it does not start.
+    pub fn count() -> Result<usize, DeviceError> {
+        // SAFETY: asks the system's loader for libcuda by name; nothing of it is called.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(DeviceError::NoDriver);
+        }
+        let no_gpu = |reason| DeviceError::NoGpu { reason };
+        match guarded(CudaContext::device_count)? {
+            Ok(0) => Err(no_gpu("it counts none".into())),
+            Ok(count) => Ok(count as usize),
+            Err(error) => Err(no_gpu(reason(error))),
+        }
+    }
+
+    /// Opens the GPU of this number.
+    ///
+    /// # Errors
+    /// There is none, or it or its driver is too old.
+    pub fn open(index: usize) -> Result<Arc<Gpu>, DeviceError> {
+        let count = Gpu::count()?;
+        if index >= count {
+            let count = if count == 1 { "one GPU".to_string() } else { format!("{count} GPUs") };
+            return Err(DeviceError::NoSuchGpu { index, count });
+        }
+        guarded(|| Gpu::open_existing(index))?
+    }
+
+    fn open_existing(index: usize) -> Result<Arc<Gpu>, DeviceError> {
+        let mut driver = 0;
+        // SAFETY: writes one int.
+        unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(refused("tell its driver's version"))?;
+        if driver < LEAST_DRIVER {
+            return Err(DeviceError::OldDriver { found: format!("{}.{}", driver / 1000, driver % 1000 / 10) });
+        }
+        let context = CudaContext::new(index).map_err(refused("be opened"))?;
+        let name = context.name().map_err(refused("tell its name"))?;
+        let (major, minor) = context.compute_capability().map_err(refused("tell its compute capability"))?;
+        let capability = (major as u32, minor as u32);
+        if capability < LEAST_CAPABILITY {
+            return Err(DeviceError::OldGpu { index, name, major: capability.0, minor: capability.1 });
+        }
+        // SAFETY: all work is on the one stream below, so that no buffer is ever used on two at once.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(refused("open a stream"))?;
+        let kernels = Mutex::default();
+        Ok(Arc::new(Gpu { context, stream, index, name, capability, driver, kernels }))
+    }
+
+    /// Its number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its compute capability, major and minor.
+    pub fn capability(&self) -> (u32, u32) {
+        self.capability
+    }
+
+    /// The version of CUDA that its driver knows: 12080 is 12.8.
+    pub fn driver(&self) -> i32 {
+        self.driver
+    }
+
+    /// Bytes of memory, free and in all.
+    pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
+        self.context.mem_get_info().map_err(refused("tell its free memory"))
+    }
+
+    /// The stream that everything runs on.
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Waits until everything is done; errors of kernels come to light here.
+    pub(super) fn finish(&self) -> Result<(), DeviceError> {
+        self.stream.synchronize().map_err(refused("finish its work"))
+    }
+
+    /// A kernel, with leave to use so much dynamic shared memory.
+    pub(super) fn kernel(&self, name: &str, shared: u32) -> Result<CudaFunction, DeviceError> {
+        let mut kernels = self.kernels();
+        let function = match kernels.functions.get(name) {
+            Some(function) => function.clone(),
+            None => {
+                let function = self.load(&mut kernels.modules, name)?;
+                kernels.functions.insert(name.into(), function.clone());
+                function
+            }
+        };
+        if shared > SHARED_WITHOUT_ASKING {
+            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let doing = format!("give the kernel {name} {shared} bytes of shared memory");
+            function.set_attribute(most, shared as i32).map_err(refused(&doing))?;
+        }
+        Ok(function)
+    }
+
+    fn kernels(&self) -> MutexGuard<'_, Kernels> {
+        self.kernels.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn load(
+        &self,
+        modules: &mut HashMap<&'static str, Arc<CudaModule>>,
+        name: &str,
+    ) -> Result<CudaFunction, DeviceError> {
+        let unknown =
+            || DeviceError::Driver { doing: format!("run the kernel {name}"), reason: "no PTX has it".into() };
+        let image = Image::of(name).ok_or_else(unknown)?;
+        let module = match modules.get(image.name) {
+            Some(module) => module.clone(),
+            None => {
+                let doing = format!("load the kernels of {}", image.name);
+                let module = self.context.load_module(Ptx::from_src(&image.text)).map_err(refused(&doing))?;
+                modules.insert(image.name, module.clone());
+                module
+            }
+        };
+        module.load_function(name).map_err(refused(&format!("find the kernel {name}")))
+    }
+
+    /// Loads every kernel there is for this chip; how many there are.
+    ///
+    /// # Errors
+    /// The driver refuses one.
+    pub fn load_all(&self) -> Result<usize, DeviceError> {
+        let mut count = 0;
+        for image in images().iter().filter(|image| self.capability >= (8, 0) || !image.text.contains(".target sm_80"))
+        {
+            for entry in image.entries() {
+                self.kernel(entry.name, 0)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Pageable host memory to the device, in the order of the stream.
+    pub(super) fn upload<T>(&self, to: sys::CUdeviceptr, from: &[T]) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
+        // SAFETY: `to` is the start of one of the executor's buffers, which is at least as long as `from`; a copy from pageable
+        // memory has read it when the call returns.
+        unsafe { result::memcpy_htod_async(to, from, self.stream.cu_stream()) }.map_err(refused("take in data"))
+    }
+
+    /// Device memory to the host; waits for it.
+    pub(super) fn download<T>(&self, to: &mut [T], from: sys::CUdeviceptr) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
+        // SAFETY: `from` is in one of the executor's buffers, which holds at least as much as `to`, and `to` is not touched before
+        // the stream is through.
+        unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) }
+            .map_err(refused("give back results"))?;
+        self.finish()
+    }
+}
+
+/// What `work` gives; cudarc panics where the driver's library lacks a function.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DeviceError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        DeviceError::NoGpu { reason: text.unwrap_or_else(|| "its library is incomplete".into()) }
+    })
+}

@@ -1,0 +1,297 @@
+//! Floor 4. The ops' launches with addresses: which operand of which node stands where in device memory.
+
+#![allow(unsafe_code)] // reason: kernels take addresses
+
+use super::gpu::{Gpu, refused};
+use super::{Buffer, address};
+use crate::exec::device::DeviceError;
+use crate::graph::{LaunchGroup, Lowered, NodeId, Place, Plan, PlannedLaunch, Space};
+use crate::ops::device::{Argument, Launch, Operand};
+use cudarc::driver::{CudaFunction, CudaSlice, DriverError, result, sys};
+use serde::Serialize;
+use std::ffi::c_void;
+use std::ops::Range;
+
+/// All device memory of a plan.
+pub(super) struct Memory {
+    pub arena: Buffer,
+    pub scratch: Buffer,
+    pub shared: Buffer,
+    /// Where each node's part of `shared` is.
+    pub shared_of: Vec<Range<usize>>,
+    pub params: Buffer,
+    pub dparams: Buffer,
+    pub state: Buffer,
+    pub inputs: Vec<Buffer>,
+    pub draw: CudaSlice<u64>,
+}
+
+/// A multiple of 64 bytes, so that vector loads of neighbouring buffers stay aligned.
+const LINE: usize = 16;
+
+pub(super) fn zeros(gpu: &Gpu, len: usize) -> Result<Buffer, DeviceError> {
+    // An empty buffer still has an address.
+    gpu.stream().alloc_zeros(len.max(1)).map_err(refused("give memory"))
+}
+
+impl Memory {
+    pub fn new(plan: &Plan, gpu: &Gpu) -> Result<Memory, DeviceError> {
+        let mut shared_len = 0;
+        let shared_of = plan.nodes.iter().map(|node| {
+            let from = shared_len;
+            shared_len += node.spec.shared.next_multiple_of(LINE);
+            from..from + node.spec.shared
+        });
+        let shared_of = shared_of.collect();
+        Memory::allocate(plan, gpu, (shared_of, shared_len)).map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
+            _ => refused("give memory")(error),
+        })
+    }
+
+    fn allocate(
+        plan: &Plan,
+        gpu: &Gpu,
+        (shared_of, shared_len): (Vec<Range<usize>>, usize),
+    ) -> Result<Memory, DriverError> {
+        let stream = gpu.stream();
+        let zeros = |len: usize| stream.alloc_zeros::<f32>(len.max(1));
+        // What is kept from step to step begins as zeros: the gaps between parameters stay so. The rest is written before it is read.
+        // SAFETY: every number of an arena is written by the step that makes it before another reads it; the plan's order is that of the stream.
+        let unset = |len: usize| unsafe { stream.alloc::<f32>(len.max(1)) };
+        Ok(Memory {
+            arena: unset(plan.n * plan.part_len)?,
+            scratch: unset(plan.device_scratch())?,
+            shared: unset(shared_len)?,
+            shared_of,
+            params: zeros(plan.params_len)?,
+            dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
+            state: zeros(plan.state_len)?,
+            inputs: plan.inputs.iter().map(|shape| unset(plan.n * shape.size())).collect::<Result<_, _>>()?,
+            draw: stream.alloc_zeros(1)?,
+        })
+    }
+
+    /// Where a buffer of the whole batch stands.
+    pub fn address(&self, gpu: &Gpu, plan: &Plan, place: Place) -> sys::CUdeviceptr {
+        let number = |base: &Buffer, at: usize| address(base, gpu) + 4 * at as u64;
+        match place.space {
+            Space::Input(k) => number(&self.inputs[k], 0),
+            _ => number(&self.arena, plan.n * place.offset),
+        }
+    }
+}
+
+/// What is said when the memory does not suffice: what would.
+fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
+    const MB: u64 = 1_000_000;
+    let free = gpu.memory().map_or(0, |(free, _)| free as u64);
+    let inputs: usize = plan.inputs.iter().map(|shape| shape.size()).sum();
+    // Kernels, and what an allocator rounds up.
+    let usable = free - free / 8;
+    let learned = if plan.trains() { 4 * 3 * plan.params_len } else { 0 };
+    let needed = (plan.memory_bytes(0) + 4 * plan.n * inputs + learned) as u64;
+    let a_sample = (4 * (plan.part_len + inputs)) as u64;
+    let fixed = needed.saturating_sub(plan.n as u64 * a_sample);
+    let fits = usable.saturating_sub(fixed) / a_sample.max(1);
+    let advice = match fits {
+        0 => "no batch would fit; close what else uses the GPU, or give --device cpu".into(),
+        fits => format!("give --batch {}", fits.min(plan.n as u64 - 1).max(1)),
+    };
+    DeviceError::OutOfMemory { batch: plan.n, needed: needed.div_ceil(MB), free: free / MB, advice }
+}
+
+/// Whose launch it is, and what it costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// The layer's name; `step` for what belongs to none.
+    pub layer: String,
+    /// `input`, `forward`, `backward`, `finish`, `update` or `prepare`.
+    pub pass: &'static str,
+    /// The kernel.
+    pub kernel: String,
+    /// Bytes read and written in device memory, each once.
+    pub bytes: u64,
+    /// Operations, two for a multiply-add.
+    pub flops: u64,
+}
+
+impl Cost {
+    fn of(launch: &Launch, layer: &str, pass: &'static str) -> Cost {
+        let Launch { kernel, bytes, flops, .. } = launch;
+        Cost { layer: layer.into(), pass, kernel: kernel.clone(), bytes: *bytes, flops: *flops }
+    }
+}
+
+/// A launch with everything resolved.
+pub(super) struct Call {
+    pub cost: Cost,
+    function: CudaFunction,
+    grid: (u32, u32, u32),
+    block: u32,
+    shared: u32,
+    /// One slot of eight bytes an argument, the value at its front.
+    arguments: Box<[u64]>,
+    /// The arguments of a launch that does the work of several.
+    _table: Option<CudaSlice<u64>>,
+}
+
+impl Call {
+    fn new(gpu: &Gpu, launch: &Launch, cost: Cost, arguments: Vec<u64>) -> Result<Call, DeviceError> {
+        Ok(Call {
+            cost,
+            function: gpu.kernel(&launch.kernel, launch.shared)?,
+            grid: (launch.grid[0], launch.grid[1], launch.grid[2]),
+            block: launch.block,
+            shared: launch.shared,
+            arguments: arguments.into(),
+            _table: None,
+        })
+    }
+
+    /// Puts it on the stream.
+    pub fn launch(&self, gpu: &Gpu) -> Result<(), DeviceError> {
+        let slot = |slot: &u64| std::ptr::from_ref(slot).cast_mut().cast::<c_void>();
+        let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(slot).collect();
+        let (function, stream) = (self.function.cu_function(), gpu.stream().cu_stream());
+        // SAFETY: the arguments are as many and of the types that the kernel's PTX tells (tests/device_launches.rs), their addresses are of
+        // the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
+        let launched = unsafe {
+            result::launch_kernel(function, self.grid, (self.block, 1, 1), self.shared, stream, &mut arguments)
+        };
+        launched.map_err(refused("launch a kernel"))
+    }
+}
+
+/// An `int` or `float` argument in its slot.
+fn value(argument: Argument, node: usize) -> u64 {
+    match argument {
+        Argument::Int(value) => u64::from(value as u32),
+        Argument::Float(value) => u64::from(value.to_bits()),
+        Argument::Node => node as u64,
+        Argument::Null | Argument::At(..) => 0,
+    }
+}
+
+/// The launches of a plan, with addresses; several of a kernel that has a form for many as one.
+pub(super) fn resolved(
+    launches: Vec<PlannedLaunch>,
+    plan: &Plan,
+    gpu: &Gpu,
+    memory: &Memory,
+) -> Result<Vec<Call>, DeviceError> {
+    let call = |group: &LaunchGroup| {
+        let cost = Cost {
+            layer: group.layer(plan),
+            pass: group.0[0].pass,
+            kernel: group.kernel(),
+            bytes: group.bytes(),
+            flops: group.flops(),
+        };
+        let slots = |planned| Whereabouts { plan, gpu, memory, planned }.slots();
+        match &group.0[..] {
+            [planned] => Call::new(gpu, &planned.launch, cost, slots(planned)),
+            all => {
+                let mut table: Vec<u64> = Vec::new();
+                let mut first_block = 0;
+                for planned in all {
+                    table.push(first_block);
+                    table.extend(slots(planned));
+                    first_block += u64::from(planned.launch.grid[0]);
+                }
+                let table = gpu.stream().clone_htod(&table).map_err(refused("take in the jobs of a kernel"))?;
+                let launch = Launch { kernel: group.kernel(), grid: group.grid(), ..all[0].launch.clone() };
+                let slots = vec![address(&table, gpu), all.len() as u64];
+                Ok(Call { _table: Some(table), ..Call::new(gpu, &launch, cost, slots)? })
+            }
+        }
+    };
+    LaunchGroup::all(launches).iter().map(call).collect()
+}
+
+/// The launches that end a step of training: the tally, and Adam. `others` are the addresses of m, v, tally and rates.
+pub(super) fn update(
+    plan: &Plan,
+    gpu: &Gpu,
+    memory: &Memory,
+    (logits, labels): (NodeId, usize),
+    others: [u64; 4],
+) -> Result<Vec<Call>, DeviceError> {
+    let [m, v, tally, rates] = others;
+    let (n, count) = (plan.n, plan.params_len);
+    let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
+    let at = |place: Place| memory.address(gpu, plan, place);
+    let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
+    let label = address(&memory.inputs[labels], gpu);
+    let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
+        let cost = Cost::of(&launch, "step", "update");
+        Call::new(gpu, &launch, cost, arguments.to_vec())
+    };
+    let classes = logits.len as u64;
+    Ok(vec![
+        call(Launch::new("tally", 1, 256), &[at(loss), at(logits), label, tally, n as u64, classes])?,
+        call(
+            Launch::over("adam", count, 4).costs(7 * count, 12 * count as u64),
+            &[params[0], m, v, params[1], rates, tally, count as u64],
+        )?,
+    ])
+}
+
+/// The launch that makes the first input of recordings: `[rows, batch, input]` are the addresses, a batch has so many of so many samples.
+pub(super) fn gather(
+    gpu: &Gpu,
+    addresses: [u64; 3],
+    (n, length): (usize, usize),
+    scale: f32,
+) -> Result<Call, DeviceError> {
+    let launch =
+        Launch::new("clips_to_f32", n * length.div_ceil(1024), 256).costs(n * length * 3 / 2, (n * length) as u64);
+    let cost = Cost::of(&launch, "step", "input");
+    let numbers = [n as u64, length as u64, u64::from(scale.to_bits())];
+    let arguments = addresses.into_iter().chain(numbers).collect();
+    Call::new(gpu, &launch, cost, arguments)
+}
+
+/// Where the operands of one launch stand.
+#[derive(Clone, Copy)]
+struct Whereabouts<'a> {
+    plan: &'a Plan,
+    gpu: &'a Gpu,
+    memory: &'a Memory,
+    planned: &'a PlannedLaunch,
+}
+
+impl Whereabouts<'_> {
+    fn node(&self) -> Option<&Lowered> {
+        self.planned.node.map(|node| &self.plan.nodes[node])
+    }
+
+    /// The launch's arguments.
+    fn slots(&self) -> Vec<u64> {
+        let id = self.node().map_or(0, |node| node.id.index());
+        let slot = |argument: &Argument| match *argument {
+            Argument::At(operand, offset) => self.find(operand).map_or(0, |address| address + 4 * offset as u64),
+            other => value(other, id),
+        };
+        self.planned.launch.arguments.iter().map(slot).collect()
+    }
+
+    /// The address of an operand's first number, if the launch has it.
+    fn find(&self, operand: Operand) -> Option<u64> {
+        let Memory { scratch, shared, shared_of, params, dparams, state, draw, .. } = self.memory;
+        let number = |base: &Buffer, at: usize| Some(address(base, self.gpu) + 4 * at as u64);
+        match operand {
+            Operand::Scratch => number(scratch, 0),
+            Operand::Draw => Some(address(draw, self.gpu)),
+            Operand::Shared => number(shared, shared_of[self.planned.node?].start),
+            Operand::Params => number(params, self.node()?.params.start),
+            Operand::DParams => number(dparams, self.node()?.params.start),
+            Operand::State => number(state, self.node()?.state.start),
+            _ => {
+                let in_place = self.node().is_some_and(|node| node.spec.in_place);
+                let place = self.planned.step.as_ref()?.place(operand, in_place)?;
+                Some(self.memory.address(self.gpu, self.plan, place))
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Floor 4. The kernels in the program: PTX text by file, and the signatures that stand in it.
+
+use flate2::read::GzDecoder;
+use std::io::Read;
+use std::sync::OnceLock;
+
+/// A file of `kernels/ptx/`: its name without ending, and its text.
+pub struct Image {
+    /// The name: `basic`, `conv_fma`, ..
+    pub name: &'static str,
+    /// The PTX.
+    pub text: String,
+}
+
+/// Name and compressed text of each file.
+const PACKED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// All files.
+pub fn images() -> &'static [Image] {
+    static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        let unpacked = |&(name, packed): &(&'static str, &[u8])| {
+            let mut text = String::new();
+            GzDecoder::new(packed).read_to_string(&mut text).expect("what the build compressed is whole");
+            Image { name, text }
+        };
+        PACKED.iter().map(unpacked).collect()
+    })
+}
+
+/// The type of a kernel's parameter, as PTX tells it: its size, and whether it is a float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// 8 bytes: an address.
+    Address,
+    /// 4 bytes: an `int`.
+    Int,
+    /// 4 bytes: a `float`.
+    Float,
+}
+
+/// A kernel that a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+impl Image {
+    /// The kernels of the file.
+    pub fn entries(&'static self) -> impl Iterator<Item = Entry> {
+        self.text.split(".entry ").skip(1).filter_map(|rest| {
+            let (name, rest) = rest.split_once('(')?;
+            let (list, _) = rest.split_once(')')?;
+            let parameter = |line: &str| match line.split_whitespace().nth(1)? {
+                ".u64" | ".b64" | ".s64" => Some(Parameter::Address),
+                ".f32" => Some(Parameter::Float),
+                _ => Some(Parameter::Int),
+            };
+            let parameters = list.split(',').filter_map(|line| parameter(line.trim())).collect();
+            Some(Entry { name: name.trim(), parameters })
+        })
+    }
+
+    /// The file that holds `kernel`.
+    pub fn of(kernel: &str) -> Option<&'static Image> {
+        images().iter().find(|image| image.entries().any(|entry| entry.name == kernel))
+    }
+}

@@ -1,0 +1,153 @@
+//! Floor 4. What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
+
+use super::device::DeviceError;
+use crate::base::rng::Key;
+use crate::graph::{NodeId, Plan};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A GPU; there is none.
+#[derive(Debug)]
+pub enum Gpu {}
+
+/// An executor on a GPU; there is none.
+pub enum Cuda {}
+
+/// What a launch costs.
+#[allow(missing_docs, reason = "they are explained where there are launches")]
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    pub layer: String,
+    pub pass: &'static str,
+    pub kernel: String,
+    pub bytes: u64,
+    pub flops: u64,
+}
+
+/// What a step of training did.
+#[allow(missing_docs, reason = "they are explained where there are steps")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tally {
+    pub loss: f64,
+    pub correct: u64,
+}
+
+#[allow(missing_docs, reason = "as in `cuda`")]
+impl Gpu {
+    pub fn count() -> Result<usize, DeviceError> {
+        Err(DeviceError::NotBuilt)
+    }
+
+    pub fn open(_index: usize) -> Result<Arc<Gpu>, DeviceError> {
+        Err(DeviceError::NotBuilt)
+    }
+
+    pub fn index(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn name(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn capability(&self) -> (u32, u32) {
+        match *self {}
+    }
+
+    pub fn driver(&self) -> i32 {
+        match *self {}
+    }
+
+    pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
+        match *self {}
+    }
+
+    pub fn load_all(&self) -> Result<usize, DeviceError> {
+        match *self {}
+    }
+}
+
+#[allow(missing_docs, reason = "as in `cuda`")]
+impl Cuda {
+    pub fn new(_plan: Arc<Plan>, gpu: Arc<Gpu>) -> Result<Cuda, DeviceError> {
+        match *gpu {}
+    }
+
+    pub fn for_training(_plan: Arc<Plan>, gpu: Arc<Gpu>, _logits: NodeId, _labels: usize) -> Result<Cuda, DeviceError> {
+        match *gpu {}
+    }
+
+    pub fn plan(&self) -> &Plan {
+        match *self {}
+    }
+
+    pub fn prepare(&mut self, _params: &[f32], _state: &[f32]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn set_moments(&mut self, _m: &[f32], _v: &[f32]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn fetch(&self, _params: &mut [f32], _state: &mut [f32], _moments: [&mut [f32]; 2]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn state(&self, _state: &mut [f32]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn run(&mut self, _inputs: &[&[f32]], _draw: Key) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn step(&mut self, _inputs: &[&[f32]], _draw: Key, _rates: [f32; 5]) -> Result<Tally, DeviceError> {
+        match *self {}
+    }
+
+    pub fn hold<'r>(
+        &mut self,
+        _rows: impl ExactSizeIterator<Item = &'r [i16]>,
+        _scale: f32,
+    ) -> Result<bool, DeviceError> {
+        match *self {}
+    }
+
+    pub fn step_held(
+        &mut self,
+        _clips: &[u32],
+        _labels: &[f32],
+        _draw: Key,
+        _rates: [f32; 5],
+    ) -> Result<Tally, DeviceError> {
+        match *self {}
+    }
+
+    pub fn measure(&mut self, _runs: usize) -> Result<Vec<(Cost, f64)>, DeviceError> {
+        match *self {}
+    }
+
+    pub fn measure_step(&mut self, _runs: usize) -> Result<f64, DeviceError> {
+        match *self {}
+    }
+
+    pub fn loss(&self) -> f64 {
+        match *self {}
+    }
+
+    pub fn target_of(&self, _sample: usize) -> &[f32] {
+        match *self {}
+    }
+
+    pub fn activation(&self, _node: NodeId) -> Result<Option<Vec<f32>>, DeviceError> {
+        match *self {}
+    }
+
+    pub fn gradient(&self, _node: NodeId) -> Result<Option<Vec<f32>>, DeviceError> {
+        match *self {}
+    }
+
+    pub fn parameter_gradients(&self) -> Result<Vec<f32>, DeviceError> {
+        match *self {}
+    }
+}

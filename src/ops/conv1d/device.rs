@@ -1,0 +1,373 @@
+//! Floor 2. Convolutions on a GPU: the launches of `kernels/conv_*.cu`, of the op by itself and of the fused block.
+//!
+//! Forward and backward-data are one kernel: a matrix product over the rows of a source, and an output. A tile of `BM` positions
+//! by `BN` outputs takes `T` taps at once (5 or 3 with stride and dilation 1, else 1), longer kernels in segments.
+//! Rows of all samples are counted through, sample `s` from `s * pitch` on; see `kernels/conv.cuh`.
+
+use super::{Conv1d, Geometry};
+use crate::base::aligned::round_up;
+use crate::ops::batch_norm::device::At;
+use crate::ops::device::{Batch, Launch, Operand, Passes, Products};
+use Operand::{DParams, Dx, Dy, Params, Scratch, Shared, X, Y};
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+/// Positions of a stage of backward-weight.
+const STAGE_POSITIONS: usize = 48;
+/// Partial sums that are kept until all layers' are reduced by one launch, at most: 8 MB. More are reduced at once, so that all layers share
+/// their memory.
+const KEPT_PARTIALS: usize = 2 << 20;
+/// Taps of a segment in backward-weight of one input channel.
+const SINGLE_TAPS: usize = 5;
+/// Blocks that fill a large chip twice over.
+const MANY_BLOCKS: usize = 264;
+
+/// The numbers of a convolution on a GPU. The padding may be negative in a gradient's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Convolution {
+    pub n: usize,
+    pub l_in: usize,
+    pub c_in: usize,
+    pub l_out: usize,
+    pub c_out: usize,
+    pub k: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub pad: isize,
+    pub products: Products,
+}
+
+/// The rows that a convolution reads, see `Source` in `kernels/conv.cuh`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    /// The rows, or a gradient that the following make rows of.
+    pub x: At,
+    /// A ReLU's output.
+    pub y: Option<At>,
+    /// What a pool of `window` rows chose in each of `cells` windows.
+    pub position: Option<At>,
+    /// What a norm normalised, and its coefficients.
+    pub norm: Option<(At, At)>,
+    /// Rows of a sample and channels.
+    pub l: usize,
+    pub c: usize,
+    pub window: usize,
+    pub cells: usize,
+}
+
+impl Rows {
+    /// Rows as they stand in memory.
+    pub fn plain(x: At, l: usize, c: usize) -> Rows {
+        Rows { x, y: None, position: None, norm: None, l, c, window: 1, cells: 0 }
+    }
+
+    fn arguments(&self, launch: Launch, n: usize, spread: usize) -> Launch {
+        let (z, coefficients) = self.norm.unzip();
+        let arrays = [Some(self.x), self.y, self.position, z, coefficients];
+        [n, self.l, self.c, self.window, self.cells, spread].into_iter().fold(with(launch, arrays), Launch::int)
+    }
+
+    /// Numbers of memory in the rows of `n` samples.
+    fn numbers(&self, n: usize) -> usize {
+        let rows = self.l * self.c;
+        let read = if self.position.is_some() { self.cells * self.c * 5 / 4 } else { rows };
+        n * (read + if self.y.is_some() { rows } else { 0 } + if self.norm.is_some() { rows } else { 0 })
+    }
+}
+
+/// What becomes of a convolution's sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They are stored, with the bias.
+    Store = 0,
+    /// Bias or affine map, the largest row of every window, ReLU.
+    Active = 1,
+    /// They are stored with the bias, and what the pool will choose, and the statistics of every tile.
+    Observe = 2,
+}
+
+/// Where the sums go, see `Output` in `kernels/conv_forward.cuh`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub mode: Mode,
+    pub bias: Option<At>,
+    pub affine: Option<At>,
+    pub scale: Option<At>,
+    pub rows: At,
+    pub pooled: Option<At>,
+    pub position: Option<At>,
+    pub partials: Option<At>,
+    pub window: usize,
+    pub cells: usize,
+}
+
+impl Output {
+    /// All rows, with a bias.
+    pub fn plain(rows: At, bias: Option<At>) -> Output {
+        let (affine, scale, pooled, position, partials) = (None, None, None, None, None);
+        Output { mode: Mode::Store, bias, affine, scale, rows, pooled, position, partials, window: 1, cells: 0 }
+    }
+}
+
+/// With arrays as further arguments, null where there is none.
+pub(crate) fn with<const N: usize>(launch: Launch, arrays: [Option<At>; N]) -> Launch {
+    arrays.into_iter().fold(launch, |launch, array| match array {
+        Some((operand, offset)) => launch.at(operand, offset),
+        None => launch.null(),
+    })
+}
+
+impl Convolution {
+    /// The convolution that gives the gradient of the input: flipped taps over the gradient's rows, spread by the stride.
+    pub fn backward_data(&self) -> Convolution {
+        let pad = (self.dilation * (self.k - 1)) as isize - self.pad;
+        let (l_in, c_in, l_out, c_out) = (self.l_out, self.c_out, self.l_in, self.c_in);
+        Convolution { l_in, c_in, l_out, c_out, pad, ..*self }
+    }
+
+    /// Whether it has the kernel for one input channel.
+    fn single(&self) -> bool {
+        self.c_in == 1 && self.stride == 1 && self.dilation == 1
+    }
+
+    /// Taps of a segment: as few segments as few wasted taps allow.
+    fn taps(&self) -> usize {
+        let waste = |taps: usize| self.k.next_multiple_of(taps);
+        match self.k {
+            _ if self.single() => 5,
+            _ if self.stride > 1 || self.dilation > 1 => 1,
+            1 => 1,
+            _ if waste(5) <= waste(3) => 5,
+            _ => 3,
+        }
+    }
+
+    /// Outputs and positions of a tile.
+    fn tile(&self) -> (usize, usize) {
+        if self.c_out <= 32 { (32, 192) } else { (64, 96) }
+    }
+
+    /// Positions of a tile, whose statistics [`Mode::Observe`] takes together.
+    pub fn tile_rows(&self) -> usize {
+        self.tile().1
+    }
+
+    /// Channels of a stage.
+    fn stage_channels(&self) -> usize {
+        match (self.products, self.taps()) {
+            _ if self.single() => 1,
+            (Products::Fma, 1) => 16,
+            (Products::Fma, _) => 8,
+            (_, 1) => 32,
+            (Products::Split, _) => 8,
+            _ => 16,
+        }
+    }
+
+    /// How weights are packed: as they are for one input channel.
+    fn packing(&self) -> Products {
+        if self.single() { Products::Fma } else { self.products }
+    }
+
+    /// Channels in a word of the packed weights.
+    fn word(&self) -> usize {
+        if self.packing() == Products::Bf16 { 2 } else { 1 }
+    }
+
+    /// Parts of a packed weight.
+    fn parts(&self) -> usize {
+        if self.packing() == Products::Split { 2 } else { 1 }
+    }
+
+    /// Taps, rows of a tap and outputs of the packed weights.
+    fn packed_shape(&self) -> [usize; 3] {
+        let depth = self.c_in.next_multiple_of(self.stage_channels()) / self.word();
+        [self.k.next_multiple_of(self.taps()), depth, self.c_out.next_multiple_of(self.tile().0)]
+    }
+
+    /// Numbers of packed weights.
+    pub fn packed(&self) -> usize {
+        round_up(self.parts() * self.packed_shape().iter().product::<usize>())
+    }
+
+    /// Packs the weights from `Params`; for the gradient of the input (`backward`, when this is its convolution) flipped and
+    /// transposed.
+    pub fn pack(&self, packed: At, backward: bool) -> Launch {
+        let [taps, depth, outputs] = self.packed_shape();
+        let (c_in, c_out) = if backward { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
+        let launch = Launch::over("conv_pack", taps * depth * outputs, 1).with(Params).at(packed.0, packed.1);
+        [self.k, c_in, c_out, taps, depth, outputs, usize::from(backward), self.packing() as usize]
+            .into_iter()
+            .fold(launch, Launch::int)
+            .costs(self.k * c_in * c_out + self.packed(), 0)
+            .many()
+    }
+
+    /// Bytes of shared memory of a tile: two stages, or its sums.
+    fn shared(&self) -> usize {
+        let ((outputs, rows), taps, channels) = (self.tile(), self.taps(), self.stage_channels());
+        let stride = if self.single() { 1 } else { channels + 4 * self.word() };
+        let weight_rows = self.parts() * taps * channels / self.word();
+        let stage = (rows + taps - 1) * stride + weight_rows * (outputs + 8);
+        4 * (2 * stage).max(rows * (outputs + 4) + 2 * THREADS as usize)
+    }
+
+    /// Products of the whole batch, two operations each.
+    fn flops(&self) -> u64 {
+        2 * (self.n * self.l_out * self.k) as u64 * (self.c_in * self.c_out) as u64
+    }
+
+    /// The sums over taps and channels of `source` with packed `weights`, into `output`. With a `spread` above 1 there are zeros
+    /// between the source's rows.
+    pub fn forward(&self, source: &Rows, spread: usize, weights: At, output: &Output) -> Launch {
+        let ((outputs, rows), taps) = (self.tile(), self.taps());
+        // Tiles whose statistics are taken are of one sample.
+        let whole = if output.partials.is_some() { rows } else { output.window };
+        let pitch = (self.l_out + taps - 1).next_multiple_of(whole);
+        let stride = if spread > 1 { 1 } else { self.stride };
+        let suffix = if self.single() { "single" } else { self.products.suffix() };
+        let kernel = format!("conv_forward_{taps}x{outputs}_{suffix}");
+        let launch = Launch::new(kernel, (self.n * pitch).div_ceil(rows), THREADS)
+            .grid(self.c_out.div_ceil(outputs), 1)
+            .shared(self.shared());
+        let launch = with(source.arguments(launch, self.n, spread), [Some(weights)]);
+        let segments = self.k.div_ceil(taps);
+        let launch = [segments, stride, self.dilation, self.pad as usize, pitch, output.mode as usize]
+            .into_iter()
+            .fold(launch, Launch::int);
+        let Output { bias, affine, scale, rows, pooled, position, partials, window, cells, .. } = *output;
+        let launch = with(launch, [bias, affine, scale, Some(rows), pooled, position, partials]);
+        let written = match output.mode {
+            Mode::Store => self.l_out,
+            Mode::Active => cells,
+            Mode::Observe => self.l_out + pooled.map_or(0, |_| cells),
+        } + position.map_or(0, |_| cells / 4);
+        [self.l_out, self.c_out, window, cells]
+            .into_iter()
+            .fold(launch, Launch::int)
+            .costs(source.numbers(self.n) + self.packed() + self.n * written * self.c_out, self.flops())
+    }
+
+    /// The gradient of the input from that of the output, whose rows are `gradient`; this is the convolution forward.
+    pub fn input_gradient(&self, gradient: &Rows, weights: At) -> Launch {
+        let backward = self.backward_data();
+        backward.forward(gradient, self.stride, weights, &Output::plain((Dx(0), 0), None)).only_for(Dx(0))
+    }
+
+    /// How backward-weight is cut, from the gradient's rows.
+    fn weight_plan(&self, gradient: &Rows) -> WeightPlan {
+        let taps = self.taps();
+        if self.c_in == 1 {
+            let lanes = self.c_out.next_power_of_two().min(32);
+            let tiles = self.k.div_ceil(SINGLE_TAPS) * self.c_out.div_ceil(lanes);
+            let sparse = gradient.position.is_some() && gradient.norm.is_none();
+            let rows = self.n * if sparse { gradient.cells } else { gradient.l };
+            let (kernel, lengths) = ("conv_backward_weight_single".into(), [256, 8192]);
+            let pieces = Pieces::of(rows, tiles, 4 * MANY_BLOCKS, lengths, 1);
+            return WeightPlan { kernel, tiles, pieces, shared: 0, unit: lanes };
+        }
+        let inputs = if taps == 5 || self.products != Products::Fma { 32 } else { 64 };
+        let tiles = self.k.div_ceil(taps) * self.c_in.div_ceil(inputs) * self.c_out.div_ceil(32);
+        let kernel = format!("conv_backward_weight_{taps}_{}", self.products.suffix());
+        let stage = (STAGE_POSITIONS + taps - 1) * (inputs + 8) + STAGE_POSITIONS * (32 + 8);
+        let pitch = self.l_out + taps - 1;
+        let lengths = [10 * STAGE_POSITIONS, 4096];
+        let pieces = Pieces::of(self.n * pitch, tiles, MANY_BLOCKS, lengths, STAGE_POSITIONS);
+        WeightPlan { kernel, tiles, pieces, shared: 4 * 2 * stage, unit: pitch }
+    }
+
+    /// Numbers of a piece's partial sums.
+    fn gradient_numbers(&self, bias: bool) -> usize {
+        self.k * self.c_in * self.c_out + if bias { self.c_out } else { 0 }
+    }
+
+    /// Numbers of all partial sums.
+    fn partials(&self, gradient: &Rows, bias: bool) -> usize {
+        self.weight_plan(gradient).pieces.count * self.gradient_numbers(bias)
+    }
+
+    /// Puts the launches of both gradients into `passes`: of the weights and, if it is asked for, of the bias, by way of partial sums, and of
+    /// the input. `zeros` numbers of the parameters behind the bias have none.
+    pub fn gradients(&self, gradient: &Rows, weights: At, (bias, zeros): (bool, usize), passes: &mut Passes) {
+        let partials = self.partials(gradient, bias);
+        let keeps = partials <= KEPT_PARTIALS;
+        let at = if keeps { (Shared, passes.shared) } else { (Scratch, 0) };
+        let [sums, reduce] = self.weight_gradient(gradient, at, bias, zeros);
+        passes.backward.push(sums);
+        if keeps {
+            passes.shared += round_up(partials);
+            // All of one size, so that they can be one launch.
+            passes.finish.push(Launch { block: 256, ..reduce });
+        } else {
+            passes.scratch = passes.scratch.max(partials);
+            passes.backward.push(reduce);
+        }
+        passes.backward.push(self.input_gradient(gradient, weights));
+    }
+
+    fn weight_gradient(&self, gradient: &Rows, partials: At, bias: bool, zeros: usize) -> [Launch; 2] {
+        let WeightPlan { kernel, tiles, pieces, shared, unit } = self.weight_plan(gradient);
+        let numbers = self.gradient_numbers(bias);
+        let launch = Launch::new(kernel, pieces.count * tiles, THREADS).shared(shared);
+        let launch = with(gradient.arguments(launch, self.n, 1), [Some((X(0), 0))]);
+        let geometry = [self.l_in, self.c_in, self.k, self.stride, self.dilation, self.pad as usize, unit, pieces.rows];
+        let launch = with(geometry.into_iter().fold(launch, Launch::int), [Some(partials)]);
+        let read = gradient.numbers(self.n) + self.n * self.l_in * self.c_in;
+        let threads = if pieces.count > 64 { 1024 } else { 256 };
+        let reduce = Launch::new("conv_reduce", (numbers + zeros).div_ceil(32), threads);
+        let reduce = with(reduce, [Some(partials), Some((DParams, 0))]).int(pieces.count).int(numbers).int(zeros);
+        [
+            launch.int(numbers).int(usize::from(bias)).costs(read + pieces.count * numbers, self.flops()),
+            reduce.costs(pieces.count * numbers + numbers + zeros, (pieces.count * numbers) as u64).many(),
+        ]
+    }
+}
+
+/// A launch of backward-weight.
+struct WeightPlan {
+    kernel: String,
+    /// Blocks of a piece.
+    tiles: usize,
+    pieces: Pieces,
+    shared: usize,
+    /// The pitch, or with one input channel the channels side by side.
+    unit: usize,
+}
+
+/// Pieces of the rows of a sum.
+struct Pieces {
+    count: usize,
+    rows: usize,
+}
+
+impl Pieces {
+    /// Of `total` rows, so that pieces times `tiles` are many blocks, but no piece has fewer rows than the first of `lengths` for
+    /// that, nor more than the second; a multiple of `step`. By shape alone: so the order of the sum is.
+    fn of(total: usize, tiles: usize, blocks: usize, [shortest, longest]: [usize; 2], step: usize) -> Pieces {
+        let count = total.div_ceil(longest).max(blocks.div_ceil(tiles).min(total.div_ceil(shortest)));
+        let rows = total.div_ceil(count).next_multiple_of(step);
+        Pieces { count: total.div_ceil(rows), rows }
+    }
+}
+
+impl Conv1d {
+    /// Its passes: three matrix products.
+    pub(super) fn device_passes(&self, g: &Geometry, batch: &Batch<'_>) -> Passes {
+        let Geometry { l_in, c_in, l_out, c_out, k, stride, dilation, pad } = *g;
+        let (n, products, pad) = (batch.n, batch.products, pad as isize);
+        let conv = Convolution { n, l_in, c_in, l_out, c_out, k, stride, dilation, pad, products };
+        let backward_data = conv.backward_data();
+        let (weights, backward_weights) = ((Shared, 0), (Shared, conv.packed()));
+        let gradient = Rows::plain((Dy, 0), l_out, c_out);
+        let bias = self.bias.then_some((Params, g.weights()));
+        let mut passes = Passes {
+            shared: conv.packed() + backward_data.packed(),
+            reads_x: true,
+            prepare: vec![conv.pack(weights, false), backward_data.pack(backward_weights, true).only_for(Dx(0))],
+            forward: vec![conv.forward(&Rows::plain((X(0), 0), l_in, c_in), 1, weights, &Output::plain((Y, 0), bias))],
+            ..Passes::default()
+        };
+        conv.gradients(&gradient, backward_weights, (self.bias, 0), &mut passes);
+        passes
+    }
+}

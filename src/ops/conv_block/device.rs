@@ -1,0 +1,223 @@
+//! Floor 2. The block on a GPU: the convolution's kernels with the ReLU and pool in their output, and the norm's between them.
+//!
+//! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the positions.
+//! A norm keeps the rows `z` and what the pool will choose of them, by the sign of its scale; their gradient is an affine map of
+//! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map.
+
+use super::{ConvBlock, Geometry, Norm};
+use crate::base::aligned::round_up;
+use crate::ops::BatchNorm;
+use crate::ops::batch_norm::device::{
+    At, GradientMerge, GradientSums, Merge, RunningAffine, gradient_merge, gradient_sums, merge, piece_rows, pieces,
+    pool_apply, running_affine, statistics,
+};
+use crate::ops::conv1d::device::{Convolution, Mode, Output, Rows};
+use crate::ops::device::{Batch, Launch, Operand, Passes};
+use Operand::{DParams, Dx, Dy, Params, Saved, Scratch, Shared, State, X, Y};
+
+/// The block with the numbers that its passes share.
+struct Block {
+    g: Geometry,
+    conv: Convolution,
+    /// Where the norm's parameters begin.
+    norm_at: usize,
+}
+
+impl ConvBlock {
+    pub(super) fn device_passes(&self, batch: &Batch<'_>) -> Passes {
+        let g = self.planned(batch.shapes[0]);
+        let conv = Convolution {
+            n: batch.n,
+            l_in: g.l,
+            c_in: g.c_in,
+            l_out: g.l_out,
+            c_out: g.c_out,
+            k: g.k,
+            stride: 1,
+            dilation: 1,
+            pad: g.pad as isize,
+            products: batch.products,
+        };
+        let block = Block { g, conv, norm_at: self.norm_at(&g) };
+        match self.norm {
+            Norm::None => block.plain(self.learns),
+            Norm::Running(norm) => block.running(norm.eps),
+            Norm::Batch(norm) => block.normed(norm),
+        }
+    }
+}
+
+impl Block {
+    fn bias(&self) -> Option<At> {
+        Some((Params, self.g.weights()))
+    }
+
+    fn input(&self) -> Rows {
+        Rows::plain((X(0), 0), self.g.l, self.g.c_in)
+    }
+
+    /// Packed weights for backward-data follow those for forward.
+    fn backward_weights(&self) -> At {
+        (Shared, self.conv.packed())
+    }
+
+    fn pack(&self) -> Vec<Launch> {
+        let backward = self.conv.backward_data().pack(self.backward_weights(), true);
+        vec![self.conv.pack((Shared, 0), false), backward.only_for(Dx(0))]
+    }
+
+    fn packed(&self) -> usize {
+        self.conv.packed() + self.conv.backward_data().packed()
+    }
+
+    /// Numbers of a sample's positions.
+    fn positions(&self) -> usize {
+        (self.g.cells() * self.g.c_out).div_ceil(size_of::<f32>())
+    }
+
+    /// Bias, or an affine map in its place, pool and ReLU.
+    fn active(&self, affine: Option<At>, position: Option<At>) -> Launch {
+        let (bias, window, cells) = (self.bias(), self.g.window, self.g.cells());
+        let output = Output { mode: Mode::Active, affine, position, window, cells, ..Output::plain((Y, 0), bias) };
+        self.conv.forward(&self.input(), 1, (Shared, 0), &output)
+    }
+
+    /// The convolution's rows' gradient, from that of the output.
+    fn gradient_rows(&self) -> Rows {
+        let (window, cells) = (self.g.window, self.g.cells());
+        Rows { window, cells, ..Rows::plain((Dy, 0), self.g.l_out, self.g.c_out) }
+    }
+
+    /// Without norm.
+    fn plain(&self, learns: bool) -> Passes {
+        if !learns {
+            let (shared, prepare) = (self.conv.packed(), vec![self.conv.pack((Shared, 0), false)]);
+            return Passes { shared, prepare, forward: vec![self.active(None, None)], ..Passes::default() };
+        }
+        let pooled = self.g.window > 1;
+        let position = pooled.then_some((Saved, 0));
+        let rows = Rows { position, y: (!pooled).then_some((Y, 0)), ..self.gradient_rows() };
+        let mut passes = Passes {
+            saved: if pooled { self.positions() } else { 0 },
+            shared: self.packed(),
+            reads_x: true,
+            reads_y: !pooled,
+            prepare: self.pack(),
+            forward: vec![self.active(None, position)],
+            ..Passes::default()
+        };
+        self.conv.gradients(&rows, self.backward_weights(), (true, 0), &mut passes);
+        passes
+    }
+
+    /// In inference: the norm's affine map stands behind the packed weights.
+    fn running(&self, eps: f64) -> Passes {
+        let (c, scale) = (self.g.c_out, self.norm_at);
+        let affine = (Shared, self.conv.packed());
+        let map = running_affine(&RunningAffine {
+            scale: (Params, scale),
+            shift: (Params, scale + c),
+            mean: (State, 0),
+            variance: (State, c),
+            bias: self.bias(),
+            affine,
+            c,
+            eps,
+        });
+        Passes {
+            shared: self.conv.packed() + round_up(2 * c),
+            prepare: vec![self.conv.pack((Shared, 0), false), map],
+            forward: vec![self.active(Some(affine), None)],
+            ..Passes::default()
+        }
+    }
+
+    /// With batch norm. `Saved` holds the rows, with a pool what it chose of them, and positions; `Shared` behind the weights the
+    /// norm's moments, affine map and coefficients.
+    fn normed(&self, norm: BatchNorm) -> Passes {
+        let Geometry { l_out, c_out: c, window, .. } = self.g;
+        let (n, cells) = (self.conv.n, self.g.cells());
+        let (z, rows, kept) = ((Saved, 0), n * l_out * c, if window > 1 { cells * c } else { 0 });
+        let pooled = (window > 1).then_some((Saved, rows));
+        let position = (Saved, rows + n * kept);
+        let numbers = |i: usize| (Shared, self.packed() + i * round_up(3 * c));
+        let (moments, affine, coefficients) = (numbers(0), numbers(1), numbers(2));
+        let (scale, shift) = ((Params, self.norm_at), (Params, self.norm_at + c));
+        let chosen = pooled.unwrap_or(z);
+
+        let mut forward = self.observe(z, pooled, position);
+        let (samples, l, piece) =
+            if forward.len() == 1 { (n, l_out, self.conv.tile_rows()) } else { (1, n * l_out, piece_rows(c)) };
+        forward.push(merge(&Merge {
+            partials: (Scratch, 0),
+            scale,
+            shift,
+            moments,
+            affine: Some(affine),
+            running_mean: Some((State, 0)),
+            running_variance: Some((State, c)),
+            n: samples,
+            l,
+            piece_rows: piece,
+            c,
+            eps: norm.eps,
+            momentum: norm.momentum,
+        }));
+        forward.push(pool_apply(chosen, Some(position), affine, (Y, 0), n * cells, c));
+
+        let (dy, partials) = ((Dy, 0), (Scratch, 0));
+        let sums = GradientSums { dy, position: Some(position), z: chosen, moments, partials, rows: n * cells, c };
+        let backward = vec![
+            gradient_sums(&sums),
+            gradient_merge(&GradientMerge {
+                partials,
+                moments,
+                scale,
+                dscale: Some((DParams, self.norm_at)),
+                dshift: Some((DParams, self.norm_at + c)),
+                coefficients: Some(coefficients),
+                pieces: pieces(n * cells, c),
+                count: n * l_out,
+                c,
+            }),
+        ];
+        let tiles = 2 * c * (n * l_out.div_ceil(self.conv.tile_rows())).max(pieces(n * l_out, c));
+        let mut passes = Passes {
+            saved: l_out * c + kept + self.positions(),
+            scratch: tiles,
+            shared: self.packed() + 3 * round_up(3 * c),
+            reads_x: true,
+            prepare: self.pack(),
+            forward,
+            backward,
+            ..Passes::default()
+        };
+        // The bias, which the norm takes away, has no gradient, nor have the numbers up to the norm's.
+        let dz = Rows { position: Some(position), norm: Some((z, coefficients)), ..self.gradient_rows() };
+        let zeros = self.norm_at - self.g.weights();
+        self.conv.gradients(&dz, self.backward_weights(), (false, zeros), &mut passes);
+        passes
+    }
+
+    /// The rows, what the pool will choose, and statistics at `Scratch`: a tile's at a time, or where tiles of one sample would be
+    /// mostly empty, from the rows by a second launch.
+    fn observe(&self, z: At, pooled: Option<At>, position: At) -> Vec<Launch> {
+        let (rows, tile, partials) = (self.g.l_out + self.g.k - 1, self.conv.tile_rows(), (Scratch, 0));
+        let short = 2 * rows.next_multiple_of(tile) > 3 * rows;
+        let output = Output {
+            mode: Mode::Observe,
+            scale: Some((Params, self.norm_at)),
+            pooled,
+            position: Some(position),
+            partials: (!short).then_some(partials),
+            window: self.g.window,
+            cells: self.g.cells(),
+            ..Output::plain(z, self.bias())
+        };
+        let mut launches = vec![self.conv.forward(&self.input(), 1, (Shared, 0), &output)];
+        if short {
+            launches.push(statistics(z, partials, self.conv.n * self.g.l_out, self.g.c_out));
+        }
+        launches
+    }
+}

@@ -1,0 +1,120 @@
+//! Floor 6. How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
+
+use super::error::TrainError;
+use super::eval::Recogniser;
+use super::trainer::Trainer;
+use crate::base::rng::{Key, Stream};
+use crate::exec::Device;
+use crate::exec::cuda::{Cost, Gpu};
+use crate::nn::{Initialisation, Network};
+use crate::ops::device::Precision;
+use crate::optim::AdamSettings;
+use crate::train::bench::BenchOptions;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A kernel of a step.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelTime {
+    /// Whose it is, and what it costs.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Seconds of a launch.
+    pub seconds: f64,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct GpuBench {
+    /// The network.
+    pub name: String,
+    /// Clips in a batch.
+    pub batch: usize,
+    /// The chip.
+    pub gpu: String,
+    /// How exactly it computed.
+    pub precision: String,
+    /// The kernels of a training step in their order; each timed by itself.
+    pub kernels: Vec<KernelTime>,
+    /// Seconds of a training step with its batch on the card.
+    pub step_seconds: f64,
+    /// Seconds of a training step that gets its batch from the host and gives back its loss.
+    pub step_from_host_seconds: f64,
+    /// Seconds to recognise a batch that is on the card.
+    pub recognise_seconds: f64,
+}
+
+impl GpuBench {
+    /// Operations of a training step, two for a multiply-add.
+    pub fn flops(&self) -> u64 {
+        self.kernels.iter().map(|kernel| kernel.cost.flops).sum()
+    }
+
+    /// Bytes that the kernels of a step read and write.
+    pub fn bytes(&self) -> u64 {
+        self.kernels.iter().map(|kernel| kernel.cost.bytes).sum()
+    }
+
+    /// Share of a step in which no kernel runs, by the kernels' own times; zero where they overlap.
+    pub fn gaps(&self) -> f64 {
+        let busy: f64 = self.kernels.iter().map(|kernel| kernel.seconds).sum();
+        (1.0 - busy / self.step_seconds).max(0.0)
+    }
+}
+
+/// Runs of each measurement.
+const RUNS: usize = 21;
+/// Likewise, roughly.
+const QUICK_RUNS: usize = 3;
+
+/// Measures `network` on `gpu`.
+///
+/// # Errors
+/// The batch is beyond the GPU's memory, or the GPU fails.
+pub fn bench(
+    network: &Arc<Network>,
+    options: &BenchOptions,
+    (gpu, precision): (&Arc<Gpu>, Precision),
+) -> Result<GpuBench, TrainError> {
+    let (batch, runs) = (options.batch.max(1), if options.quick { QUICK_RUNS } else { RUNS });
+    let device = Device::Cuda(gpu.clone(), precision);
+    let noise = Key::new(1, Stream::Case);
+    let numbers = batch * network.graph.shape(network.audio).size();
+    let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
+    let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
+    let plan_options = Trainer::options(network, batch).conv(options.conv);
+    let start = (Initialisation::default(), 1);
+    let mut trainer =
+        Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, device.clone())?;
+    let mut from_host = Vec::with_capacity(runs);
+    for _ in 0..runs + 2 {
+        let start = Instant::now();
+        trainer.step(&clips, &labels)?;
+        from_host.push(start.elapsed().as_secs_f64());
+    }
+    // The first two record the graph and warm the clocks.
+    let step_from_host_seconds = median(&mut from_host[2..]);
+    let step_seconds = trainer.measure_step(runs)?;
+    let kernels = trainer.measure_kernels(runs)?;
+    let weights = trainer.weights.clone();
+    drop(trainer);
+    let recognise = Recogniser::options(network, batch).conv(options.conv);
+    let mut recogniser = Recogniser::with_plan(network.clone(), weights, &recognise, device)?;
+    recogniser.run(&clips)?;
+    Ok(GpuBench {
+        name: network.spec.name.clone(),
+        batch,
+        gpu: gpu.name().into(),
+        precision: precision.to_string(),
+        kernels: kernels.into_iter().map(|(cost, seconds)| KernelTime { cost, seconds }).collect(),
+        step_seconds,
+        step_from_host_seconds,
+        recognise_seconds: recogniser.measure(runs)?,
+    })
+}
+
+fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}

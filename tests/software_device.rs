@@ -1,0 +1,200 @@
+//! The program on a GPU that is made of software: the kernels' own sources, compiled for the processor, behind a stand-in for the NVIDIA driver
+//! (`tests/device/`). The binary is the one that users run.
+#![cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
+
+mod program;
+
+use assert_cmd::Command;
+use predicates::str::contains;
+use program::{clips, json, stapes};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The folder of the stand-in driver, built when first asked for.
+fn driver() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = root.join("target/device/plain");
+        let mut build = std::process::Command::new("bash");
+        build.arg(root.join("tests/device/build.sh")).arg(&folder).arg("plain");
+        let built = build.output().unwrap();
+        assert!(
+            built.status.success(),
+            "the software device needs g++ and bash:\n{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        folder
+    })
+}
+
+/// The program with the software device; leaks end it with status 97.
+fn on_device() -> Command {
+    let mut command = stapes();
+    command.env("LD_LIBRARY_PATH", driver()).env("SIMT_LEAKS", "1");
+    command
+}
+
+/// Every kind of layer that a network may have, on clips short enough for a device that runs one thread after the other.
+const NETWORK: &str = r#"
+name = "small"
+input = { length = 1500, channels = 1, sample_rate = 8000 }
+head = { dropout = 0.25, pool = "average", dense = [12] }
+block = [
+    { conv = 8, kernel = 5, pool = 3 },
+    { conv = 16, kernel = 5, pool = 3 },
+    { conv = 18, kernel = 9, stride = 2 },
+    { conv = 16, kernel = 3, dilation = 2, padding = "valid", pool = 2 },
+]
+"#;
+
+/// A run of two epochs of ten steps: its folder, its epochs' losses, and the hash of its weights.
+struct Trained {
+    run: PathBuf,
+    losses: Vec<f64>,
+    weights: String,
+    _folder: tempfile::TempDir,
+}
+
+fn train(mut command: Command, norm: bool, options: &[&str]) -> Trained {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, format!("batch_norm = {norm}\n{NETWORK}")).unwrap();
+    command.args(["train", "--quiet", "--epochs", "2", "--batch", "4", "--name", "run", "--model"]).arg(&file);
+    command.arg("--data").arg(clips()).arg("--runs").arg(folder.path()).args(options);
+    command.assert().success();
+    let run = folder.path().join("run");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Trained {
+        run,
+        losses: records.iter().map(|record| record["train_loss"].as_f64().unwrap()).collect(),
+        weights: records[1]["weights"].as_str().unwrap().into(),
+        _folder: folder,
+    }
+}
+
+/// Runs `gradcheck --device cuda` on a chip of this compute capability.
+fn conforms(capability: &str, precision: &str) {
+    let mut command = on_device();
+    command.env("SIMT_CC", capability);
+    command.args(["gradcheck", "--device", "cuda", "--precision", precision]).assert().success();
+}
+
+#[test]
+fn every_op_meets_the_reference_by_multiply_adds() {
+    conforms("8.9", "f32");
+}
+
+#[test]
+fn every_op_meets_the_reference_by_split_products() {
+    conforms("9.0", "f32");
+}
+
+#[test]
+fn every_op_meets_the_reference_in_lower_precision() {
+    conforms("9.0", "tf32");
+    conforms("8.6", "bf16");
+}
+
+#[test]
+fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
+    for norm in [false, true] {
+        let cpu = train(stapes(), norm, &["--device", "cpu"]);
+        let cuda = ["--device", "cuda"];
+        let first = train(on_device(), norm, &cuda);
+        for (loss, expected) in first.losses.iter().zip(&cpu.losses) {
+            assert!((loss - expected).abs() < 1e-4 * expected, "norm {norm}: {:?}, not {:?}", first.losses, cpu.losses);
+        }
+        let mut other = on_device();
+        // Threads, warps and blocks in another order, and memory from the pools of newer drivers.
+        other.env("SIMT_ORDER", "reverse").env("SIMT_COPIES", "early").env("SIMT_POOLS", "1");
+        let again = train(other, norm, &cuda);
+        assert_eq!(first.weights, again.weights, "norm {norm}");
+        if !norm {
+            continue;
+        }
+        let told = |mut command: Command, device: &str| {
+            json(command.args(["eval", "--json", "--device", device]).arg(&first.run))["accuracy"].as_f64().unwrap()
+        };
+        assert_eq!(told(on_device(), "cuda"), told(stapes(), "cpu"), "the run's weights recognise alike");
+    }
+}
+
+#[test]
+fn a_gpu_is_told_of_and_measured() {
+    let told = json(on_device().args(["devices", "--json"]));
+    let facts = &told["cuda"][0]["facts"];
+    assert_eq!(facts["capability"], "9.0");
+    assert!(facts["kernels"].as_u64().unwrap() > 20, "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, NETWORK).unwrap();
+    let mut bench = on_device();
+    bench.args(["bench", "--device", "cuda", "--quick", "--batch", "2", "--json"]).arg(&file);
+    let measured = json(&mut bench);
+    assert!(measured["kernels"].as_array().unwrap().len() > 20);
+    assert!(measured["step_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_a_sentence() {
+    let train = |command: &mut Command, device: &str| {
+        command.args(["gradcheck", "--device", device]);
+    };
+    let mut none = on_device();
+    train(none.env("SIMT_DEVICES", "0"), "cuda");
+    none.assert().code(1).stderr(contains("the NVIDIA driver sees no GPU"));
+    let mut second = on_device();
+    train(&mut second, "cuda:3");
+    second.assert().code(1).stderr(contains("there is no cuda:3: this machine has one GPU"));
+    let mut old = on_device();
+    train(old.env("SIMT_CC", "6.1"), "cuda");
+    old.assert().code(1).stderr(contains("compute capability 6.1, and the kernels need 7.5"));
+    let mut driver = on_device();
+    train(driver.env("SIMT_DRIVER", "11040"), "cuda");
+    driver.assert().code(1).stderr(contains("CUDA 11.4, and the kernels need 12.0"));
+    stapes().args(["gradcheck", "--device", "gpu"]).assert().code(2).stderr(contains("take auto, cpu, cuda"));
+}
+
+#[test]
+fn a_batch_too_large_for_the_memory_names_one_that_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |batch: &str| {
+        let mut command = on_device();
+        command.env("SIMT_MEMORY", "12000000").args(["train", "--device", "cuda", "--epochs", "1", "--batch", batch]);
+        command.arg("--runs").arg(folder.path()).arg("--data").arg(clips()).arg("--model").arg(program::tiny());
+        command.args(["--force", "--name", "run"]).assert()
+    };
+    let told = train("32").code(1).stderr(contains("a batch of 32 takes ")).stderr(contains("of the GPU's memory"));
+    let told = String::from_utf8_lossy(&told.get_output().stderr).into_owned();
+    let fits = told.split("--batch ").nth(1).unwrap().trim();
+    assert!((2..32).contains(&fits.parse::<u32>().unwrap()), "{told}");
+    train(fits).success();
+}
+
+#[test]
+fn without_a_usable_gpu_auto_computes_on_the_processor() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = on_device();
+    command.env("SIMT_DEVICES", "0").args(["train", "--epochs", "1", "--runs"]).arg(folder.path());
+    command.arg("--data").arg(clips()).arg("--model").arg(program::tiny());
+    command
+        .assert()
+        .success()
+        .stderr(contains("the NVIDIA driver sees no GPU"))
+        .stderr(contains("computing on the processor"));
+}
+
+#[test]
+fn without_a_driver_cuda_is_refused() {
+    let told = json(stapes().args(["devices", "--json"]));
+    let Some(reason) = told["cuda"][0]["unusable"].as_str() else {
+        println!("this machine has a GPU: its absence cannot be tried");
+        return;
+    };
+    if reason.contains("libcuda is not found") {
+        stapes().args(["gradcheck", "--device", "cuda"]).assert().code(1).stderr(contains("no NVIDIA driver here"));
+    }
+}
