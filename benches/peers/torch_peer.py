@@ -1,6 +1,5 @@
 """The networks in PyTorch, as fast as it goes on a CPU, or as a user gets it by default."""
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -89,8 +88,8 @@ class Peer:
         """The class number of each clip."""
         self.module.eval()
         with torch.inference_mode():
-            parts = [self.module(torch.from_numpy(x[i : i + batch])).argmax(1).numpy() for i in range(0, len(x), batch)]
-        return np.concatenate(parts)
+            parts = [self.module(torch.from_numpy(x[i : i + batch])).argmax(1) for i in range(0, len(x), batch)]
+        return torch.cat(parts).numpy()
 
 
 class Recogniser:
