@@ -210,7 +210,7 @@ struct Sizes {
 /// How a product of `m` rows, `j` columns and `depth` is cut: tiles, depth of a piece, pieces.
 fn cut(m: usize, j: usize, depth: usize) -> (usize, usize, usize) {
     let tiles = m.div_ceil(TILE) * j.div_ceil(TILE);
-    let pieces = (BLOCKS / tiles).clamp(1, depth.div_ceil(PIECE));
+    let pieces = (BLOCKS / tiles).clamp(1, (depth / PIECE).max(1));
     let piece = depth.div_ceil(pieces).next_multiple_of(16);
     (tiles, piece, depth.div_ceil(piece))
 }

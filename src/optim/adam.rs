@@ -193,7 +193,7 @@ mod tests {
         let settings = AdamSettings::default();
         let (mut here, mut there) = (Adam::new(1, settings), Adam::new(1, settings));
         assert_eq!(there.rates()[..3], [settings.beta1, settings.beta2, settings.eps]);
-        assert_eq!(there.rates()[3], 0.01);
+        approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
         for _ in 0..3 {
             here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter());
             there.advance();
