@@ -45,15 +45,7 @@ __device__ __forceinline__ void store4(float* to, float4 v, int left, bool whole
   if (left > 3) to[3] = v.w;
 }
 
-// Four bytes in a word, the first channel's lowest.
-__device__ __forceinline__ unsigned load_bytes4(const unsigned char* from, int left, bool whole) {
-  if (whole) return *reinterpret_cast<const unsigned*>(from);
-  unsigned v = 0;
-  for (int i = 0; i < 4; i++)
-    if (i < left) v |= (unsigned)from[i] << 8 * i;
-  return v;
-}
-
+// Four bytes, the first channel's the lowest of the word.
 __device__ __forceinline__ void store_bytes4(unsigned char* to, unsigned v, int left, bool whole) {
   if (whole) {
     *reinterpret_cast<unsigned*>(to) = v;
@@ -97,45 +89,6 @@ struct Source {
     const float* of = coefficients + 3 * channel;
     return coefficients ? fmaf(of[0], v, fmaf(of[1], z[at], of[2])) : v;
   }
-
-  // Channels `channel` .. + 3 of a row that exists.
-  __device__ __forceinline__ float4 read(int sample, int row, int channel) const {
-    bool whole = c % 4 == 0;
-    int left = c - channel;
-    if (left <= 0) return zeros();
-    size_t at = ((size_t)sample * l + row) * c + channel;
-    float4 v = zeros();
-    if (position) {
-      int of = cell(row), phase = row - of * window;
-      if (of < cells) {
-        size_t number = ((size_t)sample * cells + of) * c + channel;
-        v = load4(x + number, left, whole);
-        unsigned chosen = load_bytes4(position + number, left, whole);
-        v.x = (int)(chosen & 255) == phase ? v.x : 0.f;
-        v.y = (int)(chosen >> 8 & 255) == phase ? v.y : 0.f;
-        v.z = (int)(chosen >> 16 & 255) == phase ? v.z : 0.f;
-        v.w = (int)(chosen >> 24) == phase ? v.w : 0.f;
-      }
-    } else {
-      v = load4(x + at, left, whole);
-      if (y) {
-        float4 active = load4(y + at, left, whole);
-        v.x = active.x > 0.f ? v.x : 0.f;
-        v.y = active.y > 0.f ? v.y : 0.f;
-        v.z = active.z > 0.f ? v.z : 0.f;
-        v.w = active.w > 0.f ? v.w : 0.f;
-      }
-    }
-    if (coefficients) {
-      float4 raw = load4(z + at, left, whole);
-      const float* of = coefficients + 3 * channel;
-      v.x = fmaf(of[0], v.x, fmaf(of[1], raw.x, of[2]));
-      if (left > 1) v.y = fmaf(of[3], v.y, fmaf(of[4], raw.y, of[5]));
-      if (left > 2) v.z = fmaf(of[6], v.z, fmaf(of[7], raw.z, of[8]));
-      if (left > 3) v.w = fmaf(of[9], v.w, fmaf(of[10], raw.w, of[11]));
-    }
-    return v;
-  }
 };
 
 // The parameters of an entry that make a source.
@@ -143,31 +96,107 @@ struct Source {
   const float *__restrict__ x, const float *__restrict__ y, const unsigned char *__restrict__ position, const float *__restrict__ z, \
       const float *__restrict__ coefficients, int n, int l, int c, int window, int cells, int spread
 
-// Brings ROWS rows of CHANNELS channels into `to`, rows LD floats apart. Row i belongs to row `first + i` of the batch, which is
-// row p of a sample: it is the source's place `p * stride + offset`, and zero if that is outside the sample.
-// Copies may be in flight afterwards: the caller commits and waits.
+// Brings ROWS rows of CHANNELS channels into shared memory, rows LD floats apart, four channels (a quad) at a time. Row i belongs to
+// row `first + i` of the batch, which is row p of a sample: it is the source's place `p * stride + offset`, and zero if that is
+// outside the sample. `bring` starts copies; the caller commits, waits, and calls `finish` before the barrier: with what was copied
+// `beside` the rows (positions; a ReLU's output or a norm's rows) each thread makes a gradient of the quads that it brought itself.
 template <int ROWS, int CHANNELS, int LD>
-__device__ __forceinline__ void stage_rows(float* to, const Source& source, const Divisor& pitch, int first, int stride, int offset,
-                                           int channel) {
-  constexpr int QUADS = CHANNELS / 4;
-  bool copies = source.plain() && source.c % 4 == 0;
-  for (int i = threadIdx.x; i < ROWS * QUADS; i += THREADS) {
-    int row = i / QUADS, quad = i % QUADS * 4, sample, p;
-    pitch.divide(first + row, sample, p);
-    int place = p * stride + offset;
-    bool there = sample < source.n && place >= 0;
-    if (source.spread > 1) {
-      there = there && place % source.spread == 0;
-      place /= source.spread;
-    }
-    there = there && place < source.l;
-    float* cell = to + row * LD + quad;
-    if (copies && there && channel + quad < source.c)
-      cp_async16(cell, source.x + ((size_t)sample * source.l + place) * source.c + channel + quad);
-    else
-      *reinterpret_cast<float4*>(cell) = there && !copies ? source.read(sample, place, channel + quad) : zeros();
+struct Stage {
+  static constexpr int QUADS = CHANNELS / 4, ALL = ROWS * QUADS;
+  const Source& source;
+  const Divisor& pitch;
+  int stride;
+
+  // Floats beside the rows.
+  __device__ __forceinline__ static int beside(const Source& source) {
+    return (source.position ? ALL : 0) + (source.y || source.coefficients ? 4 * ALL : 0);
   }
-}
+
+  // The sample and row of place `p * stride + offset`, if there is one.
+  __device__ __forceinline__ bool locate(int at, int offset, int& sample, int& row) const {
+    int p;
+    pitch.divide(at, sample, p);
+    row = p * stride + offset;
+    bool there = sample < source.n && row >= 0;
+    if (source.spread > 1) {
+      there = there && row % source.spread == 0;
+      row /= source.spread;
+    }
+    return there && row < source.l;
+  }
+
+  __device__ __forceinline__ void bring(float* to, float* beside, int first, int offset, int channel) const {
+    bool plain = source.plain(), whole = source.c % 4 == 0;
+    for (int i = threadIdx.x; i < ALL; i += THREADS) {
+      int sample, row, quad = channel + i % QUADS * 4, left = source.c - quad;
+      float* cell = to + i / QUADS * LD + i % QUADS * 4;
+      if (!locate(first + i / QUADS, offset, sample, row) || left <= 0) {
+        *reinterpret_cast<float4*>(cell) = zeros();
+        continue;
+      }
+      size_t at = ((size_t)sample * source.l + row) * source.c + quad;
+      if (!whole) {
+        for (int j = 0; j < 4; j++) {
+          if (j >= left)
+            cell[j] = 0.f;
+          else if (plain)
+            cp_async4(cell + j, source.x + at + j);
+          else
+            cell[j] = source.read1(sample, row, quad + j);
+        }
+      } else if (!source.position) {
+        cp_async16(cell, source.x + at);
+        if (source.y) cp_async16(beside + 4 * i, source.y + at);
+      } else {
+        int of = source.cell(row);
+        if (of < source.cells) {
+          size_t number = ((size_t)sample * source.cells + of) * source.c + quad;
+          cp_async16(cell, source.x + number);
+          cp_async4(beside + i, source.position + number);
+        } else {
+          *reinterpret_cast<float4*>(cell) = zeros();
+        }
+        if (source.coefficients) cp_async16(beside + ALL + 4 * i, source.z + at);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void finish(float* to, const float* beside, int first, int offset, int channel) const {
+    if (source.plain() || source.c % 4 != 0) return;
+    for (int i = threadIdx.x; i < ALL; i += THREADS) {
+      int sample, row, quad = channel + i % QUADS * 4;
+      if (!locate(first + i / QUADS, offset, sample, row) || quad >= source.c) continue;
+      float4* cell = reinterpret_cast<float4*>(to + i / QUADS * LD + i % QUADS * 4);
+      float4 v = *cell;
+      int of = source.cell(row);
+      if (source.position && of < source.cells) {
+        unsigned chosen = __float_as_uint(beside[i]), phase = row - of * source.window;
+        v.x = (chosen & 255) == phase ? v.x : 0.f;
+        v.y = (chosen >> 8 & 255) == phase ? v.y : 0.f;
+        v.z = (chosen >> 16 & 255) == phase ? v.z : 0.f;
+        v.w = chosen >> 24 == phase ? v.w : 0.f;
+      }
+      const float4* number = reinterpret_cast<const float4*>(beside + (source.position ? ALL : 0) + 4 * i);
+      if (source.y) {
+        float4 active = *number;
+        v.x = active.x > 0.f ? v.x : 0.f;
+        v.y = active.y > 0.f ? v.y : 0.f;
+        v.z = active.z > 0.f ? v.z : 0.f;
+        v.w = active.w > 0.f ? v.w : 0.f;
+      }
+      if (source.coefficients) {
+        float4 z = *number;
+        const float4* of4 = reinterpret_cast<const float4*>(source.coefficients + 3 * quad);
+        float4 a = of4[0], b = of4[1], d = of4[2];
+        v.x = fmaf(a.x, v.x, fmaf(a.y, z.x, a.z));
+        v.y = fmaf(a.w, v.y, fmaf(b.x, z.y, b.y));
+        v.z = fmaf(b.z, v.z, fmaf(b.w, z.z, d.x));
+        v.w = fmaf(d.y, v.w, fmaf(d.z, z.w, d.w));
+      }
+      *cell = v;
+    }
+  }
+};
 
 // The same for a source of one channel.
 template <int ROWS>

@@ -138,7 +138,8 @@ template <class Tile, int T, int BN>
 __device__ __forceinline__ void conv_forward(const Source& source, const Output& output, const float* weights, int segments,
                                              int stride, int dilation, int pad, int pitch_rows) {
   constexpr int BM = Tile::BM, KC = Tile::KC, WORDS = Tile::WEIGHT_ROWS / T, ROWS = BM + T - 1, LDT = BN + 4;
-  constexpr int STAGE = ROWS * Tile::LDA + Tile::PARTS * Tile::WEIGHT_ROWS * Tile::LDB;
+  constexpr int WEIGHTS = ROWS * Tile::LDA, STAGE = WEIGHTS + Tile::PARTS * Tile::WEIGHT_ROWS * Tile::LDB;
+  using Rows = Stage<ROWS, KC == 1 ? 4 : KC, Tile::LDA>;
   DYN_SHARED(float, shared);
   Divisor pitch(pitch_rows);
   int first = blockIdx.x * BM, n0 = blockIdx.y * BN, sample, p;
@@ -149,14 +150,17 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
   int stages = segments * chunks;
   Tile tile;
 
+  Rows rows = {source, pitch, stride};
+  int stage_size = STAGE + (KC == 1 ? 0 : Rows::beside(source));
+
   auto stage = [&](int it) {
     int segment = it / chunks, chunk = it - segment * chunks;
-    float* to = shared + it % 2 * STAGE;
+    float* to = shared + it % 2 * stage_size;
     if constexpr (KC == 1)
       stage_single<ROWS>(to, source, pitch, first, segment * T - pad);
     else
-      stage_rows<ROWS, KC, Tile::LDA>(to, source, pitch, first, stride, segment * T * dilation - pad, chunk * KC);
-    stage_weights<Tile, T, BN>(to + ROWS * Tile::LDA, weights, part_size, chunks * WORDS, outputs, segment * T, chunk * WORDS, n0);
+      rows.bring(to, to + STAGE, first, segment * T * dilation - pad, chunk * KC);
+    stage_weights<Tile, T, BN>(to + WEIGHTS, weights, part_size, chunks * WORDS, outputs, segment * T, chunk * WORDS, n0);
     cp_async_commit();
   };
 
@@ -169,9 +173,11 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
     } else {
       cp_async_wait<0>();
     }
+    float* from = shared + it % 2 * stage_size;
+    int segment = it / chunks;
+    if constexpr (KC > 1) rows.finish(from, from + STAGE, first, segment * T * dilation - pad, (it - segment * chunks) * KC);
     __syncthreads();
-    const float* from = shared + it % 2 * STAGE;
-    tile.products(from, from + ROWS * Tile::LDA);
+    tile.products(from, from + WEIGHTS);
     if (it % Tile::FLUSH == Tile::FLUSH - 1 || it + 1 == stages) tile.flush();
     __syncthreads();
   }

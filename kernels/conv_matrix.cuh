@@ -5,7 +5,7 @@
 // 32 banks: 3 LDA is 4 times an odd number mod 32 (8 times one for bf16, which loads pairs), LDB is 8.
 //
 // SPLIT: x = high + low with high by cutting; weights come in two parts. Low products first; the units' sums are emptied into ordinary
-// ones every stage, that is every 24 to 40 of K, because the units cut what they add. TF32: rows are rounded when they are read,
+// ones every stage, that is every 16 to 40 of K, because the units cut what they add. TF32: rows are rounded when they are read,
 // weights when they are packed. BF16: likewise, two channels in a word.
 #pragma once
 #include "conv_weight.cuh"
@@ -57,7 +57,7 @@ __device__ __forceinline__ void multiply(float (&d)[4], const Fragment<PRODUCTS>
 template <int PRODUCTS, int T, int BN>
 struct Tile {
   static constexpr bool PAIRS = PRODUCTS == BF16, FLUSHES = PRODUCTS == SPLIT;
-  static constexpr int BM = 192 * 32 / BN, KC = T == 1 ? 32 : FLUSHES ? 8 : 16, LDA = KC + (PAIRS ? 8 : 4), LDB = BN + 8;
+  static constexpr int BM = 192 * 32 / BN, KC = T > 1 && FLUSHES ? 8 : 16, LDA = KC + (PAIRS ? 8 : 4), LDB = BN + 8;
   static constexpr int WORDS = PAIRS ? KC / 2 : KC, WEIGHT_ROWS = T * WORDS, PARTS = FLUSHES ? 2 : 1, FLUSH = 1;
   static constexpr int WIDE = BN / 32, STEP = PAIRS ? 16 : 8;  // warps side by side; K of a product
   float acc[3][4][4] = {}, sum[FLUSHES ? 3 : 1][4][4] = {};

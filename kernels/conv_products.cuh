@@ -18,7 +18,7 @@ struct Tile;
 // in a warp that read at once do so from different banks, the others the same address.
 template <int T, int BN>
 struct Tile<FMA, T, BN> {
-  static constexpr int BM = 192 * 32 / BN, KC = T > 1 ? 8 : 16, LDA = KC + 4, LDB = BN + 8, WEIGHT_ROWS = T * KC, PARTS = 1;
+  static constexpr int BM = 192 * 32 / BN, KC = 8, LDA = KC + 4, LDB = BN + 8, WEIGHT_ROWS = T * KC, PARTS = 1;
   static constexpr int GROUPS = BN / 8;           // of outputs
   static constexpr int FLUSH = T == 5 ? 4 : 8;    // stages in one chain: 160 to 192 terms
   float acc[6][8] = {}, sum[6][8] = {};

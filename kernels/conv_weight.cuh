@@ -77,7 +77,9 @@ template <class Tile, int T>
 __device__ __forceinline__ void conv_backward_weight(const Source& gradient, const Source& input, int k, int stride, int dilation,
                                                      int pad, int pitch_rows, int piece_rows, float* partials, int numbers,
                                                      bool with_bias) {
-  constexpr int MC = Tile::MC, NC = Tile::NC, ROWS = PC + T - 1, STAGE = ROWS * Tile::LDX + PC * Tile::LDG, PARTS = THREADS / NC;
+  constexpr int MC = Tile::MC, NC = Tile::NC, ROWS = PC + T - 1, PARTS = THREADS / NC;
+  constexpr int GRADIENT = ROWS * Tile::LDX, STAGE = GRADIENT + PC * Tile::LDG;
+  using Gradient = Stage<PC, NC, Tile::LDG>;
   DYN_SHARED(float, shared);
   Divisor pitch(pitch_rows);
   int segments = (k + T - 1) / T, inputs = (input.c + MC - 1) / MC, outputs = (gradient.c + NC - 1) / NC;
@@ -94,11 +96,14 @@ __device__ __forceinline__ void conv_backward_weight(const Source& gradient, con
   float bias = 0.f;
   Tile tile;
 
+  Stage<ROWS, MC, Tile::LDX> rows = {input, pitch, stride};
+  Gradient gradients = {gradient, pitch, 1};
+  int stage_size = STAGE + Gradient::beside(gradient);
+
   auto stage = [&](int it) {
-    float* to = shared + it % 2 * STAGE;
-    int first = begin + it * PC;
-    stage_rows<ROWS, MC, Tile::LDX>(to, input, pitch, first, stride, segment * T * dilation - pad, ci);
-    stage_rows<PC, NC, Tile::LDG>(to + ROWS * Tile::LDX, gradient, pitch, first, 1, 0, co);
+    float* to = shared + it % 2 * stage_size;
+    rows.bring(to, nullptr, begin + it * PC, segment * T * dilation - pad, ci);
+    gradients.bring(to + GRADIENT, to + STAGE, begin + it * PC, 0, co);
     cp_async_commit();
   };
 
@@ -111,9 +116,10 @@ __device__ __forceinline__ void conv_backward_weight(const Source& gradient, con
     } else {
       cp_async_wait<0>();
     }
+    float* from = shared + it % 2 * stage_size;
+    float* g = from + GRADIENT;
+    gradients.finish(g, from + STAGE, begin + it * PC, 0, co);
     __syncthreads();
-    const float* from = shared + it % 2 * STAGE;
-    const float* g = from + ROWS * Tile::LDX;
     tile.products(from, g);
     tile.flush();
     if (biased) {

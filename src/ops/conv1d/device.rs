@@ -67,6 +67,12 @@ impl Rows {
         [n, self.l, self.c, self.window, self.cells, spread].into_iter().fold(with(launch, arrays), Launch::int)
     }
 
+    /// Numbers that a stage of this kernel holds beside so many numbers of a gradient's rows.
+    fn beside(&self, numbers: usize) -> usize {
+        let bytes = if self.position.is_some() { numbers / 4 } else { 0 };
+        bytes + if self.y.is_some() || self.norm.is_some() { numbers } else { 0 }
+    }
+
     /// Numbers of memory in the rows of `n` samples.
     fn numbers(&self, n: usize) -> usize {
         let rows = self.l * self.c;
@@ -156,10 +162,8 @@ impl Convolution {
     fn stage_channels(&self) -> usize {
         match (self.products, self.taps()) {
             _ if self.single() => 1,
-            (Products::Fma, 1) => 16,
             (Products::Fma, _) => 8,
-            (_, 1) => 32,
-            (Products::Split, _) => 8,
+            (Products::Split, 3 | 5) => 8,
             _ => 16,
         }
     }
@@ -204,11 +208,13 @@ impl Convolution {
     }
 
     /// Bytes of shared memory of a tile: two stages, or its sums.
-    fn shared(&self) -> usize {
+    fn shared(&self, source: &Rows) -> usize {
         let ((outputs, rows), taps, channels) = (self.tile(), self.taps(), self.stage_channels());
         let stride = if self.single() { 1 } else { channels + 4 * self.word() };
         let weight_rows = self.parts() * taps * channels / self.word();
-        let stage = (rows + taps - 1) * stride + weight_rows * (outputs + 8);
+        let rows_read = rows + taps - 1;
+        let beside = if self.single() { 0 } else { source.beside(rows_read * channels) };
+        let stage = rows_read * stride + weight_rows * (outputs + 8) + beside;
         4 * (2 * stage).max(rows * (outputs + 4) + 2 * THREADS as usize)
     }
 
@@ -229,7 +235,7 @@ impl Convolution {
         let kernel = format!("conv_forward_{taps}x{outputs}_{suffix}");
         let launch = Launch::new(kernel, (self.n * pitch).div_ceil(rows), THREADS)
             .grid(self.c_out.div_ceil(outputs), 1)
-            .shared(self.shared());
+            .shared(self.shared(source));
         let launch = with(source.arguments(launch, self.n, spread), [Some(weights)]);
         let segments = self.k.div_ceil(taps);
         let launch = [segments, stride, self.dilation, self.pad as usize, pitch, output.mode as usize]
@@ -269,7 +275,9 @@ impl Convolution {
         let inputs = if taps == 5 || self.products != Products::Fma { 32 } else { 64 };
         let tiles = self.k.div_ceil(taps) * self.c_in.div_ceil(inputs) * self.c_out.div_ceil(32);
         let kernel = format!("conv_backward_weight_{taps}_{}", self.products.suffix());
-        let stage = (STAGE_POSITIONS + taps - 1) * (inputs + 8) + STAGE_POSITIONS * (32 + 8);
+        let stage = (STAGE_POSITIONS + taps - 1) * (inputs + 8)
+            + STAGE_POSITIONS * (32 + 8)
+            + gradient.beside(STAGE_POSITIONS * 32);
         let pitch = self.l_out + taps - 1;
         let lengths = [10 * STAGE_POSITIONS, 4096];
         let pieces = Pieces::of(self.n * pitch, tiles, MANY_BLOCKS, lengths, STAGE_POSITIONS);
