@@ -127,6 +127,7 @@ struct Stage {
 
   __device__ __forceinline__ void bring(float* to, float* beside, int first, int offset, int channel) const {
     bool plain = source.plain(), whole = source.c % 4 == 0;
+#pragma unroll 1
     for (int i = threadIdx.x; i < ALL; i += THREADS) {
       int sample, row, quad = channel + i % QUADS * 4, left = source.c - quad;
       float* cell = to + i / QUADS * LD + i % QUADS * 4;
@@ -163,6 +164,7 @@ struct Stage {
 
   __device__ __forceinline__ void finish(float* to, const float* beside, int first, int offset, int channel) const {
     if (source.plain() || source.c % 4 != 0) return;
+#pragma unroll 1
     for (int i = threadIdx.x; i < ALL; i += THREADS) {
       int sample, row, quad = channel + i % QUADS * 4;
       if (!locate(first + i / QUADS, offset, sample, row) || quad >= source.c) continue;

@@ -27,6 +27,7 @@ struct Output {
 
   template <int BM, int BN, int LDT>
   __device__ __forceinline__ void store_rows(const float* tile, const Divisor& pitch, int first, int channel) const {
+#pragma unroll 1
     for (int i = threadIdx.x; i < BM * (BN / 4); i += THREADS) {
       int row = i / (BN / 4), quad = i % (BN / 4) * 4, sample, p, left = c - channel - quad;
       pitch.divide(first + row, sample, p);
@@ -51,6 +52,7 @@ struct Output {
   // The first of equal rows is chosen; a NaN passes.
   template <int BM, int BN, int LDT>
   __device__ __forceinline__ void store_cells(const float* tile, const Divisor& pitch, int first, int channel) const {
+#pragma unroll 1
     for (int i = threadIdx.x; i < BM / window * (BN / 4); i += THREADS) {
       int row = i / (BN / 4) * window, quad = i % (BN / 4) * 4, sample, p, left = c - channel - quad;
       pitch.divide(first + row, sample, p);
@@ -63,6 +65,7 @@ struct Output {
         float2 to = map(channel + quad + j);
         float best = tile[row * LDT + quad + j];
         unsigned at = 0;
+#pragma unroll 1
         for (int t = 1; t < count; t++) {
           float v = tile[(row + t) * LDT + quad + j];
           if ((to.x < 0.f ? v < best : v > best) || v != v) {
@@ -127,6 +130,7 @@ template <class Tile, int T, int BN>
 __device__ __forceinline__ void stage_weights(float* to, const float* weights, size_t part_size, int channels, int outputs, int tap0,
                                               int channel, int first) {
   constexpr int WORDS = Tile::WEIGHT_ROWS / T;  // rows of a tap
+#pragma unroll 1
   for (int i = threadIdx.x; i < Tile::PARTS * Tile::WEIGHT_ROWS * (BN / 4); i += THREADS) {
     int row = i / (BN / 4), quad = i % (BN / 4) * 4, part = row / Tile::WEIGHT_ROWS, tap = row % Tile::WEIGHT_ROWS / WORDS;
     size_t from = (size_t)(tap0 + tap) * channels + channel + row % WORDS;
@@ -161,18 +165,14 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
     else
       rows.bring(to, to + STAGE, first, segment * T * dilation - pad, chunk * KC);
     stage_weights<Tile, T, BN>(to + WEIGHTS, weights, part_size, chunks * WORDS, outputs, segment * T, chunk * WORDS, n0);
-    cp_async_commit();
   };
 
-  stage(0);
 #pragma unroll 1
-  for (int it = 0; it < stages; it++) {
-    if (it + 1 < stages) {
-      stage(it + 1);
-      cp_async_wait<1>();
-    } else {
-      cp_async_wait<0>();
-    }
+  for (int it = -1; it < stages; it++) {
+    if (it + 1 < stages) stage(it + 1);
+    cp_async_commit();
+    if (it < 0) continue;
+    cp_async_wait<1>();
     float* from = shared + it % 2 * stage_size;
     int segment = it / chunks;
     if constexpr (KC > 1) rows.finish(from, from + STAGE, first, segment * T * dilation - pad, (it - segment * chunks) * KC);

@@ -104,18 +104,14 @@ __device__ __forceinline__ void conv_backward_weight(const Source& gradient, con
     float* to = shared + it % 2 * stage_size;
     rows.bring(to, nullptr, begin + it * PC, segment * T * dilation - pad, ci);
     gradients.bring(to + GRADIENT, to + STAGE, begin + it * PC, 0, co);
-    cp_async_commit();
   };
 
-  stage(0);
 #pragma unroll 1
-  for (int it = 0; it < stages; it++) {
-    if (it + 1 < stages) {
-      stage(it + 1);
-      cp_async_wait<1>();
-    } else {
-      cp_async_wait<0>();
-    }
+  for (int it = -1; it < stages; it++) {
+    if (it + 1 < stages) stage(it + 1);
+    cp_async_commit();
+    if (it < 0) continue;
+    cp_async_wait<1>();
     float* from = shared + it % 2 * stage_size;
     float* g = from + GRADIENT;
     gradients.finish(g, from + STAGE, begin + it * PC, 0, co);
