@@ -7,6 +7,7 @@ use crate::simd::transform::{Epilogue, InputTransform, OutputTransform, SingleCh
 use crate::simd::winograd::{FiveTaps, TAPS, TILE, ThreeTaps, Toom};
 use crate::simd::{Isa, Kernel, Product, Simd, panels};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What a convolution reads: rows that stand in memory, or are made when they are needed.
 pub trait Rows {
@@ -106,6 +107,8 @@ impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
 /// The convolution of `source` with `packed` weights, to `epilogue`.
 pub struct Convolve<'a, R, E> {
     pub conv: Convolution,
+    /// The rows to make; the first is a multiple of the rows of a block, or of [`GROUP`](crate::simd::transform::GROUP).
+    pub rows: Range<usize>,
     pub packed: &'a [f32],
     pub source: &'a R,
     pub epilogue: &'a mut E,
@@ -122,14 +125,14 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
     }
 
     fn fast<F: Toom>(self, isa: Isa) {
-        let Convolve { conv, packed, source, epilogue, scratch } = self;
+        let Convolve { conv, rows: all, packed, source, epilogue, scratch } = self;
         let Convolution { c_in, c_out, .. } = conv;
         let (v_planes, m_planes) = conv.planes();
         let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
         let (m, scratch) = scratch.split_at_mut(m_planes.len(F::POINTS));
         let segments = conv.segments();
-        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
-            let rows = conv.block_rows().min(conv.rows_out - first);
+        for first in all.clone().step_by(conv.block_rows()) {
+            let rows = conv.block_rows().min(all.end - first);
             let tiles = rows.div_ceil(TILE);
             let x = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
             let algorithm = PhantomData::<F>;
@@ -153,11 +156,11 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
     }
 
     fn direct(self, isa: Isa) {
-        let Convolve { conv, packed, source, epilogue, scratch } = self;
+        let Convolve { conv, rows: all, packed, source, epilogue, scratch } = self;
         let Convolution { c_in, c_out, k, .. } = conv;
         let (z, scratch) = scratch.split_at_mut((conv.block_rows() * c_out).next_multiple_of(16));
-        for first in (0..conv.rows_out).step_by(conv.block_rows()) {
-            let rows = conv.block_rows().min(conv.rows_out - first);
+        for first in all.clone().step_by(conv.block_rows()) {
+            let rows = conv.block_rows().min(all.end - first);
             let a = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
             if conv.single() {
                 isa.run(SingleChannel { x: a, w: packed, k, c: c_out, first, rows, epilogue });

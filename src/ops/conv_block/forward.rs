@@ -128,6 +128,7 @@ impl Forward<'_> {
         let source = From { rows: Stored { x, c: g.c_in }, from };
         let mut epilogue = ActivePool::<WINDOW> { bias, ceil: g.ceil, y, at };
         let conv = Convolution { rows_out, ..whole };
-        Convolve { conv, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
+        let rows = 0..conv.rows_out;
+        Convolve { conv, rows, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
     }
 }

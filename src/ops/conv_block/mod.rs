@@ -43,6 +43,7 @@ pub use cases::cases;
 use convolve::{Convolve, Pack, Rows};
 use geometry::{Convolution, Geometry, Weight};
 use gradient::Unpooled;
+use std::ops::Range;
 
 /// What stands between convolution and ReLU.
 #[derive(Clone, Copy, Debug)]
@@ -127,16 +128,17 @@ impl ConvBlock {
         if !self.learns {
             return forward;
         }
-        let weight = match self.weight(g) {
-            Weight::Sparse => weight::sparse_scratch(g),
-            Weight::Single => weight::single_scratch(g),
-            Weight::Dense(conv) => weight::dense_scratch(&conv),
+        let data = g.backward_data().scratch();
+        let backward = match self.weight(g) {
+            Weight::Sparse => weight::sparse_scratch(g).max(data),
+            Weight::Single => weight::single_scratch(g).max(data),
+            Weight::Dense(conv) => weight::sums_len(&conv) + weight::dense_scratch(&conv).max(data),
         };
         let again = match (self.batch_norm(), self.weight(g)) {
             (Some(_), Weight::Single) => norm_gradient::again_scratch(g) + single_norm::scratch(g),
             _ => 0,
         };
-        terms + again + forward.max(g.backward_data().scratch()).max(weight)
+        terms + again + forward.max(backward)
     }
 
     /// Where the norm's parameters begin: after the convolution's, at a cache line, as in the graph's arena.
@@ -305,11 +307,14 @@ impl Op for ConvBlock {
                 Weight::Single => weight::PooledWeight { g, x, dy, at, dw, db, scratch }.single(isa),
                 Weight::Dense(conv) => {
                     isa.run(weight::BiasSums { dz: &dz, db });
-                    weight::DenseWeight { conv, x, dz: &dz, dw, scratch }.run(isa);
+                    let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&conv));
+                    let mut of_weights = weight::DenseWeight { conv, x, dw, sums };
+                    of_weights.add(isa, &dz, 0..conv.rows_out, scratch);
+                    of_weights.finish(isa);
                 }
             }
         }
-        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], b.scratch);
+        self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, &mut *b.dx[0], b.scratch);
     }
 
     fn settle(&self, x: &[Shape], dparams: &mut [f32], scratch: &mut [f32]) {
@@ -336,12 +341,12 @@ impl Op for ConvBlock {
 }
 
 impl ConvBlock {
-    /// `dx`, if anybody needs it.
+    /// These rows of `dx`, if anybody needs them.
     fn backward_data(
         &self,
         isa: Isa,
         g: &Geometry,
-        dz: &impl Rows,
+        (dz, rows): (&impl Rows, Range<usize>),
         shared: &[f32],
         dx: &mut [f32],
         scratch: &mut [f32],
@@ -350,7 +355,7 @@ impl ConvBlock {
             let [from, to] = self.shared(g);
             let mut epilogue = PlainRows { y: dx, c: g.c_in };
             let (conv, packed) = (g.backward_data(), &shared[from..to]);
-            Convolve { conv, packed, source: dz, epilogue: &mut epilogue, scratch }.run(isa);
+            Convolve { conv, rows, packed, source: dz, epilogue: &mut epilogue, scratch }.run(isa);
         }
     }
 }

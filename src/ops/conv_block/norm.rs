@@ -1,7 +1,6 @@
 //! Floor 2. conv_block with batch norm between convolution and ReLU, while the network learns.
 //!
-//! The convolution's rows `z` are written once and read once in each backward pass; everything else runs on what the pool
-//! leaves of them.
+//! The convolution's rows `z` are written once and read once, backward; everything else runs on what the pool leaves of them.
 //!
 //! - Norm and ReLU keep the order of numbers, or turn it round where the scale is negative: the pool's choice can be made
 //!   before the statistics are known. The weights are packed with the sign of their channel's scale, so that it is always
@@ -10,15 +9,16 @@
 //! - The convolution's epilogue leaves mean and sum of squares of each sample, block by block around the mean so far
 //!   (Chan's formula).
 //!
-//! The gradient of `z` is made in `norm_gradient.rs`. One input channel goes another way, see `single_norm.rs`.
+//! The gradient of `z` takes the place of `z`, block by block, see `norm_gradient.rs`. One input channel goes another way,
+//! see `single_norm.rs`.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
 use super::ConvBlock;
 use super::convolve::{Convolve, Stored, part};
 use super::forward::{DEAD, largest, windows};
 use super::geometry::{Geometry, Weight};
-use super::norm_gradient::{GradientSums, Normed};
-use super::weight::DenseWeight;
+use super::norm_gradient::{GradientSums, NormGradient, TurnRows};
+use super::weight::{self, DenseWeight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};
@@ -62,6 +62,10 @@ pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> Saved<'a> {
     Saved { z: &mut z[..g.l_out * g.c_out], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], at }
 }
 
+/// Rows whose gradient is made at once: a multiple of the rows of a block of either gradient. So many stay in the L2 cache
+/// while both are made of them, and what either needs beside them is not read too often.
+const BOTH_ROWS: usize = 384;
+
 /// 1, or -1 where the norm's scale is negative.
 pub fn sign(scale: f32) -> f32 {
     if scale < 0.0 { -1.0 } else { 1.0 }
@@ -92,13 +96,33 @@ impl ConvBlock {
             return;
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
-        let terms = Normed::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
-        let dz = Normed { g, dy: b.dy, at: saved.at, y: b.y, z: saved.z, z_first: 0, terms };
-        if let (Weight::Dense(conv), false) = (self.weight(&g), b.dparams.is_empty()) {
-            let dw = &mut b.dparams[..g.weights()];
-            DenseWeight { conv, x: b.x[0], dz: &dz, dw, scratch }.run(isa);
+        let terms = NormGradient::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let gradient = NormGradient { g, dy: b.dy, at: saved.at, y: b.y, terms };
+        // What a norm leaves is dense.
+        let Weight::Dense(conv) = self.weight(&g) else { return };
+        let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&conv));
+        let learns = !b.dparams.is_empty();
+        let dw = if learns { &mut b.dparams[..g.weights()] } else { &mut [] };
+        let mut of_weights = DenseWeight { conv, x: b.x[0], dw, sums };
+        let of_data = g.backward_data();
+        let mut turned = 0;
+        // Each block of rows is turned into its gradient once, and serves both gradients while it is in the caches.
+        for first in (0..g.l.max(g.l_out)).step_by(BOTH_ROWS) {
+            let read = (first + of_data.rows_read(BOTH_ROWS)).saturating_sub(of_data.pad);
+            let ready = read.max(first + BOTH_ROWS).next_multiple_of(GROUP).min(g.l_out).max(turned);
+            let rows = &mut saved.z[turned * g.c_out..ready * g.c_out];
+            isa.run(TurnRows { gradient: &gradient, first: turned, rows });
+            turned = ready;
+            let dz = Stored { x: saved.z, c: g.c_out };
+            let until = |end: usize| first.min(end)..(first + BOTH_ROWS).min(end);
+            if learns {
+                of_weights.add(isa, &dz, until(g.l_out), scratch);
+            }
+            self.backward_data(isa, &g, (&dz, until(g.l)), b.shared, &mut *b.dx[0], scratch);
         }
-        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
+        if learns {
+            of_weights.finish(isa);
+        }
     }
 }
 
@@ -262,7 +286,9 @@ impl NormForward<'_> {
         saved.sums.fill(0.0);
         let mut epilogue = Observe::<WINDOW> { c, ceil: g.ceil, saved, block, seen: 0 };
         let source = Stored { x, c: g.c_in };
-        Convolve { conv: g.forward(true), packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
+        let conv = g.forward(true);
+        let rows = 0..conv.rows_out;
+        Convolve { conv, rows, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);
     }
 }
 

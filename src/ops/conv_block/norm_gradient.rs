@@ -1,4 +1,7 @@
-//! Floor 2. The gradient of the convolution's rows in a conv_block with batch norm: dense, made row by row when it is needed.
+//! Floor 2. The gradient of the convolution's rows in a conv_block with batch norm: dense, made in the place of the
+//! rows when it is needed.
+//!
+//! **Registers** of a window: four terms, its gradient and places, a row and its place; no row is touched twice.
 //!
 //! If the gradient of the audio is asked for, the rows of one input channel are made again for it ([`Again`]).
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
@@ -59,24 +62,21 @@ impl Kernel for GradientSums<'_> {
     }
 }
 
-/// The gradient of the convolution's rows, sign and all: `p * dy [where the row was chosen and alive] + q + r * (z - mean)`.
+/// What the gradient of the convolution's rows is made of, sign and all: of a signed row `z` it is
+/// `p * dy [where the row was chosen and alive] + q + r * (z - mean)`.
 #[derive(Clone, Copy)]
-pub struct Normed<'a> {
+pub struct NormGradient<'a> {
     pub g: Geometry,
     pub dy: &'a [f32],
     /// Positions; empty without pool.
     pub at: &'a [u8],
     /// Output; empty with pool.
     pub y: &'a [f32],
-    /// Signed rows.
-    pub z: &'a [f32],
-    /// Which row the first of them is.
-    pub z_first: usize,
     /// `[mean, p, q, r]`.
     pub terms: &'a [f32],
 }
 
-impl Normed<'_> {
+impl NormGradient<'_> {
     /// The terms, from `[mean, inv_std, a, b]` (see `merge`) and the scale.
     pub fn terms<'t>(shared: &[f32], scale: &[f32], terms: &'t mut [f32]) -> &'t [f32] {
         let c = scale.len();
@@ -92,73 +92,93 @@ impl Normed<'_> {
     }
 }
 
-impl Rows for Normed<'_> {
-    fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
-        let rows = &mut scratch[..count * self.g.c_out];
-        isa.run(NormedRows { gradient: self, first, rows });
-        rows
-    }
-
-    fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
-        let (c, cell) = (self.g.c_out, first / self.g.window);
-        let cells = count.div_ceil(self.g.window);
-        let z = bytemuck::cast_slice(part(self.z, c, first, count));
-        [z, bytemuck::cast_slice(part(self.dy, c, cell, cells)), part(self.at, c, cell, cells)]
-    }
+/// Turns signed rows, of which the first is row `first`, into their gradient, in place.
+pub struct TurnRows<'a, 'g> {
+    pub gradient: &'a NormGradient<'g>,
+    pub first: usize,
+    pub rows: &'a mut [f32],
 }
 
-struct NormedRows<'a, 'g> {
-    gradient: &'a Normed<'g>,
-    first: isize,
-    rows: &'a mut [f32],
-}
+/// Bytes ahead of a row that its successors are asked for.
+const AHEAD: usize = 2048;
 
-impl Kernel for NormedRows<'_, '_> {
+impl Kernel for TurnRows<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let NormedRows { gradient: &Normed { g, dy, at, y, z, z_first, terms }, first, rows } = self;
-        let (c, pooled) = (g.c_out, g.window > 1);
-        let inside = clear_outside(rows, c, first, g.l_out);
-        if inside.is_empty() {
-            return;
-        }
-        let from = (first + inside.start as isize) as usize;
-        let rows = &mut rows[inside.start * c..inside.end * c];
-        assert!(from >= z_first && z.len() >= (from - z_first) * c + rows.len());
-        assert!(dy.len() == g.cells() * c && terms.len() == 4 * c);
-        assert!(if pooled { at.len() == dy.len() } else { y.len() == dy.len() });
-        for j in (0..c).step_by(S::LANES) {
-            let lanes = (c - j).min(S::LANES);
-            let whole = lanes == S::LANES;
-            // SAFETY: `lanes` channels from `j` on lie in every row of `z` and `rows`, in every cell of `dy`, `at` and `y`,
-            // and in the terms (asserted); row `from + i` is one of `z`'s.
-            unsafe {
-                let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
-                let term = |k: usize| load(terms.as_ptr().add(k * c + j));
-                let (mean, p, q, r) = (term(0), term(1), term(2), term(3));
-                let (mut cell, mut t) = (from / g.window, from % g.window);
-                for i in 0..rows.len() / c {
-                    let mut row = s.fma(r, s.sub(load(z.as_ptr().add((from - z_first + i) * c + j)), mean), q);
-                    if cell < g.cells() {
-                        let number = cell * c + j;
-                        let chosen = if pooled {
-                            s.eq(s.load_bytes(at.as_ptr().add(number), lanes), s.splat(t as f32))
-                        } else {
-                            s.gt(load(y.as_ptr().add(number)), s.zero())
-                        };
-                        row = s.select(chosen, s.fma(p, load(dy.as_ptr().add(number)), row), row);
-                    }
-                    let to = rows.as_mut_ptr().add(i * c + j);
-                    if whole {
-                        s.store(to, row)
-                    } else {
-                        s.store_first(to, lanes, row)
-                    }
-                    t += 1;
-                    if t == g.window {
-                        (cell, t) = (cell + 1, 0);
+        let TurnRows { gradient, first, rows } = self;
+        let NormGradient { g, dy, at, y, terms } = *gradient;
+        let c = g.c_out;
+        let end = first + rows.len() / c;
+        assert!(rows.len().is_multiple_of(c) && end <= g.l_out && dy.len() == g.cells() * c && terms.len() == 4 * c);
+        assert!(if g.window > 1 { at.len() == dy.len() } else { y.len() == dy.len() });
+        let mut row = first;
+        while row < end {
+            // A whole window of rows, or what of it is among them; rows after the last window have the norm's terms alone.
+            let cell = row / g.window;
+            let next = ((cell + 1) * g.window).min(end);
+            for j in (0..c).step_by(S::LANES) {
+                // SAFETY: rows `row .. next`, all of window `cell`, are among `rows` from `first` on, `c` numbers each; the
+                // operands hold as much as `window` asks for (asserted).
+                unsafe {
+                    let to = rows.as_mut_ptr().add((row - first) * c + j);
+                    let window = Window { gradient, number: cell * c + j, t: row % g.window, rows: next - row, j };
+                    match (cell < g.cells(), c - j >= S::LANES) {
+                        (true, true) => window.turn::<S, true>(s, S::LANES, to),
+                        (true, false) => window.turn::<S, true>(s, c - j, to),
+                        (false, _) => window.turn::<S, false>(s, (c - j).min(S::LANES), to),
                     }
                 }
+            }
+            row = next;
+        }
+    }
+}
+
+/// Some channels of the rows of one window.
+struct Window<'a, 'g> {
+    gradient: &'a NormGradient<'g>,
+    /// Its first number in `dy`.
+    number: usize,
+    /// Which of its rows the first is.
+    t: usize,
+    rows: usize,
+    /// First channel.
+    j: usize,
+}
+
+impl Window<'_, '_> {
+    /// Turns its rows from `to` on; those of no window are not `CHOSEN`.
+    ///
+    /// # Safety
+    /// `lanes` channels from `j` on are among those of every row and of `terms`; where rows are chosen, as many numbers from
+    /// `number` on are in `dy`, and in `at` or `y`.
+    #[inline(always)]
+    unsafe fn turn<S: Simd, const CHOSEN: bool>(self, s: S, lanes: usize, to: *mut f32) {
+        let Window { gradient: NormGradient { g, dy, at, y, terms }, number, t, rows, j } = self;
+        let (c, whole) = (g.c_out, lanes == S::LANES);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
+            let term = |k: usize| load(terms.as_ptr().add(k * c + j));
+            let (mean, p, q, r) = (term(0), term(1), term(2), term(3));
+            let (mut dy_cell, mut place) = (s.zero(), s.zero());
+            if CHOSEN {
+                dy_cell = load(dy.as_ptr().add(number));
+                // Without pool the row is chosen where the output is above zero.
+                place = if g.window > 1 {
+                    s.load_bytes(at.as_ptr().add(number), lanes)
+                } else {
+                    s.select(s.gt(load(y.as_ptr().add(number)), s.zero()), s.zero(), s.splat(1.0))
+                };
+            }
+            for i in 0..rows {
+                let to = to.add(i * c);
+                s.prefetch_write(to.cast::<u8>().wrapping_add(AHEAD));
+                let mut row = s.fma(r, s.sub(load(to), mean), q);
+                if CHOSEN {
+                    row = s.select(s.eq(place, s.splat((t + i) as f32)), s.fma(p, dy_cell, row), row);
+                }
+                if whole { s.store(to, row) } else { s.store_first(to, lanes, row) }
             }
         }
     }
@@ -166,42 +186,41 @@ impl Kernel for NormedRows<'_, '_> {
 
 /// The gradient where the rows are not kept: they are made again.
 pub struct Again<'a> {
-    /// Without rows.
-    pub dz: Normed<'a>,
+    pub gradient: NormGradient<'a>,
     pub x: &'a [f32],
     /// Forward's.
     pub packed: &'a [f32],
-    /// For the rows and what they are made of.
+    /// For the samples that rows are made of.
     pub scratch: RefCell<&'a mut [f32]>,
 }
 
 /// Numbers of scratch for [`Again`].
 pub fn again_scratch(g: &Geometry) -> usize {
     let rows = g.backward_data().rows_read(g.backward_data().block_rows()).next_multiple_of(GROUP);
-    round_up(rows * g.c_out) + round_up(rows + g.k - 1)
+    round_up(rows + g.k - 1)
 }
 
 impl Rows for Again<'_> {
     fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
-        let Geometry { c_out, k, pad, l_out, .. } = self.dz.g;
-        let rows = &mut scratch[..count * c_out];
-        let inside = clear_outside(rows, c_out, first, l_out);
+        let Geometry { c_out: c, k, pad, l_out, .. } = self.gradient.g;
+        let rows = &mut scratch[..count * c];
+        let inside = clear_outside(rows, c, first, l_out);
         if inside.is_empty() {
             return rows;
         }
         let (from, made) = ((first + inside.start as isize) as usize, inside.len());
-        let mut own = self.scratch.borrow_mut();
-        let (z, own) = own.split_at_mut(round_up(made.next_multiple_of(GROUP) * c_out));
-        let x = Stored { x: self.x, c: 1 };
-        let x = x.rows(isa, from as isize - pad as isize, made.next_multiple_of(GROUP) + k - 1, own);
-        let mut keep = PlainRows { y: z, c: c_out };
-        isa.run(SingleChannel { x, w: self.packed, k, c: c_out, first: 0, rows: made, epilogue: &mut keep });
-        let gradient = &Normed { z: &z[..made * c_out], z_first: from, ..self.dz };
-        isa.run(NormedRows { gradient, first, rows });
+        let z = &mut rows[inside.start * c..inside.end * c];
+        let (x, mut own) = (Stored { x: self.x, c: 1 }, self.scratch.borrow_mut());
+        let x = x.rows(isa, from as isize - pad as isize, made.next_multiple_of(GROUP) + k - 1, &mut own);
+        let mut keep = PlainRows { y: &mut *z, c };
+        isa.run(SingleChannel { x, w: self.packed, k, c, first: 0, rows: made, epilogue: &mut keep });
+        isa.run(TurnRows { gradient: &self.gradient, first: from, rows: z });
         rows
     }
 
     fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
-        self.dz.memory(first, count)
+        let NormGradient { g, dy, at, .. } = self.gradient;
+        let (cell, cells) = (first / g.window, count.div_ceil(g.window));
+        [bytemuck::cast_slice(part(dy, g.c_out, cell, cells)), part(at, g.c_out, cell, cells), &[]]
     }
 }

@@ -14,7 +14,7 @@
 use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
 use super::norm::{Channels, sign};
-use super::norm_gradient::{Again, Normed, again_scratch};
+use super::norm_gradient::{Again, NormGradient, again_scratch};
 use super::{ConvBlock, forward, weight};
 use crate::base::aligned::round_up;
 use crate::ops::batch_norm::gradient_sums;
@@ -102,10 +102,10 @@ impl ConvBlock {
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
         let (own, scratch) = scratch.split_at_mut(again_scratch(&g));
-        let terms = Normed::terms(&b.shared[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
-        let dz = Normed { g, dy: b.dy, at, y: &[], z: &[], z_first: 0, terms };
-        let dz = Again { dz, x: b.x[0], packed: &b.shared[..packed], scratch: own.into() };
-        self.backward_data(isa, &g, &dz, b.shared, &mut *b.dx[0], scratch);
+        let terms = NormGradient::terms(&b.shared[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let gradient = NormGradient { g, dy: b.dy, at, y: &[], terms };
+        let dz = Again { gradient, x: b.x[0], packed: &b.shared[..packed], scratch: own.into() };
+        self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, &mut *b.dx[0], scratch);
     }
 }
 

@@ -8,26 +8,31 @@ use super::geometry::{Algorithm, Convolution, Geometry};
 use super::gradient::Unpooled;
 use crate::simd::planes::{Ahead, PlaneUpdate};
 use crate::simd::transform::{GradientTransform, InputTransform};
-use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
+use crate::simd::winograd::{FiveTaps, POINTS, TILE, ThreeTaps, Toom};
 use crate::simd::{Isa, Kernel, RankUpdate, Simd, SparseUpdate};
 use std::marker::PhantomData;
+use std::ops::Range;
 
-/// `dw += ..` from rows of the gradient.
-pub struct DenseWeight<'a, R> {
+/// `dw += ..` from rows of the gradient, some at a time.
+pub struct DenseWeight<'a> {
     /// The forward convolution, with the algorithm to use here.
     pub conv: Convolution,
     pub x: &'a [f32],
-    /// The gradient of the convolution's output.
-    pub dz: &'a R,
     /// `[k, c_in, c_out]`.
     pub dw: &'a mut [f32],
-    pub scratch: &'a mut [f32],
+    /// Sums of products, point by point: as many as [`sums_len`] says. They begin with row 0, whatever they hold.
+    pub sums: &'a mut [f32],
 }
 
 /// Rows of a block of the direct update: those of input and gradient stay in the L1 cache under all register tiles.
 pub const DIRECT_ROWS: usize = 72;
 
-/// Numbers of scratch for [`DenseWeight`].
+/// Numbers of [`DenseWeight::sums`].
+pub fn sums_len(conv: &Convolution) -> usize {
+    (conv.algorithm.points() * conv.segments() * conv.c_in * conv.c_out).next_multiple_of(16)
+}
+
+/// Numbers of scratch for [`DenseWeight::add`].
 pub fn dense_scratch(conv: &Convolution) -> usize {
     let round = |numbers: usize| numbers.next_multiple_of(16);
     if conv.algorithm == Algorithm::Direct {
@@ -37,32 +42,43 @@ pub fn dense_scratch(conv: &Convolution) -> usize {
     let points = conv.algorithm.points();
     let rows = conv.rows_read(conv.update_rows()) * conv.c_in;
     let gradient = conv.update_rows() * conv.c_out;
-    round(points * conv.segments() * conv.c_in * conv.c_out) + v.len(points) + z.len(points) + round(rows.max(gradient))
+    v.len(points) + z.len(points) + round(rows.max(gradient))
 }
 
-impl<R: Rows> DenseWeight<'_, R> {
-    pub fn run(self, isa: Isa) {
+impl DenseWeight<'_> {
+    /// Adds what the `rows` of the gradient `dz` of the convolution's output give; the first is row 0, or where the call
+    /// before ended.
+    pub fn add(&mut self, isa: Isa, dz: &impl Rows, rows: Range<usize>, scratch: &mut [f32]) {
         match self.conv.algorithm {
-            Algorithm::Direct => self.direct(isa),
-            Algorithm::ThreeTaps => self.fast::<ThreeTaps>(isa),
-            Algorithm::FiveTaps => self.fast::<FiveTaps>(isa),
+            Algorithm::Direct => self.direct(isa, dz, rows, scratch),
+            Algorithm::ThreeTaps => self.fast::<ThreeTaps>(isa, dz, rows, scratch),
+            Algorithm::FiveTaps => self.fast::<FiveTaps>(isa, dz, rows, scratch),
         }
     }
 
-    fn direct(self, isa: Isa) {
-        let DenseWeight { conv, x, dz, dw, scratch } = self;
-        let Convolution { c_in, c_out, k, .. } = conv;
+    /// After the last row: brings the sums into `dw`.
+    pub fn finish(self, isa: Isa) {
+        let DenseWeight { conv, dw, sums, .. } = self;
+        match conv.algorithm {
+            Algorithm::Direct => {}
+            Algorithm::ThreeTaps => isa.run(TapSums { conv, sums, dw, algorithm: PhantomData::<ThreeTaps> }),
+            Algorithm::FiveTaps => isa.run(TapSums { conv, sums, dw, algorithm: PhantomData::<FiveTaps> }),
+        }
+    }
+
+    fn direct(&mut self, isa: Isa, dz: &impl Rows, all: Range<usize>, scratch: &mut [f32]) {
+        let Convolution { c_in, c_out, k, pad, .. } = self.conv;
         let (x_rows, dz_rows) = scratch.split_at_mut(((DIRECT_ROWS + k - 1) * c_in).next_multiple_of(16));
-        let x = Stored { x, c: c_in };
-        for first in (0..conv.rows_out).step_by(DIRECT_ROWS) {
-            let rows = DIRECT_ROWS.min(conv.rows_out - first);
+        let x = Stored { x: self.x, c: c_in };
+        for first in all.clone().step_by(DIRECT_ROWS) {
+            let rows = DIRECT_ROWS.min(all.end - first);
             isa.run(RankUpdate {
-                a: x.rows(isa, first as isize - conv.pad as isize, rows + k - 1, x_rows),
+                a: x.rows(isa, first as isize - pad as isize, rows + k - 1, x_rows),
                 a_stride: c_in,
                 b: dz.rows(isa, first as isize, rows, dz_rows),
                 b_stride: c_out,
                 positions: rows,
-                c: dw,
+                c: self.dw,
                 fresh: false,
                 m: k * c_in,
                 outputs: c_out,
@@ -70,19 +86,16 @@ impl<R: Rows> DenseWeight<'_, R> {
         }
     }
 
-    fn fast<F: Toom>(self, isa: Isa) {
-        let DenseWeight { conv, x, dz, dw, scratch } = self;
+    fn fast<F: Toom>(&mut self, isa: Isa, dz: &impl Rows, all: Range<usize>, scratch: &mut [f32]) {
+        let conv = self.conv;
         let Convolution { c_in, c_out, .. } = conv;
         let (segments, (v_planes, z_planes)) = (conv.segments(), conv.update_planes());
-        let sums = F::POINTS * segments * c_in * c_out;
-        let (du, scratch) = scratch.split_at_mut(sums.next_multiple_of(16));
         let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
         let (z, scratch) = scratch.split_at_mut(z_planes.len(F::POINTS));
-        let du = &mut du[..sums];
-        let x = Stored { x, c: c_in };
+        let x = Stored { x: self.x, c: c_in };
         let algorithm = PhantomData::<F>;
-        for first in (0..conv.rows_out).step_by(conv.update_rows()) {
-            let rows = conv.update_rows().min(conv.rows_out - first);
+        for first in all.clone().step_by(conv.update_rows()) {
+            let rows = conv.update_rows().min(all.end - first);
             let tiles = rows.div_ceil(TILE);
             let from = first as isize - conv.pad as isize;
             let rows_in = x.rows(isa, from, conv.rows_read(rows), scratch);
@@ -94,56 +107,67 @@ impl<R: Rows> DenseWeight<'_, R> {
             let next = first + conv.update_rows();
             let [dy, at, y] = dz.memory(next, conv.update_rows());
             let soon = x.memory(next, conv.block_rows())[0];
-            let ahead = Ahead { read: [soon, dy, at], write: y };
-            let inner = c_in;
             isa.run(PlaneUpdate {
                 fresh: first == 0,
                 v,
                 v_planes,
                 segments,
-                inner,
+                inner: c_in,
                 z,
                 z_planes,
-                du,
+                du: self.sums,
                 outputs: c_out,
                 tiles,
                 points: F::POINTS,
-                ahead,
+                ahead: Ahead { read: [soon, dy, at], write: y },
             });
         }
-        isa.run(TapSums { conv, du, dw });
     }
 }
 
-/// `dw += G^T du`.
-struct TapSums<'a> {
+/// `dw += G^T sums`. **Registers** the points of one vector of weights, a tap's sum, a constant.
+struct TapSums<'a, F> {
     conv: Convolution,
-    du: &'a [f32],
+    sums: &'a [f32],
     dw: &'a mut [f32],
+    algorithm: PhantomData<F>,
 }
 
-/// Weights of a tap whose sums are taken together: those of all points stay in the L1 cache.
-const TAP_BLOCK: usize = 512;
-
-impl Kernel for TapSums<'_> {
+impl<F: Toom> Kernel for TapSums<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        let TapSums { conv, du, dw } = self;
+    fn run<S: Simd>(self, s: S) {
+        let TapSums { conv, sums, dw, .. } = self;
         let of_tap = conv.c_in * conv.c_out;
         let plane = conv.segments() * of_tap;
-        for block in (0..of_tap).step_by(TAP_BLOCK) {
-            let len = TAP_BLOCK.min(of_tap - block);
-            for (tap, segment, at) in conv.taps() {
-                let mut sums = [0.0; TAP_BLOCK];
-                for point in 0..conv.algorithm.points() {
-                    let g = conv.algorithm.kernel(point, at) as f32;
-                    if g != 0.0 {
-                        let du = &du[point * plane + segment * of_tap + block..][..len];
-                        sums[..len].iter_mut().zip(du).for_each(|(sum, du)| *sum += g * du);
+        assert!(sums.len() >= F::POINTS * plane && dw.len() == conv.k * of_tap);
+        for segment in 0..conv.segments() {
+            for i in (0..of_tap).step_by(S::LANES) {
+                let lanes = (of_tap - i).min(S::LANES);
+                // SAFETY: weights `i .. i + lanes` of the segment lie in every point's sums and in every tap of `dw`, as
+                // asserted above; the taps are the convolution's.
+                unsafe {
+                    let from = sums.as_ptr().add(segment * of_tap + i);
+                    let load =
+                        |from: *const f32| if lanes == S::LANES { s.load(from) } else { s.load_first(from, lanes) };
+                    let mut points = [s.zero(); POINTS];
+                    (0..F::POINTS).for_each(|p| points[p] = load(from.add(p * plane)));
+                    for at in 0..F::TAPS {
+                        let tap = segment * TILE + at;
+                        // The first tap of a later segment is the last of the one before.
+                        if tap >= conv.k || (segment > 0 && at == 0) {
+                            continue;
+                        }
+                        let mut sum = s.zero();
+                        for (point, row) in points.iter().zip(F::KERNEL) {
+                            if row[at] != 0.0 {
+                                sum = s.fma(s.splat(row[at] as f32), *point, sum);
+                            }
+                        }
+                        let to = dw.as_mut_ptr().add(tap * of_tap + i);
+                        let total = s.add(load(to), sum);
+                        if lanes == S::LANES { s.store(to, total) } else { s.store_first(to, lanes, total) }
                     }
                 }
-                let dw = &mut dw[tap * of_tap + block..][..len];
-                dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
             }
         }
     }
