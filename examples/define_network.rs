@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for p in graph.parameters() {
         println!("{:<12} {:7}  {:16.4}", p.name, p.len, largest(&gradients[p.offset..][..p.len]));
     }
-    adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums());
+    adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_once);
     cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state, &[&audio, &labels], step_key);
     println!("\nloss {before:.4}, after one step {:.4} on the same batch", cpu.loss());

@@ -13,11 +13,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Dropout, odd channel counts, a stride, a dilation, overlapping and cut pooling windows, two dense layers.
+/// Dropout, odd channel counts, a stride, a dilation, overlapping and cut pooling windows; of three dense layers
+/// the first so large that its gradients are summed once a batch.
 const PLAIN: &str = r#"
     name = "plain"
     input = { length = 300, channels = 1, sample_rate = 16000 }
-    head = { dropout = 0.5, dense = [19] }
+    head = { dropout = 0.5, dense = [47, 19] }
     [[block]]
     conv = 17
     kernel = 7
@@ -158,7 +159,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
             let draw = Key::new(SEED, Stream::Dropout).with(step as u64);
             cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], draw);
             losses.push(cpu.loss().to_bits());
-            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums());
+            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_once);
         }
         Learned::new(losses, &weights, &adam)
     })

@@ -245,6 +245,7 @@ impl<'s> KernelRun<'s> {
                     dy: if self.in_place { &[] } else { of(&dy, n, sample) },
                     dx,
                     dparams: &mut self.dparams,
+                    from: 0,
                     saved: &mut self.saved[sample],
                     scratch: &mut poison(spec.scratch),
                     params: &self.params,

@@ -18,7 +18,7 @@ pub struct Alone<'o> {
     spec: Spec,
     isa: Isa,
     n: usize,
-    /// Samples of a call in a [`Phase::Parts`].
+    /// Samples of a call in a [`Phase::Parts`] or [`Phase::Batch`].
     part: usize,
     draw: Key,
     shapes: [Shape; MAX_INPUTS],
@@ -104,7 +104,7 @@ impl<'o> Alone<'o> {
 
     /// The samples of each call of a phase.
     fn calls(&self, kind: Phase) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, most) = (self.n, if kind == Phase::Parts { self.part } else { 1 });
+        let (n, most) = (self.n, if matches!(kind, Phase::Parts | Phase::Batch) { self.part } else { 1 });
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 
@@ -161,6 +161,7 @@ impl<'o> Alone<'o> {
                     dy: &self.dy[of_output],
                     dx: [&mut self.dx[numbers(dx, &samples)], &mut []],
                     dparams: if weights { &mut self.dparams } else { &mut [] },
+                    from: 0,
                     saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
                     params: &self.params,

@@ -15,6 +15,18 @@ struct Part {
     sums: Aligned,
 }
 
+impl Part {
+    /// Clears the sums, save for those that are made once a batch.
+    fn clear(&mut self, plan: &Plan) {
+        let mut from = 0;
+        for once in &plan.summed_once {
+            self.sums[from..once.start].fill(0.0);
+            from = once.end;
+        }
+        self.sums[from..].fill(0.0);
+    }
+}
+
 /// A plan with the memory to run it. Everything is allocated when it is made; a run allocates nothing and cannot fail.
 pub struct Cpu {
     plan: Arc<Plan>,
@@ -100,11 +112,18 @@ impl Cpu {
         for (input, shape) in inputs.iter().zip(&plan.inputs) {
             assert_eq!(input.len(), plan.n * shape.size(), "an input holds n samples of its shape");
         }
-        self.parts.par_iter_mut().for_each(|part| part.sums.fill(0.0));
+        self.parts.par_iter_mut().for_each(|part| part.clear(&plan));
         for stage in &plan.stages {
-            if let Stage::Merge(step) = stage {
-                self.merge(&plan, &plan.steps[*step], params, state);
-                continue;
+            match stage {
+                Stage::Merge(step) => {
+                    self.merge(&plan, &plan.steps[*step], params, state);
+                    continue;
+                }
+                Stage::Batch(step) => {
+                    self.sum_once(&plan.steps[*step], inputs, draw);
+                    continue;
+                }
+                _ => {}
             }
             let (isa, shared, aside) = (self.isa, &self.shared[..], &self.aside[..]);
             let run = Run { plan: &plan, isa, shared, params, state, inputs, draw, aside };
@@ -126,6 +145,45 @@ impl Cpu {
                 node.op.settle(&node.shapes[..node.inputs], sums, &mut slot[..node.spec.scratch]);
             }
         });
+    }
+
+    /// The gradients of a node's parameters from all parts, in their order: piece by piece, so that a piece stays in a cache
+    /// from its first part to its last, and threads share them. Which thread makes a piece changes nothing.
+    fn sum_once(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
+        let Some(i) = step.node else { return };
+        let (node, isa) = (&self.plan.nodes[i], self.isa);
+        let mut sums = std::mem::replace(&mut self.parts[0].sums, Aligned::zeros(0));
+        let parts = &self.parts;
+        let piece = node.op.gradient_piece(&node.shapes[..node.inputs]);
+        let dparams = &mut sums[node.params.clone()];
+        let piece = piece.clamp(1, dparams.len().max(1));
+        dparams.par_chunks_mut(piece).enumerate().for_each(|(number, dparams)| {
+            dparams.fill(0.0);
+            for part in parts {
+                let operand = |place: Place| match place.space {
+                    Space::Input(input) => &inputs[input][part.samples.start * place.len..part.samples.end * place.len],
+                    Space::Part => &part.arena[whole(place, part)],
+                    _ => &[][..],
+                };
+                let mut b = Backward {
+                    shapes: node.shapes,
+                    sample: part.samples.start,
+                    draw: draw.with(node.id.index() as u64),
+                    x: step.x.map(operand),
+                    y: operand(step.y),
+                    dy: operand(step.dy),
+                    dx: [&mut [], &mut []],
+                    dparams,
+                    from: number * piece,
+                    saved: &mut [],
+                    scratch: &mut [],
+                    params: &[],
+                    shared: &[],
+                };
+                node.op.backward(isa, step.phase, &mut b);
+            }
+        });
+        self.parts[0].sums = sums;
     }
 
     fn merge(&mut self, plan: &Plan, step: &Step, params: &[f32], state: &mut [f32]) {
@@ -182,7 +240,8 @@ impl Cpu {
             .then(|| self.parts.iter().flat_map(|part| part.arena[whole(place, part)].iter().copied()).collect())
     }
 
-    /// Each part's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss.
+    /// Each part's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss. Those that
+    /// the plan sums once stand in the first, and zeros in the others.
     pub fn gradient_sums(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
         self.parts.iter().map(|part| &part.sums[..])
     }
@@ -225,7 +284,7 @@ impl Run<'_> {
     /// A part's share of a stage that couples no samples.
     fn stage(&self, stage: &Stage, part: &mut Part, slot: &mut [f32]) {
         match stage {
-            Stage::Merge(_) => {}
+            Stage::Merge(_) | Stage::Batch(_) => {}
             Stage::Parts(step) => self.step(&self.plan.steps[*step], part.samples.clone(), part, slot),
             Stage::Samples(steps) => {
                 for sample in part.samples.clone() {
@@ -269,8 +328,9 @@ impl Run<'_> {
             }
             Pass::Backward => {
                 let dparams = &mut sums[node.params.clone()];
-                let dx = [dx0, dx1];
-                let mut b = Backward { shapes, sample, draw, x, y, dy, dx, dparams, saved, scratch, params, shared };
+                let (dx, from) = ([dx0, dx1], 0);
+                let mut b =
+                    Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, shared };
                 node.op.backward(self.isa, step.phase, &mut b);
                 for (from, to) in step.dx.into_iter().zip(step.add_to) {
                     if to.space != Space::Nowhere {

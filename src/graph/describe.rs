@@ -45,6 +45,7 @@ impl Plan {
             let (range, runs) = match stage {
                 Stage::Samples(range) => (range.clone(), "samples"),
                 Stage::Parts(step) => (*step..step + 1, "parts"),
+                Stage::Batch(step) => (*step..step + 1, "batch"),
                 Stage::Merge(step) => (*step..step + 1, "merge"),
             };
             for step in range {

@@ -412,6 +412,7 @@ impl<'a> Lowering<'a> {
             match stages.last_mut() {
                 _ if draft.kind == Phase::Merge => stages.push(Stage::Merge(tick)),
                 _ if draft.kind == Phase::Parts => stages.push(Stage::Parts(tick)),
+                _ if draft.kind == Phase::Batch => stages.push(Stage::Batch(tick)),
                 Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
                 _ => stages.push(Stage::Samples(tick..tick + 1)),
             }
@@ -471,6 +472,10 @@ impl<'a> Lowering<'a> {
             saved: place_of(d.saved),
             scratch: place_of(d.scratch),
         });
+        let trains = self.trains();
+        let once = self.nodes.iter().filter(|node| trains && node.spec.backward.contains(&Phase::Batch));
+        let mut summed_once: Vec<_> = once.map(|node| node.params.clone()).collect();
+        summed_once.sort_by_key(|params| params.start);
         let readable = |of: &[Buffer], g: usize| place_of(of[self.stands_for[g]]);
         let graph_nodes = 0..self.graph.nodes().len();
         let plan = Plan {
@@ -486,6 +491,7 @@ impl<'a> Lowering<'a> {
             part_len,
             params_len: self.graph.params_len(),
             state_len: self.graph.state_len(),
+            summed_once,
             activations: graph_nodes.clone().map(|g| readable(&self.activation, g)).collect(),
             gradients: graph_nodes.map(|g| readable(&self.gradient, g)).collect(),
             inputs: self.inputs.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
 //! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's
-//! statistics) ends a stage, and so does a [`Phase::Parts`] (large dense layers). A network without batch norm trains in a single stage, forward and backward.
+//! statistics) ends a stage, and so do a [`Phase::Parts`] and a [`Phase::Batch`] (large dense layers). A network without
+//! either trains in a single stage, forward and backward.
 //!
 //! Buffers that live within one stage stand in a worker's **slot** (one sample's worth); those that cross a stage, or
 //! are kept for the reader, stand in a **part** (all its samples' worth). A batch is cut into a number of parts fixed by
@@ -11,6 +12,7 @@
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
 //! [`Phase::Parts`]: crate::ops::op::Phase::Parts
+//! [`Phase::Batch`]: crate::ops::op::Phase::Batch
 
 use super::builder::NodeId;
 use crate::base::Shape;
@@ -186,6 +188,8 @@ pub enum Stage {
     Samples(Range<usize>),
     /// This step once for each part of the batch, with all of its samples.
     Parts(usize),
+    /// This step once, with the samples of all parts, for each piece of its parameters' gradients.
+    Batch(usize),
     /// This step once.
     Merge(usize),
 }
@@ -213,6 +217,8 @@ pub struct Plan {
     pub params_len: usize,
     /// Numbers in the state arena.
     pub state_len: usize,
+    /// Parameters, in their order, whose gradients are summed once a batch: the sums stand in the first part.
+    pub summed_once: Vec<Range<usize>>,
     /// Shapes of the inputs that a run is given.
     pub inputs: Vec<Shape>,
     /// Where each graph node's output stands after a run; [`Space::Part`] where it can be read.

@@ -4,14 +4,15 @@
 //! **Shapes** `x [n, l, c] -> y [n, 1, out]`; `w [l * c, out]` here, `[out, c * l]` in a file, `b [out]`.
 //! **Backward** `dx[i] = sum_j dy[j] * w[i, j]`, `dw[i, j] += x[i] * dy[j]`, `db[j] += dy[j]`.
 //! **Saved** nothing; backward reads the input. **Cost** `l * c * out` multiply-adds forward, twice that backward; the
-//! weights once a sample and pass, or if they are many once a part of the batch; packed once a step.
+//! weights once a sample and pass, or if they are many once a part of the batch and their gradients once a batch; packed
+//! once a step.
 //! **NaN** spreads to every output, forward and backward. **Error** sums of `m` terms in one chain: relative rms below
 //! `1e-7 * sqrt(m)`. **Source** definition.
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, EACH, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TOGETHER,
+    Backward, EACH, Forward, Layout, ONCE, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TOGETHER,
     TensorSpec, inputs,
 };
 use crate::base::Shape;
@@ -28,6 +29,9 @@ pub struct Linear {
 
 /// Weights from which on the samples of a part go together: half an L2 cache of them.
 const MANY: usize = 1 << 16;
+
+/// Numbers of a piece of the gradients, if they are summed once a batch: half an L1 cache, whole rows.
+const PIECE: usize = 4 * 1024;
 
 /// [`Product::packed_len`], the largest `usize` where it is beyond it.
 fn packed_len(depth: usize, outputs: usize) -> usize {
@@ -51,11 +55,12 @@ impl Op for Linear {
         if bias {
             params.push(TensorSpec { suffix: "bias", layout: Layout::Vector { c: out }, role: Role::Bias { fan_in } });
         }
-        let phases = if fan_in.saturating_mul(out) >= MANY { TOGETHER } else { EACH };
+        let many = fan_in.saturating_mul(out) >= MANY;
+        let (forward, backward) = if many { (TOGETHER, ONCE) } else { (EACH, EACH) };
         Ok(Spec {
             params,
-            forward: phases,
-            backward: phases,
+            forward,
+            backward,
             shared: packed_len(fan_in, out).saturating_add(packed_len(out, fan_in)),
             reads_x: true,
             macs: (fan_in as u64).saturating_mul(out as u64),
@@ -106,20 +111,26 @@ impl Op for Linear {
         });
     }
 
-    fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+    fn gradient_piece(&self, _x: &[Shape]) -> usize {
+        (PIECE / self.out).max(1) * self.out
+    }
+
+    fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
         let (depth, out) = (b.shapes[0].size(), self.out);
-        if !b.dparams.is_empty() {
-            let (dw, db) = b.dparams.split_at_mut(depth * out);
-            let (x, dy) = (b.x[0], b.dy);
+        let of_parameters = phase == 0; // the first phase of either kind
+        if of_parameters && !b.dparams.is_empty() {
+            let (x, dy, row) = (b.x[0], b.dy, b.from / out);
+            let rows = (b.dparams.len() / out).min(depth.saturating_sub(row));
+            let (dw, db) = b.dparams.split_at_mut(rows * out);
             isa.run(RankUpdate {
-                a: x,
+                a: &x[row.min(x.len())..],
                 a_stride: depth,
                 b: dy,
                 b_stride: out,
                 positions: dy.len() / out,
                 c: dw,
                 fresh: false,
-                m: depth,
+                m: rows,
                 outputs: out,
             });
             for dy in dy.chunks_exact(out) {
@@ -193,10 +204,10 @@ impl Kernel for RowProduct<'_> {
 const FEW: usize = 1 << 15;
 /// Rows and columns of a tile of a product on a GPU.
 const TILE: usize = 64;
-/// Blocks that a product has at least, as far as pieces of [`PIECE`] in depth give so many: two waves of a large chip.
+/// Blocks that a product has at least, as far as pieces of [`SHORTEST`] in depth give so many: two waves of a large chip.
 const BLOCKS: usize = 256;
 /// The shortest piece of a product's depth.
-const PIECE: usize = 128;
+const SHORTEST: usize = 128;
 
 /// The sizes of a layer, for the launches of `kernels/linear.cu`.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +221,7 @@ struct Sizes {
 /// How a product of `m` rows, `j` columns and `depth` is cut: tiles, depth of a piece, pieces.
 fn cut(m: usize, j: usize, depth: usize) -> (usize, usize, usize) {
     let tiles = m.div_ceil(TILE) * j.div_ceil(TILE);
-    let pieces = (BLOCKS / tiles).clamp(1, (depth / PIECE).max(1));
+    let pieces = (BLOCKS / tiles).clamp(1, (depth / SHORTEST).max(1));
     let piece = depth.div_ceil(pieces).next_multiple_of(16);
     (tiles, piece, depth.div_ceil(piece))
 }
@@ -325,7 +336,7 @@ mod tests {
             let (tiles, piece, pieces) = cut(m, j, depth);
             assert!(piece % 16 == 0 && pieces * piece >= depth && (pieces - 1) * piece < depth, "{m} {j} {depth}");
             assert!(
-                pieces == 1 || (piece >= PIECE && tiles * pieces <= BLOCKS),
+                pieces == 1 || (piece >= SHORTEST && tiles * pieces <= BLOCKS),
                 "{m} {j} {depth}: {pieces} of {piece}"
             );
         }

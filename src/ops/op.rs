@@ -111,6 +111,10 @@ pub enum Phase {
     /// All samples of a part of the batch in one call, one after the other in every operand: for weights that are too many
     /// to be read once a sample.
     Parts,
+    /// Backward, before the inputs' gradients: the parameters' gradients once for the whole batch, piece by piece
+    /// ([`Op::gradient_piece`]), each from all parts in their order. For parameters so many that their sums in every part would
+    /// cost more than what is summed.
+    Batch,
     /// Once, when the phase before is done for every sample: couples the samples of the batch ([`Op::merge`]).
     Merge,
 }
@@ -128,6 +132,8 @@ pub enum Pass {
 pub const EACH: &[Phase] = &[Phase::Samples];
 /// The phase of an op that takes the samples of a part together.
 pub const TOGETHER: &[Phase] = &[Phase::Parts];
+/// Backward phases of an op that takes the samples of a part together and sums its gradients once a batch.
+pub const ONCE: &[Phase] = &[Phase::Batch, Phase::Parts];
 
 /// What an op needs on given shapes; lengths count `f32`.
 #[derive(Clone, Debug)]
@@ -284,7 +290,7 @@ pub struct Forward<'a> {
     pub shared: &'a [f32],
 }
 
-/// Buffers of one sample for the backward pass, or in a [`Phase::Parts`] of several.
+/// Buffers of one sample for the backward pass, or in a [`Phase::Parts`] or [`Phase::Batch`] of several.
 pub struct Backward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
@@ -300,8 +306,11 @@ pub struct Backward<'a> {
     pub dy: &'a [f32],
     /// Gradients of the inputs, to be assigned; empty where nobody needs one.
     pub dx: [&'a mut [f32]; MAX_INPUTS],
-    /// Gradients of the parameters, to be added to; empty where nobody needs them.
+    /// Gradients of the parameters, to be added to; empty where nobody needs them. In a [`Phase::Batch`] it may be a piece
+    /// of them, see [`Op::gradient_piece`]; only inputs, their shapes, output and its gradient are there then.
     pub dparams: &'a mut [f32],
+    /// Which of the parameters' gradients the first in `dparams` is.
+    pub from: usize,
     /// What forward kept; a phase may write here for the next.
     pub saved: &'a mut [f32],
     /// Holds anything.
@@ -417,6 +426,11 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// One sample backward.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
+
+    /// Into pieces of how many numbers the parameters' gradients are cut in a [`Phase::Batch`].
+    fn gradient_piece(&self, _x: &[Shape]) -> usize {
+        usize::MAX
+    }
 
     /// Once a part of the batch, after the last pass of its last sample: brings the sums of the parameters' gradients, which the
     /// op may have kept in an order of its own, into that of the parameters. `scratch` is as long as [`Spec::scratch`].

@@ -9,6 +9,7 @@
 use crate::base::aligned::Aligned;
 use crate::simd::{Isa, Kernel, Simd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Adam's hyper-parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,11 +81,12 @@ impl Adam {
         self.step += 1;
     }
 
-    /// Takes a step; the gradient is the sum of `sums`, added in their order.
+    /// Takes a step; the gradient is the sum of `sums`, added in their order. Of the parameters in `once`, ranges in their order,
+    /// the first sum is the whole gradient, and the others are not read.
     ///
     /// # Panics
     /// If `params` or a sum is not as long as the arena.
-    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I)
+    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I, once: &[Range<usize>])
     where
         I: Iterator<Item = &'g [f32]> + Clone + Sync,
     {
@@ -102,9 +104,13 @@ impl Adam {
                     let block = from..(from + BLOCK).min(w.len());
                     let g = &mut gradient[..block.len()];
                     g.fill(0.0);
-                    for sum in sums.clone() {
-                        let sum = &sum[chunk * CHUNK + block.start..][..block.len()];
-                        g.iter_mut().zip(sum).for_each(|(g, s)| *g += s);
+                    let first = chunk * CHUNK + block.start;
+                    for (number, sum) in sums.clone().enumerate() {
+                        let once = if number == 0 { &[] } else { once };
+                        for range in outside(once, first..first + g.len()) {
+                            let g = &mut g[range.start - first..range.end - first];
+                            g.iter_mut().zip(&sum[range]).for_each(|(g, s)| *g += s);
+                        }
                     }
                     isa.run(AdamStep {
                         rates,
@@ -116,6 +122,15 @@ impl Adam {
                 }
             });
     }
+}
+
+/// The pieces of `block` that lie in none of `once`, which are in order.
+fn outside(once: &[Range<usize>], block: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let ends = once.iter().map(|range| range.end);
+    let starts = once.iter().map(|range| range.start).chain([usize::MAX]);
+    let between = std::iter::once(0).chain(ends).zip(starts);
+    let pieces = between.map(move |(from, to)| from.max(block.start)..to.min(block.end));
+    pieces.filter(|piece| piece.start < piece.end)
 }
 
 #[derive(Clone, Copy)]
@@ -169,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_summed_once_is_read_from_the_first_sum_alone() {
+        let len = CHUNK + 2 * BLOCK;
+        let once = [5..BLOCK + 3, BLOCK + 3..BLOCK + 4, CHUNK - 1..CHUNK + 7];
+        let is_once = |i: usize| once.iter().any(|range| range.contains(&i));
+        let first: Vec<f32> = (0..len).map(|i| (i % 11) as f32 - 5.0).collect();
+        let second: Vec<f32> = (0..len).map(|i| if is_once(i) { 0.0 } else { 0.5 }).collect();
+        let poisoned: Vec<f32> = (0..len).map(|i| if is_once(i) { f32::NAN } else { 0.5 }).collect();
+        let step = |second: &[f32], once: &[Range<usize>]| {
+            let (mut adam, mut w) = (Adam::new(len, AdamSettings::default()), vec![0.5; len]);
+            adam.step(Isa::best(), &mut w, [&first[..], second].into_iter(), once);
+            w
+        };
+        assert_eq!(step(&second, &[]), step(&poisoned, &once));
+    }
+
+    #[test]
     fn agrees_with_the_paper_for_every_parameter_and_instruction_set() {
         let len = 3 * CHUNK / 2 + 5;
         for isa in Isa::all() {
@@ -179,7 +210,7 @@ mod tests {
             for step in 0..5 {
                 let first: Vec<f32> = (0..len).map(|i| gradient(step, i) - 1.0).collect();
                 let second = vec![1.0; len];
-                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter());
+                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter(), &[]);
             }
             for i in [0, 1, CHUNK - 1, CHUNK, len - 1] {
                 let gradients: Vec<f64> = (0..5).map(|step| f64::from(gradient(step, i))).collect();
@@ -195,7 +226,7 @@ mod tests {
         assert_eq!(there.rates()[..3], [settings.beta1, settings.beta2, settings.eps]);
         approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
         for _ in 0..3 {
-            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter());
+            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[]);
             there.advance();
             assert_eq!((here.step, here.rates()), (there.step, there.rates()));
         }

@@ -128,7 +128,7 @@ impl Trainer {
         cpu.run(&self.weights.params, &mut self.weights.state, &[inputs, labels], draw);
         let step = Step { loss: cpu.loss(), correct: correct(cpu, self.network.logits, labels) };
         if step.loss.is_finite() {
-            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums());
+            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_once);
             cpu.prepare(&self.weights.params, &self.weights.state);
         }
         Ok(step)

@@ -273,7 +273,7 @@ fn adam_takes_pytorchs_steps() {
             let (mut adam, mut w) = (Adam::new(p.len(), settings), narrow(p));
             for (step, (gradient, after)) in steps().enumerate() {
                 let gradient = narrow(gradient);
-                adam.step(isa, &mut w, [&gradient[..]].into_iter());
+                adam.step(isa, &mut w, [&gradient[..]].into_iter(), &[]);
                 // What the steps have moved, not where they began. Each rounds its result: half an ulp of p, 6e-8 of it.
                 let moved = |after: &[f64]| after.iter().zip(p).map(|(a, p)| a - p).collect::<Vec<f64>>();
                 let rounding = 6e-8 * p.iter().fold(0.0_f64, |most, p| most.max(p.abs())) / lr;
