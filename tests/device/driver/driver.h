@@ -9,6 +9,8 @@
 //   SIMT_COPIES    early or late: when cp.async land; else by the order
 //   SIMT_NEAREST   1: matrix units round to nearest instead of cutting
 //   SIMT_STREAMS   late: work waits in its stream until something asks for it, which shows missing synchronisation
+//   SIMT_FORKS     early or late: graphs run what was captured in forked streams as soon, or as late, as they may; else in the order
+//                  of the capture. A buffer used on both sides of a fork without a join between shows as other results.
 //   SIMT_DEVICES   number of devices, default 1
 //   SIMT_CC        compute capability, default 9.0
 //   SIMT_MEMORY    bytes of device memory, default 2 GiB
@@ -92,6 +94,7 @@ struct Event {
   struct Stream* stream = nullptr;   // where it was recorded last
   size_t position = 0;               // in that stream's work
   Capture* capture = nullptr;        // recorded inside this capture
+  std::vector<size_t> before;        // then: nodes that whoever waits for it waits for
 };
 
 struct Stream {
@@ -101,19 +104,28 @@ struct Stream {
   Capture* capture = nullptr;  // the capture it takes part in
   size_t captured = 0;         // pieces it gave to that capture
   size_t joined = 0;           // of which the origin has waited for
+  std::vector<size_t> before;  // nodes of that capture which its next piece depends on
+};
+
+// A piece of captured work.
+struct Node {
+  Work work;
+  size_t fork;                 // the stream it was captured in, by its place among the capture's streams; 0 is the origin
+  std::vector<size_t> before;  // the nodes it waits for, by number
 };
 
 struct Capture {
   Stream* origin = nullptr;
   std::vector<Stream*> streams;
-  std::vector<Work> works;
+  std::vector<Node> nodes;
   int mode = 0;
   const void* thread = nullptr;
   bool invalid = false;
 };
 
+// In an order that heeds what each node waits for.
 struct Graph {
-  std::vector<Work> works;
+  std::vector<Node> nodes;
 };
 
 struct Allocation {

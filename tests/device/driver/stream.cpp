@@ -1,7 +1,8 @@
 // stream.cpp: streams, events, captures and graphs.
 //
 // Work runs when it is submitted; with SIMT_STREAMS=late it waits until something synchronises, so that a program that forgets to
-// is seen to read old values.
+// is seen to read old values. Captured work knows what it waits for: the piece before it in its stream, and the events that the
+// stream waited for. SIMT_FORKS orders graphs anew by that.
 #include "driver.h"
 
 #include <algorithm>
@@ -61,6 +62,59 @@ void dissolve(Capture* capture) {
   all.erase(std::remove_if(all.begin(), all.end(), [=](const auto& one) { return one.get() == capture; }), all.end());
 }
 
+// Adds the nodes of one list to another that does not have them yet.
+void unite(std::vector<size_t>& all, const std::vector<size_t>& more) {
+  for (size_t node : more) {
+    if (std::find(all.begin(), all.end(), node) == all.end()) all.push_back(node);
+  }
+}
+
+// An order of nodes in which forked streams come as soon as what they wait for allows.
+std::vector<size_t> early_forks(const std::vector<Node>& nodes) {
+  std::vector<size_t> order;
+  std::vector<bool> done(nodes.size());
+  auto is_ready = [&](const Node& node) { return std::all_of(node.before.begin(), node.before.end(), [&](size_t i) { return done[i]; }); };
+  while (order.size() < nodes.size()) {
+    size_t next = nodes.size();
+    for (size_t i = 0; i < nodes.size(); i++) {
+      if (done[i] || !is_ready(nodes[i])) continue;
+      if (next == nodes.size() || nodes[i].fork > nodes[next].fork) next = i;
+    }
+    done[next] = true;
+    order.push_back(next);
+  }
+  return order;
+}
+
+// The same, as late as what waits for them allows: early, seen from the end.
+std::vector<size_t> late_forks(const std::vector<Node>& nodes) {
+  size_t last = nodes.size() - 1;
+  std::vector<Node> turned(nodes.size());
+  for (size_t i = 0; i < nodes.size(); i++) {
+    turned[last - i].fork = nodes[i].fork;
+    for (size_t before : nodes[i].before) turned[last - before].before.push_back(last - i);
+  }
+  std::vector<size_t> order = early_forks(turned);
+  std::reverse(order.begin(), order.end());
+  for (size_t& node : order) node = last - node;
+  return order;
+}
+
+// The graph as SIMT_FORKS wants it run.
+Graph ordered(const Graph& graph) {
+  const char* text = getenv("SIMT_FORKS");
+  if (!text) return graph;
+  std::vector<size_t> order = strcmp(text, "late") == 0 ? late_forks(graph.nodes) : early_forks(graph.nodes);
+  std::vector<size_t> place(order.size());
+  for (size_t i = 0; i < order.size(); i++) place[order[i]] = i;
+  Graph other;
+  for (size_t node : order) {
+    other.nodes.push_back(graph.nodes[node]);
+    for (size_t& before : other.nodes.back().before) before = place[before];
+  }
+  return other;
+}
+
 bool is_event(void* event) { return the().events.count(event) != 0; }
 
 }  // namespace
@@ -78,7 +132,9 @@ Stream* stream_of(void* handle) {
 Result submit(Stream* stream, Work work) {
   if (Capture* capture = stream->capture) {
     if (capture->invalid) return CAPTURE_INVALIDATED;
-    capture->works.push_back(std::move(work));
+    size_t fork = std::find(capture->streams.begin(), capture->streams.end(), stream) - capture->streams.begin();
+    capture->nodes.push_back({std::move(work), fork, stream->before});
+    stream->before = {capture->nodes.size() - 1};
     stream->captured++;
     return SUCCESS;
   }
@@ -184,9 +240,11 @@ DRIVER_API cuStreamWaitEvent(void* handle, void* which, unsigned) {
       stream->capture = event->capture;
       stream->captured = 0;
       stream->joined = 0;
+      stream->before.clear();
       event->capture->streams.push_back(stream);
     }
     if (event->stream && event->stream != stream) event->stream->joined = std::max(event->stream->joined, event->position);
+    unite(stream->before, event->before);
     stream->captured++;
     return SUCCESS;
   }
@@ -227,6 +285,7 @@ DRIVER_API cuEventRecord(void* handle, void* where) {
   event->milliseconds = -1;
   if (stream->capture) {
     event->position = stream->captured;
+    event->before = stream->before;
     return SUCCESS;
   }
   Result error = submit(stream, [=] {
@@ -288,6 +347,7 @@ DRIVER_API cuStreamBeginCapture_v2(void* handle, int mode) {
   capture->thread = this_thread();
   stream->capture = capture;
   stream->captured = 0;
+  stream->before.clear();
   return SUCCESS;
 }
 
@@ -314,7 +374,7 @@ DRIVER_API cuStreamEndCapture(void* handle, void** result) {
     error = refuse(CAPTURE_UNJOINED, "a capture ends while a forked stream has work that nobody waits for");
   }
   if (!error) {
-    Graph* graph = new Graph{std::move(capture->works)};
+    Graph* graph = new Graph{std::move(capture->nodes)};
     the().graphs.insert(graph);
     *result = graph;
   }
@@ -336,7 +396,7 @@ static Result destroy_graph(void* handle) {
 DRIVER_API cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
   DRIVER_CALL(cuGraphInstantiateWithFlags);
   if (!is_graph(graph)) return INVALID_HANDLE;
-  *executable = new Graph(*static_cast<Graph*>(graph));
+  *executable = new Graph(ordered(*static_cast<Graph*>(graph)));
   the().graphs.insert(*executable);
   return SUCCESS;
 }
@@ -351,8 +411,8 @@ DRIVER_API cuGraphLaunch(void* executable, void* handle) {
   Stream* stream = stream_of(handle);
   if (!is_graph(executable) || !stream) return INVALID_HANDLE;
   if (stream->capture) return refuse(CAPTURE_UNSUPPORTED, "launches of graphs are not captured here");
-  for (const Work& work : static_cast<Graph*>(executable)->works) {
-    if (Result error = submit(stream, work)) return error;
+  for (const Node& node : static_cast<Graph*>(executable)->nodes) {
+    if (Result error = submit(stream, node.work)) return error;
   }
   return SUCCESS;
 }
@@ -360,7 +420,7 @@ DRIVER_API cuGraphLaunch(void* executable, void* handle) {
 DRIVER_API cuGraphGetNodes(void* graph, void**, size_t* count) {
   DRIVER_CALL(cuGraphGetNodes);
   if (!is_graph(graph)) return INVALID_HANDLE;
-  *count = static_cast<Graph*>(graph)->works.size();
+  *count = static_cast<Graph*>(graph)->nodes.size();
   return SUCCESS;
 }
 

@@ -359,6 +359,47 @@ static void driver_captures(void* stream) {
   cuMemFree_v2(memory);
 }
 
+// What a forked stream copies while the origin sets the source anew: `joined` says whether the origin waits for the copy first.
+static float forked_copy(void* stream, bool joined, const char* order) {
+  using namespace driver;
+  void* graph = nullptr;
+  void* executable = nullptr;
+  void* other = nullptr;
+  void* event = nullptr;
+  Address memory = 0;
+  float value = 0;
+  if (order) setenv("SIMT_FORKS", order, 1);
+  EXPECT(cuStreamCreate(&other, 0) == SUCCESS && cuEventCreate(&event, 0) == SUCCESS && cuMemAlloc_v2(&memory, 8) == SUCCESS);
+  begin_capture(stream);
+  cuMemsetD32Async(memory, 0x3f800000u, 1, stream);  // 1
+  cuEventRecord(event, stream);
+  cuStreamWaitEvent(other, event, 0);
+  cuMemcpyDtoDAsync_v2(memory + 4, memory, 4, other);
+  cuEventRecord(event, other);
+  if (joined) cuStreamWaitEvent(stream, event, 0);
+  cuMemsetD32Async(memory, 0x40000000u, 1, stream);  // 2
+  cuStreamWaitEvent(stream, event, 0);
+  EXPECT(cuStreamEndCapture(stream, &graph) == SUCCESS);
+  EXPECT(cuGraphInstantiateWithFlags(&executable, graph, 0) == SUCCESS);
+  EXPECT(cuGraphLaunch(executable, stream) == SUCCESS && cuStreamSynchronize(stream) == SUCCESS);
+  EXPECT(cuMemcpyDtoH_v2(&value, memory + 4, 4) == SUCCESS);
+  cuGraphDestroy(graph);
+  cuGraphExecDestroy(executable);
+  cuEventDestroy_v2(event);
+  cuStreamDestroy_v2(other);
+  cuMemFree_v2(memory);
+  unsetenv("SIMT_FORKS");
+  return value;
+}
+
+// The orders of a graph's forks must show a buffer that is used again too soon, and only such.
+static void driver_forks(void* stream) {
+  for (const char* order : {(const char*)nullptr, "early", "late"}) EXPECT(forked_copy(stream, true, order) == 1.0f);
+  EXPECT(forked_copy(stream, false, nullptr) == 1.0f);
+  EXPECT(forked_copy(stream, false, "early") == 1.0f);
+  EXPECT(forked_copy(stream, false, "late") == 2.0f);
+}
+
 // Work that waits in its stream, as SIMT_STREAMS=late has it: what is not waited for is not there.
 static void driver_late(void* stream) {
   using namespace driver;
@@ -415,6 +456,7 @@ static void test_driver(bool leak) {
   driver_modules();
   driver_launches(stream);
   driver_captures(stream);
+  driver_forks(stream);
   driver_late(stream);
   if (leak) return;
   if (getenv("SIMT_BREAK")) return driver_broken(stream);
