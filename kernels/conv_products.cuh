@@ -14,7 +14,7 @@ template <int PRODUCTS, int T, int BN>
 struct Tile;
 
 // Fused multiply-adds. A thread makes 6 positions x 8 outputs from two channels at a time: 48 sums, 48 sums of sums, (T + 5) x 2
-// numbers of rows and 8 weights: about 160 registers, three blocks an SM. Row stride KC + 4: the two to four groups of positions
+// numbers of rows and 8 weights: 161 to 168 registers, three blocks an SM. Row stride KC + 4: the two to four groups of positions
 // in a warp that read at once do so from different banks, the others the same address.
 template <int T, int BN>
 struct Tile<FMA, T, BN> {

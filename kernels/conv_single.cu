@@ -1,7 +1,7 @@
 // conv_single.cu: convolutions of one input channel, always in f32: bound by what they write and by the gradient that they read.
 //
 // Forward is conv_forward.cuh with a stage of one channel and five taps: a thread makes 6 positions x 8 outputs, 48 sums, from ten
-// numbers of the input and 8 weights: about 100 registers, four blocks an SM.
+// numbers of the input and 8 weights: 127 registers, four blocks an SM.
 //
 // Backward-weight needs no matrix product: lanes are outputs (up to 32 side by side), the block's other threads share the positions,
 // and each keeps the sums of five taps and of the bias. A pooled gradient without norm is read as it is, one row of a window. Grid:

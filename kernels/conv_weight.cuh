@@ -13,7 +13,8 @@ template <int PRODUCTS, int T>
 struct WeightTile;
 
 // Fused multiply-adds. A thread makes T taps x A input channels x 4 outputs: with five taps 40 sums, 40 sums of sums, and from four
-// positions at a time 16 numbers of the input and 16 of the gradient: about 140 registers, three blocks an SM.
+// positions at a time 16 numbers of the input and 16 of the gradient: about 125 registers (three taps: 140). Stages take 32 KB: four
+// blocks an SM (three).
 template <int T>
 struct WeightTile<FMA, T> {
   static constexpr int A = T == 5 ? 2 : 4, MC = 16 * A, NC = 32, LDX = MC + 8, LDG = NC + 8, STEP = T == 5 ? 4 : 2;

@@ -379,3 +379,73 @@ impl Conv1d {
         passes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Shape;
+    use crate::ops::device::Argument;
+    use crate::ops::op::Op;
+    use crate::ops::{conv_block, conv1d};
+    use Operand::Saved;
+
+    /// Bytes of shared memory that every chip of a kernel's kind gives a block.
+    fn limit(kernel: &str) -> u32 {
+        let everywhere = ["_fma", "_single"].iter().any(|end| kernel.ends_with(end));
+        if everywhere { 64 << 10 } else { 99 << 10 }
+    }
+
+    fn passes_of_all_cases(mut judge: impl FnMut(&str, &dyn Op, &[Shape], usize, &Passes)) {
+        for case in conv1d::cases().into_iter().chain(conv_block::cases()) {
+            let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
+            for products in [Products::Fma, Products::Split, Products::Tf32, Products::Bf16] {
+                let passes = case.op.on_device(&Batch { shapes: &shapes, n: case.n, products });
+                judge(&case.name, &*case.op, &shapes, case.n, &passes);
+            }
+        }
+    }
+
+    fn launches(passes: &Passes) -> impl Iterator<Item = &Launch> {
+        passes.prepare.iter().chain(&passes.forward).chain(&passes.backward)
+    }
+
+    #[test]
+    fn launches_stay_within_the_limits_of_chips() {
+        passes_of_all_cases(|name, _, _, _, passes| {
+            for launch in launches(passes) {
+                let Launch { kernel, grid: [x, y, z], block, shared, .. } = launch;
+                assert!(*shared <= limit(kernel), "{name}: {kernel} takes {shared} bytes of shared memory");
+                assert!(*x > 0 && *y > 0 && *y < 65_536 && *z == 1 && *block <= 1024, "{name}: {kernel}");
+            }
+        });
+    }
+
+    #[test]
+    fn arguments_begin_within_their_operands() {
+        passes_of_all_cases(|name, op, shapes, n, passes| {
+            let spec = op.spec(shapes).unwrap();
+            for launch in launches(passes) {
+                for argument in &launch.arguments {
+                    let Argument::At(operand, at) = *argument else { continue };
+                    let len = match operand {
+                        Saved => n * passes.saved,
+                        Scratch => passes.scratch,
+                        Shared => passes.shared,
+                        Params | DParams => spec.params_len(),
+                        Operand::State => spec.state_len(),
+                        _ => continue,
+                    };
+                    assert!(at < len, "{name}: {} is given {operand:?} {at} of {len}", launch.kernel);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn long_sums_are_cut_by_shape_alone() {
+        let Pieces { count, rows } = Pieces::of(170_000, 1, MANY_BLOCKS, [480, 4096], STAGE_POSITIONS);
+        assert!((200..=MANY_BLOCKS).contains(&count) && rows.is_multiple_of(STAGE_POSITIONS));
+        let Pieces { count, rows } = Pieces::of(57_000, 64, MANY_BLOCKS, [480, 4096], STAGE_POSITIONS);
+        assert!(count == 14 && rows <= 4128, "{count} pieces of {rows}");
+    }
+}
