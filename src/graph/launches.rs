@@ -63,6 +63,8 @@ pub struct PlannedLaunch {
     pub node: Option<usize>,
     /// The step whose operands it has; none for what prepares changed parameters.
     pub step: Option<Step>,
+    /// The number of the step; a large one for what comes after all steps.
+    pub at: usize,
     /// `prepare`, `forward`, `backward` or `finish`.
     pub pass: &'static str,
     /// The launch.
@@ -107,7 +109,13 @@ impl Plan {
                 launch.only_for.is_none_or(there)
             };
             let launches = node.passes.iter().flat_map(of).filter(wanted);
-            let planned = |launch: &Launch| PlannedLaunch { node: Some(i), step: None, pass, launch: launch.clone() };
+            let planned = |launch: &Launch| PlannedLaunch {
+                node: Some(i),
+                step: None,
+                at: usize::MAX,
+                pass,
+                launch: launch.clone(),
+            };
             all.extend(launches.map(planned));
         }
         all
@@ -115,15 +123,16 @@ impl Plan {
 
     /// The launches of a run; none in a plan for the processor.
     pub fn launches(&self) -> Vec<PlannedLaunch> {
-        self.steps.iter().flat_map(|step| self.launches_of(step)).collect()
+        self.steps.iter().enumerate().flat_map(|(at, step)| self.launches_of(at, step)).collect()
     }
 
-    fn launches_of(&self, step: &Step) -> Vec<PlannedLaunch> {
+    fn launches_of(&self, at: usize, step: &Step) -> Vec<PlannedLaunch> {
         let pass = match step.pass {
             Pass::Forward => "forward",
             Pass::Backward => "backward",
         };
-        let planned = |step: &Step, launch| PlannedLaunch { node: step.node, step: Some(step.clone()), pass, launch };
+        let planned =
+            |step: &Step, launch| PlannedLaunch { node: step.node, step: Some(step.clone()), at, pass, launch };
         let Some(node) = step.node.map(|node| &self.nodes[node]) else {
             let len = self.n * step.dy.len;
             let seed = Launch::over("fill", len, 4).with(Operand::Dy).float(1.0 / self.n as f32).int(len);

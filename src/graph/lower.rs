@@ -422,17 +422,19 @@ impl<'a> Lowering<'a> {
     }
 
     /// Cuts the stages and gives every buffer its place.
+    ///
+    /// [`Launch::aside`]: crate::ops::device::Launch::aside
     fn finish(self) -> Result<Plan, GraphError> {
         let (stages, stage_of) = self.stages();
         let last_stage = stages.len().saturating_sub(1);
         let mut places = vec![Place::NOWHERE; self.buffers.len()];
         let mut lens = [0; 2];
+        // On a GPU the whole batch is in the middle of a step at once.
+        let whole = self.options.device.is_some();
         for (space, len) in [Space::Slot, Space::Part].into_iter().zip(&mut lens) {
             let mut members = Vec::new();
             let mut lifetimes = Vec::new();
             for (b, used) in self.buffers.iter().enumerate().filter(|(_, used)| used.first <= used.last) {
-                // On a GPU the whole batch is in the middle of a step at once.
-                let whole = self.options.device.is_some();
                 let crosses = whole || used.kept || stage_of[used.first] != stage_of[used.last];
                 if crosses != (space == Space::Part) {
                     continue;
@@ -440,7 +442,12 @@ impl<'a> Lowering<'a> {
                 // In a part, samples pass through a whole stage one after the other: alive means the stage, not the step.
                 let alive = match space {
                     Space::Slot => used.first..=used.last,
-                    _ => stage_of[used.first]..=if used.kept { last_stage } else { stage_of[used.last] },
+                    _ if used.kept => stage_of[used.first]..=last_stage,
+                    // On a GPU a launch of a backward step may still run beside the next step ([`Launch::aside`]).
+                    _ if whole && self.drafts[used.last].pass == Pass::Backward => {
+                        stage_of[used.first]..=last_stage.min(stage_of[used.last] + 1)
+                    }
+                    _ => stage_of[used.first]..=stage_of[used.last],
                 };
                 members.push(b);
                 lifetimes.push(Lifetime { len: used.len, alive });

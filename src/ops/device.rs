@@ -157,6 +157,8 @@ pub struct Launch {
     /// Several such launches of a kernel that follow one another may be one, of `KERNEL_many`: see `kernels/jobs.cuh`. They have one
     /// axis of blocks and no dynamic shared memory.
     pub many: bool,
+    /// May run beside the launches that follow it in its step and in the next one: it writes only what `finish` reads.
+    pub aside: bool,
     /// Left out where the op does not have this operand: work for a gradient that nobody needs.
     pub only_for: Option<Operand>,
 }
@@ -173,6 +175,7 @@ impl Launch {
             bytes: 0,
             flops: 0,
             many: false,
+            aside: false,
             only_for: None,
         }
     }
@@ -235,6 +238,11 @@ impl Launch {
     /// One of perhaps many in one launch.
     pub fn many(self) -> Launch {
         Launch { many: true, ..self }
+    }
+
+    /// Beside what follows, see [`Launch::aside`].
+    pub fn aside(self) -> Launch {
+        Launch { aside: true, ..self }
     }
 
     /// Only where the op has this operand.

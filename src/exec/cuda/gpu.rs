@@ -18,10 +18,11 @@ const LEAST_DRIVER: i32 = 12_000;
 /// Dynamic shared memory that a kernel has without asking.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
-/// A GPU with one stream, on which everything runs in order.
+/// A GPU with one stream, on which everything runs in order, and a second for what a recorded step does beside it.
 pub struct Gpu {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    side: Arc<CudaStream>,
     index: usize,
     name: String,
     capability: (u32, u32),
@@ -97,11 +98,12 @@ impl Gpu {
         if capability < LEAST_CAPABILITY {
             return Err(DeviceError::OldGpu { index, name, major: capability.0, minor: capability.1 });
         }
-        // SAFETY: all work is on the one stream below, so that no buffer is ever used on two at once.
+        // SAFETY: all work is on one stream, but for launches of a recorded step, whose order the recording's own events tell.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(refused("open a stream"))?;
+        let open = || context.new_stream().map_err(refused("open a stream"));
+        let (stream, side) = (open()?, open()?);
         let kernels = Mutex::default();
-        Ok(Arc::new(Gpu { context, stream, index, name, capability, driver, kernels }))
+        Ok(Arc::new(Gpu { context, stream, side, index, name, capability, driver, kernels }))
     }
 
     /// Its number.
@@ -132,6 +134,11 @@ impl Gpu {
     /// The stream that everything runs on.
     pub(super) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// The stream beside it.
+    pub(super) fn side(&self) -> &Arc<CudaStream> {
+        &self.side
     }
 
     /// Waits until everything is done; errors of kernels come to light here.

@@ -7,7 +7,7 @@ use super::{Buffer, address};
 use crate::exec::device::DeviceError;
 use crate::graph::{LaunchGroup, Lowered, NodeId, Place, Plan, PlannedLaunch, Space};
 use crate::ops::device::{Argument, Launch, Operand};
-use cudarc::driver::{CudaFunction, CudaSlice, DriverError, result, sys};
+use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};
 use serde::Serialize;
 use std::ffi::c_void;
 use std::ops::Range;
@@ -132,6 +132,9 @@ pub(super) struct Call {
     shared: u32,
     /// One slot of eight bytes an argument, the value at its front.
     arguments: Box<[u64]>,
+    /// The number of its step, and whether it may run beside what follows in this step and the next.
+    pub at: usize,
+    pub aside: bool,
     /// The arguments of a launch that does the work of several.
     _table: Option<CudaSlice<u64>>,
 }
@@ -145,15 +148,22 @@ impl Call {
             block: launch.block,
             shared: launch.shared,
             arguments: arguments.into(),
+            at: usize::MAX,
+            aside: launch.aside,
             _table: None,
         })
     }
 
-    /// Puts it on the stream.
+    /// Puts it on the GPU's stream.
     pub fn launch(&self, gpu: &Gpu) -> Result<(), DeviceError> {
+        self.launch_on(gpu.stream())
+    }
+
+    /// Puts it on a stream.
+    pub fn launch_on(&self, stream: &CudaStream) -> Result<(), DeviceError> {
         let slot = |slot: &u64| std::ptr::from_ref(slot).cast_mut().cast::<c_void>();
         let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(slot).collect();
-        let (function, stream) = (self.function.cu_function(), gpu.stream().cu_stream());
+        let (function, stream) = (self.function.cu_function(), stream.cu_stream());
         // SAFETY: the arguments are as many and of the types that the kernel's PTX tells (tests/device_launches.rs), their addresses are of
         // the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
         let launched = unsafe {
@@ -190,7 +200,7 @@ pub(super) fn resolved(
         };
         let slots = |planned| Whereabouts { plan, gpu, memory, planned }.slots();
         match &group.0[..] {
-            [planned] => Call::new(gpu, &planned.launch, cost, slots(planned)),
+            [planned] => Ok(Call { at: planned.at, ..Call::new(gpu, &planned.launch, cost, slots(planned))? }),
             all => {
                 let mut table: Vec<u64> = Vec::new();
                 let mut first_block = 0;

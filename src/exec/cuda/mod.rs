@@ -16,9 +16,10 @@ pub use launches::Cost;
 use super::device::DeviceError;
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Place, Plan, Space};
-use cudarc::driver::{CudaGraph, CudaSlice, DevicePtr, sys};
+use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};
 use gpu::refused;
 use launches::{Call, Memory};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Numbers of `f32` that belong together: a device buffer.
@@ -265,7 +266,7 @@ impl Cuda {
         let again = if self.learns.is_some() { &self.prepare[..] } else { &[] };
         let gather = self.held.iter().map(|held| &held.gather);
         let calls = gather.chain(&self.run).chain(update).chain(again);
-        let launched = calls.into_iter().try_for_each(|call| call.launch(&self.gpu));
+        let launched = self.launch_side_by_side(calls);
         let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(refused("record its launches"));
         launched?;
         let nothing = || DeviceError::Driver { doing: "record its launches".into(), reason: "there are none".into() };
@@ -310,6 +311,32 @@ impl Cuda {
         }
         seconds.sort_by(f64::total_cmp);
         Ok(seconds[seconds.len() / 2])
+    }
+
+    /// Launches in their order on the stream; those that may run aside on the other one, from where everything before them is done until the
+    /// next step is, whose buffers the plan keeps apart.
+    fn launch_side_by_side<'c>(&self, calls: impl Iterator<Item = &'c Call>) -> Result<(), DeviceError> {
+        let (stream, side) = (self.gpu.stream(), self.gpu.side());
+        let fork = refused("order its launches");
+        // By step, until the one after the next waits for it.
+        let mut beside: VecDeque<(usize, CudaEvent)> = VecDeque::new();
+        for call in calls {
+            while let Some((at, done)) = beside.front()
+                && call.at.saturating_sub(*at) > 1
+            {
+                stream.wait(done).map_err(&fork)?;
+                beside.pop_front();
+            }
+            if call.aside {
+                let ready = stream.record_event(None).map_err(&fork)?;
+                side.wait(&ready).map_err(&fork)?;
+                call.launch_on(side)?;
+                beside.push_back((call.at, side.record_event(None).map_err(&fork)?));
+            } else {
+                call.launch(&self.gpu)?;
+            }
+        }
+        beside.iter().try_for_each(|(_, done)| stream.wait(done)).map_err(fork)
     }
 
     /// The mean over the batch of the target node's output, if it is one number a sample: the loss. After [`Cuda::run`].

@@ -301,14 +301,14 @@ impl Convolution {
         let keeps = partials <= KEPT_PARTIALS;
         let at = if keeps { (Shared, passes.shared) } else { (Scratch, 0) };
         let [sums, reduce] = self.weight_gradient(gradient, at, bias, zeros);
-        passes.backward.push(sums);
         if keeps {
+            passes.backward.push(sums.aside());
             passes.shared += round_up(partials);
             // All of one size, so that they can be one launch.
             passes.finish.push(Launch { block: 256, ..reduce });
         } else {
             passes.scratch = passes.scratch.max(partials);
-            passes.backward.push(reduce);
+            passes.backward.extend([sums, reduce]);
         }
         passes.backward.push(self.input_gradient(gradient, weights));
     }
