@@ -14,9 +14,9 @@ use Operand::{DParams, Dx, Dy, Params, Scratch, Shared, X, Y};
 const THREADS: u32 = 128;
 /// Positions of a stage of backward-weight.
 const STAGE_POSITIONS: usize = 48;
-/// Partial sums that are kept until all layers' are reduced by one launch, at most: 8 MB. More are reduced at once, so that all layers share
+/// Partial sums that are kept until all layers' are reduced by one launch, at most: 32 MB. More are reduced at once, so that all layers share
 /// their memory.
-const KEPT_PARTIALS: usize = 2 << 20;
+const KEPT_PARTIALS: usize = 8 << 20;
 /// Taps of a segment in backward-weight of one input channel.
 const SINGLE_TAPS: usize = 5;
 /// Blocks that fill a large chip twice over.
