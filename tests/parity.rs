@@ -6,9 +6,11 @@ use stapes::base::{
     aligned::Aligned,
     rng::{Key, Stream},
 };
-use stapes::exec::{Cpu, Reference};
+use stapes::exec::conformance::conformance;
+use stapes::exec::{Cpu, Device, Reference};
 use stapes::graph::{Graph, Keep, NodeId, Order, Plan, PlanOptions, Work};
 use stapes::ops::case::{Case, Fill};
+use stapes::ops::device::Precision;
 use stapes::ops::op::{
     Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Role, Spec, TensorSpec,
 };
@@ -411,4 +413,17 @@ fn the_executor_meets_the_reference_in_both_orders() {
         }
     }
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_op_conforms_on_the_processor_in_training_and_inference() {
+    let mut wrong = Vec::new();
+    for (family, case) in cases().into_iter().filter(|(_, case)| !case.real) {
+        for compared in conformance(&case, &Device::Cpu(Isa::best()), Precision::F32).unwrap() {
+            if !compared.agrees() {
+                wrong.push(format!("{family} {}: {compared:?}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -125,6 +125,15 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
 }
 
 #[test]
+fn a_networks_gradients_meet_the_reference() {
+    for variant in ["do", "bn"] {
+        let mut command = on_device();
+        command.args(["gradcheck", "custom32-8", "--variant", variant, "--length", "2187", "--device", "cuda"]);
+        command.assert().success();
+    }
+}
+
+#[test]
 fn a_gpu_is_told_of_and_measured() {
     let told = json(on_device().args(["devices", "--json"]));
     let facts = &told["cuda"][0]["facts"];

@@ -1,11 +1,11 @@
 //! Floor 7. `stapes gradcheck`: gradients against central differences in double precision, and a GPU's kernels against the formulas.
 
 use super::context::Context;
-use super::ending::usage;
+use super::settings::DEFAULT_MODEL;
 use super::table::{Table, left, right, thousands};
 use super::{output, settings};
 use crate::base::rng::{Key, Stream};
-use crate::exec::conformance::{Compared, conformance};
+use crate::exec::conformance::{Compared, conformance, network_conformance};
 use crate::exec::{Device, DeviceChoice};
 use crate::nn::{self, Initialisation, Network, NetworkSpec};
 use crate::ops;
@@ -22,12 +22,13 @@ Examples:
   stapes gradcheck custom32-8 --length 6561      a whole network
   stapes gradcheck mine.toml --places 10
   stapes gradcheck --device cuda --precision tf32   the kernels on a GPU
+  stapes gradcheck custom32-8 --length 6561 --device cuda
 
 The formulas of each op, computed slowly in double precision, are compared with (f(x+h) - f(x-h)) / 2h.
 The error is relative to the largest gradient of the tensor (or a thousandth of the largest of all, if that is more); the
 check fails above 1e-5 for an op, 1e-4 for a network, whose many ReLUs and maxima may change over within h.
 With --device cpu or cuda the kernels of every op are run there and compared with the formulas instead: relative rms error of
-outputs, gradients and running statistics, each case with its own tolerance.";
+outputs, gradients and running statistics, each case with its own tolerance; of a network, the gradients of its parameters.";
 
 /// Largest error of an op.
 const OP_LIMIT: f64 = 1e-5;
@@ -71,19 +72,18 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     if context.choice != DeviceChoice::Auto {
-        if args.model.is_some() {
-            return Err(usage(
-                "a network's gradients are checked in double precision, on the processor; leave --device out",
-            ));
-        }
         let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
-        return kernels(&context.device()?, precision, context);
+        let device = context.device()?;
+        let rows = match &args.model {
+            None => kernel_rows(&device, precision)?,
+            Some(_) => network_kernel_rows(args, &device, context)?,
+        };
+        return kernels(&rows, args.model.is_some() || context.verbose, context);
     }
     let (rows, limit) = match &args.model {
         None => (ops_rows(args.places.unwrap_or(50) as usize), OP_LIMIT),
-        Some(model) => {
-            let mut spec = settings::network(model, args.variant.as_deref())?;
-            spec.input.length = args.length.unwrap_or(spec.input.length);
+        Some(_) => {
+            let spec = checked_spec(args)?;
             let seed = context.seed.unwrap_or(1);
             (network_rows(&spec, args.places.unwrap_or(3) as usize, seed)?, NETWORK_LIMIT)
         }
@@ -110,52 +110,76 @@ fn ops_rows(places: usize) -> Vec<Row> {
     rows.collect()
 }
 
-fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
+/// The network that the command line names, at the length that it gives.
+fn checked_spec(args: &Args) -> Result<NetworkSpec> {
+    let mut spec = settings::network(args.model.as_deref().unwrap_or(DEFAULT_MODEL), args.variant.as_deref())?;
+    spec.input.length = args.length.unwrap_or(spec.input.length);
+    Ok(spec)
+}
+
+/// A network with random parameters, and a batch for it: parameters, state, inputs.
+fn drawn(spec: &NetworkSpec, seed: u64) -> Result<(Network, Vec<f64>, Vec<f64>, [Vec<f64>; 2])> {
     let classes = spec.classes.unwrap_or(CLASSES);
     let network = Network::build(spec, classes)?;
     let mut weights = Weights::zeros(&network.graph);
     nn::initialise(&network.graph, Initialisation::default(), seed, &mut weights.params, &mut weights.state);
-    let params: Vec<f64> = weights.params.iter().map(|&w| f64::from(w)).collect();
+    let wide = |numbers: &[f32]| numbers.iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
     let noise = Key::new(seed, Stream::Case);
-    let audio = (0..(BATCH * network.graph.shape(network.audio).size()) as u64).map(|i| noise.normal(i)).collect();
+    let audio = 0..(BATCH * network.graph.shape(network.audio).size()) as u64;
+    let audio = audio.map(|i| f64::from(noise.normal(i) as f32)).collect();
     let labels = (0..BATCH).map(|i| (i % classes) as f64).collect();
-    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &[audio, labels], &[1]), places);
+    let (params, state) = (wide(&weights.params), wide(&weights.state));
+    Ok((network, params, state, [audio, labels]))
+}
+
+fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
+    let (network, params, _, inputs) = drawn(spec, seed)?;
+    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &inputs, &[1]), places);
     Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
 }
 
 /// What a device's kernels made of a case.
 #[derive(Serialize)]
 struct KernelRow {
-    op: &'static str,
+    op: String,
     case: String,
     #[serde(flatten)]
     compared: Compared,
 }
 
 /// Every op's kernels on `device`, all small cases.
-fn kernels(device: &Device, precision: Precision, context: &Context) -> Result<()> {
+fn kernel_rows(device: &Device, precision: Precision) -> Result<Vec<KernelRow>> {
     let mut rows = Vec::new();
     for family in ops::ALL {
         for case in (family.cases)().iter().filter(|case| !case.real) {
-            let all = conformance(case, device, precision)
+            let compared = conformance(case, device, precision)
                 .map_err(|error| anyhow!("{} {}: {error}", family.name, case.name))?;
-            rows.extend(all.into_iter().map(|compared| KernelRow {
-                op: family.name,
-                case: case.name.clone(),
-                compared,
-            }));
+            let row = |compared| KernelRow { op: family.name.into(), case: case.name.clone(), compared };
+            rows.extend(compared.into_iter().map(row));
         }
     }
+    Ok(rows)
+}
+
+/// The gradients of a network's parameters on `device`.
+fn network_kernel_rows(args: &Args, device: &Device, context: &Context) -> Result<Vec<KernelRow>> {
+    let (network, params, state, inputs) = drawn(&checked_spec(args)?, context.seed.unwrap_or(1))?;
+    let compared = network_conformance(&network.graph, network.loss, BATCH, (&params, &state, &inputs), device)?;
+    let row = |compared| KernelRow { op: network.spec.name.clone(), case: String::new(), compared };
+    Ok(compared.into_iter().map(row).collect())
+}
+
+fn kernels(rows: &[KernelRow], verbose: bool, context: &Context) -> Result<()> {
     let wrong = rows.iter().filter(|row| !row.compared.agrees()).count();
     match context.json {
         true => output::json(&rows)?,
-        false => output::print(&kernel_table(&rows, context.verbose))?,
+        false => output::print(&kernel_table(rows, verbose))?,
     }
     if wrong > 0 {
         bail!("{wrong} of {} tensors are farther from the reference than their tolerance", rows.len());
     }
-    context
-        .remark(&format!("all {} tensors agree with the reference in double precision", thousands(rows.len() as u64)));
+    let all = thousands(rows.len() as u64);
+    context.remark(&format!("all {all} tensors agree with the reference in double precision"));
     Ok(())
 }
 
@@ -163,25 +187,17 @@ fn kernels(device: &Device, precision: Precision, context: &Context) -> Result<(
 fn kernel_table(rows: &[KernelRow], verbose: bool) -> String {
     let heads = [left("op"), right("cases"), right("error"), right("tolerance"), left("case"), left("tensor")];
     let mut table = Table::new(heads);
-    for family in ops::ALL {
-        let of: Vec<&KernelRow> = rows.iter().filter(|row| row.op == family.name).collect();
+    for of in rows.chunk_by(|a, b| a.op == b.op) {
         let mut cases: Vec<&str> = of.iter().map(|row| row.case.as_str()).collect();
         cases.dedup();
         let share = |row: &KernelRow| row.compared.error / row.compared.tolerance;
-        let worst = of.iter().max_by(|a, b| share(a).total_cmp(&share(b))).copied();
+        let worst = of.iter().max_by(|a, b| share(a).total_cmp(&share(b)));
         let shown =
-            |row: &&&KernelRow| verbose || !row.compared.agrees() || worst.is_some_and(|w| std::ptr::eq(w, **row));
+            |row: &&KernelRow| verbose || !row.compared.agrees() || worst.is_some_and(|w| std::ptr::eq(w, *row));
         for row in of.iter().filter(shown) {
             let Compared { tensor, error, tolerance } = &row.compared;
             let [error, tolerance] = [error, tolerance].map(|number| format!("{number:.1e}"));
-            table.row([
-                family.name.to_string(),
-                cases.len().to_string(),
-                error,
-                tolerance,
-                row.case.clone(),
-                tensor.clone(),
-            ]);
+            table.row([row.op.clone(), cases.len().to_string(), error, tolerance, row.case.clone(), tensor.clone()]);
         }
     }
     table.to_string()

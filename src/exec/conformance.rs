@@ -5,7 +5,7 @@ use crate::base::{
     aligned::Aligned,
     rng::{Key, Stream},
 };
-use crate::graph::{Graph, GraphError, Keep, NodeId, Plan, PlanOptions, Work};
+use crate::graph::{Graph, GraphError, Keep, NodeId, Parameter, Plan, PlanOptions, Work};
 use crate::ops::WeightedSum;
 use crate::ops::case::Case;
 use crate::ops::device::Precision;
@@ -48,6 +48,8 @@ impl Compared {
 const FLOOR: f64 = 1e-3;
 /// Running statistics are rounded to f32 even where an output is exact.
 const STATE: f64 = 1e-6;
+/// Largest error of a whole network's gradients: one near tie among some ten thousand maxima, decided otherwise.
+const NETWORK: f64 = 1e-2;
 
 /// Largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign is decided by the rounding;
 /// what remains is that of the gradient behind a norm, which is computed first and rounded then.
@@ -217,4 +219,34 @@ pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result
         all.push(compare("y in inference", &kept(executor.activation(*y)?), &expected, tolerance));
     }
     Ok(all)
+}
+
+/// The gradients of a network's parameters on `device` in single precision, each with what the reference makes of the same numbers: `params`,
+/// `state` and `inputs` (`[n, l, c]` each) of the graph. Near ties of maxima and signs may be decided otherwise there, which the tolerance allows for.
+///
+/// # Errors
+/// The device cannot run it.
+pub fn network_conformance(
+    graph: &Graph,
+    loss: NodeId,
+    n: usize,
+    (params, state, inputs): (&[f64], &[f64], &[Vec<f64>]),
+    device: &Device,
+) -> Result<Vec<Compared>, ConformanceError> {
+    let mut end_state = state.to_vec();
+    let mut reference = Reference::forward(graph, n, params, &mut end_state, inputs, step_key());
+    reference.backward(params, loss);
+    let options = PlanOptions::new(n, Work::Train(loss));
+    let mut executor = Executor::new(Arc::new(Plan::new(graph, &device.options(&options))?), device)?;
+    let (params, mut state) = (narrow(params), narrow(state));
+    let narrowed: Vec<Aligned> = inputs.iter().map(|x| narrow(x)).collect();
+    executor.prepare(&params, &state)?;
+    executor.run(&params, &mut state, &narrowed.iter().map(|x| &x[..]).collect::<Vec<_>>(), step_key())?;
+    let got = executor.parameter_gradients()?;
+    let compared = |p: &Parameter| Compared {
+        tensor: p.name.clone(),
+        error: error(&got[p.offset..][..p.len], &reference.parameter_gradients[p.offset..][..p.len]),
+        tolerance: NETWORK,
+    };
+    Ok(graph.parameters().iter().map(compared).collect())
 }

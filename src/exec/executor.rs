@@ -2,7 +2,8 @@
 
 use super::Cpu;
 use super::cuda::Cuda;
-use super::device::{Device, DeviceError};
+use super::device::Device;
+use super::error::DeviceError;
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
 use std::sync::Arc;

@@ -9,11 +9,13 @@ pub mod cuda;
 #[path = "no_cuda.rs"]
 pub mod cuda;
 mod device;
+mod error;
 mod executor;
 mod reference;
 
 pub use alone::{Alone, Errors};
 pub use cpu::Cpu;
-pub use device::{Device, DeviceChoice, DeviceError};
+pub use device::{Device, DeviceChoice};
+pub use error::DeviceError;
 pub use executor::Executor;
 pub use reference::Reference;

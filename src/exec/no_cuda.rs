@@ -1,6 +1,6 @@
 //! Floor 4. What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
 
-use super::device::DeviceError;
+use super::error::DeviceError;
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // reason: the driver is a C library
 
-use super::super::device::DeviceError;
+use super::super::error::DeviceError;
 use super::ptx::{Image, images};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
@@ -34,7 +34,8 @@ pub struct Gpu {
 #[derive(Default)]
 struct Kernels {
     modules: HashMap<&'static str, Arc<CudaModule>>,
-    functions: HashMap<String, CudaFunction>,
+    /// With the dynamic shared memory that each may use.
+    functions: HashMap<String, (CudaFunction, u32)>,
 }
 
 impl Debug for Gpu {
@@ -146,22 +147,19 @@ impl Gpu {
         self.stream.synchronize().map_err(refused("finish its work"))
     }
 
-    /// A kernel, with leave to use so much dynamic shared memory.
+    /// A kernel, with leave to use so much dynamic shared memory, or more where another launch of it has asked for more.
     pub(super) fn kernel(&self, name: &str, shared: u32) -> Result<CudaFunction, DeviceError> {
         let mut kernels = self.kernels();
-        let function = match kernels.functions.get(name) {
-            Some(function) => function.clone(),
-            None => {
-                let function = self.load(&mut kernels.modules, name)?;
-                kernels.functions.insert(name.into(), function.clone());
-                function
-            }
+        let (function, leave) = match kernels.functions.get(name) {
+            Some(known) => known.clone(),
+            None => (self.load(&mut kernels.modules, name)?, SHARED_WITHOUT_ASKING),
         };
-        if shared > SHARED_WITHOUT_ASKING {
+        if shared > leave {
             let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             let doing = format!("give the kernel {name} {shared} bytes of shared memory");
             function.set_attribute(most, shared as i32).map_err(refused(&doing))?;
         }
+        kernels.functions.insert(name.into(), (function.clone(), shared.max(leave)));
         Ok(function)
     }
 

@@ -4,7 +4,7 @@
 
 use super::gpu::{Gpu, refused};
 use super::{Buffer, address};
-use crate::exec::device::DeviceError;
+use crate::exec::error::DeviceError;
 use crate::graph::{LaunchGroup, Lowered, NodeId, Place, Plan, PlannedLaunch, Space};
 use crate::ops::device::{Argument, Launch, Operand};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};

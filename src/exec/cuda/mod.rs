@@ -13,7 +13,7 @@ pub mod ptx;
 pub use gpu::Gpu;
 pub use launches::Cost;
 
-use super::device::DeviceError;
+use super::error::DeviceError;
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Place, Plan, Space};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};

@@ -211,7 +211,11 @@ impl Op for ConvBlock {
     }
 
     fn for_inference(&self) -> Inference {
-        Inference::Other(Box::new(ConvBlock { learns: false, ..*self }))
+        let norm = match self.norm {
+            Norm::Batch(norm) => Norm::Running(BatchNormInference { over: norm.over, eps: norm.eps }),
+            other => other,
+        };
+        Inference::Other(Box::new(ConvBlock { learns: false, norm, ..*self }))
     }
 
     fn algorithms(&self, x: &[Shape]) -> Algorithms {
