@@ -20,6 +20,7 @@
 #ifdef __SANITIZE_ADDRESS__
 extern "C" void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
 extern "C" void __sanitizer_finish_switch_fiber(void* save, const void** bottom, size_t* size);
+extern "C" void __asan_unpoison_memory_region(const volatile void* start, size_t size);
 #endif
 
 // Saves the registers a call must keep on the old stack and takes them from the new one.
@@ -182,6 +183,10 @@ void resume(unsigned thread) {
 
 // A fresh stack, on which the first switch "returns" into the entry.
 void reset_fiber(Fiber& fiber, unsigned thread) {
+#ifdef __SANITIZE_ADDRESS__
+  // The last frames of the thread before never returned: what guarded their variables would lie in the middle of this one's.
+  __asan_unpoison_memory_region(fiber.stack, STACK_BYTES);
+#endif
   void** top = reinterpret_cast<void**>(fiber.stack + STACK_BYTES) - 1;
   *--top = reinterpret_cast<void*>(fiber_entry);
   for (int saved = 0; saved < 6; saved++) *--top = nullptr;
