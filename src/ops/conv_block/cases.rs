@@ -52,6 +52,10 @@ pub fn cases() -> Vec<Case> {
         cases.push(case(103, 1, valid(8, 25), window, true));
     }
     cases.push(normed(2, 230, 33, Conv1d::new(17, 5), 3, false));
+    // Long enough for a GPU's tiles of 192 or 96 rows to be full: they make the norm's statistics themselves.
+    cases.push(normed(2, 300, 5, Conv1d::new(6, 5), 3, true));
+    cases.push(normed(2, 192, 3, Conv1d::new(40, 5), 2, false));
+    cases.push(normed(2, 188, 1, Conv1d::new(9, 5), 4, false));
     // What the table would leave to direct products, by transforms.
     for (l, c_in, k) in [(7, 2, 5), (30, 3, 3), (18, 9, 9)] {
         let (conv, pool) = (Conv1d::new(5, k), MaxPool1d::new(3));
