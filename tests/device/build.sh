@@ -69,6 +69,17 @@ is_fresh() {
   for source in "$@"; do [ "$object" -nt "$source" ] || return 1; done
 }
 
+# The headers of KERNELS that a file includes, and theirs.
+headers_of() {
+  local name file
+  for name in $(sed -nE 's/^#include "([^"]+\.cuh)".*/\1/p' "$1"); do
+    file=$kernels/$name
+    [ -f "$file" ] || file=$root/kernels/$name
+    echo "$file"
+    headers_of "$file"
+  done
+}
+
 work=()
 wanted=()
 for source in "$here"/runner/*.cpp "$here"/driver/*.cpp; do
@@ -80,7 +91,7 @@ shopt -s nullglob
 for source in "$kernels"/*.cu; do
   object=$objects/kernel-$(basename "$source" .cu).o
   wanted+=("$object")
-  is_fresh "$object" "$source" "$kernels"/*.cuh "$root"/kernels/*.cuh "$here"/runner/{simt,cuda_c}.h "$here/build.sh" ||
+  is_fresh "$object" "$source" $(headers_of "$source" | sort -u) "$here"/runner/{simt,cuda_c}.h "$here/build.sh" ||
     work+=("compile_kernel $source $object")
 done
 for object in "$objects"/*.o; do
