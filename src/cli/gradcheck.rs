@@ -36,6 +36,8 @@ const OP_LIMIT: f64 = 1e-5;
 const NETWORK_LIMIT: f64 = 1e-4;
 /// Clips in the batch that a network is checked on.
 const BATCH: usize = 2;
+/// Likewise where the kernels are judged: a norm over two clips takes all differences but a sign away.
+const KERNELS_BATCH: usize = 5;
 /// Classes of a network that does not say how many it has.
 const CLASSES: usize = 4;
 
@@ -117,23 +119,30 @@ fn checked_spec(args: &Args) -> Result<NetworkSpec> {
     Ok(spec)
 }
 
-/// A network with random parameters, and a batch for it: parameters, state, inputs.
-fn drawn(spec: &NetworkSpec, seed: u64) -> Result<(Network, Vec<f64>, Vec<f64>, [Vec<f64>; 2])> {
+/// A network with random parameters, and a batch for it.
+struct Drawn {
+    network: Network,
+    params: Vec<f64>,
+    state: Vec<f64>,
+    inputs: [Vec<f64>; 2],
+}
+
+fn drawn(spec: &NetworkSpec, batch: usize, seed: u64) -> Result<Drawn> {
     let classes = spec.classes.unwrap_or(CLASSES);
     let network = Network::build(spec, classes)?;
     let mut weights = Weights::zeros(&network.graph);
     nn::initialise(&network.graph, Initialisation::default(), seed, &mut weights.params, &mut weights.state);
     let wide = |numbers: &[f32]| numbers.iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
     let noise = Key::new(seed, Stream::Case);
-    let audio = 0..(BATCH * network.graph.shape(network.audio).size()) as u64;
+    let audio = 0..(batch * network.graph.shape(network.audio).size()) as u64;
     let audio = audio.map(|i| f64::from(noise.normal(i) as f32)).collect();
-    let labels = (0..BATCH).map(|i| (i % classes) as f64).collect();
+    let labels = (0..batch).map(|i| (i % classes) as f64).collect();
     let (params, state) = (wide(&weights.params), wide(&weights.state));
-    Ok((network, params, state, [audio, labels]))
+    Ok(Drawn { network, params, state, inputs: [audio, labels] })
 }
 
 fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
-    let (network, params, _, inputs) = drawn(spec, seed)?;
+    let Drawn { network, params, inputs, .. } = drawn(spec, BATCH, seed)?;
     let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &inputs, &[1]), places);
     Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
 }
@@ -163,8 +172,10 @@ fn kernel_rows(device: &Device, precision: Precision) -> Result<Vec<KernelRow>> 
 
 /// The gradients of a network's parameters on `device`.
 fn network_kernel_rows(args: &Args, device: &Device, context: &Context) -> Result<Vec<KernelRow>> {
-    let (network, params, state, inputs) = drawn(&checked_spec(args)?, context.seed.unwrap_or(1))?;
-    let compared = network_conformance(&network.graph, network.loss, BATCH, (&params, &state, &inputs), device)?;
+    let Drawn { network, params, state, inputs } =
+        drawn(&checked_spec(args)?, KERNELS_BATCH, context.seed.unwrap_or(1))?;
+    let compared =
+        network_conformance(&network.graph, network.loss, KERNELS_BATCH, (&params, &state, &inputs), device)?;
     let row = |compared| KernelRow { op: network.spec.name.clone(), case: String::new(), compared };
     Ok(compared.into_iter().map(row).collect())
 }
