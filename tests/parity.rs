@@ -6,14 +6,12 @@ use stapes::base::{
     aligned::Aligned,
     rng::{Key, Stream},
 };
-use stapes::exec::conformance::conformance;
+use stapes::exec::conformance::{conformance, noise, tensors};
 use stapes::exec::{Cpu, Device, Reference};
 use stapes::graph::{Graph, Keep, NodeId, Order, Plan, PlanOptions, Work};
 use stapes::ops::case::{Case, Fill};
 use stapes::ops::device::Precision;
-use stapes::ops::op::{
-    Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Role, Spec, TensorSpec,
-};
+use stapes::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Spec};
 use stapes::ops::{ALL, WeightedSum};
 use stapes::simd::Isa;
 use std::sync::Arc;
@@ -36,24 +34,6 @@ struct Setting<'c> {
     params: Vec<f64>,
     state: Vec<f64>,
     draw: Key,
-}
-
-fn noise(len: usize, tag: u64) -> Vec<f64> {
-    let key = Key::new(11, Stream::Case).with(tag);
-    (0..len as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
-}
-
-/// Numbers of a tensor's role: anything, but for a variance, which is positive.
-fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
-    let mut all = noise(specs.iter().map(TensorSpec::len).sum(), tag);
-    let mut at = 0;
-    for spec in specs {
-        if spec.role == Role::RunningVariance {
-            all[at..at + spec.len()].iter_mut().for_each(|v| *v = 0.5 + v.abs());
-        }
-        at += spec.len();
-    }
-    all
 }
 
 impl<'c> Setting<'c> {

@@ -84,13 +84,14 @@ struct Setting {
     state: Vec<f64>,
 }
 
-fn noise(len: usize, tag: u64) -> Vec<f64> {
+/// `len` normal numbers, rounded to f32; `tag` names what they are for.
+pub fn noise(len: usize, tag: u64) -> Vec<f64> {
     let key = Key::new(11, Stream::Case).with(tag);
     (0..len as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
 }
 
 /// Numbers of each tensor's role: anything, but for a variance, which is positive.
-fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
+pub fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
     let mut all = noise(specs.iter().map(TensorSpec::len).sum(), tag);
     let mut at = 0;
     for spec in specs {

@@ -11,6 +11,7 @@ pub mod cuda;
 mod device;
 mod error;
 mod executor;
+mod measured;
 mod reference;
 
 pub use alone::{Alone, Errors};
@@ -18,4 +19,5 @@ pub use cpu::Cpu;
 pub use device::{Device, DeviceChoice};
 pub use error::DeviceError;
 pub use executor::Executor;
+pub use measured::{Cost, Tally};
 pub use reference::Reference;

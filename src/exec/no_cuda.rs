@@ -1,9 +1,9 @@
 //! Floor 4. What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
 
 use super::error::DeviceError;
+use super::measured::{Cost, Tally};
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
-use serde::Serialize;
 use std::sync::Arc;
 
 /// A GPU; there is none.
@@ -12,25 +12,6 @@ pub enum Gpu {}
 
 /// An executor on a GPU; there is none.
 pub enum Cuda {}
-
-/// What a launch costs.
-#[allow(missing_docs, reason = "they are explained where there are launches")]
-#[derive(Clone, Debug, Serialize)]
-pub struct Cost {
-    pub layer: String,
-    pub pass: &'static str,
-    pub kernel: String,
-    pub bytes: u64,
-    pub flops: u64,
-}
-
-/// What a step of training did.
-#[allow(missing_docs, reason = "they are explained where there are steps")]
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tally {
-    pub loss: f64,
-    pub correct: u64,
-}
 
 #[allow(missing_docs, reason = "as in `cuda`")]
 impl Gpu {

@@ -5,10 +5,10 @@
 use super::gpu::{Gpu, refused};
 use super::{Buffer, address};
 use crate::exec::error::DeviceError;
+use crate::exec::measured::Cost;
 use crate::graph::{LaunchGroup, Lowered, NodeId, Place, Plan, PlannedLaunch, Space};
 use crate::ops::device::{Argument, Launch, Operand};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};
-use serde::Serialize;
 use std::ffi::c_void;
 use std::ops::Range;
 
@@ -99,21 +99,6 @@ fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
         fits => format!("give --batch {}", fits.min(plan.n as u64 - 1).max(1)),
     };
     DeviceError::OutOfMemory { batch: plan.n, needed: needed.div_ceil(MB), free: free / MB, advice }
-}
-
-/// Whose launch it is, and what it costs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Cost {
-    /// The layer's name; `step` for what belongs to none.
-    pub layer: String,
-    /// `input`, `forward`, `backward`, `finish`, `update` or `prepare`.
-    pub pass: &'static str,
-    /// The kernel.
-    pub kernel: String,
-    /// Bytes read and written in device memory, each once.
-    pub bytes: u64,
-    /// Operations, two for a multiply-add.
-    pub flops: u64,
 }
 
 impl Cost {

@@ -11,9 +11,9 @@ mod launches;
 pub mod ptx;
 
 pub use gpu::Gpu;
-pub use launches::Cost;
 
 use super::error::DeviceError;
+use super::measured::{Cost, Tally};
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Place, Plan, Space};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};
@@ -71,15 +71,6 @@ const LEFT_FREE_MB: u64 = 2048;
 
 /// Launches, or steps, between two looks at the clock, so that a short one's time is not that of its launch.
 const REPEATS: usize = 10;
-
-/// What a step of training did: the sum over the batch of the target, and how many samples were recognised.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tally {
-    /// Sum of the losses.
-    pub loss: f64,
-    /// Samples whose largest logit is their label's.
-    pub correct: u64,
-}
 
 impl Cuda {
     /// Allocates what `plan`, which must be one for a GPU, needs on `gpu`.

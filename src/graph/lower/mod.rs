@@ -1,16 +1,12 @@
-//! Floor 3. Lowering: which nodes run, in which steps and stages, and where their buffers stand.
+//! Floor 3. Lowering: which nodes run (`select.rs`), in which steps and stages, and where their buffers stand.
+
+mod select;
 
 use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, place};
 use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
-use crate::base::{Shape, aligned::round_up};
-use crate::ops::device::{Batch, fits_int};
-use crate::ops::op::{ConvChoice, EACH, Fused, Inference, MAX_INPUTS, Op, Pass, Phase};
-use std::iter::successors;
-use std::sync::Arc;
-
-/// Most ops that one op may stand for: convolution, norm, ReLU, pool.
-const LONGEST_CHAIN: usize = 4;
+use crate::base::Shape;
+use crate::ops::op::{ConvChoice, MAX_INPUTS, Pass, Phase};
 
 impl Plan {
     /// Lowers `graph`.
@@ -115,131 +111,6 @@ impl<'a> Lowering<'a> {
 
     fn kept(&self, node: usize) -> bool {
         node == self.target() || self.options.keep.has(NodeId(node))
-    }
-
-    /// Takes the nodes that the target depends on, each with the op that runs.
-    fn select(&mut self) -> Result<(), GraphError> {
-        let graph = self.graph;
-        let mut needed = vec![false; graph.nodes().len()];
-        needed[self.target()] = true;
-        for (i, node) in graph.nodes().iter().enumerate().rev() {
-            if needed[i] || self.options.keep.has(NodeId(i)) {
-                needed[i] = true;
-                node.inputs.iter().for_each(|input| needed[input.0] = true);
-            }
-        }
-        for (i, node) in graph.nodes().iter().enumerate() {
-            let Some(op) = &node.op else {
-                // Every input has a place among those given to a run, read or not.
-                self.activation[i] = Buffer::Input(self.inputs.len());
-                self.inputs.push(node.spec.y);
-                continue;
-            };
-            if !needed[i] {
-                continue;
-            }
-            let reads: Vec<usize> = node.inputs.iter().map(|input| self.stands_for[input.0]).collect();
-            let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
-            reads.iter().zip(&mut shapes).for_each(|(&input, shape)| *shape = graph.nodes()[input].spec.y);
-            let (op, spec) = match if self.trains() { Inference::Same } else { op.for_inference() } {
-                Inference::Same => (op.clone(), node.spec.clone()),
-                Inference::Identity => {
-                    self.stands_for[i] = reads[0];
-                    continue;
-                }
-                Inference::Other(other) => {
-                    let spec = other
-                        .spec(&shapes[..reads.len()])
-                        .map_err(|source| GraphError::Shape { node: node.name.clone(), source })?;
-                    (Arc::from(other), spec)
-                }
-            };
-            self.nodes.push(Lowered {
-                id: NodeId(i),
-                name: node.name.clone(),
-                params: node.params_at..node.params_at + spec.params_len(),
-                state: node.state_at..node.state_at + spec.state_len(),
-                op,
-                spec,
-                shapes,
-                inputs: reads.len(),
-                passes: None,
-            });
-            self.reads.push(reads);
-        }
-        Ok(())
-    }
-
-    /// Puts one op in the place of several that follow one another, where there is one and nobody else reads between them.
-    fn fuse(&mut self, choice: ConvChoice) -> Result<(), GraphError> {
-        let mut first = 0;
-        while first < self.nodes.len() {
-            let chain: Vec<usize> =
-                successors(Some(first), |&node| self.only_reader(node).filter(|&next| self.adjoin(node, next)))
-                    .take(LONGEST_CHAIN)
-                    .collect();
-            let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
-            let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(choice, &next) else {
-                first += 1;
-                continue;
-            };
-            let chain = &chain[..=swallowed];
-            let node = &self.nodes[first];
-            let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
-            let refused = |source| GraphError::Shape { node: name.clone(), source };
-            let op = match if self.trains() { Inference::Same } else { op.for_inference() } {
-                Inference::Other(other) => other,
-                _ => op,
-            };
-            let spec = op.spec(&node.shapes[..node.inputs]).map_err(refused)?;
-            let last = chain[swallowed];
-            let all = || chain.iter().map(|&node| &self.nodes[node]);
-            let with_params = all().filter(|node| !node.params.is_empty());
-            let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
-            let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
-            let fused =
-                Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
-            self.nodes[last] = fused;
-            self.reads[last] = self.reads[first].clone();
-            for &gone in chain[..swallowed].iter().rev() {
-                self.nodes.remove(gone);
-                self.reads.remove(gone);
-            }
-        }
-        Ok(())
-    }
-
-    /// For a GPU: asks each op for its passes, and plans for what they need.
-    fn passes(&mut self) -> Result<(), GraphError> {
-        let Some(products) = self.options.device else { return Ok(()) };
-        for node in &mut self.nodes {
-            let shapes = &node.shapes[..node.inputs];
-            if !shapes.iter().chain([&node.spec.y]).all(|shape| fits_int(self.options.n, *shape)) {
-                let (node, limit) = (node.name.clone(), i32::MAX as u64);
-                return Err(GraphError::TooLarge { node, what: "a batch of its input or output on a GPU", limit });
-            }
-            let passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
-            let spec = &mut node.spec;
-            (spec.saved, spec.shared, spec.scratch) = (passes.saved, passes.shared, 0);
-            (spec.reads_x, spec.reads_y, spec.in_place) = (passes.reads_x, passes.reads_y, passes.in_place);
-            (spec.forward, spec.backward) = (EACH, EACH);
-            node.passes = Some(passes);
-        }
-        Ok(())
-    }
-
-    /// Whether the parameters of `next` follow those of `node` in the arena, if both have some: then one slice holds both.
-    fn adjoin(&self, node: usize, next: usize) -> bool {
-        let [node, next] = [node, next].map(|node| &self.nodes[node].params);
-        node.is_empty() || next.is_empty() || next.start == round_up(node.end)
-    }
-
-    /// The one lowered node that reads node `i` and nothing else, if nobody wants to see what it reads.
-    fn only_reader(&self, i: usize) -> Option<usize> {
-        let id = self.nodes[i].id.0;
-        let seen = (0..self.stands_for.len()).any(|g| self.stands_for[g] == id && self.kept(g));
-        let reader = self.reads.iter().position(|reads| reads[..] == [id])?;
-        (!seen && self.readers(id) == 1).then_some(reader)
     }
 
     fn buffer(&mut self, len: usize, kept: bool) -> Buffer {
