@@ -399,11 +399,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   dx[at] = saved[at] * dy[at / (unsigned)classes];
 }
 
-// Of a batch, to `sums`: the sum of its losses, and how many of its largest logits (the first of equals) are at the label. One
-// block of 256.
+// Of a batch, to the pair of `tallies` that `pair` tells: the sum of its losses, and how many of its largest logits (the first of
+// equals) are at the label. `tallies[0]`, from before the pairs, is no longer zero once a loss was no number. One block of 256.
 extern "C" __global__ void __launch_bounds__(THREADS)
     tally(const float* __restrict__ loss, const float* __restrict__ logits, const float* __restrict__ labels,
-          float* __restrict__ sums, int n, int classes) {
+          const unsigned* __restrict__ pair, float* __restrict__ tallies, int n, int classes) {
   __shared__ float tile[THREADS];
   float sum = 0.0f, correct = 0.0f;
   for (int sample = (int)threadIdx.x; sample < n; sample += THREADS) {
@@ -421,8 +421,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   sum = over_block(sum, tile, 1);
   correct = over_block(correct, tile, 1);
   if (threadIdx.x == 0) {
-    sums[0] = sum;
-    sums[1] = correct;
+    if (!(fabsf(sum) <= 3.402823466e38f)) tallies[0] = 1.0f;
+    tallies[2 + 2 * pair[0]] = sum;
+    tallies[3 + 2 * pair[0]] = correct;
   }
 }
 
@@ -461,13 +462,14 @@ __device__ __forceinline__ void adam_step(float& w, float& m, float& v, float g,
   w = __fsub_rn(w, __fdiv_rn(__fmul_rn(step_size, m), root));
 }
 
-// `rates` are beta1, beta2, eps, step_size, root_scale of the step, `tally` what the kernel of that name left. A map: four numbers a thread; 28 bytes a number.
+// `rates` are beta1, beta2, eps, step_size, root_scale of the step, `tallies` what the kernel tally left. A map: four numbers a thread; 28 bytes a
+// number.
 extern "C" __global__ void __launch_bounds__(THREADS)
     adam(float* __restrict__ w, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ gradient,
-         const float* __restrict__ rates, const float* __restrict__ tally, int count) {
+         const float* __restrict__ rates, const float* __restrict__ tallies, int count) {
   Four at = four_of(count);
-  // A loss that is no number ends the run; the weights it came from are kept to be looked at.
-  if (at.numbers == 0 || !(fabsf(tally[0]) <= 3.402823466e38f)) return;
+  // A loss that is no number ends the run; the weights it came from are kept to be looked at, also by steps already under way.
+  if (at.numbers == 0 || tallies[0] != 0.0f) return;
   float r[5];
 #pragma unroll
   for (int i = 0; i < 5; i++) r[i] = rates[i];

@@ -49,7 +49,7 @@ block = [
 ]
 "#;
 
-/// A run of three epochs of eight steps: its folder, its epochs' losses, and the hash of its weights.
+/// A run of three epochs, with norm of eight steps, else of thirty-two of one clip: its folder, its epochs' losses, and the hash of its weights.
 struct Trained {
     run: PathBuf,
     losses: Vec<f64>,
@@ -61,7 +61,8 @@ fn train(mut command: Command, norm: bool, options: &[&str]) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("small.toml");
     fs::write(&file, format!("batch_norm = {norm}\n{NETWORK}")).unwrap();
-    command.args(["train", "--quiet", "--epochs", "3", "--batch", "4", "--name", "run", "--model"]).arg(&file);
+    let batch = if norm { "4" } else { "1" };
+    command.args(["train", "--quiet", "--epochs", "3", "--batch", batch, "--name", "run", "--model"]).arg(&file);
     command.arg("--data").arg(clips()).arg("--runs").arg(folder.path()).args(options);
     command.assert().success();
     let run = folder.path().join("run");
@@ -114,6 +115,10 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
         other.env("SIMT_FORKS", "late").env("SIMT_MEMORY", "4000000000");
         let again = train(other, norm, &cuda);
         assert_eq!(first.weights, again.weights, "norm {norm}");
+        // Copies from page-locked memory, and all else, as late as they may be.
+        let mut late = on_device();
+        late.env("SIMT_STREAMS", "late");
+        assert_eq!(first.weights, train(late, norm, &cuda).weights, "norm {norm}");
         if !norm {
             continue;
         }
@@ -122,6 +127,31 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
         };
         assert_eq!(told(on_device(), "cuda"), told(stapes(), "cpu"), "the run's weights recognise alike");
     }
+}
+
+/// Thirteen convolutions, which overflow when every weight has become a thousand.
+fn deep() -> String {
+    let layers = "{ conv = 16, kernel = 3 }, ".repeat(12);
+    format!(
+        "name = 'deep'\ninput = {{ length = 200, channels = 1, sample_rate = 8000 }}\nhead = {{ pool = 'average' }}\n\
+         block = [{{ conv = 16, kernel = 3, pool = 3 }}, {layers}]"
+    )
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_at_its_step_though_others_are_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("deep.toml");
+    fs::write(&file, deep()).unwrap();
+    let ended = |mut command: Command, device: &str| {
+        command.args(["train", "--quiet", "--device", device, "--lr", "1000", "--batch", "4", "--force", "--model"]);
+        command.arg(&file).args(["--name", "run", "--runs"]).arg(folder.path()).arg("--data").arg(clips());
+        let output = command.assert().code(1).get_output().stderr.clone();
+        String::from_utf8(output).unwrap()
+    };
+    let told = ended(stapes(), "cpu");
+    assert!(told.contains("the loss became") && told.contains("epoch 1, step 2"), "{told}");
+    assert_eq!(ended(on_device(), "cuda"), told);
 }
 
 #[test]

@@ -175,10 +175,10 @@ def training(measured):
             figure(tuned and tuned["ms"]), form(tuned), figure(installed and installed["ms"]),
             times(ratio(tuned, seconds)), times(ratio(installed, seconds)),
             figure(flops / seconds / 1e12 if seconds else None),
-            percent(max(0, 1 - busy / seconds) if seconds else None), figure(milli(bench.get("step_from_host_seconds"))),
+            percent(max(0, 1 - busy / seconds) if seconds else None), figure(milli(bench.get("step_in_run_seconds"))), figure(milli(bench.get("step_from_host_seconds"))),
         ])  # fmt: skip
     heads = ["network", ">batch", "precision", ">stapes ms", ">PyTorch tuned ms", "form", ">as installed ms", ">tuned / stapes"]
-    heads += [">installed / stapes", ">TFLOP/s", ">gaps", ">from host ms"]
+    heads += [">installed / stapes", ">TFLOP/s", ">gaps", ">in a run ms", ">from host ms"]
     return table(heads, rows) if rows else ["Not measured."]
 
 

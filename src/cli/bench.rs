@@ -100,7 +100,7 @@ fn show_gpu(network: &Network, b: &GpuBench) -> String {
     format!(
         "{}\n{}, {}\n\n{table}\n\
          kernels: each alone, median of several; TFLOP/s and GB/s: of the operations that the layer asks for, and of its bytes, each once\n\n\
-         a step: {}, {:.2} GFLOP, {:.1} MB, {:.0} % of it without a kernel\n{}{}{}",
+         a step: {}, {:.2} GFLOP, {:.1} MB, {:.0} % of it without a kernel\n{}{}{}{}",
         title(network),
         b.gpu,
         b.precision,
@@ -109,7 +109,8 @@ fn show_gpu(network: &Network, b: &GpuBench) -> String {
         b.bytes() as f64 / 1e6,
         100.0 * b.gaps(),
         line("a training step of", b.step_seconds),
-        line("the same with the clips from the host,", b.step_from_host_seconds),
+        line("one among many in a run,", b.step_in_run_seconds),
+        line("one with its clips from the host and its loss back,", b.step_from_host_seconds),
         line("recognising", b.recognise_seconds),
     )
 }

@@ -82,7 +82,7 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn step(&mut self, _inputs: &[&[f32]], _draw: Key, _rates: [f32; 5]) -> Result<Tally, DeviceError> {
+    pub fn step(&mut self, _input: &[f32], _labels: &[f32], _draw: Key, _rates: [f32; 5]) -> Result<(), DeviceError> {
         match *self {}
     }
 
@@ -94,13 +94,21 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn step_held(
+    pub fn step_on_clips<'r>(
         &mut self,
-        _clips: &[u32],
+        _clips: (&[u32], impl Fn(u32) -> &'r [i16]),
         _labels: &[f32],
         _draw: Key,
         _rates: [f32; 5],
-    ) -> Result<Tally, DeviceError> {
+    ) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn must_settle(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn settle(&mut self) -> Result<Vec<Tally>, DeviceError> {
         match *self {}
     }
 

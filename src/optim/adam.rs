@@ -70,15 +70,10 @@ impl Adam {
     }
 
     /// What the next step computes with, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
-    /// `1 / sqrt(1 - beta2^t)`. For a device that takes the step itself; [`Adam::advance`] counts it then.
+    /// `1 / sqrt(1 - beta2^t)`. For a device that takes the step itself, which [`Adam::step`](field@Adam::step) must then count.
     pub fn rates(&self) -> [f32; 5] {
         let Rates { beta1, beta2, eps, step_size, root_scale } = self.settings.rates(self.step);
         [beta1, beta2, eps, step_size, root_scale]
-    }
-
-    /// Counts a step that a device took with [`Adam::rates`], on moments of its own.
-    pub fn advance(&mut self) {
-        self.step += 1;
     }
 
     /// Takes a step; the gradient is the sum of `sums`, added in their order. Of the parameters in `once`, ranges in their order,
@@ -227,7 +222,7 @@ mod tests {
         approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
         for _ in 0..3 {
             here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[]);
-            there.advance();
+            there.step += 1;
             assert_eq!((here.step, here.rates()), (there.step, there.rates()));
         }
     }

@@ -4,6 +4,7 @@ use super::error::TrainError;
 use super::eval::Recogniser;
 use super::trainer::Trainer;
 use crate::base::rng::{Key, Stream};
+use crate::data::FULL_SCALE;
 use crate::exec::cuda::Gpu;
 use crate::exec::{Cost, Device};
 use crate::nn::{Initialisation, Network};
@@ -41,6 +42,8 @@ pub struct GpuBench {
     pub step_seconds: f64,
     /// Seconds of a training step that gets its batch from the host and gives back its loss.
     pub step_from_host_seconds: f64,
+    /// Seconds of a step among many that take their clips by number, as a run does.
+    pub step_in_run_seconds: f64,
     /// Seconds to recognise a batch that is on the card.
     pub recognise_seconds: f64,
 }
@@ -97,6 +100,7 @@ pub fn bench(
     let step_from_host_seconds = median(&mut from_host[2..]);
     let step_seconds = trainer.measure_step(runs)?;
     let kernels = trainer.measure_kernels(runs)?;
+    let step_in_run_seconds = step_in_run(&mut trainer, (&clips, &labels), 4 * runs)?;
     let weights = trainer.weights.clone();
     drop(trainer);
     let recognise = Recogniser::options(network, batch).conv(options.conv);
@@ -110,8 +114,29 @@ pub fn bench(
         kernels: kernels.into_iter().map(|(cost, seconds)| KernelTime { cost, seconds }).collect(),
         step_seconds,
         step_from_host_seconds,
+        step_in_run_seconds,
         recognise_seconds: recogniser.measure(runs)?,
     })
+}
+
+/// The mean over `steps` that follow one another without a look at what they did.
+fn step_in_run(trainer: &mut Trainer, (clips, labels): (&[f32], &[f32]), steps: usize) -> Result<f64, TrainError> {
+    // The launches that were timed by themselves have spoilt the weights.
+    trainer.weights_changed()?;
+    let samples: Vec<i16> = clips.iter().map(|&x| (x / FULL_SCALE) as i16).collect();
+    let rows = samples.chunks_exact(samples.len() / labels.len());
+    trainer.hold(rows.clone())?;
+    let rows: Vec<&[i16]> = rows.collect();
+    let numbers: Vec<u32> = (0..labels.len() as u32).collect();
+    // The first records the graph.
+    trainer.begin(&numbers, |clip| rows[clip as usize], labels)?;
+    trainer.settle()?;
+    let start = Instant::now();
+    for _ in 0..steps {
+        trainer.begin(&numbers, |clip| rows[clip as usize], labels)?;
+    }
+    trainer.settle()?;
+    Ok(start.elapsed().as_secs_f64() / steps as f64)
 }
 
 fn median(seconds: &mut [f64]) -> f64 {

@@ -12,7 +12,7 @@ use super::weights::Weights;
 use crate::data::{Batches, Dataset, FULL_SCALE, Split};
 use crate::exec::Device;
 use crate::nn::Network;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,7 +57,7 @@ pub struct Session {
     data: Arc<Dataset>,
     folder: RunFolder,
     device: Device,
-    /// Whether the GPU holds the clips.
+    /// Whether steps take clips by number, on a GPU.
     held: bool,
     trainer: Trainer,
     progress: Progress,
@@ -164,7 +164,8 @@ impl Session {
     /// Runs the epochs that are left, and the evaluation on the test clips.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
-        self.held = self.trainer.hold(&self.data)?;
+        let data = &self.data;
+        self.held = self.trainer.hold((0..data.clips().len()).map(|clip| data.samples(clip)))?;
         let (data, TrainConfig { batch, seed, .. }) = (self.data.clone(), &self.config);
         let mut batches = match self.held {
             true => Batches::numbers(data, *batch, *seed, start)?,
@@ -198,35 +199,50 @@ impl Session {
     /// The steps left in the current epoch; false if asked to stop.
     fn steps(&mut self, batches: &mut Batches, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let steps = batches.steps_per_epoch();
-        let (start, before) = (Instant::now(), self.progress.seconds);
-        while self.progress.step < steps {
-            if observer.stop() {
-                return Ok(false);
-            }
-            let batch = batches.next_batch().expect("training batches have no end");
-            let step = match self.held {
-                true => self.trainer.step_held(&batch.clips, &batch.labels)?,
-                false => self.trainer.step(&batch.inputs, &batch.labels)?,
+        let (start, before, data) = (Instant::now(), self.progress.seconds, self.data.clone());
+        // Those whose loss is not known yet.
+        let mut begun: VecDeque<(Vec<u32>, Vec<f32>)> = VecDeque::new();
+        loop {
+            let stop = observer.stop();
+            let done = if stop || self.progress.step + begun.len() as u64 == steps {
+                self.trainer.settle()?
+            } else {
+                let batch = batches.next_batch().expect("training batches have no end");
+                begun.push_back((batch.clips.clone(), batch.labels.clone()));
+                match self.held {
+                    true => self.trainer.begin(&batch.clips, |clip| data.samples(clip as usize), &batch.labels)?,
+                    false => vec![self.trainer.step(&batch.inputs, &batch.labels)?],
+                }
             };
-            if !step.loss.is_finite() {
-                self.trainer.fetch()?;
-                let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
-                return Err(TrainError::NotFinite {
-                    loss: step.loss,
-                    epoch: self.progress.epoch + 1,
-                    step: self.progress.step + 1,
-                    culprit: first_not_finite(&self.trainer, &self.samples(&batch.clips), &batch.labels),
-                    clips: batch.clips.iter().take(3).map(name).collect::<Vec<_>>().join(", "),
-                });
+            for step in done {
+                let (clips, labels) = begun.pop_front().expect("what is done was begun");
+                if !step.loss.is_finite() {
+                    return Err(self.not_finite(step.loss, &clips, &labels)?);
+                }
+                let progress = &mut self.progress;
+                progress.step += 1;
+                progress.loss_sum += step.loss;
+                progress.correct += step.correct;
+                progress.seconds = before + start.elapsed().as_secs_f64();
+                observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / progress.step as f64);
             }
-            let progress = &mut self.progress;
-            progress.step += 1;
-            progress.loss_sum += step.loss;
-            progress.correct += step.correct;
-            progress.seconds = before + start.elapsed().as_secs_f64();
-            observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / progress.step as f64);
+            if stop || self.progress.step == steps {
+                return Ok(!stop);
+            }
         }
-        Ok(true)
+    }
+
+    /// Why the run ends with the step on these clips.
+    fn not_finite(&mut self, loss: f64, clips: &[u32], labels: &[f32]) -> Result<TrainError, TrainError> {
+        self.trainer.fetch()?;
+        let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
+        Ok(TrainError::NotFinite {
+            loss,
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step + 1,
+            culprit: first_not_finite(&self.trainer, &self.samples(clips), labels),
+            clips: clips.iter().take(3).map(name).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// The samples of some clips, as a network takes them.

@@ -3,7 +3,6 @@
 use super::error::TrainError;
 use super::weights::Weights;
 use crate::base::rng::{Key, Stream};
-use crate::data::Dataset;
 use crate::data::FULL_SCALE;
 use crate::exec::cuda::Cuda;
 use crate::exec::{Cost, Cpu, Device, Executor, Tally};
@@ -34,6 +33,8 @@ pub struct Trainer {
     pub adam: Adam,
     executor: Executor,
     seed: u64,
+    /// Steps begun on a GPU that are not settled.
+    under_way: usize,
 }
 
 impl Trainer {
@@ -74,7 +75,7 @@ impl Trainer {
         let mut weights = Weights::zeros(&network.graph);
         initialise(&network.graph, init, seed, &mut weights.params, &mut weights.state);
         let adam = Adam::new(network.graph.params_len(), settings);
-        let mut trainer = Trainer { executor, network, weights, adam, seed };
+        let mut trainer = Trainer { executor, network, weights, adam, seed, under_way: 0 };
         trainer.weights_changed()?;
         Ok(trainer)
     }
@@ -115,14 +116,16 @@ impl Trainer {
     /// The GPU fails; never on the processor.
     ///
     /// # Panics
-    /// If the arrays have not the batch's length.
+    /// If the arrays have not the batch's length, or steps of [`Trainer::begin`] are not settled.
     pub fn step(&mut self, inputs: &[f32], labels: &[f32]) -> Result<Step, TrainError> {
+        assert_eq!(self.under_way, 0, "steps under way are settled first");
         let draw = self.draw();
         let cpu = match &mut self.executor {
             Executor::Cpu(cpu) => cpu,
             Executor::Cuda(cuda) => {
-                let tally = cuda.step(&[inputs, labels], draw, self.adam.rates())?;
-                return Ok(self.learned(tally, labels.len()));
+                cuda.step(inputs, labels, draw, self.adam.rates())?;
+                self.began();
+                return Ok(*self.settle()?.last().expect("a step was under way"));
             }
         };
         cpu.run(&self.weights.params, &mut self.weights.state, &[inputs, labels], draw);
@@ -134,42 +137,62 @@ impl Trainer {
         Ok(step)
     }
 
-    /// Has a GPU hold all clips of `data`, if its memory suffices: then steps are [`Trainer::step_held`]. Whether it does.
+    /// Has a GPU learn from clips by number, with [`Trainer::begin`]: `rows`, 16-bit samples, each as long as the network hears. It takes in all of
+    /// them if its memory suffices. Whether there is a GPU.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn hold(&mut self, data: &Dataset) -> Result<bool, TrainError> {
-        match &mut self.executor {
-            Executor::Cpu(_) => Ok(false),
-            Executor::Cuda(cuda) => Ok(cuda.hold((0..data.clips().len()).map(|clip| data.samples(clip)), FULL_SCALE)?),
+    pub fn hold<'r>(&mut self, rows: impl ExactSizeIterator<Item = &'r [i16]>) -> Result<bool, TrainError> {
+        if let Executor::Cuda(cuda) = &mut self.executor {
+            cuda.hold(rows, FULL_SCALE)?;
         }
+        Ok(matches!(self.executor, Executor::Cuda(_)))
     }
 
-    /// A step as [`Trainer::step`], on clips that the GPU holds, by number.
+    /// Has a GPU begin a step as [`Trainer::step`] on clips that it was told to hold, by number, and goes on while it computes; `samples` gives those
+    /// for which there was no room. Where it must wait for the steps begun before: what they did, as [`Trainer::settle`]; if one was none, this
+    /// one is not begun either.
     ///
     /// # Errors
     /// The GPU fails.
     ///
     /// # Panics
     /// If no clips are held, or the arrays have not the batch's length.
-    pub fn step_held(&mut self, clips: &[u32], labels: &[f32]) -> Result<Step, TrainError> {
-        match &mut self.executor {
-            Executor::Cpu(_) => panic!("the processor holds no clips"),
-            Executor::Cuda(cuda) => {
-                let draw = Key::new(self.seed, Stream::Dropout).with(self.adam.step);
-                let tally = cuda.step_held(clips, labels, draw, self.adam.rates())?;
-                Ok(self.learned(tally, labels.len()))
-            }
+    pub fn begin<'r>(
+        &mut self,
+        clips: &[u32],
+        samples: impl Fn(u32) -> &'r [i16],
+        labels: &[f32],
+    ) -> Result<Vec<Step>, TrainError> {
+        let must_settle = matches!(&self.executor, Executor::Cuda(cuda) if cuda.must_settle());
+        let done = if must_settle { self.settle()? } else { Vec::new() };
+        if done.last().is_none_or(|step| step.loss.is_finite()) {
+            let draw = self.draw();
+            let Executor::Cuda(cuda) = &mut self.executor else { panic!("the processor holds no clips") };
+            cuda.step_on_clips((clips, samples), labels, draw, self.adam.rates())?;
+            self.began();
         }
+        Ok(done)
     }
 
-    /// What a GPU's step did; where it was one, Adam has gone on.
-    fn learned(&mut self, tally: Tally, n: usize) -> Step {
-        let loss = tally.loss / n as f64;
-        if loss.is_finite() {
-            self.adam.advance();
-        }
-        Step { loss, correct: tally.correct }
+    /// Waits for the steps begun on a GPU: what each did, in their order, up to the first whose loss is not finite; those behind it were none.
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn settle(&mut self) -> Result<Vec<Step>, TrainError> {
+        let Executor::Cuda(cuda) = &mut self.executor else { return Ok(Vec::new()) };
+        let n = cuda.plan().n as f64;
+        let step = |tally: &Tally| Step { loss: tally.loss / n, correct: tally.correct };
+        let steps: Vec<Step> = cuda.settle()?.iter().map(step).collect();
+        // Adam has gone on with those that were some.
+        let taken = steps.iter().filter(|step| step.loss.is_finite()).count();
+        self.adam.step -= (std::mem::take(&mut self.under_way) - taken) as u64;
+        Ok(steps)
+    }
+
+    fn began(&mut self) {
+        self.under_way += 1;
+        self.adam.step += 1;
     }
 
     /// The gradient of the last step's mean loss with respect to all parameters, in the order of the arena.

@@ -4,7 +4,10 @@
 
 use super::super::error::DeviceError;
 use super::ptx::{Image, images};
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, PinnedHostSlice,
+    ValidAsZeroBits, result, sys,
+};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
@@ -201,6 +204,54 @@ impl Gpu {
             }
         }
         Ok(count)
+    }
+
+    /// A stream beside both.
+    pub(super) fn another_stream(&self) -> Result<Arc<CudaStream>, DeviceError> {
+        self.context.new_stream().map_err(refused("open a stream"))
+    }
+
+    /// An event that has happened until it is recorded.
+    pub(super) fn event(&self) -> Result<CudaEvent, DeviceError> {
+        self.context.new_event(None).map_err(refused("make an event"))
+    }
+
+    /// So many zeros in page-locked host memory, which copies read after their call has returned.
+    pub(super) fn page_locked<T: DeviceRepr + ValidAsZeroBits>(
+        &self,
+        len: usize,
+    ) -> Result<PinnedHostSlice<T>, DeviceError> {
+        let refused = refused("lock memory of the host for it");
+        // Also read by the host, so not write-combined.
+        // SAFETY: unset until it is filled just below.
+        let mut slice = unsafe { self.context.alloc_pinned_with_flags(len.max(1), 0) }.map_err(&refused)?;
+        let start: *mut T = slice.as_mut_ptr().map_err(&refused)?;
+        // SAFETY: `start` is that of an allocation of so many numbers, for which zero bits are a value.
+        unsafe { start.write_bytes(0, slice.len()) };
+        Ok(slice)
+    }
+
+    /// Page-locked memory as the host writes it.
+    pub(super) fn host<'s, T: ValidAsZeroBits>(
+        &self,
+        slice: &'s mut PinnedHostSlice<T>,
+    ) -> Result<&'s mut [T], DeviceError> {
+        slice.as_mut_slice().map_err(refused("lock memory of the host for it"))
+    }
+
+    /// Page-locked host memory to the device, in the order of `stream`, after the call has returned.
+    ///
+    /// # Safety
+    /// `from` must live, and not be written, until the stream is through with it.
+    pub(super) unsafe fn upload_later<T>(
+        &self,
+        stream: &CudaStream,
+        to: sys::CUdeviceptr,
+        from: &[T],
+    ) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
+        // SAFETY: `to` is the start of one of the executor's buffers, which is at least as long as `from`; the rest is the caller's.
+        unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(refused("take in data"))
     }
 
     /// Pageable host memory to the device, in the order of the stream.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // reason: kernels take addresses
 
 use super::gpu::{Gpu, refused};
+use super::orders::Orders;
 use super::{Buffer, address};
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
@@ -23,7 +24,9 @@ pub(super) struct Memory {
     pub dparams: Buffer,
     pub state: Buffer,
     pub inputs: Vec<Buffer>,
-    pub draw: CudaSlice<u64>,
+    pub orders: Orders,
+    /// The input that orders bring, if one.
+    pub labels: Option<usize>,
 }
 
 /// A multiple of 64 bytes, so that vector loads of neighbouring buffers stay aligned.
@@ -35,7 +38,8 @@ pub(super) fn zeros(gpu: &Gpu, len: usize) -> Result<Buffer, DeviceError> {
 }
 
 impl Memory {
-    pub fn new(plan: &Plan, gpu: &Gpu) -> Result<Memory, DeviceError> {
+    /// For `plan`, of whose inputs number `labels` comes with a step's order.
+    pub fn new(plan: &Plan, gpu: &Gpu, labels: Option<usize>) -> Result<Memory, DeviceError> {
         let mut shared_len = 0;
         let shared_of = plan.nodes.iter().map(|node| {
             let from = shared_len;
@@ -43,7 +47,8 @@ impl Memory {
             from..from + node.spec.shared
         });
         let shared_of = shared_of.collect();
-        Memory::allocate(plan, gpu, (shared_of, shared_len)).map_err(|error| match error.0 {
+        let orders = Orders::new(gpu, plan.n)?;
+        Memory::allocate(plan, gpu, (shared_of, shared_len), (orders, labels)).map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
             _ => refused("give memory")(error),
         })
@@ -53,6 +58,7 @@ impl Memory {
         plan: &Plan,
         gpu: &Gpu,
         (shared_of, shared_len): (Vec<Range<usize>>, usize),
+        (orders, labels): (Orders, Option<usize>),
     ) -> Result<Memory, DriverError> {
         let stream = gpu.stream();
         let zeros = |len: usize| stream.alloc_zeros::<f32>(len.max(1));
@@ -68,16 +74,21 @@ impl Memory {
             dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
             state: zeros(plan.state_len)?,
             inputs: plan.inputs.iter().map(|shape| unset(plan.n * shape.size())).collect::<Result<_, _>>()?,
-            draw: stream.alloc_zeros(1)?,
+            orders,
+            labels,
         })
+    }
+
+    /// Where the graph's input number `k` stands.
+    pub fn input(&self, gpu: &Gpu, k: usize) -> sys::CUdeviceptr {
+        if self.labels == Some(k) { self.orders.labels(gpu) } else { address(&self.inputs[k], gpu) }
     }
 
     /// Where a buffer of the whole batch stands.
     pub fn address(&self, gpu: &Gpu, plan: &Plan, place: Place) -> sys::CUdeviceptr {
-        let number = |base: &Buffer, at: usize| address(base, gpu) + 4 * at as u64;
         match place.space {
-            Space::Input(k) => number(&self.inputs[k], 0),
-            _ => number(&self.arena, plan.n * place.offset),
+            Space::Input(k) => self.input(gpu, k),
+            _ => address(&self.arena, gpu) + 4 * (plan.n * place.offset) as u64,
         }
     }
 }
@@ -89,7 +100,9 @@ fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
     let inputs: usize = plan.inputs.iter().map(|shape| shape.size()).sum();
     // Kernels, and what an allocator rounds up.
     let usable = free - free / 8;
+    // Moments and gradients; and clips on their way, two batches of half the size.
     let learned = if plan.trains() { 4 * 3 * plan.params_len } else { 0 };
+    let inputs = if plan.trains() { 2 * inputs } else { inputs };
     let needed = (plan.memory_bytes(0) + 4 * plan.n * inputs + learned) as u64;
     let a_sample = (4 * (plan.part_len + inputs)) as u64;
     let fixed = needed.saturating_sub(plan.n as u64 * a_sample);
@@ -204,30 +217,30 @@ pub(super) fn resolved(
     LaunchGroup::all(launches).iter().map(call).collect()
 }
 
-/// The launches that end a step of training: the tally, and Adam. `others` are the addresses of m, v, tally and rates.
+/// The launches that end a step of training: the tally, and Adam on the moments at these addresses.
 pub(super) fn update(
     plan: &Plan,
     gpu: &Gpu,
     memory: &Memory,
     (logits, labels): (NodeId, usize),
-    others: [u64; 4],
+    [m, v]: [u64; 2],
 ) -> Result<Vec<Call>, DeviceError> {
-    let [m, v, tally, rates] = others;
+    let [pair, tallies, rates] = [Orders::pair, Orders::tallies, Orders::rates].map(|of| of(&memory.orders, gpu));
     let (n, count) = (plan.n, plan.params_len);
     let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
     let at = |place: Place| memory.address(gpu, plan, place);
     let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
-    let label = address(&memory.inputs[labels], gpu);
+    let labels = memory.input(gpu, labels);
     let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
         let cost = Cost::of(&launch, "step", "update");
         Call::new(gpu, &launch, cost, arguments.to_vec())
     };
     let classes = logits.len as u64;
     Ok(vec![
-        call(Launch::new("tally", 1, 256), &[at(loss), at(logits), label, tally, n as u64, classes])?,
+        call(Launch::new("tally", 1, 256), &[at(loss), at(logits), labels, pair, tallies, n as u64, classes])?,
         call(
             Launch::over("adam", count, 4).costs(7 * count, 12 * count as u64),
-            &[params[0], m, v, params[1], rates, tally, count as u64],
+            &[params[0], m, v, params[1], rates, tallies, count as u64],
         )?,
     ])
 }
@@ -273,11 +286,11 @@ impl Whereabouts<'_> {
 
     /// The address of an operand's first number, if the launch has it.
     fn find(&self, operand: Operand) -> Option<u64> {
-        let Memory { scratch, shared, shared_of, params, dparams, state, draw, .. } = self.memory;
+        let Memory { scratch, shared, shared_of, params, dparams, state, orders, .. } = self.memory;
         let number = |base: &Buffer, at: usize| Some(address(base, self.gpu) + 4 * at as u64);
         match operand {
             Operand::Scratch => number(scratch, 0),
-            Operand::Draw => Some(address(draw, self.gpu)),
+            Operand::Draw => Some(orders.draw(self.gpu)),
             Operand::Shared => number(shared, shared_of[self.planned.node?].start),
             Operand::Params => number(params, self.node()?.params.start),
             Operand::DParams => number(dparams, self.node()?.params.start),

@@ -2,12 +2,15 @@
 //!
 //! The memory is the plan's: every buffer of a batch stands in one arena, at `n` times its offset. The ops' launches
 //! (`ops/device.rs`) are resolved to addresses once; afterwards a run copies in the batch, plays the graph, and copies out
-//! what is asked for. What changes from step to step (key of random numbers, learning rates) lies in device memory.
+//! what is asked for. What changes from step to step comes with an order (`orders.rs`), and so do the recordings (`clips.rs`): several steps may
+//! be under way before the host reads what the first of them did.
 
 #![allow(unsafe_code)] // reason: a recorded graph may change threads
 
+mod clips;
 mod gpu;
 mod launches;
+mod orders;
 pub mod ptx;
 
 pub use gpu::Gpu;
@@ -16,9 +19,11 @@ use super::error::DeviceError;
 use super::measured::{Cost, Tally};
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Place, Plan, Space};
+use clips::Clips;
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};
 use gpu::refused;
 use launches::{Call, Memory};
+use orders::Order;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -38,15 +43,8 @@ pub struct Cuda {
     target: Vec<f32>,
     /// Whether runs learn: then Adam and what it needs.
     learns: Option<Learns>,
-    /// The recordings, if the GPU holds them.
-    held: Option<Held>,
-}
-
-/// All recordings as 16-bit samples, and those of the next batch by number. Steps make their first input of them.
-struct Held {
-    rows: CudaSlice<i16>,
-    batch: CudaSlice<i32>,
-    gather: Call,
+    /// If steps make their first input of recordings: those, and the launch that does it.
+    clips: Option<(Clips, Call)>,
 }
 
 /// A recorded step. Played from whichever thread holds the executor, one at a time.
@@ -60,14 +58,7 @@ struct Learns {
     update: Vec<Call>,
     m: Buffer,
     v: Buffer,
-    /// Sum of the losses, and clips that were recognised.
-    tally: Buffer,
-    /// The five rates of Adam's step.
-    rates: Buffer,
 }
-
-/// Megabytes that recordings leave free: for evaluations, and for others on the GPU.
-const LEFT_FREE_MB: u64 = 2048;
 
 /// Launches, or steps, between two looks at the clock, so that a short one's time is not that of its launch.
 const REPEATS: usize = 10;
@@ -81,32 +72,27 @@ impl Cuda {
     /// # Panics
     /// If the plan is one for the processor.
     pub fn new(plan: Arc<Plan>, gpu: Arc<Gpu>) -> Result<Cuda, DeviceError> {
-        let memory = Memory::new(&plan, &gpu)?;
+        Cuda::with_labels(plan, gpu, None)
+    }
+
+    fn with_labels(plan: Arc<Plan>, gpu: Arc<Gpu>, labels: Option<usize>) -> Result<Cuda, DeviceError> {
+        let memory = Memory::new(&plan, &gpu, labels)?;
         let prepare = launches::resolved(plan.preparing_launches(), &plan, &gpu, &memory)?;
-        let run = launches::resolved(
-            plan.launches().into_iter().chain(plan.finishing_launches()).collect(),
-            &plan,
-            &gpu,
-            &memory,
-        )?;
+        let run = plan.launches().into_iter().chain(plan.finishing_launches()).collect();
+        let run = launches::resolved(run, &plan, &gpu, &memory)?;
         gpu.finish()?;
-        Ok(Cuda { graph: None, plan, gpu, memory, prepare, run, target: Vec::new(), learns: None, held: None })
+        Ok(Cuda { graph: None, plan, gpu, memory, prepare, run, target: Vec::new(), learns: None, clips: None })
     }
 
     /// The same for training: each step ends with Adam's update. `logits` and the labels, the graph's input number
     /// `labels`, say which samples were recognised.
     pub fn for_training(plan: Arc<Plan>, gpu: Arc<Gpu>, logits: NodeId, labels: usize) -> Result<Cuda, DeviceError> {
-        let mut cuda = Cuda::new(plan, gpu)?;
-        let gpu = cuda.gpu.clone();
-        let zeros = |len: usize| launches::zeros(&gpu, len);
-        let len = cuda.plan.params_len;
-        let mut learns =
-            Learns { update: Vec::new(), m: zeros(len)?, v: zeros(len)?, tally: zeros(2)?, rates: zeros(5)? };
-        let [m, v, tally, rates] =
-            [&learns.m, &learns.v, &learns.tally, &learns.rates].map(|buffer| address(buffer, &gpu));
-        learns.update = launches::update(&cuda.plan, &gpu, &cuda.memory, (logits, labels), [m, v, tally, rates])?;
+        let mut cuda = Cuda::with_labels(plan, gpu, Some(labels))?;
+        let Cuda { plan, gpu, memory, .. } = &cuda;
+        let [m, v] = [launches::zeros(gpu, plan.params_len)?, launches::zeros(gpu, plan.params_len)?];
+        let update = launches::update(plan, gpu, memory, (logits, labels), [address(&m, gpu), address(&v, gpu)])?;
         gpu.finish()?;
-        cuda.learns = Some(learns);
+        cuda.learns = Some(Learns { update, m, v });
         Ok(cuda)
     }
 
@@ -154,30 +140,28 @@ impl Cuda {
     /// Runs the plan on a batch, as [`Cpu::run`](super::Cpu::run) does, with the parameters and the state last prepared;
     /// training changes the state there.
     pub fn run(&mut self, inputs: &[&[f32]], draw: Key) -> Result<(), DeviceError> {
-        self.play(&inputs.iter().map(|&input| Some(input)).collect::<Vec<_>>(), draw)?;
+        assert_eq!(inputs.len(), self.plan.inputs.len(), "one array for each of the graph's inputs");
+        inputs.iter().enumerate().try_for_each(|(k, input)| self.take_in(k, input))?;
+        self.play(&Order { draw, rates: [0.0; 5], labels: &[], clips: &[] })?;
         self.target = self.gather(self.plan.activations[self.plan.target().index()])?.unwrap_or_default();
-        Ok(())
+        self.memory.orders.forget(&self.gpu)
     }
 
-    /// A step of training: runs the plan, and updates the parameters by Adam with these rates, see
-    /// [`Adam::rates`](crate::optim::Adam). If the loss is not finite, the parameters stay as they are.
-    pub fn step(&mut self, inputs: &[&[f32]], draw: Key, rates: [f32; 5]) -> Result<Tally, DeviceError> {
-        assert!(self.held.is_none(), "the clips of a step are those that the GPU holds");
-        self.learn(&inputs.iter().map(|&input| Some(input)).collect::<Vec<_>>(), draw, rates)
+    /// Puts a step of training on its way: runs the plan, and updates the parameters by Adam with these rates, see
+    /// [`Adam::rates`](crate::optim::Adam::rates). If the loss is not finite, this and the steps behind it leave the parameters as they are.
+    /// [`Cuda::settle`] tells what it did.
+    ///
+    /// # Panics
+    /// If the arrays have not the batch's length, or too many steps are under way, [`Cuda::must_settle`].
+    pub fn step(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: [f32; 5]) -> Result<(), DeviceError> {
+        assert!(self.clips.is_none(), "the input of a step is made of recordings");
+        assert_eq!(labels.len(), self.plan.n, "a step takes a batch");
+        self.take_in(0, input)?;
+        self.play(&Order { draw, rates, labels, clips: &[] })
     }
 
-    fn learn(&mut self, inputs: &[Option<&[f32]>], draw: Key, rates: [f32; 5]) -> Result<Tally, DeviceError> {
-        let learns = self.learns.as_ref().expect("made for training");
-        let tally = address(&learns.tally, &self.gpu);
-        self.gpu.upload(address(&learns.rates, &self.gpu), &rates)?;
-        self.play(inputs, draw)?;
-        let mut sums = [0.0f32; 2];
-        self.gpu.download(&mut sums, tally)?;
-        Ok(Tally { loss: f64::from(sums[0]), correct: sums[1] as u64 })
-    }
-
-    /// Takes `rows`, each as long as a sample of the first input, into the GPU's memory, if that leaves enough: then [`Cuda::step_held`] needs only
-    /// their numbers. A sample times `scale` is the input's number. Whether it was done.
+    /// Has steps make their first input of recordings, [`Cuda::step_on_clips`]: `rows`, each as long as a sample of it. A 16-bit sample times
+    /// `scale` is the input's number. The GPU takes them all in if its memory suffices. Whether it does.
     ///
     /// # Errors
     /// The GPU fails.
@@ -186,59 +170,56 @@ impl Cuda {
         rows: impl ExactSizeIterator<Item = &'r [i16]>,
         scale: f32,
     ) -> Result<bool, DeviceError> {
-        let length = self.plan.inputs[0].size();
-        let (free, _) = self.gpu.memory()?;
-        if (2 * rows.len() * length) as u64 + (LEFT_FREE_MB << 20) > free as u64 {
-            return Ok(false);
-        }
-        let stream = self.gpu.stream();
-        let held: CudaSlice<i16> =
-            stream.alloc_zeros((rows.len() * length).max(1)).map_err(refused("hold the clips"))?;
-        let batch: CudaSlice<i32> = stream.alloc_zeros(self.plan.n).map_err(refused("hold the clips"))?;
-        for (i, row) in rows.enumerate() {
-            assert_eq!(row.len(), length, "a recording is as long as the network hears");
-            self.gpu.upload(address(&held, &self.gpu) + (2 * i * length) as u64, row)?;
-        }
-        let addresses =
-            [address(&held, &self.gpu), address(&batch, &self.gpu), address(&self.memory.inputs[0], &self.gpu)];
-        let gather = launches::gather(&self.gpu, addresses, (self.plan.n, length), scale)?;
-        self.gpu.finish()?;
-        self.held = Some(Held { rows: held, batch, gather });
+        // What was held before makes room.
+        self.clips = None;
+        let (gpu, shape) = (&self.gpu, (self.plan.n, self.plan.inputs[0].size()));
+        let clips = Clips::new(gpu, rows, shape)?;
+        let addresses = [clips.rows(gpu), self.memory.orders.clips(gpu), self.memory.input(gpu, 0)];
+        let gather = launches::gather(gpu, addresses, shape, scale)?;
+        let all = clips.all();
+        self.clips = Some((clips, gather));
         // The recorded steps do not begin with it.
         self.graph = None;
-        Ok(true)
+        Ok(all)
     }
 
-    /// A step of training as [`Cuda::step`], on recordings that the GPU holds, by number; `labels` is the second input.
+    /// As [`Cuda::step`], on recordings by number; `samples` gives those that the GPU does not hold.
     ///
     /// # Panics
-    /// If none are held, a number is none of theirs, or there are fewer than a batch.
-    pub fn step_held(
+    /// As there; without [`Cuda::hold`], or if a number is none of theirs.
+    pub fn step_on_clips<'r>(
         &mut self,
-        clips: &[u32],
+        (clips, samples): (&[u32], impl Fn(u32) -> &'r [i16]),
         labels: &[f32],
         draw: Key,
         rates: [f32; 5],
-    ) -> Result<Tally, DeviceError> {
-        let held = self.held.as_ref().expect("recordings are held");
-        let length = self.plan.inputs[0].size();
-        assert!(
-            clips.len() == self.plan.n && clips.iter().all(|&clip| (clip as usize + 1) * length <= held.rows.len())
-        );
-        self.gpu.upload(address(&held.batch, &self.gpu), clips)?;
-        self.learn(&[None, Some(labels)], draw, rates)
+    ) -> Result<(), DeviceError> {
+        assert!(clips.len() == self.plan.n && labels.len() == self.plan.n, "a step takes a batch");
+        let (held, _) = self.clips.as_mut().expect("recordings are held");
+        let clips = &held.bring(&self.gpu, clips, samples)?;
+        self.play(&Order { draw, rates, labels, clips })?;
+        self.clips.iter().try_for_each(|(held, _)| held.reading(&self.gpu))
     }
 
-    /// Copies the batch in, and plays the recorded launches; the first time, records them.
-    /// An input that is none is there already, or made by the launches.
-    fn play(&mut self, inputs: &[Option<&[f32]>], draw: Key) -> Result<(), DeviceError> {
-        assert_eq!(inputs.len(), self.plan.inputs.len(), "one array for each of the graph's inputs");
-        for (k, (input, shape)) in inputs.iter().zip(&self.plan.inputs).enumerate() {
-            let Some(input) = input else { continue };
-            assert_eq!(input.len(), self.plan.n * shape.size(), "an input holds n samples of its shape");
-            self.gpu.upload(address(&self.memory.inputs[k], &self.gpu), input)?;
-        }
-        self.gpu.upload(address(&self.memory.draw, &self.gpu), &[draw.value()])?;
+    /// Waits for the steps under way: what each of them did, in their order, up to the first whose loss is not finite.
+    pub fn settle(&mut self) -> Result<Vec<Tally>, DeviceError> {
+        self.memory.orders.settle(&self.gpu)
+    }
+
+    /// Whether so many steps are under way that they must be settled before the next.
+    pub fn must_settle(&self) -> bool {
+        self.memory.orders.full()
+    }
+
+    /// Copies a batch of the graph's input number `k` in.
+    fn take_in(&self, k: usize, input: &[f32]) -> Result<(), DeviceError> {
+        assert_eq!(input.len(), self.plan.n * self.plan.inputs[k].size(), "an input holds n samples of its shape");
+        self.gpu.upload(self.memory.input(&self.gpu, k), input)
+    }
+
+    /// Sends the order, and plays the recorded launches; the first time, records them.
+    fn play(&mut self, order: &Order<'_>) -> Result<(), DeviceError> {
+        self.memory.orders.send(&self.gpu, order)?;
         if self.graph.is_none() {
             self.graph = Some(self.record()?);
         }
@@ -248,16 +229,19 @@ impl Cuda {
         }
     }
 
+    /// The launches of a step in their order; the packed weights of the next step of training are made at its end.
+    fn calls(&self) -> impl Iterator<Item = &Call> {
+        let gather = self.clips.iter().map(|(_, gather)| gather);
+        let update = self.learns.iter().flat_map(|learns| &learns.update);
+        let again = if self.learns.is_some() { &self.prepare[..] } else { &[] };
+        gather.chain(&self.run).chain(update).chain(again)
+    }
+
     fn record(&self) -> Result<Graph, DeviceError> {
         let stream = self.gpu.stream();
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         stream.begin_capture(mode).map_err(refused("record its launches"))?;
-        let update = self.learns.iter().flat_map(|learns| &learns.update);
-        // The packed weights of the next step are made at the end of this one.
-        let again = if self.learns.is_some() { &self.prepare[..] } else { &[] };
-        let gather = self.held.iter().map(|held| &held.gather);
-        let calls = gather.chain(&self.run).chain(update).chain(again);
-        let launched = self.launch_side_by_side(calls);
+        let launched = self.launch_side_by_side(self.calls());
         let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(refused("record its launches"));
         launched?;
         let nothing = || DeviceError::Driver { doing: "record its launches".into(), reason: "there are none".into() };
@@ -267,11 +251,7 @@ impl Cuda {
     /// Seconds that each launch of a step takes by itself, median of `runs`, in their order. The batch and the parameters are those of the last
     /// run, and are no use afterwards: the launches are repeated.
     pub fn measure(&mut self, runs: usize) -> Result<Vec<(Cost, f64)>, DeviceError> {
-        let update = self.learns.iter().flat_map(|learns| &learns.update);
-        let again = if self.learns.is_some() { &self.prepare[..] } else { &[] };
-        let gather = self.held.iter().map(|held| &held.gather);
-        let calls = gather.chain(&self.run).chain(update).chain(again);
-        calls
+        self.calls()
             .map(|call| {
                 let many = || (0..REPEATS).try_for_each(|_| call.launch(&self.gpu));
                 Ok((call.cost.clone(), self.timed(runs, many)? / REPEATS as f64))
@@ -365,6 +345,15 @@ impl Cuda {
         let mut all = vec![0.0; self.plan.params_len];
         self.gpu.download(&mut all, address(&self.memory.dparams, &self.gpu))?;
         Ok(all)
+    }
+}
+
+impl Drop for Cuda {
+    /// Copies may still read memory of the host.
+    fn drop(&mut self) {
+        // An error has been told by whoever asked for work, or concerns nobody any more.
+        _ = self.clips.iter().try_for_each(|(clips, _)| clips.finish());
+        _ = self.gpu.finish();
     }
 }
 

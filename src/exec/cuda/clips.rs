@@ -1,0 +1,124 @@
+//! Floor 4. The recordings that steps learn from, as 16-bit samples: all of them on the GPU if they fit, else those of two batches, which
+//! come through page-locked memory while the step before computes.
+
+#![allow(unsafe_code)] // reason: copies from page-locked memory go on after the call
+
+use super::address;
+use super::gpu::{Gpu, refused};
+use crate::exec::error::DeviceError;
+use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, PinnedHostSlice, sys};
+use std::sync::Arc;
+
+/// Bytes that held recordings leave free: for evaluations, and for others on the GPU.
+const LEFT_FREE: usize = 2 << 30;
+
+/// Where a step finds its recordings.
+pub(super) struct Clips {
+    rows: CudaSlice<i16>,
+    length: usize,
+    /// If not all are there.
+    passing: Option<Passing>,
+}
+
+/// Two batches on their way, one read while the other arrives.
+struct Passing {
+    stream: Arc<CudaStream>,
+    sides: [Side; 2],
+    next: usize,
+}
+
+struct Side {
+    host: PinnedHostSlice<i16>,
+    /// Recorded behind the copy of `host`, and behind the step that reads it.
+    copied: CudaEvent,
+    read: CudaEvent,
+}
+
+impl Clips {
+    /// Takes in `rows` of `length` samples if they leave enough memory free, else makes room for batches of `n`.
+    pub fn new<'r>(
+        gpu: &Gpu,
+        rows: impl ExactSizeIterator<Item = &'r [i16]>,
+        (n, length): (usize, usize),
+    ) -> Result<Clips, DeviceError> {
+        let (free, _) = gpu.memory()?;
+        let fit = 2 * rows.len() * length + LEFT_FREE <= free;
+        let count = if fit { rows.len() } else { 2 * n };
+        let held = gpu.stream().alloc_zeros((count * length).max(1)).map_err(refused("hold the clips"))?;
+        let mut clips = Clips { rows: held, length, passing: None };
+        if fit {
+            for (i, row) in rows.enumerate() {
+                assert_eq!(row.len(), length, "a recording is as long as the network hears");
+                gpu.upload(clips.row(gpu, i), row)?;
+            }
+        } else {
+            let side = || {
+                let [copied, read] = [gpu.event()?, gpu.event()?];
+                Ok(Side { host: gpu.page_locked(n * length)?, copied, read })
+            };
+            clips.passing = Some(Passing { stream: gpu.another_stream()?, sides: [side()?, side()?], next: 0 });
+        }
+        // What waits for nothing on its own stream must find the zeros done.
+        gpu.finish()?;
+        Ok(clips)
+    }
+
+    /// Whether all recordings are there.
+    pub fn all(&self) -> bool {
+        self.passing.is_none()
+    }
+
+    /// The address of the first row.
+    pub fn rows(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.row(gpu, 0)
+    }
+
+    fn row(&self, gpu: &Gpu, i: usize) -> sys::CUdeviceptr {
+        address(&self.rows, gpu) + 2 * (i * self.length) as u64
+    }
+
+    /// Sees to it that the GPU's next step finds these recordings of `samples`; in which rows it does.
+    ///
+    /// # Panics
+    /// If a number is none of theirs.
+    pub fn bring<'r>(
+        &mut self,
+        gpu: &Gpu,
+        clips: &[u32],
+        samples: impl Fn(u32) -> &'r [i16],
+    ) -> Result<Vec<u32>, DeviceError> {
+        let wait = refused("pass clips on");
+        let first = self.passing.as_ref().map_or(0, |passing| passing.next * clips.len());
+        let to = self.row(gpu, first);
+        let Some(Passing { stream, sides, next }) = &mut self.passing else {
+            let held = self.rows.len() / self.length.max(1);
+            assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clips are those that the GPU holds");
+            return Ok(clips.to_vec());
+        };
+        let Side { host, copied, read } = &mut sides[*next];
+        copied.synchronize().map_err(&wait)?;
+        let host = gpu.host(host)?;
+        for (&clip, row) in clips.iter().zip(host.chunks_exact_mut(self.length.max(1))) {
+            row.copy_from_slice(samples(clip));
+        }
+        stream.wait(read).map_err(&wait)?;
+        // SAFETY: `host` lives until the executor has waited for this stream, and is not written before `copied` has happened.
+        unsafe { gpu.upload_later(stream, to, host) }?;
+        copied.record(stream).map_err(&wait)?;
+        gpu.stream().wait(copied).map_err(&wait)?;
+        *next = 1 - *next;
+        Ok((first as u32..).take(clips.len()).collect())
+    }
+
+    /// Says that the step which reads what was brought last is on the stream.
+    pub fn reading(&self, gpu: &Gpu) -> Result<(), DeviceError> {
+        let Some(Passing { sides, next, .. }) = &self.passing else { return Ok(()) };
+        sides[1 - next].read.record(gpu.stream()).map_err(refused("pass clips on"))
+    }
+
+    /// Waits until nothing is on its way.
+    pub fn finish(&self) -> Result<(), DeviceError> {
+        let Some(Passing { stream, .. }) = &self.passing else { return Ok(()) };
+        stream.synchronize().map_err(refused("pass clips on"))
+    }
+}

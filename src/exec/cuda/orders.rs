@@ -1,0 +1,136 @@
+//! Floor 4. What the host tells a step, and the step the host: in page-locked memory and a few steps ahead, so that neither waits for the other.
+
+#![allow(unsafe_code)] // reason: page-locked memory is raw, and copies go on after the call
+
+use super::address;
+use super::gpu::{Gpu, refused};
+use super::launches::zeros;
+use crate::base::rng::Key;
+use crate::exec::error::DeviceError;
+use crate::exec::measured::Tally;
+use cudarc::driver::{CudaSlice, PinnedHostSlice, sys};
+
+/// Steps that may be under way before their losses are read.
+pub(super) const AHEAD: usize = 16;
+
+/// What changes from step to step.
+pub(super) struct Order<'a> {
+    pub draw: Key,
+    /// Adam's, see [`Adam::rates`](crate::optim::Adam::rates).
+    pub rates: [f32; 5],
+    /// As many as samples, or none where they are no input or lie in memory of their own.
+    pub labels: &'a [f32],
+    /// The rows of recordings that the GPU holds, likewise.
+    pub clips: &'a [u32],
+}
+
+/// Where in an order its parts begin, in words.
+const RATES: usize = 2;
+const PAIR: usize = RATES + 5;
+const LABELS: usize = PAIR + 1;
+
+/// One order on the GPU, the next ones in host memory; and what steps tell.
+pub(super) struct Orders {
+    order: CudaSlice<u32>,
+    next: PinnedHostSlice<u32>,
+    /// Samples of a batch.
+    n: usize,
+    /// Whether a loss was no number, a gap, and of each step under way the sum of losses and the samples recognised.
+    tallies: CudaSlice<f32>,
+    under_way: usize,
+}
+
+impl Orders {
+    pub fn new(gpu: &Gpu, n: usize) -> Result<Orders, DeviceError> {
+        let words = LABELS + 2 * n;
+        let order = gpu.stream().alloc_zeros(words).map_err(refused("give memory"))?;
+        Ok(Orders {
+            order,
+            next: gpu.page_locked(AHEAD * words)?,
+            n,
+            tallies: zeros(gpu, 2 + 2 * AHEAD)?,
+            under_way: 0,
+        })
+    }
+
+    fn word(&self, gpu: &Gpu, at: usize) -> sys::CUdeviceptr {
+        address(&self.order, gpu) + 4 * at as u64
+    }
+
+    pub fn draw(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.word(gpu, 0)
+    }
+
+    pub fn rates(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.word(gpu, RATES)
+    }
+
+    /// The number of the pair of tallies that a step fills.
+    pub fn pair(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.word(gpu, PAIR)
+    }
+
+    pub fn labels(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.word(gpu, LABELS)
+    }
+
+    pub fn clips(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        self.word(gpu, LABELS + self.n)
+    }
+
+    pub fn tallies(&self, gpu: &Gpu) -> sys::CUdeviceptr {
+        address(&self.tallies, gpu)
+    }
+
+    /// Whether the next step must wait until the tallies are read.
+    pub fn full(&self) -> bool {
+        self.under_way == AHEAD
+    }
+
+    /// Puts the order of the next step on the GPU's stream.
+    ///
+    /// # Panics
+    /// If it is [`Orders::full`].
+    pub fn send(&mut self, gpu: &Gpu, order: &Order<'_>) -> Result<(), DeviceError> {
+        assert!(!self.full(), "the tallies are read in time");
+        let words = self.order.len();
+        // Not written since the last reading of tallies, which has waited for every copy before it.
+        let next = gpu.host(&mut self.next)?;
+        let next = &mut next[self.under_way * words..][..words];
+        let key = order.draw.value();
+        next[..RATES].copy_from_slice(&[key as u32, (key >> 32) as u32]);
+        next[RATES..PAIR].copy_from_slice(&order.rates.map(f32::to_bits));
+        next[PAIR] = self.under_way as u32;
+        let (labels, clips) = next[LABELS..].split_at_mut(self.n);
+        labels[..order.labels.len()].copy_from_slice(bytemuck::cast_slice(order.labels));
+        clips[..order.clips.len()].copy_from_slice(order.clips);
+        self.under_way += 1;
+        // SAFETY: `next` lives as long as the orders, which wait for the stream when dropped, and is not written until then or the next reading.
+        unsafe { gpu.upload_later(gpu.stream(), address(&self.order, gpu), next) }
+    }
+
+    /// Waits for the steps under way, of which nobody asks what they did.
+    pub fn forget(&mut self, gpu: &Gpu) -> Result<(), DeviceError> {
+        self.under_way = 0;
+        gpu.finish()
+    }
+
+    /// Waits for the steps under way: what each did, in their order. Steps behind one whose loss is no number did nothing and are left out.
+    pub fn settle(&mut self, gpu: &Gpu) -> Result<Vec<Tally>, DeviceError> {
+        let steps = std::mem::take(&mut self.under_way);
+        if steps == 0 {
+            return Ok(Vec::new());
+        }
+        let mut numbers = [0.0f32; 2 + 2 * AHEAD];
+        gpu.download(&mut numbers, self.tallies(gpu))?;
+        let [spoilt, _, pairs @ ..] = &numbers;
+        let tally = |&[loss, correct]: &[f32; 2]| Tally { loss: f64::from(loss), correct: correct as u64 };
+        let mut tallies: Vec<Tally> = pairs.as_chunks::<2>().0[..steps].iter().map(tally).collect();
+        if *spoilt != 0.0 {
+            let first = tallies.iter().position(|tally| !tally.loss.is_finite());
+            tallies.truncate(first.map_or(steps, |first| first + 1));
+            gpu.upload(self.tallies(gpu), &[0.0f32])?;
+        }
+        Ok(tallies)
+    }
+}
