@@ -33,7 +33,7 @@ fn build_without_flags() -> PathBuf {
     let target = root.join("target/any-build");
     let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
     let mut build = std::process::Command::new(cargo);
-    build.args(["build", "--locked", "--offline", "--bin", "stapes"]).current_dir(root);
+    build.args(["build", "--locked", "--offline", "--no-default-features", "--bin", "stapes"]).current_dir(root);
     build.args(["--config", r#"profile.dev.package."*".opt-level=0"#, "--config", "profile.dev.debug=false"]);
     build.arg("--target-dir").arg(&target).env("RUSTFLAGS", "");
     for other in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {

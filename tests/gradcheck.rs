@@ -1,6 +1,7 @@
 //! Every op's `reference_backward` against central differences of its `reference_forward`, in double precision: what
 //! proves the formulas by which the kernels are judged.
 
+use rayon::prelude::*;
 use stapes::base::{
     Shape,
     rng::{Key, Stream},
@@ -16,8 +17,10 @@ const TOLERANCE: f64 = 1e-6;
 /// Differences below this are rounding, where the whole gradient is zero (batch norm of a single number).
 const ROUNDING: f64 = 1e-9;
 
-/// Places of a tensor that are tried, picked at random: all, but for the widest convolutions.
-const PLACES: usize = 400;
+/// Places of a tensor that are tried, picked at random: at least the first number, and at most the second.
+const PLACES: [usize; 2] = [30, 400];
+/// As many as keep outputs times parameters below this; wide convolutions have the formulas of narrow ones.
+const WORK: usize = 1_000_000_000;
 
 /// What the loss `sum of w * y` is a function of.
 #[derive(Clone)]
@@ -92,7 +95,9 @@ impl Problem<'_> {
     fn check(&self, point: &Point, gradient: &[f64], of: impl Fn(&mut Point) -> &mut Vec<f64>) -> Option<String> {
         let mut moved = point.clone();
         let largest = gradient.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
-        for i in self.draw.permutation(gradient.len()).into_iter().take(PLACES).map(|i| i as usize) {
+        let [least, most] = PLACES;
+        let places = (WORK / (self.w.len() * point.params.len()).max(1)).clamp(least, most);
+        for i in self.draw.permutation(gradient.len()).into_iter().take(places).map(|i| i as usize) {
             let g = gradient[i];
             let start = of(&mut moved)[i];
             let mut loss_at = |value: f64| {
@@ -110,27 +115,34 @@ impl Problem<'_> {
     }
 }
 
+/// What of a case does not meet its central differences.
+fn wrong(family: &str, case: &Case) -> Vec<String> {
+    let (problem, point) = Problem::new(case);
+    let gradients = problem.gradients(&point);
+    let mut wrong = Vec::new();
+    let mut report = |tensor: String, difference: Option<String>| {
+        wrong.extend(difference.map(|d| format!("{family} {} {tensor}{d}", case.name)));
+    };
+    report("params".into(), problem.check(&point, &gradients.params, |p| &mut p.params));
+    for (i, input) in case.inputs.iter().enumerate() {
+        if matches!(input.fill, Fill::Class(_)) {
+            assert!(gradients.x[i].iter().all(|&g| g == 0.0), "a class number has no gradient");
+        } else {
+            report(format!("x{i}"), problem.check(&point, &gradients.x[i], |p| &mut p.x[i]));
+        }
+    }
+    wrong
+}
+
 #[test]
 fn references_meet_central_differences() {
-    let mut wrong = Vec::new();
+    let mut all: Vec<(&str, Case)> = Vec::new();
     for family in ALL {
         let cases: Vec<Case> = (family.cases)().into_iter().filter(|case| !case.real).collect();
         assert!(!cases.is_empty(), "{} has no case small enough", family.name);
-        for case in &cases {
-            let (problem, point) = Problem::new(case);
-            let gradients = problem.gradients(&point);
-            let mut report = |tensor: String, difference: Option<String>| {
-                wrong.extend(difference.map(|d| format!("{} {} {tensor}{d}", family.name, case.name)));
-            };
-            report("params".into(), problem.check(&point, &gradients.params, |p| &mut p.params));
-            for (i, input) in case.inputs.iter().enumerate() {
-                if matches!(input.fill, Fill::Class(_)) {
-                    assert!(gradients.x[i].iter().all(|&g| g == 0.0), "a class number has no gradient");
-                } else {
-                    report(format!("x{i}"), problem.check(&point, &gradients.x[i], |p| &mut p.x[i]));
-                }
-            }
-        }
+        all.extend(cases.into_iter().map(|case| (family.name, case)));
     }
+    let wrong: Vec<String> =
+        all.par_iter().with_max_len(1).flat_map_iter(|(family, case)| wrong(family, case)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
