@@ -14,8 +14,18 @@ pub enum Fill {
     Normal,
     /// Evenly spaced in `[-2, 2)` and in random order, so that no two of an input are near each other.
     Distinct,
+    /// Standard normal, but every other sample is silent, all zeros: a convolution makes its bias of that in every row, exactly and by
+    /// every algorithm, so that all rows of a pool's window are equal.
+    Silent,
     /// Class numbers below the bound.
     Class(usize),
+}
+
+impl Fill {
+    /// Whether ops are differentiable in such numbers: not in a class, nor where all of a window are the largest.
+    pub fn differentiable(self) -> bool {
+        !matches!(self, Fill::Silent | Fill::Class(_))
+    }
 }
 
 /// One input of a case.
@@ -60,6 +70,12 @@ impl Case {
         }
     }
 
+    /// The same with a silent sample among those of its first input.
+    pub fn silent(mut self) -> Case {
+        self.inputs[0].fill = Fill::Silent;
+        Case { name: self.name + "_silent", ..self }
+    }
+
     /// The numbers of input `i`, `[n, l, c]`, from the case's own seed.
     pub fn input(&self, i: usize) -> Vec<f64> {
         let seed = self.name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
@@ -71,7 +87,8 @@ impl Case {
             .map(|at| match input.fill {
                 Fill::Class(bound) => key.below(at, bound as u64) as f64,
                 Fill::Distinct => 4.0 * f64::from(order[at as usize]) / len as f64 - 2.0,
-                Fill::Normal => {
+                Fill::Silent if (at as usize / input.shape.size()).is_multiple_of(2) => 0.0,
+                Fill::Normal | Fill::Silent => {
                     // Rounded to f32, so that reference and kernels start from the same numbers.
                     let v = f64::from(key.normal(at) as f32);
                     if v.abs() < self.kink { v + 2.0 * self.kink.copysign(v) } else { v }

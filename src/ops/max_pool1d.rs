@@ -282,6 +282,12 @@ pub fn cases() -> Vec<Case> {
         case(2, 7, 33, 3, 1, false),
         case(2, 13, 3, 2, 5, false),
         case(2, 2, 3, 3, 3, true),
+        // All numbers of a window are equal.
+        case(2, 12, 15, 2, 2, false).silent(),
+        case(2, 11, 17, 3, 3, true).silent(),
+        case(2, 9, 16, 4, 4, false).silent(),
+        case(2, 10, 7, 3, 2, true).silent(),
+        case(2, 13, 33, 6, 6, false).silent(),
         case(2, 592, 64, 3, 3, false),
     ]
 }

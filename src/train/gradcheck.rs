@@ -4,7 +4,7 @@ use crate::base::rng::{Key, Stream};
 use crate::exec::Reference;
 use crate::graph::{Graph, NodeId};
 use crate::ops::WeightedSum;
-use crate::ops::case::{Case, Fill};
+use crate::ops::case::Case;
 
 /// The gradient of one tensor, checked.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -98,8 +98,7 @@ pub fn check_case(case: &Case, places: usize) -> Vec<Checked> {
     };
     let mut inputs: Vec<Vec<f64>> = (0..case.inputs.len()).map(|i| case.input(i)).collect();
     inputs.push(noise(case.n * y_shape.size(), 1));
-    let mut fixed: Vec<usize> =
-        (0..case.inputs.len()).filter(|&i| matches!(case.inputs[i].fill, Fill::Class(_))).collect();
+    let mut fixed: Vec<usize> = (0..case.inputs.len()).filter(|&i| !case.inputs[i].fill.differentiable()).collect();
     fixed.push(case.inputs.len());
     let params = noise(graph.params_len(), 2);
     check_graph(&graph, loss, case.n, (&params, &inputs, &fixed), places)

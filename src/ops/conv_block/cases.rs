@@ -30,6 +30,14 @@ fn normed(n: usize, l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bo
     Case { name: plain.name.replacen("n2", &format!("n{n}"), 1) + "_bn", op: Arc::new(block), n, ..plain }
 }
 
+/// What the table would leave to direct products, by transforms.
+fn fast(l: usize, c_in: usize, k: usize, window: usize) -> Case {
+    let (conv, pool) = (Conv1d::new(5, k), MaxPool1d::new(window));
+    let block = ConvBlock::of(&conv, Norm::None, Some(&pool), ConvChoice::Fast).expect("the cases are blocks");
+    let auto = case(l, c_in, conv, window, false);
+    Case { name: auto.name.clone() + "_fast", op: Arc::new(block), ..auto }
+}
+
 /// Its cases.
 pub fn cases() -> Vec<Case> {
     let five = |l, c_in, c_out| case(l, c_in, Conv1d::new(c_out, 5), 3, false);
@@ -56,12 +64,13 @@ pub fn cases() -> Vec<Case> {
     cases.push(normed(2, 300, 5, Conv1d::new(6, 5), 3, true));
     cases.push(normed(2, 192, 3, Conv1d::new(40, 5), 2, false));
     cases.push(normed(2, 188, 1, Conv1d::new(9, 5), 4, false));
-    // What the table would leave to direct products, by transforms.
-    for (l, c_in, k) in [(7, 2, 5), (30, 3, 3), (18, 9, 9)] {
-        let (conv, pool) = (Conv1d::new(5, k), MaxPool1d::new(3));
-        let block = ConvBlock::of(&conv, Norm::None, Some(&pool), ConvChoice::Fast).expect("the cases are blocks");
-        let auto = case(l, c_in, conv, 3, false);
-        cases.push(Case { name: auto.name.clone() + "_fast", op: Arc::new(block), ..auto });
+    cases.extend([(7, 2, 5), (30, 3, 3), (18, 9, 9)].map(|(l, c_in, k)| fast(l, c_in, k, 3)));
+    // All rows of a window are equal.
+    for window in 2..=4 {
+        let conv = Conv1d::new(6, 5);
+        let plain = [case(61, 1, conv, window, true), case(61, 5, conv, window, false), fast(61, 5, 3, window)];
+        let behind = [normed(2, 101, 1, conv, window, false), normed(2, 101, 5, conv, window, true)];
+        cases.extend(plain.into_iter().chain(behind).map(Case::silent));
     }
     let real = |c: Case| Case { real: true, ..c };
     cases.extend([
