@@ -5,8 +5,9 @@
 // of T taps; with T = 1 a tap is a segment, whatever stride and dilation. Weights are packed [part][segments * T][channels, whole
 // stages][outputs, whole tiles].
 //
-// Dynamic shared memory: two stages or the tile of sums, whichever is larger. Two stages of five taps take, for 32 and 64 outputs,
-// FMA 32 and 33 KB, SPLIT 44 and 56, TF32 57 and 62, BF16 50 and 42; a norm's gradient 8 to 31 KB more for its rows.
+// Dynamic shared memory: DEPTH stages or the tiles of sums, whichever is larger. Two stages of five taps take, for 32 and 64 outputs,
+// FMA 32 and 33 KB, SPLIT 44 and 56, TF32 57 and 62, BF16 50 and 42; a norm's gradient 8 to 31 KB more for its rows. Three of a small
+// tile take FMA 26 KB, SPLIT and TF32 50, BF16 62; a norm's gradient 6, 12 and 24 KB more.
 #pragma once
 #include "conv_products.cuh"
 
@@ -128,6 +129,22 @@ struct Output {
   }
 };
 
+// Adds the sums of all shares to those of the first, in their order.
+template <int SHARES, int BM, int BN, int LDT>
+__device__ __forceinline__ void add_shares(float* tile) {
+#pragma unroll
+  for (int i = threadIdx.x; i < BM * (BN / 4); i += THREADS) {
+    float4* to = reinterpret_cast<float4*>(tile + i / (BN / 4) * LDT + i % (BN / 4) * 4);
+    float4 sum = *to;
+#pragma unroll
+    for (int share = 1; share < SHARES; share++) {
+      float4 v = to[share * (BM * LDT / 4)];
+      sum = make_float4(sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w);
+    }
+    *to = sum;
+  }
+}
+
 // Brings the weights of T taps and KC channels into `to`, parts one after the other.
 template <class Tile, int T, int BN>
 __device__ __forceinline__ void stage_weights(float* to, const float* weights, size_t part_size, int channels, int outputs, int tap0,
@@ -141,10 +158,10 @@ __device__ __forceinline__ void stage_weights(float* to, const float* weights, s
   }
 }
 
-template <class Tile, int T, int BN>
+template <class Tile, int T, int BM, int BN>
 __device__ __forceinline__ void conv_forward(const Source& source, const Output& output, const float* weights, int segments,
                                              int stride, int dilation, int pad, int pitch_rows) {
-  constexpr int BM = Tile::BM, KC = Tile::KC, WORDS = Tile::WEIGHT_ROWS / T, ROWS = BM + T - 1, LDT = BN + 4;
+  constexpr int KC = Tile::KC, WORDS = Tile::WEIGHT_ROWS / T, ROWS = BM + T - 1, LDT = BN + 4, DEPTH = Tile::DEPTH;
   constexpr int WEIGHTS = ROWS * Tile::LDA, STAGE = WEIGHTS + Tile::PARTS * Tile::WEIGHT_ROWS * Tile::LDB;
   using Rows = Stage<ROWS, KC == 1 ? 4 : KC, Tile::LDA>;
   DYN_SHARED(float, shared);
@@ -162,7 +179,7 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
 
   auto stage = [&](int it) {
     int segment = it / chunks, chunk = it - segment * chunks;
-    float* to = shared + it % 2 * stage_size;
+    float* to = shared + it % DEPTH * stage_size;
     if constexpr (KC == 1)
       stage_single<ROWS>(to, source, pitch, first, segment * T - pad);
     else
@@ -171,12 +188,12 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
   };
 
 #pragma unroll 1
-  for (int it = -1; it < stages; it++) {
-    if (it + 1 < stages) stage(it + 1);
+  for (int it = 1 - DEPTH; it < stages; it++) {
+    if (it + DEPTH - 1 < stages) stage(it + DEPTH - 1);
     cp_async_commit();
     if (it < 0) continue;
-    cp_async_wait<1>();
-    float* from = shared + it % 2 * stage_size;
+    cp_async_wait<DEPTH - 1>();
+    float* from = shared + it % DEPTH * stage_size;
     int segment = it / chunks;
     if constexpr (KC > 1) rows.finish(from, from + STAGE, first, segment * T * dilation - pad, (it - segment * chunks) * KC);
     __syncthreads();
@@ -187,6 +204,10 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
 
   tile.template spill<LDT>(shared);
   __syncthreads();
+  if constexpr (Tile::SHARES > 1) {
+    add_shares<Tile::SHARES, BM, BN, LDT>(shared);
+    __syncthreads();
+  }
   if (output.mode != ACTIVE) output.store_rows<BM, BN, LDT>(shared, pitch, first, n0);
   if (output.mode != STORE) output.store_cells<BM, BN, LDT>(shared, pitch, first, n0);
   if (output.partials) {
@@ -195,12 +216,12 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
   }
 }
 
-#define CONV_FORWARD(name, PRODUCTS, T, BN, BLOCKS)                                                                            \
+#define CONV_FORWARD(name, PRODUCTS, T, BM, BN, BLOCKS)                                                                         \
   extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                 \
       name(CONV_SOURCE, const float* __restrict__ weights, int segments, int stride, int dilation, int pad, int pitch, int mode, \
-           const float* __restrict__ bias, const float* __restrict__ affine, const float* __restrict__ scale, float* rows_out,   \
-           float* pooled, unsigned char* position_out, float* partials, int rows, int c_out, int window_out, int cells_out) {    \
-    Source source = {x, y, position, z, coefficients, n, l, c, window, cells, spread};                                           \
+           const float* __restrict__ bias, const float* __restrict__ affine, const float* __restrict__ scale, float* rows_out,  \
+           float* pooled, unsigned char* position_out, float* partials, int rows, int c_out, int window_out, int cells_out) {   \
+    Source source = {x, y, position, z, coefficients, n, l, c, window, cells, spread};                                          \
     Output output = {mode, bias, affine, scale, rows_out, pooled, position_out, partials, n, rows, c_out, window_out, cells_out}; \
-    conv_forward<Tile<PRODUCTS, T, BN>, T, BN>(source, output, weights, segments, stride, dilation, pad, pitch);                              \
+    conv_forward<Tile<PRODUCTS, T, BM, BN>, T, BM, BN>(source, output, weights, segments, stride, dilation, pad, pitch);        \
   }

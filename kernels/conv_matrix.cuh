@@ -53,14 +53,18 @@ __device__ __forceinline__ void multiply(float (&d)[4], const Fragment<PRODUCTS>
 }
 
 // Forward: a warp makes 48 positions x 32 outputs: 48 sums, for SPLIT as many sums of sums, 12 to 24 words of rows, 2 to 4 of
-// weights: 163 registers for SPLIT, about 135 otherwise: three blocks an SM.
-template <int PRODUCTS, int T, int BN>
+// weights: 163 registers for SPLIT, about 135 otherwise: three blocks an SM. In a small tile a warp makes 48 x 16 of half of a stage's
+// channels, and SPLIT takes weights as they are, half as many bytes, and parts them as it reads them: at most 99 registers, so that shared
+// memory alone says how many blocks: two to four an SM.
+template <int PRODUCTS, int T, int BM, int BN>
 struct Tile {
   static constexpr bool PAIRS = PRODUCTS == BF16, FLUSHES = PRODUCTS == SPLIT;
-  static constexpr int BM = 192 * 32 / BN, KC = T > 1 && FLUSHES ? 8 : 16, LDA = KC + (PAIRS ? 8 : 4), LDB = BN + 8;
-  static constexpr int WORDS = PAIRS ? KC / 2 : KC, WEIGHT_ROWS = T * WORDS, PARTS = FLUSHES ? 2 : 1, FLUSH = 1;
-  static constexpr int WIDE = BN / 32, STEP = PAIRS ? 16 : 8;  // warps side by side; K of a product
-  float acc[3][4][4] = {}, sum[FLUSHES ? 3 : 1][4][4] = {};
+  static constexpr int STEP = PAIRS ? 16 : 8, NT = BM == 48 ? 2 : 4;  // K of a product; tiles of eight outputs of a warp
+  static constexpr int WIDE = BN / (8 * NT), SHARES = THREADS / 32 / (WIDE * (BM / 48)), DEPTH = SHARES > 1 ? 3 : 2;
+  static constexpr int KC = SHARES > 1 ? SHARES * STEP : T > 1 && FLUSHES ? 8 : 16, LDA = KC + (PAIRS ? 8 : 4), LDB = BN + 8;
+  static constexpr int WORDS = PAIRS ? KC / 2 : KC, WEIGHT_ROWS = T * WORDS, FLUSH = 1;
+  static constexpr int PARTS = FLUSHES && SHARES == 1 ? 2 : 1;
+  float acc[3][NT][4] = {}, sum[FLUSHES ? 3 : 1][NT][4] = {};
 
   __device__ __forceinline__ static void load(Fragment<PRODUCTS>& to, const float* a) {
 #pragma unroll
@@ -77,10 +81,11 @@ struct Tile {
 
   __device__ __forceinline__ void products(const float* rows, const float* weights) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const float* a = rows + (warp / WIDE * 48 + 3 * g) * LDA + (PAIRS ? 2 * t : t);
-    const float* b = weights + t * LDB + warp % WIDE * 32 + g;
+    int share = SHARES > 1 ? warp / WIDE : 0, tall = SHARES > 1 ? 0 : warp / WIDE;
+    const float* a = rows + (tall * 48 + 3 * g) * LDA + share * (KC / SHARES) + (PAIRS ? 2 * t : t);
+    const float* b = weights + (share * (WORDS / SHARES) + t) * LDB + warp % WIDE * (8 * NT) + g;
 #pragma unroll(PRODUCTS == SPLIT ? 1 : 2)
-    for (int k = 0; k < KC; k += STEP) {
+    for (int k = 0; k < KC / SHARES; k += STEP) {
       Fragment<PRODUCTS> fragments[3];
 #pragma unroll
       for (int j = 0; j < T + 2; j++) {
@@ -88,14 +93,18 @@ struct Tile {
         if (j < 2) continue;
         const int tap = j - 2;
 #pragma unroll
-        for (int n = 0; n < 4; n++) {
+        for (int n = 0; n < NT; n++) {
           Columns<PRODUCTS> columns;
 #pragma unroll
           for (int part = 0; part < PARTS; part++)
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-              columns.part[part][i] =
-                  __float_as_uint(b[(part * WEIGHT_ROWS + tap * WORDS + k / (PAIRS ? 2 : 1) + 4 * i) * LDB + 8 * n]);
+            for (int i = 0; i < 2; i++) {
+              float v = b[(part * WEIGHT_ROWS + tap * WORDS + k / (PAIRS ? 2 : 1) + 4 * i) * LDB + 8 * n];
+              if constexpr (FLUSHES && PARTS == 1)
+                columns.set(i, v);
+              else
+                columns.part[part][i] = __float_as_uint(v);
+            }
 #pragma unroll
           for (int mt = 0; mt < 3; mt++) multiply(acc[mt][n], fragments[(mt + tap) % 3], columns);
         }
@@ -108,7 +117,7 @@ struct Tile {
 #pragma unroll
       for (int mt = 0; mt < 3; mt++)
 #pragma unroll
-        for (int n = 0; n < 4; n++)
+        for (int n = 0; n < NT; n++)
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             sum[mt][n][i] += acc[mt][n][i];
@@ -120,11 +129,12 @@ struct Tile {
   template <int LDT>
   __device__ __forceinline__ void spill(float* tile) const {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    float* to = tile + (warp / WIDE * 48 + 3 * g) * LDT + warp % WIDE * 32 + 2 * t;
+    // In a small tile the second share's lies behind the first's.
+    float* to = tile + (warp / WIDE * 48 + 3 * g) * LDT + warp % WIDE * (8 * NT) + 2 * t;
 #pragma unroll
     for (int mt = 0; mt < 3; mt++)
 #pragma unroll
-      for (int n = 0; n < 4; n++)
+      for (int n = 0; n < NT; n++)
 #pragma unroll
         for (int h = 0; h < 2; h++) {
           const float* v = FLUSHES ? sum[FLUSHES ? mt : 0][n] : acc[mt][n];

@@ -8,9 +8,9 @@
 // x = (piece * segments + segment) * output groups + group; sums in two levels; partial sums as in conv_weight.cuh.
 #include "conv_forward.cuh"
 
-template <int T, int BN>
-struct Tile<SINGLE, T, BN> {
-  static constexpr int BM = 192 * 32 / BN, KC = 1, LDA = 1, LDB = BN + 8, WEIGHT_ROWS = T, PARTS = 1, FLUSH = 1;
+template <int T, int BM, int BN>
+struct Tile<SINGLE, T, BM, BN> {
+  static constexpr int KC = 1, LDA = 1, LDB = BN + 8, WEIGHT_ROWS = T, PARTS = 1, FLUSH = 1, SHARES = 1, DEPTH = 2;
   static constexpr int GROUPS = BN / 8;
   float sum[6][8] = {};
 
@@ -50,8 +50,8 @@ struct Tile<SINGLE, T, BN> {
   }
 };
 
-CONV_FORWARD(conv_forward_5x32_single, SINGLE, 5, 32, 4)
-CONV_FORWARD(conv_forward_5x64_single, SINGLE, 5, 64, 4)
+CONV_FORWARD(conv_forward_5x32_single, SINGLE, 5, 192, 32, 4)
+CONV_FORWARD(conv_forward_5x64_single, SINGLE, 5, 96, 64, 4)
 
 constexpr int TAPS = 5;    // of a segment
 constexpr int CHAIN = 16;  // rows in a sum before it joins the total

@@ -55,6 +55,11 @@ pub fn cases() -> Vec<Case> {
         case(61, 4, Conv1d { stride: 4, dilation: 2, ..valid(7, 4) }),
         case(61, 4, Conv1d { stride: 2, dilation: 6, ..same(7, 3) }),
         case(200, 1, Conv1d { dilation: 3, ..same(20, 5) }),
+        // Channels enough for a GPU's small tiles, with every number of taps that a tile takes.
+        case(50, 33, same(40, 1)),
+        case(61, 36, Conv1d { stride: 2, ..same(35, 5) }),
+        case(61, 32, Conv1d { dilation: 3, ..same(66, 3) }),
+        case(100, 40, same(32, 9)),
         // On a GPU the weights' gradient is summed in more pieces than eight warps, and than sixty-four, take one at a time.
         case(2000, 2, same(3, 5)),
         case(8400, 1, same(2, 3)),

@@ -1,7 +1,8 @@
 //! Floor 2. Convolutions on a GPU: the launches of `kernels/conv_*.cu`, of the op by itself and of the fused block.
 //!
 //! Forward and backward-data are one kernel: a matrix product over the rows of a source, and an output. A tile of `BM` positions
-//! by `BN` outputs takes `T` taps at once (5 or 3 with stride and dilation 1, else 1), longer kernels in segments.
+//! by `BN` outputs takes `T` taps at once (5 or 3 with stride and dilation 1, else 1), longer kernels in segments. Where large tiles
+//! are too few for the multiprocessors of a large chip, tiles are small, and the warps of a block share the sum over channels.
 //! Rows of all samples are counted through, sample `s` from `s * pitch` on; see `kernels/conv.cuh`.
 
 use super::{Conv1d, Geometry};
@@ -21,6 +22,13 @@ const KEPT_PARTIALS: usize = 8 << 20;
 const SINGLE_TAPS: usize = 5;
 /// Blocks that fill a large chip twice over.
 const MANY_BLOCKS: usize = 264;
+/// Blocks that leave a large chip's multiprocessors idle for a third of the time: one and a half for each, so that most have one and the
+/// others two.
+const FEW_BLOCKS: usize = 198;
+/// Outputs and positions of a small tile.
+const SMALL: (usize, usize) = (32, 48);
+/// Channels from which on a block of a large tile takes so long that small ones pay: with fewer it has one stage or two.
+const DEEP: usize = 32;
 
 /// The numbers of a convolution on a GPU. The padding may be negative in a gradient's.
 #[derive(Clone, Copy, Debug)]
@@ -148,9 +156,22 @@ impl Convolution {
         }
     }
 
+    /// Outputs and positions of a large tile.
+    fn large(&self) -> (usize, usize) {
+        if self.c_out <= 32 { (32, 192) } else { (64, 96) }
+    }
+
+    /// Whether tiles are small: there are too few large ones to go round. By shape alone: so the order of the sums is.
+    fn small(&self) -> bool {
+        let (outputs, positions) = self.large();
+        let rows = self.n * (self.l_out + self.taps() - 1);
+        let blocks = rows.div_ceil(positions) * self.c_out.div_ceil(outputs);
+        self.c_in >= DEEP && blocks <= FEW_BLOCKS
+    }
+
     /// Outputs and positions of a tile.
     fn tile(&self) -> (usize, usize) {
-        if self.c_out <= 32 { (32, 192) } else { (64, 96) }
+        if self.small() { SMALL } else { self.large() }
     }
 
     /// Positions of a tile, whose statistics [`Mode::Observe`] takes together.
@@ -163,14 +184,19 @@ impl Convolution {
         match (self.products, self.taps()) {
             _ if self.single() => 1,
             (Products::Fma, _) => 8,
-            (Products::Split, 3 | 5) => 8,
+            (Products::Bf16, _) if self.small() => 32,
+            (Products::Split, 3 | 5) if !self.small() => 8,
             _ => 16,
         }
     }
 
-    /// How weights are packed: as they are for one input channel.
+    /// How weights are packed: as they are for one input channel, and for small tiles, which split them themselves.
     fn packing(&self) -> Products {
-        if self.single() { Products::Fma } else { self.products }
+        match self.products {
+            _ if self.single() => Products::Fma,
+            Products::Split if self.small() => Products::Fma,
+            products => products,
+        }
     }
 
     /// Channels in a word of the packed weights.
@@ -207,7 +233,7 @@ impl Convolution {
             .many()
     }
 
-    /// Bytes of shared memory of a tile: two stages, or its sums.
+    /// Bytes of shared memory of a tile: two stages, or its sums; of a small one three, or the sums of its shares.
     fn shared(&self, source: &Rows) -> usize {
         let ((outputs, rows), taps, channels) = (self.tile(), self.taps(), self.stage_channels());
         let stride = if self.single() { 1 } else { channels + 4 * self.word() };
@@ -215,7 +241,11 @@ impl Convolution {
         let rows_read = rows + taps - 1;
         let beside = if self.single() { 0 } else { source.beside(rows_read * channels) };
         let stage = rows_read * stride + weight_rows * (outputs + 8) + beside;
-        4 * (2 * stage).max(rows * (outputs + 4) + 2 * THREADS as usize)
+        let sums = rows * (outputs + 4);
+        let shares = if self.products == Products::Fma { 4 } else { 2 };
+        let numbers =
+            if self.small() { (3 * stage).max(shares * sums) } else { (2 * stage).max(sums + 2 * THREADS as usize) };
+        4 * numbers
     }
 
     /// Products of the whole batch, two operations each.
@@ -232,7 +262,8 @@ impl Convolution {
         let pitch = (self.l_out + taps - 1).next_multiple_of(whole);
         let stride = if spread > 1 { 1 } else { self.stride };
         let suffix = if self.single() { "single" } else { self.products.suffix() };
-        let kernel = format!("conv_forward_{taps}x{outputs}_{suffix}");
+        let tile = if self.small() { format!("small_{taps}") } else { format!("{taps}x{outputs}") };
+        let kernel = format!("conv_forward_{tile}_{suffix}");
         let launch = Launch::new(kernel, (self.n * pitch).div_ceil(rows), THREADS)
             .grid(self.c_out.div_ceil(outputs), 1)
             .shared(self.shared(source));

@@ -64,6 +64,15 @@ pub fn cases() -> Vec<Case> {
     cases.push(normed(2, 300, 5, Conv1d::new(6, 5), 3, true));
     cases.push(normed(2, 192, 3, Conv1d::new(40, 5), 2, false));
     cases.push(normed(2, 188, 1, Conv1d::new(9, 5), 4, false));
+    // Channels enough for small tiles, full ones and others; and the longest sums of large ones.
+    cases.push(normed(2, 140, 32, Conv1d::new(36, 5), 3, true));
+    cases.push(normed(3, 45, 40, Conv1d::new(33, 3), 4, false));
+    cases.extend([
+        five(150, 48, 40),
+        case(77, 36, Conv1d::new(64, 3), 1, false),
+        case(99, 64, Conv1d::new(32, 2), 2, true),
+    ]);
+    cases.push(case(40, 31, Conv1d::new(36, 25), 3, false));
     cases.extend([(7, 2, 5), (30, 3, 3), (18, 9, 9)].map(|(l, c_in, k)| fast(l, c_in, k, 3)));
     // All rows of a window are equal.
     for window in 2..=4 {
