@@ -6,12 +6,15 @@
 Nothing here is measured on a GPU but one number, the copy rate of the H200. A launch takes the longer of its arithmetic and its bytes, and
 then the gap to the next one; too few blocks for the chip's multiprocessors lengthen both its arithmetic and its copies alike. Times
 thus err on the short side: tails of waves, latencies of short kernels and what does not overlap within a block are left out.
+Side by side: what may run aside does, on the multiprocessors that the rest leaves; where both want more than there are, both slow
+down alike, so that no work is done faster than by the whole chip.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,19 +61,83 @@ def kind(launch):
     return last if last in KINDS else "fma"
 
 
+def filling(launch, card):
+    """The share of the multiprocessors that have a block."""
+    blocks = launch["grid"][0] * launch["grid"][1] * launch["grid"][2]
+    return min(1.0, blocks / card.sms)
+
+
 def expected(launch, card):
     """Microseconds of arithmetic, of bytes, and of the launch as a whole, without the gap."""
-    blocks = launch["grid"][0] * launch["grid"][1] * launch["grid"][2]
-    filled = min(1.0, blocks / card.sms)
+    filled = filling(launch, card)
     rate = card.copy_l2 if launch["bytes"] < card.l2_mb * 1e6 else card.copy
     arithmetic = launch["flops"] / (getattr(card, kind(launch)) * filled) / 1e6
     moved = launch["bytes"] / (rate * filled) / 1e3
     return arithmetic, moved, max(arithmetic, moved)
 
 
+@dataclass
+class Aside:
+    """A launch on the second stream."""
+
+    step: int
+    ready: float  # us, when it may begin
+    left: float  # us of work
+    share: float  # of the multiprocessors
+
+
+class Streams:
+    """Two streams on one chip: the clock, and what waits on the second."""
+
+    def __init__(self, gap):
+        self.gap, self.now, self.aside = gap, 0.0, deque()
+
+    def run(self, us, share):
+        """A launch of the first stream, or a pause (share 0), beside what is ready on the second."""
+        while us > 1e-9:
+            first = self.aside[0] if self.aside else None
+            if first and first.ready <= self.now:
+                slower = max(1.0, share + first.share)
+                length = min(us, first.left) * slower
+                first.left -= length / slower
+                us -= length / slower
+            else:
+                length = min(us, first.ready - self.now) if first else us
+                us -= length
+            self.now += length
+            if first and first.left <= 1e-9:
+                self.aside.popleft()
+                if self.aside:
+                    self.aside[0].ready = max(self.aside[0].ready, self.now + self.gap)
+
+    def wait(self, step):
+        """Until launches of this step and those before have ended on the second stream."""
+        while self.aside and self.aside[0].step <= step:
+            first = self.aside[0]
+            self.run(max(first.ready - self.now, 0.0) + first.left, 0.0)
+
+
+def side_by_side(launches, card):
+    """Milliseconds of a step whose launches aside run beside the others, until the step after the next waits for them."""
+    streams = Streams(card.gap_us)
+    for launch in launches:
+        step = launch["step"] if launch["step"] is not None else sys.maxsize
+        us, share = expected(launch, card)[2], filling(launch, card)
+        if launch["aside"]:
+            ready = max(streams.now + card.gap_us, streams.aside[-1].ready if streams.aside else 0.0)
+            streams.aside.append(Aside(step, ready, us, share))
+            continue
+        streams.wait(step - 2)
+        streams.run(card.gap_us, 0.0)
+        streams.run(us, share)
+    streams.wait(sys.maxsize)
+    return streams.now / 1e3
+
+
 @dataclass(frozen=True)
 class Step:
-    """A step's sums: launches, floating-point operations, bytes; milliseconds of arithmetic alone, of bytes alone, of gaps, and in all."""
+    """A step's sums: launches, floating-point operations, bytes; milliseconds of arithmetic alone, of bytes alone, of gaps, and in all,
+    one after the other and side by side."""
 
     launches: int
     flops: int
@@ -79,6 +146,7 @@ class Step:
     moved: float
     gaps: float
     whole: float
+    beside: float
 
 
 def step(launches, card):
@@ -86,7 +154,7 @@ def step(launches, card):
     arithmetic, moved, busy = (sum(column) / 1e3 for column in zip(*parts)) if parts else (0.0, 0.0, 0.0)
     gaps = len(launches) * card.gap_us / 1e3
     flops, moves = (sum(launch[key] for launch in launches) for key in ("flops", "bytes"))
-    return Step(len(launches), flops, moves, arithmetic, moved, gaps, busy + gaps)
+    return Step(len(launches), flops, moves, arithmetic, moved, gaps, busy + gaps, side_by_side(launches, card))
 
 
 def plan(program, network, variant, batch, precision, card):
@@ -125,9 +193,10 @@ def steps_table(program, networks, batches, precisions, cards):
                     rows.append([
                         card.name, f"{network} {variant}", batch, precision, s.launches, figure(s.flops / 1e9),
                         figure(s.bytes / 1e6), figure(s.arithmetic), figure(s.moved), figure(s.gaps), figure(s.whole),
+                        figure(s.beside),
                     ])  # fmt: skip
     heads = ["card", "network", ">batch", "precision", ">launches", ">GFLOP", ">MB", ">arithmetic ms", ">bytes ms", ">gaps ms"]
-    return table([*heads, ">expected ms"], rows)
+    return table([*heads, ">expected ms", ">side by side ms"], rows)
 
 
 def rates_table():
@@ -157,14 +226,16 @@ def main():
         launches = json.loads(text)["launches"]
         s = step(launches, card)
         print(*kernel_table(launches, card), sep="\n")
-        print(f"\n{s.launches} launches, {figure(s.flops / 1e9)} GFLOP, {figure(s.bytes / 1e6)} MB: {figure(s.whole)} ms on {card.name}")
+        print(f"\n{s.launches} launches, {figure(s.flops / 1e9)} GFLOP, {figure(s.bytes / 1e6)} MB: {figure(s.whole)} ms on {card.name},")
+        print(f"{figure(s.beside)} ms side by side")
         return
     networks = [tuple(pair.split(":")) for pair in options.networks.split(",")]
     batches = [int(batch) for batch in options.batches.split(",")]
     print("# Expected times of a training step on a GPU\n\nMade by `benches/gpu/roofline.py`: arithmetic on paper, not measurement.")
     print("Sources of the rates are at the head of that file; TFLOP/s that a kernel can be expected to reach, not peaks.\n")
     print(*rates_table(), "", "## Steps", "", sep="\n")
-    print("Arithmetic, bytes: if there were nothing else. Expected: the longer of both for each launch, and the gaps.\n")
+    print("Arithmetic, bytes: if there were nothing else. Expected: the longer of both for each launch, and the gaps.")
+    print("Side by side: the same, with the launches aside on the multiprocessors that the others leave.\n")
     print(*steps_table(options.program, networks, batches, PRECISIONS, CARDS), sep="\n")
     for what in options.kernels.split(",") if options.kernels else []:
         network, variant, batch = what.split(":")

@@ -211,9 +211,10 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
     let memory = plan.memory_bytes(0);
     if context.json {
         let rows = all.iter().map(|group| {
-            let PlannedLaunch { pass, launch: Launch { block, shared, .. }, .. } = &group.0[0];
+            let PlannedLaunch { pass, at, step, launch: Launch { block, shared, aside, .. }, .. } = &group.0[0];
+            let at = step.as_ref().map(|_| at);
             json!({ "layer": group.layer(&plan), "pass": pass, "kernel": group.kernel(), "grid": group.grid(), "block": block,
-                "shared": shared, "bytes": group.bytes(), "flops": group.flops() })
+                "shared": shared, "bytes": group.bytes(), "flops": group.flops(), "step": at, "aside": aside })
         });
         return output::json(&json!({
             "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "flops": flops,
