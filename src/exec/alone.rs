@@ -62,6 +62,7 @@ impl<'o> Alone<'o> {
             all.iter_mut().zip(0..).for_each(|(v, i)| {
                 *v = match fill {
                     Fill::Class(bound) => key.below(i, bound as u64) as f32,
+                    Fill::Far => key.uniform(i) as f32 + 7.5,
                     Fill::Normal | Fill::Distinct | Fill::Silent => key.uniform(i) as f32 - 0.5,
                 }
             });

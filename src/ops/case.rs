@@ -17,6 +17,8 @@ pub enum Fill {
     /// Standard normal, but every other sample is silent, all zeros: a convolution makes its bias of that in every row, exactly and by
     /// every algorithm, so that all rows of a pool's window are equal.
     Silent,
+    /// Normal around eight: what a sum forgets to take off shows.
+    Far,
     /// Class numbers below the bound.
     Class(usize),
 }
@@ -87,6 +89,7 @@ impl Case {
             .map(|at| match input.fill {
                 Fill::Class(bound) => key.below(at, bound as u64) as f64,
                 Fill::Distinct => 4.0 * f64::from(order[at as usize]) / len as f64 - 2.0,
+                Fill::Far => f64::from((8.0 + key.normal(at)) as f32),
                 Fill::Silent if (at as usize / input.shape.size()).is_multiple_of(2) => 0.0,
                 Fill::Normal | Fill::Silent => {
                     // Rounded to f32, so that reference and kernels start from the same numbers.

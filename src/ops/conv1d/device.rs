@@ -223,13 +223,19 @@ impl Convolution {
     /// Packs the weights from `Params`; for the gradient of the input (`backward`, when this is its convolution) flipped and
     /// transposed.
     pub fn pack(&self, packed: At, backward: bool) -> Launch {
+        self.pack_from((Params, 0), if backward { self.c_in } else { self.c_out }, packed, backward)
+    }
+
+    /// The same from weights of `columns` outputs, of which those beyond the convolution's are zeros.
+    pub fn pack_from(&self, weights: At, columns: usize, packed: At, backward: bool) -> Launch {
         let [taps, depth, outputs] = self.packed_shape();
-        let (c_in, c_out) = if backward { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
-        let launch = Launch::over("conv_pack", taps * depth * outputs, 1).with(Params).at(packed.0, packed.1);
-        [self.k, c_in, c_out, taps, depth, outputs, usize::from(backward), self.packing() as usize]
+        let c_in = if backward { self.c_out } else { self.c_in };
+        let launch = Launch::over("conv_pack", taps * depth * outputs, 1);
+        let launch = with(launch, [Some(weights), Some(packed)]);
+        [self.k, c_in, columns, taps, depth, outputs, usize::from(backward), self.packing() as usize]
             .into_iter()
             .fold(launch, Launch::int)
-            .costs(self.k * c_in * c_out + self.packed(), 0)
+            .costs(self.k * self.c_in * self.c_out + self.packed(), 0)
             .many()
     }
 
@@ -342,6 +348,12 @@ impl Convolution {
             passes.backward.extend([sums, reduce]);
         }
         passes.backward.push(self.input_gradient(gradient, weights));
+    }
+
+    /// The launch that writes the sums of weights' and bias's gradients over pieces of the rows, `[pieces][k c_in + 1][c_out]`, and how many pieces.
+    pub fn weight_sums(&self, gradient: &Rows, partials: At) -> (Launch, usize) {
+        let [sums, _] = self.weight_gradient(gradient, partials, true, 0);
+        (sums, self.weight_plan(gradient).pieces.count)
     }
 
     fn weight_gradient(&self, gradient: &Rows, partials: At, bias: bool, zeros: usize) -> [Launch; 2] {

@@ -2,7 +2,8 @@
 //!
 //! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the positions.
 //! A norm keeps the rows `z` and what the pool will choose of them, by the sign of its scale; their gradient is an affine map of
-//! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map.
+//! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map. With one
+//! input channel the norm needs no rows either: `single_norm_device.rs`.
 
 use super::{ConvBlock, Geometry, Norm};
 use crate::base::aligned::round_up;
@@ -16,11 +17,11 @@ use crate::ops::device::{Batch, Launch, Operand, Passes};
 use Operand::{DParams, Dx, Dy, Params, Saved, Scratch, Shared, State, X, Y};
 
 /// The block with the numbers that its passes share.
-struct Block {
-    g: Geometry,
-    conv: Convolution,
+pub(super) struct Block {
+    pub g: Geometry,
+    pub conv: Convolution,
     /// Where the norm's parameters begin.
-    norm_at: usize,
+    pub norm_at: usize,
 }
 
 impl ConvBlock {
@@ -42,17 +43,18 @@ impl ConvBlock {
         match self.norm {
             Norm::None => block.plain(self.learns),
             Norm::Running(norm) => block.running(norm.eps),
+            Norm::Batch(norm) if block.single() => block.single_normed(norm),
             Norm::Batch(norm) => block.normed(norm),
         }
     }
 }
 
 impl Block {
-    fn bias(&self) -> Option<At> {
+    pub fn bias(&self) -> Option<At> {
         Some((Params, self.g.weights()))
     }
 
-    fn input(&self) -> Rows {
+    pub fn input(&self) -> Rows {
         Rows::plain((X(0), 0), self.g.l, self.g.c_in)
     }
 
@@ -71,7 +73,7 @@ impl Block {
     }
 
     /// Numbers of a sample's positions.
-    fn positions(&self) -> usize {
+    pub fn positions(&self) -> usize {
         (self.g.cells() * self.g.c_out).div_ceil(size_of::<f32>())
     }
 
@@ -83,7 +85,7 @@ impl Block {
     }
 
     /// The convolution's rows' gradient, from that of the output.
-    fn gradient_rows(&self) -> Rows {
+    pub fn gradient_rows(&self) -> Rows {
         let (window, cells) = (self.g.window, self.g.cells());
         Rows { window, cells, ..Rows::plain((Dy, 0), self.g.l_out, self.g.c_out) }
     }

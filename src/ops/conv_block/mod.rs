@@ -27,6 +27,7 @@ mod norm;
 mod norm_gradient;
 mod reference;
 mod single_norm;
+mod single_norm_device;
 mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
