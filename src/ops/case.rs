@@ -89,7 +89,7 @@ impl Case {
             .map(|at| match input.fill {
                 Fill::Class(bound) => key.below(at, bound as u64) as f64,
                 Fill::Distinct => 4.0 * f64::from(order[at as usize]) / len as f64 - 2.0,
-                Fill::Far => f64::from((8.0 + key.normal(at)) as f32),
+                Fill::Far => 8.0 + key.normal(at),
                 Fill::Silent if (at as usize / input.shape.size()).is_multiple_of(2) => 0.0,
                 Fill::Normal | Fill::Silent => {
                     // Rounded to f32, so that reference and kernels start from the same numbers.
