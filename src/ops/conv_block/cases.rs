@@ -46,7 +46,6 @@ fn single() -> Vec<Case> {
     let mut cases = vec![
         same(1, 37, 2, 3, 1),
         same(5, 23, 3, 5, 1),
-        same(4, 61, 33, 1, 2),
         same(3, 64, 33, 2, 3),
         same(3, 131, 70, 5, 3),
         same(1, 200, 70, 3, 4),
