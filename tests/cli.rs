@@ -57,6 +57,21 @@ fn a_wrong_command_line_exits_2() {
 }
 
 #[test]
+fn zeros_wider_than_a_kernel_are_as_good_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wide.toml");
+    for norm in [false, true] {
+        let text = format!(
+            "name = 'wide'\nbatch_norm = {norm}\ninput = {{ length = 200, channels = 1, sample_rate = 8000 }}\n\
+             head = {{ pool = 'average' }}\nblock = [{{ conv = 4, kernel = 5, padding = [9, 7], pool = 3 }}, \
+             {{ conv = 5, kernel = 3, padding = [3, 0], pool = 3 }}]"
+        );
+        fs::write(&file, text).unwrap();
+        stapes().args(["gradcheck", "--device", "cpu"]).arg(&file).assert().success();
+    }
+}
+
+#[test]
 fn a_run_is_trained_evaluated_and_asked() {
     let run = trained();
     for file in [

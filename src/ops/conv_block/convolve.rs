@@ -24,6 +24,15 @@ pub fn part<T>(all: &[T], c: usize, first: usize, count: usize) -> &[T] {
     &all[(first * c).min(end)..end]
 }
 
+/// Of `rows` of `c` numbers, the first of them row `first`, those outside `0 .. l` are cleared; which lie inside?
+pub fn clear_outside(rows: &mut [f32], c: usize, first: isize, l: usize) -> std::ops::Range<usize> {
+    let count = (rows.len() / c) as isize;
+    let inside = (-first).clamp(0, count) as usize..(l as isize - first).clamp(0, count) as usize;
+    rows[..inside.start * c].fill(0.0);
+    rows[inside.end.max(inside.start) * c..].fill(0.0);
+    inside
+}
+
 /// Rows in memory, `[l, c]`.
 #[derive(Clone, Copy)]
 pub struct Stored<'a> {
@@ -34,13 +43,12 @@ pub struct Stored<'a> {
 impl Rows for Stored<'_> {
     fn rows<'b>(&'b self, _isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
         let (x, c) = (self.x, self.c);
-        let l = (x.len() / c) as isize;
-        if first >= 0 && first + count as isize <= l {
+        let l = x.len() / c;
+        if first >= 0 && first + count as isize <= l as isize {
             return &x[first as usize * c..][..count * c];
         }
         let scratch = &mut scratch[..count * c];
-        let inside = (-first).clamp(0, count as isize) as usize..(l - first).clamp(0, count as isize) as usize;
-        scratch.fill(0.0);
+        let inside = clear_outside(scratch, c, first, l);
         if !inside.is_empty() {
             let from = (first + inside.start as isize) as usize * c;
             scratch[inside.start * c..inside.end * c].copy_from_slice(&x[from..from + inside.len() * c]);

@@ -2,7 +2,7 @@
 //! never exists as a whole.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
-use super::convolve::{Rows, part};
+use super::convolve::{Rows, clear_outside, part};
 use super::geometry::Geometry;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -32,15 +32,6 @@ impl Rows for Unpooled<'_> {
         let of = |all| bytemuck::cast_slice(part(all, c, cell, cells));
         [of(self.dy), of(self.y), part(self.at, c, cell, cells)]
     }
-}
-
-/// The rows of `scratch` that lie outside `0 .. l`, as if the first were row `first`, are cleared; which lie inside?
-pub fn clear_outside(rows: &mut [f32], c: usize, first: isize, l: usize) -> std::ops::Range<usize> {
-    let count = (rows.len() / c) as isize;
-    let inside = (-first).clamp(0, count) as usize..(l as isize - first).clamp(0, count) as usize;
-    rows[..inside.start * c].fill(0.0);
-    rows[inside.end.max(inside.start) * c..].fill(0.0);
-    inside
 }
 
 struct Unpool<'a, 'g> {

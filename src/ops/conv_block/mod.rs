@@ -36,7 +36,7 @@ use super::op::{
     Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Phase, ReferenceBackward, ReferenceForward, Role,
     ShapeError, Spec, TensorSpec,
 };
-use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d};
+use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d, Padding};
 use crate::base::{Shape, aligned::round_up};
 use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
@@ -75,7 +75,9 @@ const WIDEST_WINDOW: usize = 4;
 impl ConvBlock {
     /// The block of `conv`, `norm`, a ReLU and `pool`, computed as `choice` says, if there is one.
     pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>, choice: ConvChoice) -> Option<ConvBlock> {
-        let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias;
+        // With more zeros in front than a window's taps but one there are rows of zeros alone, which the block does not know.
+        let front_fits = !matches!(conv.padding, Padding::Explicit(front, _) if front >= conv.k);
+        let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias && front_fits;
         let pool_fits = pool.is_none_or(|pool| pool.stride == pool.k && (2..=WIDEST_WINDOW).contains(&pool.k));
         let over = match norm {
             Norm::None => Over::Channels,

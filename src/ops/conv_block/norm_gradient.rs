@@ -6,9 +6,8 @@
 //! If the gradient of the audio is asked for, the rows of one input channel are made again for it ([`Again`]).
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
-use super::convolve::{Rows, Stored, part};
+use super::convolve::{Rows, Stored, clear_outside, part};
 use super::geometry::Geometry;
-use super::gradient::clear_outside;
 use crate::base::aligned::round_up;
 use crate::simd::transform::{GROUP, PlainRows, SingleChannel};
 use crate::simd::{Isa, Kernel, Simd};
