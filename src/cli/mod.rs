@@ -19,9 +19,12 @@ mod settings;
 mod table;
 mod train;
 
+use crate::data::DataError;
+use crate::train::TrainError;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use context::{Context, Global};
+use ending::Ending;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -95,7 +98,41 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = cli.global.context().and_then(|context| context.on_threads(|| cli.command.run(&context)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ending::report(&error),
+        Err(error) => exit_code(&error),
+    }
+}
+
+/// Says what is to be said of an error on standard error, and gives the exit code.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let tell = |code: u8| {
+        output::note(&format!("stapes: error: {error}"));
+        ExitCode::from(code)
+    };
+    match error.downcast_ref::<Ending>() {
+        Some(Ending::ClosedPipe) => return ExitCode::SUCCESS,
+        Some(Ending::Told) => return ExitCode::from(1),
+        Some(Ending::Usage(_)) => {
+            let code = tell(2);
+            output::note("For the options, type the command with --help.");
+            return code;
+        }
+        Some(Ending::Interrupted(sentence)) => {
+            output::note(&format!("stapes: {sentence}"));
+            return ExitCode::from(130);
+        }
+        None => {}
+    }
+    let data = error.downcast_ref::<DataError>();
+    let data = data.or(match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Data(data)) => Some(data),
+        _ => None,
+    });
+    match data {
+        Some(DataError::Interrupted) => {
+            output::note(&format!("stapes: {error}"));
+            ExitCode::from(130)
+        }
+        _ => tell(1),
     }
 }
 

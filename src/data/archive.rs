@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::error::{ClipFault, DataError};
-use super::load::{self, BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop};
+use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
 use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word};
 
 /// Bytes of a block at which it is handed on even if it has few clips.
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<F
         let reader = reader.map_err(|source| DataError::Thread { source })?;
         for block in receiver {
             wanted.report(Stage::Reading, done.load(Ordering::Relaxed), size)?;
-            let outcomes = load::decode_block(&block, wanted, |member| RawClip {
+            let outcomes = decode_block(&block, wanted, |member| RawClip {
                 name: member.name.clone(),
                 bytes: member.bytes.as_deref().map(Into::into).map_err(Clone::clone),
             });

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::error::ClipError;
-use super::load::ClipInfo;
+use super::prepare::ClipInfo;
 use super::source::Found;
 
 /// Bytes before the rows: a page, so that the rows are aligned for any machine.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode::{self, Container};
 use super::error::{ClipError, ClipFault};
+use super::pcm::{Pcm, Values};
 use super::resample::Resampler;
 use super::wav;
 
@@ -30,32 +31,6 @@ pub struct Clip {
     pub source_rate_hz: u32,
     /// The channels of the file, before mixing.
     pub source_channels: u32,
-}
-
-/// The values of a file as they are coded there, channels interleaved.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Values {
-    /// 16-bit files stay exact.
-    I16(Vec<i16>),
-    /// Everything else, full scale 1.
-    F32(Vec<f32>),
-}
-
-impl Values {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Values::I16(v) => v.len(),
-            Values::F32(v) => v.len(),
-        }
-    }
-}
-
-/// A decoded file before it is brought to a [`Format`].
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pcm {
-    pub(super) values: Values,
-    pub(super) channels: u32,
-    pub(super) rate_hz: u32,
 }
 
 /// Reads clip after clip into one format; keeps the resampler's filter in between.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::cache::Rows;
 use super::clip::{Format, RATES_HZ};
 use super::error::{ClipError, DataError, nearest};
-use super::load::ClipInfo;
+use super::load;
+use super::prepare::ClipInfo;
 use super::source::{Progress, Source, Wanted};
 use super::split::{Split, SplitRule, random_splits, speaker, which_set};
 use super::store::{self, CacheMode};
@@ -94,7 +95,7 @@ impl Dataset {
     pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
         check_settings(config)?;
         let name = source.describe();
-        let survey = source.survey()?;
+        let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
             // A folder tells before any decoding what is missing.
             let classes = resolve_classes(config.classes.as_deref(), &listing.found.words, &name)?;

@@ -14,8 +14,8 @@ use symphonia::core::io::MediaSourceStream;
 use symphonia::default::codecs::{FlacDecoder, VorbisDecoder};
 use symphonia::default::formats::{FlacReader, OggReader};
 
-use super::clip::{Pcm, Values};
 use super::error::ClipFault;
+use super::pcm::{Pcm, Values};
 
 /// The two compressed formats, by their first four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

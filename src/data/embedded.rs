@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::clip::{ClipReader, Pcm, Values, finite};
+use super::clip::{ClipReader, finite};
 use super::decode::{self, Container};
 use super::error::{ClipError, ClipFault, DataError};
-use super::load::{self, Outcome, Sink, Stop};
+use super::pcm::{Pcm, Values};
+use super::prepare::{Outcome, Sink, Stop, prepare};
 use super::source::{Embedded, Found, Stage, Wanted};
 use super::split::Split;
 
@@ -89,7 +90,7 @@ fn read_word(word: &str, ogg: &[u8], rows: &[Row<'_>], wanted: &Wanted<'_>) -> R
         let name = format!("{word}/{}", row.clip);
         let pcm = Pcm { values: Values::F32(part.to_vec()), channels, rate_hz };
         Ok(match reader.convert(pcm) {
-            Ok(clip) => Ok(load::prepare(name, Some(row.split), clip, wanted)),
+            Ok(clip) => Ok(prepare(name, Some(row.split), clip, wanted)),
             Err(fault) => Err(ClipError { name, fault }),
         })
     })

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 
 use super::error::{ClipFault, DataError};
-use super::load::{self, BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop};
+use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
 use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word, modified_ns};
 
 /// One sound file.
@@ -118,7 +118,7 @@ pub(super) fn read(listing: &Listing, wanted: &Wanted<'_>, sink: Sink<'_>) -> Re
     let files: Vec<(&String, &Entry)> = chosen.flat_map(|(word, files)| files.iter().map(move |f| (word, f))).collect();
     for (block, chunk) in files.chunks(BLOCK_CLIPS).enumerate() {
         wanted.report(Stage::Reading, (block * BLOCK_CLIPS) as u64, files.len() as u64)?;
-        let outcomes = load::decode_block(chunk, wanted, |&(word, entry)| RawClip {
+        let outcomes = decode_block(chunk, wanted, |&(word, entry)| RawClip {
             name: format!("{word}/{}", entry.file),
             bytes: read_file(&entry.path, entry.size).map(Into::into),
         });

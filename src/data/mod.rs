@@ -33,6 +33,8 @@ mod embedded_words;
 mod error;
 mod folder;
 mod load;
+mod pcm;
+mod prepare;
 mod resample;
 mod source;
 mod split;

@@ -7,11 +7,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
 
 use super::clip::Format;
 use super::error::DataError;
-use super::folder;
 use super::split::Split;
 
 /// The folder of long noise recordings: known, and never a class.
@@ -76,42 +74,6 @@ impl Source<'_> {
             Source::Embedded(_) => "embedded".into(),
         }
     }
-
-    /// Everything about the source that is known before its sound is read.
-    pub(super) fn survey(&self) -> Result<Survey, DataError> {
-        let mut hash = Sha1::new();
-        let folder = match self {
-            Source::Folder(path) => {
-                let listing = folder::list(path)?;
-                listing.hash(&mut hash);
-                Some(listing)
-            }
-            Source::Archive(path) => {
-                let meta = std::fs::metadata(path).map_err(|source| DataError::Io { path: path.clone(), source })?;
-                hash.update(meta.len().to_le_bytes());
-                hash.update(modified_ns(&meta).to_le_bytes());
-                None
-            }
-            Source::Embedded(embedded) => {
-                hash.update(embedded.index);
-                for (word, ogg) in embedded.words {
-                    hash.update((word.len() as u64).to_le_bytes());
-                    hash.update(word);
-                    hash.update(ogg);
-                }
-                None
-            }
-        };
-        Ok(Survey { folder, inputs: hash.finalize().into() })
-    }
-}
-
-/// The state of a source: when its hash changes, a cache of it is out of date.
-pub(super) struct Survey {
-    /// The files, where listing them costs little.
-    pub(super) folder: Option<folder::Listing>,
-    /// A hash of names, sizes and times of change (of the content where it is in memory).
-    pub(super) inputs: [u8; 20],
 }
 
 /// Nanoseconds since 1970 of the last change; 0 where the file system does not know.

@@ -8,8 +8,9 @@ use sha1::{Digest, Sha1};
 
 use super::cache::{self, Index, Rows, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
-use super::load::{self, Outcome, Stop};
-use super::source::{Source, Stage, Survey, Wanted};
+use super::load::{self, Survey};
+use super::prepare::{Outcome, Stop};
+use super::source::{Source, Stage, Wanted};
 
 /// Whether and where decoded clips are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

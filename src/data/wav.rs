@@ -7,8 +7,8 @@
 
 use std::io::Cursor;
 
-use super::clip::{Pcm, Values};
 use super::error::ClipFault;
+use super::pcm::{Pcm, Values};
 
 /// Data sizes that mean "until the end": what writers leave in the header when they write into a pipe.
 /// 0xFFFFFFFF and its even neighbour: ffmpeg and others; 0x7FFFF000: SoX; 0x80000000 and 0x7FFFFF00: arecord.

@@ -71,6 +71,9 @@ const RUNS: usize = 21;
 /// Likewise, roughly.
 const QUICK_RUNS: usize = 3;
 
+/// How long a run of steps may take, roughly.
+const RUN_SECONDS: f64 = 0.5;
+
 /// Measures `network` on `gpu`.
 ///
 /// # Errors
@@ -100,7 +103,8 @@ pub fn bench(
     let step_from_host_seconds = median(&mut from_host[2..]);
     let step_seconds = trainer.measure_step(runs)?;
     let kernels = trainer.measure_kernels(runs)?;
-    let step_in_run_seconds = step_in_run(&mut trainer, (&clips, &labels), 4 * runs)?;
+    let steps = ((RUN_SECONDS / step_seconds) as usize).clamp(4, 4 * runs);
+    let step_in_run_seconds = step_in_run(&mut trainer, (&clips, &labels), steps)?;
     let weights = trainer.weights.clone();
     drop(trainer);
     let recognise = Recogniser::options(network, batch).conv(options.conv);

@@ -5,7 +5,7 @@
 use super::super::error::DeviceError;
 use super::ptx::{Image, images};
 use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, PinnedHostSlice,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DeviceRepr, DriverError, PinnedHostSlice,
     ValidAsZeroBits, result, sys,
 };
 use cudarc::nvrtc::Ptx;
@@ -214,6 +214,11 @@ impl Gpu {
     /// An event that has happened until it is recorded.
     pub(super) fn event(&self) -> Result<CudaEvent, DeviceError> {
         self.context.new_event(None).map_err(refused("make an event"))
+    }
+
+    /// So many zeros in the GPU's memory; an empty buffer still has an address.
+    pub(super) fn zeros(&self, len: usize) -> Result<CudaSlice<f32>, DeviceError> {
+        self.stream.alloc_zeros(len.max(1)).map_err(refused("give memory"))
     }
 
     /// So many zeros in page-locked host memory, which copies read after their call has returned.

@@ -32,11 +32,6 @@ pub(super) struct Memory {
 /// A multiple of 64 bytes, so that vector loads of neighbouring buffers stay aligned.
 const LINE: usize = 16;
 
-pub(super) fn zeros(gpu: &Gpu, len: usize) -> Result<Buffer, DeviceError> {
-    // An empty buffer still has an address.
-    gpu.stream().alloc_zeros(len.max(1)).map_err(refused("give memory"))
-}
-
 impl Memory {
     /// For `plan`, of whose inputs number `labels` comes with a step's order.
     pub fn new(plan: &Plan, gpu: &Gpu, labels: Option<usize>) -> Result<Memory, DeviceError> {

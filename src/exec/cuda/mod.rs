@@ -89,7 +89,7 @@ impl Cuda {
     pub fn for_training(plan: Arc<Plan>, gpu: Arc<Gpu>, logits: NodeId, labels: usize) -> Result<Cuda, DeviceError> {
         let mut cuda = Cuda::with_labels(plan, gpu, Some(labels))?;
         let Cuda { plan, gpu, memory, .. } = &cuda;
-        let [m, v] = [launches::zeros(gpu, plan.params_len)?, launches::zeros(gpu, plan.params_len)?];
+        let [m, v] = [gpu.zeros(plan.params_len)?, gpu.zeros(plan.params_len)?];
         let update = launches::update(plan, gpu, memory, (logits, labels), [address(&m, gpu), address(&v, gpu)])?;
         gpu.finish()?;
         cuda.learns = Some(Learns { update, m, v });

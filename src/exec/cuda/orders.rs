@@ -4,7 +4,6 @@
 
 use super::address;
 use super::gpu::{Gpu, refused};
-use super::launches::zeros;
 use crate::base::rng::Key;
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Tally;
@@ -44,13 +43,7 @@ impl Orders {
     pub fn new(gpu: &Gpu, n: usize) -> Result<Orders, DeviceError> {
         let words = LABELS + 2 * n;
         let order = gpu.stream().alloc_zeros(words).map_err(refused("give memory"))?;
-        Ok(Orders {
-            order,
-            next: gpu.page_locked(AHEAD * words)?,
-            n,
-            tallies: zeros(gpu, 2 + 2 * AHEAD)?,
-            under_way: 0,
-        })
+        Ok(Orders { order, next: gpu.page_locked(AHEAD * words)?, n, tallies: gpu.zeros(2 + 2 * AHEAD)?, under_way: 0 })
     }
 
     fn word(&self, gpu: &Gpu, at: usize) -> sys::CUdeviceptr {
