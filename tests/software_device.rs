@@ -49,7 +49,7 @@ block = [
 ]
 "#;
 
-/// A run of three epochs, with norm of eight steps, else of thirty-two of one clip: its folder, its epochs' losses, and the hash of its weights.
+/// A run of three epochs, with norm of eight steps, else of thirty-four of one clip: its folder, its epochs' losses, and the hash of its weights.
 struct Trained {
     run: PathBuf,
     losses: Vec<f64>,

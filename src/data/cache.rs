@@ -6,7 +6,7 @@
 //!
 //! A file is written under a temporary name, synced and renamed, and no byte of it is changed afterwards: an old mapping
 //! keeps the old file.
-#![allow(unsafe_code)] // the one call that maps a file, see `map`
+#![allow(unsafe_code)] // reason: one call maps a file, see `map`
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
