@@ -316,6 +316,12 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
                 s.load(from.add(v * S::LANES))
             }
         };
+        // The totals, wanted at the end, are often far away.
+        for r in 0..R {
+            for v in (0..V).step_by((16 / S::LANES).max(1)) {
+                s.prefetch_write(t.c.wrapping_add(r * t.c_stride + v * S::LANES).cast());
+            }
+        }
         let mut sums = [[s.zero(); V]; R];
         for p in 0..t.positions {
             let (a, from) = (t.a.add(p * t.a_stride), t.b.add(p * t.b_stride));
