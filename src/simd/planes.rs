@@ -1,17 +1,16 @@
-//! Floor 1. The products of a fast convolution: one matrix product for each point of its transform.
+//! Floor 1. The products of a fast convolution: one matrix product for each product of its algorithm.
 //!
-//! A transform leaves its points in **planes** of `[tile, channel]`. Forward and backward-data multiply every plane by the
-//! point's weights ([`PlaneProduct`]); backward-weight multiplies the planes of input and gradient ([`PlaneUpdate`]).
+//! A transform leaves its values in **planes** of `[tile, channel]`. Forward and backward-data multiply every plane by
+//! weights of its own ([`PlaneProduct`]); backward-weight multiplies the planes of input and gradient ([`PlaneUpdate`]).
 //! Rows of a plane are padded to whole vectors of every set and planes to whole register tiles, so that nothing here
 //! needs a mask: what lies in the padding is computed and not read.
 //!
-//! A kernel of more taps than the transform has is cut into **segments**, each [`TILE`] taps further on: their inputs are the
-//! following tiles' planes, so that the sum runs over `segments` neighbouring rows of a plane.
+//! A kernel of more taps than the transform has is cut into **segments**: their inputs are tiles of their own between those
+//! of the first, so that the sum runs over `segments` neighbouring rows of a plane, and tiles of output are `stride` of its
+//! rows apart.
 //!
 //! **Memory** the next block's rows are asked for during the products ([`Ahead`]): the transforms touch memory in
 //! bursts that the processor's own prefetcher does not see coming.
-//!
-//! [`TILE`]: super::winograd::TILE
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
 use super::isa::{Kernel, Simd};
@@ -19,7 +18,7 @@ use super::tile::{RankUpdate, panels};
 
 /// Numbers to which a row of a plane is padded: the widest vector.
 pub const ROW: usize = 16;
-/// Numbers between planes beyond their content, so that eight planes do not share the same places in the L1 cache.
+/// Numbers between planes beyond their content, so that planes do not share the same places in the L1 cache.
 const SKEW: usize = 16;
 /// Tiles to which a plane is padded: a multiple of every set's rows of a register tile (4, 6, 8, 12).
 pub const PLANE_TILES: usize = 24;
@@ -34,15 +33,15 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Planes of `tiles` tiles of `c` channels, and `more` tiles of the segments after the first.
-    pub fn new(tiles: usize, more: usize, c: usize) -> Planes {
+    /// Planes of `tiles` tiles of `c` channels, `stride` rows apart, and `more` rows of the segments after the first.
+    pub fn new(tiles: usize, stride: usize, more: usize, c: usize) -> Planes {
         let row = c.next_multiple_of(ROW);
-        Planes { row, plane: (tiles.next_multiple_of(PLANE_TILES) + more) * row + SKEW }
+        Planes { row, plane: (tiles.next_multiple_of(PLANE_TILES) * stride + more) * row + SKEW }
     }
 
-    /// Numbers of `points` planes.
-    pub fn len(&self, points: usize) -> usize {
-        points * self.plane
+    /// Numbers of so many planes.
+    pub fn len(&self, planes: usize) -> usize {
+        planes * self.plane
     }
 }
 
@@ -86,7 +85,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// `m[p][t, j] = sum over segments g and i < inner of v[p][t + g, i] * u[p][g * inner + i, j]` for all points `p`.
+/// `m[p][t, j] = sum over segments g and i < inner of v[p][stride * t + g, i] * u[p][g * inner + i, j]` for all planes `p`.
 pub struct PlaneProduct<'a> {
     /// Transformed input.
     pub v: &'a [f32],
@@ -94,6 +93,8 @@ pub struct PlaneProduct<'a> {
     pub v_planes: Planes,
     /// Segments of the kernel.
     pub segments: usize,
+    /// Rows of `v` from tile to tile.
+    pub stride: usize,
     /// Channels of the input.
     pub inner: usize,
     /// Weights, plane by plane as [`Product::pack`](super::tile::Product::pack) makes them.
@@ -106,8 +107,8 @@ pub struct PlaneProduct<'a> {
     pub outputs: usize,
     /// Tiles.
     pub tiles: usize,
-    /// Points.
-    pub points: usize,
+    /// Planes.
+    pub planes: usize,
     /// What to ask for meanwhile.
     pub ahead: Ahead<'a>,
 }
@@ -116,7 +117,7 @@ impl Kernel for PlaneProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // Distances between rows that are known when the tile is compiled leave its registers to the sums.
-        match self.v_planes.row {
+        match self.stride * self.v_planes.row {
             32 => self.products::<S, 32>(s),
             64 => self.products::<S, 64>(s),
             128 => self.products::<S, 128>(s),
@@ -129,34 +130,36 @@ impl Kernel for PlaneProduct<'_> {
 impl PlaneProduct<'_> {
     #[inline(always)]
     fn products<S: Simd, const STRIDE: usize>(self, s: S) {
-        let PlaneProduct { v, v_planes, segments, inner, packed, m, m_planes, outputs, tiles, points, ahead } = self;
+        let PlaneProduct { v, v_planes, segments, stride, inner, packed, m, m_planes, outputs, tiles, planes, ahead } =
+            self;
         if tiles == 0 {
             return;
         }
         let padded = tiles.next_multiple_of(PLANE_TILES);
         let (depth, width) = (segments * inner, outputs.next_multiple_of(ROW));
         assert!(inner <= v_planes.row && width <= m_planes.row && segments > 0);
-        assert!(v.len() >= (points - 1) * v_planes.plane + (padded + segments - 1) * v_planes.row);
-        assert!(m.len() >= (points - 1) * m_planes.plane + padded * m_planes.row);
-        assert!(packed.len() >= points * depth * width);
+        assert!(v.len() >= (planes - 1) * v_planes.plane + (padded * stride + segments - 1) * v_planes.row);
+        assert!(m.len() >= (planes - 1) * m_planes.plane + padded * m_planes.row);
+        assert!(packed.len() >= planes * depth * width);
         let turns = panels(S::LANES, S::TILE_VECTORS, outputs)
             .map(|panel| tiles.div_ceil(S::product_rows(panel.vectors)))
             .sum::<usize>();
-        let mut asking = Asking::new(ahead, points * turns);
-        for point in 0..points {
+        let mut asking = Asking::new(ahead, planes * turns);
+        for plane in 0..planes {
             for panel in panels(S::LANES, S::TILE_VECTORS, outputs) {
                 for t in (0..tiles).step_by(S::product_rows(panel.vectors)) {
                     // SAFETY: a register tile ends within the padded tiles, whose planes `v` and `m` hold (asserted), as
-                    // `packed` holds the panels of every point; `panel.vectors` whole vectors lie in the padded row.
+                    // `packed` holds the panels of every plane; `panel.vectors` whole vectors lie in the padded row.
                     // `m` is a mutable borrow that lives as long as this call.
                     unsafe {
                         let tile = PlaneTile {
-                            a: v.as_ptr().add(point * v_planes.plane + t * v_planes.row),
-                            stride: v_planes.row,
+                            a: v.as_ptr().add(plane * v_planes.plane + t * stride * v_planes.row),
+                            stride: stride * v_planes.row,
+                            segment_stride: v_planes.row,
                             segments,
                             inner,
-                            b: packed.as_ptr().add(depth * (point * width + panel.offset)),
-                            c: m.as_mut_ptr().add(point * m_planes.plane + t * m_planes.row + panel.first),
+                            b: packed.as_ptr().add(depth * (plane * width + panel.offset)),
+                            c: m.as_mut_ptr().add(plane * m_planes.plane + t * m_planes.row + panel.first),
                             c_stride: m_planes.row,
                         };
                         s.plane_tile::<STRIDE>(panel.vectors, &tile);
@@ -172,6 +175,7 @@ impl PlaneProduct<'_> {
 pub struct PlaneTile {
     a: *const f32,
     stride: usize,
+    segment_stride: usize,
     segments: usize,
     inner: usize,
     b: *const f32,
@@ -183,7 +187,7 @@ pub struct PlaneTile {
 /// is known only at run time.
 ///
 /// # Safety
-/// For `r < R + segments - 1`, `inner` numbers from `a + r * stride` on are readable, and for `r < R` `V` vectors from
+/// For `r < R` and `g < segments`, `inner` numbers from `a + r * stride + g * segment_stride` on are readable; `V` vectors from
 /// `c + r * c_stride` on writable; `b` holds `segments * inner` steps of `V` vectors.
 #[inline(always)]
 pub unsafe fn plane_tile<S: Simd, const R: usize, const V: usize, const STRIDE: usize>(s: S, t: &PlaneTile) {
@@ -193,7 +197,7 @@ pub unsafe fn plane_tile<S: Simd, const R: usize, const V: usize, const STRIDE: 
         let mut sums = [[s.zero(); V]; R];
         let mut b = t.b;
         for segment in 0..t.segments {
-            let a = t.a.add(segment * stride);
+            let a = t.a.add(segment * t.segment_stride);
             for i in 0..t.inner {
                 let mut weights = [s.zero(); V];
                 for (v, weight) in weights.iter_mut().enumerate() {
@@ -216,7 +220,7 @@ pub unsafe fn plane_tile<S: Simd, const R: usize, const V: usize, const STRIDE: 
     }
 }
 
-/// `du[p][g * inner + i, j] += sum over tiles t of v[p][t + g, i] * z[p][t, j]` for all points `p` and segments `g`.
+/// `du[p][g * inner + i, j] += sum over tiles t of v[p][stride * t + g, i] * z[p][t, j]` for all planes `p` and segments `g`.
 pub struct PlaneUpdate<'a> {
     /// Transformed input.
     pub v: &'a [f32],
@@ -224,6 +228,8 @@ pub struct PlaneUpdate<'a> {
     pub v_planes: Planes,
     /// Segments of the kernel.
     pub segments: usize,
+    /// Rows of `v` from tile to tile.
+    pub stride: usize,
     /// Channels of the input.
     pub inner: usize,
     /// Transformed gradient.
@@ -238,8 +244,8 @@ pub struct PlaneUpdate<'a> {
     pub outputs: usize,
     /// Tiles.
     pub tiles: usize,
-    /// Points.
-    pub points: usize,
+    /// Planes.
+    pub planes: usize,
     /// What to ask for meanwhile.
     pub ahead: Ahead<'a>,
 }
@@ -247,15 +253,16 @@ pub struct PlaneUpdate<'a> {
 impl Kernel for PlaneUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let PlaneUpdate { v, v_planes, segments, inner, z, z_planes, du, fresh, outputs, tiles, points, ahead } = self;
-        let mut asking = Asking::new(ahead, points * segments);
-        for point in 0..points {
+        let PlaneUpdate { v, v_planes, segments, stride, inner, z, z_planes, du, fresh, outputs, tiles, planes, ahead } =
+            self;
+        let mut asking = Asking::new(ahead, planes * segments);
+        for plane in 0..planes {
             for segment in 0..segments {
-                let at = (point * segments + segment) * inner * outputs;
+                let at = (plane * segments + segment) * inner * outputs;
                 let update = RankUpdate {
-                    a: &v[point * v_planes.plane + segment * v_planes.row..],
-                    a_stride: v_planes.row,
-                    b: &z[point * z_planes.plane..],
+                    a: &v[plane * v_planes.plane + segment * v_planes.row..],
+                    a_stride: stride * v_planes.row,
+                    b: &z[plane * z_planes.plane..],
                     b_stride: z_planes.row,
                     positions: tiles,
                     c: &mut du[at..at + inner * outputs],

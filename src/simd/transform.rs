@@ -6,15 +6,17 @@
 
 use super::isa::{Kernel, Simd};
 use super::planes::Planes;
-use super::winograd::{POINTS, TILE, Toom};
+use super::winograd::{READ, TILE, Toom};
 use std::marker::PhantomData;
 
-/// `v[p][t] = B^T d` for the rows `d` from `4 t` on.
+/// `v[p][t] = B^T d` for the rows `d` from `step * t` on.
 pub struct InputTransform<'a, F> {
-    /// Rows of `c` channels, from the first tile's first on: `TILE * (tiles - 1) + F::POINTS` of them.
+    /// Rows of `c` channels, from the first tile's first on: `step * (tiles - 1) + F::READ` of them.
     pub x: &'a [f32],
     /// Channels.
     pub c: usize,
+    /// Rows from tile to tile.
+    pub step: usize,
     /// Tiles.
     pub tiles: usize,
     /// Planes; the padding of a row is written too.
@@ -28,33 +30,33 @@ pub struct InputTransform<'a, F> {
 impl<F: Toom> Kernel for InputTransform<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let InputTransform { x, c, tiles, v, planes: Planes { row, plane }, .. } = self;
+        let InputTransform { x, c, step, tiles, v, planes: Planes { row, plane }, .. } = self;
         if tiles == 0 {
             return;
         }
-        assert!(x.len() >= (TILE * (tiles - 1) + F::POINTS) * c && row >= c.next_multiple_of(S::LANES));
-        assert!(v.len() >= (F::POINTS - 1) * plane + tiles * row);
+        assert!(x.len() >= (step * (tiles - 1) + F::READ) * c && row >= c.next_multiple_of(S::LANES));
+        assert!(v.len() >= (F::PRODUCTS - 1) * plane + tiles * row);
         for t in 0..tiles {
             for j in (0..c).step_by(S::LANES) {
                 // SAFETY: the tile's rows lie in `x` and its place of all planes, padding included, in `v`, both
                 // asserted above; only the channels that there are are read.
                 unsafe {
-                    let (from, to) = (x.as_ptr().add(TILE * t * c + j), v.as_mut_ptr().add(t * row + j));
-                    let mut d = [s.zero(); POINTS];
+                    let (from, to) = (x.as_ptr().add(step * t * c + j), v.as_mut_ptr().add(t * row + j));
+                    let mut d = [s.zero(); READ];
                     if c - j >= S::LANES {
-                        (0..F::POINTS).for_each(|i| d[i] = s.load(from.add(i * c)));
+                        (0..F::READ).for_each(|i| d[i] = s.load(from.add(i * c)));
                     } else {
-                        (0..F::POINTS).for_each(|i| d[i] = s.load_first(from.add(i * c), c - j));
+                        (0..F::READ).for_each(|i| d[i] = s.load_first(from.add(i * c), c - j));
                     }
-                    let points = F::input(s, d);
-                    (0..F::POINTS).for_each(|p| s.store(to.add(p * plane), points[p]));
+                    let products = F::input(s, d);
+                    (0..F::PRODUCTS).for_each(|p| s.store(to.add(p * plane), products[p]));
                 }
             }
         }
     }
 }
 
-/// `z[p][t] = A dy` for the rows `dy` from `4 t` on.
+/// `z[p][t] = A dy` for the rows `dy` from `TILE * t` on.
 pub struct GradientTransform<'a, F> {
     /// `TILE * tiles` rows of `c` channels.
     pub dy: &'a [f32],
@@ -78,7 +80,7 @@ impl<F: Toom> Kernel for GradientTransform<'_, F> {
             return;
         }
         assert!(dy.len() >= TILE * tiles * c && row >= c.next_multiple_of(S::LANES));
-        assert!(z.len() >= (F::POINTS - 1) * plane + tiles * row);
+        assert!(z.len() >= (F::PRODUCTS - 1) * plane + tiles * row);
         for t in 0..tiles {
             for j in (0..c).step_by(S::LANES) {
                 // SAFETY: as for `InputTransform`.
@@ -87,20 +89,41 @@ impl<F: Toom> Kernel for GradientTransform<'_, F> {
                     let load = |i: usize| {
                         if c - j >= S::LANES { s.load(from.add(i * c)) } else { s.load_first(from.add(i * c), c - j) }
                     };
-                    let points = F::gradient(s, [load(0), load(1), load(2), load(3)]);
-                    (0..F::POINTS).for_each(|p| s.store(to.add(p * plane), points[p]));
+                    let products = F::gradient(s, std::array::from_fn(load));
+                    (0..F::PRODUCTS).for_each(|p| s.store(to.add(p * plane), products[p]));
                 }
             }
         }
     }
 }
 
-/// Most rows that an epilogue sees at once: those of three tiles, four windows of three.
+/// Rows after which a tile and a window of one to four rows begin together: three tiles. Blocks begin at its multiples.
 pub const GROUP: usize = 3 * TILE;
+
+/// Where a tile's rows lie.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// First row.
+    pub first: usize,
+    /// Rows from the first on that there are, also those of later tiles. What stands in the places of others means nothing.
+    pub left: usize,
+    /// First channel.
+    pub j: usize,
+    /// Channels, at most a vector's.
+    pub lanes: usize,
+}
+
+impl Place {
+    /// That of tile `t`, if this is the first.
+    #[inline(always)]
+    fn tile(self, t: usize) -> Place {
+        Place { first: self.first + TILE * t, left: self.left.saturating_sub(TILE * t), ..self }
+    }
+}
 
 /// What becomes of the rows of output while they are in registers.
 pub trait Epilogue {
-    /// Tiles whose rows it sees at once, 1 or 3.
+    /// Tiles after which it begins anew, 1 or 3: a window of three rows may lie in two tiles.
     const TILES: usize;
 
     /// Whether memory is there for the rows `0 .. rows` of `c` channels; called before any row of a block.
@@ -114,12 +137,65 @@ pub trait Epilogue {
     /// Called after the last of a block of `rows` rows.
     fn end<S: Simd>(&mut self, _s: S, _rows: usize) {}
 
-    /// Takes `lanes` channels from channel `j` on of the rows `first ..  first + valid`, of which the first stands in `rows[0]`.
-    /// What stands in the other places means nothing.
+    /// Takes the rows of tile `T` of [`Epilogue::TILES`] in some channels; `open` is what it leaves for the next tile.
     ///
     /// # Safety
     /// The rows and channels are among those that [`Epilogue::fits`] was asked for.
-    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]);
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S::V>);
+}
+
+/// A window's largest row so far, and its place in the window.
+#[derive(Clone, Copy)]
+pub struct Window<V> {
+    best: V,
+    at: V,
+}
+
+/// Where pooled rows go.
+pub trait Windows {
+    /// Takes the largest row of window `cell`, and its place, in the place's channels.
+    ///
+    /// # Safety
+    /// The window and the channels are among those that there is memory for.
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, place: &Place, best: S::V, at: S::V);
+}
+
+/// Pools the rows of tile `T` by windows of `WINDOW`, of which those that end here are closed; a last one that is not whole
+/// ends with the rows if `ceil`.
+///
+/// # Safety
+/// As [`Windows::close`], for all windows of the rows.
+#[inline(always)]
+pub unsafe fn pool<S: Simd, W: Windows, const WINDOW: usize, const T: usize>(
+    s: S,
+    place: &Place,
+    rows: [S::V; TILE],
+    ceil: bool,
+    open: &mut Window<S::V>,
+    to: &mut W,
+) {
+    let group = (place.first - TILE * T) / WINDOW;
+    for (i, row) in rows.into_iter().enumerate() {
+        if i < place.left {
+            let (window, t) = ((TILE * T + i) / WINDOW, (TILE * T + i) % WINDOW);
+            if t == 0 {
+                *open = Window { best: row, at: s.zero() };
+            } else {
+                open.at = s.select(s.gt(row, open.best), s.splat(t as f32), open.at);
+                open.best = s.max(open.best, row);
+            }
+            if t + 1 == WINDOW || (ceil && i + 1 == place.left) {
+                // SAFETY: the caller's contract.
+                unsafe { to.close(s, group + window, place, open.best, open.at) }
+            }
+        }
+    }
+}
+
+/// Where tiles of rows come from. Not a closure: that would not be compiled for the instruction set.
+trait Tiles {
+    /// The rows of tile `t` of a group that begins at the block's row `at`, from channel `j` on.
+    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE];
 }
 
 /// A block's rows of output, `A^T m`, to an epilogue.
@@ -143,18 +219,30 @@ pub struct OutputTransform<'a, F, E> {
 impl<F: Toom, E: Epilogue> Kernel for OutputTransform<'_, F, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let OutputTransform { m, planes: Planes { row, plane }, c, first, rows, epilogue, .. } = self;
+        let OutputTransform { m, planes, c, first, rows, epilogue, algorithm } = self;
         let tiles = rows.next_multiple_of(TILE * E::TILES) / TILE;
-        assert!(m.len() >= (F::POINTS - 1) * plane + tiles * row && row >= c.next_multiple_of(S::LANES));
-        emit(s, epilogue, first, rows, c, |at, j, tile| {
-            // SAFETY: whole groups of tiles, padding included, lie in `m` (asserted).
-            unsafe {
-                let from = m.as_ptr().add((at / TILE + tile) * row + j);
-                let mut points = [s.zero(); POINTS];
-                (0..F::POINTS).for_each(|p| points[p] = s.load(from.add(p * plane)));
-                F::output(s, points)
-            }
-        });
+        assert!(m.len() >= (F::PRODUCTS - 1) * planes.plane + tiles * planes.row);
+        assert!(planes.row >= c.next_multiple_of(S::LANES));
+        emit(s, epilogue, first, rows, c, &Interpolated { m, planes, algorithm });
+    }
+}
+
+/// Whole groups of tiles, padding included, lie in `m`.
+struct Interpolated<'a, F> {
+    m: &'a [f32],
+    planes: Planes,
+    algorithm: PhantomData<F>,
+}
+
+impl<F: Toom> Tiles for Interpolated<'_, F> {
+    #[inline(always)]
+    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+        let Planes { row, plane } = self.planes;
+        // SAFETY: the tile's products lie in `m`, as asserted where it is made.
+        unsafe {
+            let from = self.m.as_ptr().add((at / TILE + t) * row + j);
+            F::output(s, |p| s.load(from.add(p * plane)))
+        }
     }
 }
 
@@ -177,25 +265,45 @@ impl<E: Epilogue> Kernel for StoredRows<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let StoredRows { z, c, first, rows, epilogue } = self;
         assert!(z.len() >= rows * c);
-        emit(s, epilogue, first, rows, c, |at, j, tile| {
-            let mut four = [s.zero(); TILE];
-            for (i, row) in four.iter_mut().enumerate() {
-                let r = at + TILE * tile + i;
-                if r < rows {
-                    // SAFETY: row `r` lies in `z` (asserted), and as many of its channels are read as there are.
-                    unsafe {
-                        let from = z.as_ptr().add(r * c + j);
-                        *row = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };
-                    }
-                }
-            }
-            four
-        });
+        emit(s, epilogue, first, rows, c, &InMemory { z, c, rows });
     }
 }
 
+/// `rows` rows of `c` channels lie in `z`.
+struct InMemory<'a> {
+    z: &'a [f32],
+    c: usize,
+    rows: usize,
+}
+
+impl Tiles for InMemory<'_> {
+    #[inline(always)]
+    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+        let &InMemory { z, c, rows } = self;
+        let mut tile = [s.zero(); TILE];
+        for (i, row) in tile.iter_mut().enumerate() {
+            let r = at + TILE * t + i;
+            if r < rows {
+                // SAFETY: row `r` lies in `z`, as asserted where it is made, and as many of its channels are read as there are.
+                unsafe { *row = load_some(s, z.as_ptr().add(r * c + j), c - j) }
+            }
+        }
+        tile
+    }
+}
+
+/// A vector from `from` on, or as much of it as `lanes` say.
+///
+/// # Safety
+/// `lanes` numbers from `from` on are readable.
+#[inline(always)]
+pub unsafe fn load_some<S: Simd>(s: S, from: *const f32, lanes: usize) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe { if lanes >= S::LANES { s.load(from) } else { s.load_first(from, lanes) } }
+}
+
 /// A block's rows of a convolution with one input channel, to an epilogue: too few products a row for register tiles, so that
-/// the sums never leave the registers. **Registers** four sums a tile, one weight, one broadcast.
+/// the sums never leave the registers. **Registers** a tile's eight sums, the taps, one broadcast.
 pub struct SingleChannel<'a, E> {
     /// Samples, `rows + k - 1`, from the first row's first tap on; as many zeros or anything behind them as complete a group.
     pub x: &'a [f32],
@@ -216,97 +324,110 @@ pub struct SingleChannel<'a, E> {
 impl<E: Epilogue> Kernel for SingleChannel<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.k {
-            3 => self.of_taps::<S, 3>(s),
-            5 => self.of_taps::<S, 5>(s),
-            _ => self.of_any(s),
+        let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
+        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
+        match k {
+            3 => emit(s, epilogue, first, rows, c, &FewTaps::<3> { x, w, c }),
+            5 => emit(s, epilogue, first, rows, c, &FewTaps::<5> { x, w, c }),
+            _ => emit(s, epilogue, first, rows, c, &AnyTaps { x, w, k, c }),
         }
     }
 }
 
-impl<E: Epilogue> SingleChannel<'_, E> {
-    /// With the taps in registers: every sample is read once a tile, and serves all rows that see it.
-    #[inline(always)]
-    fn of_taps<S: Simd, const K: usize>(self, s: S) {
-        let SingleChannel { x, w, c, first, rows, epilogue, .. } = self;
-        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + K && w.len() >= K * c);
-        emit(s, epilogue, first, rows, c, |at, j, tile| {
-            let mut four = [s.zero(); TILE];
-            // SAFETY: whole groups of rows, and `K - 1` more samples, lie in `x`, the taps in `w` (asserted); as many
-            // channels are read as there are.
-            unsafe {
-                let mut taps = [s.zero(); K];
-                for (tap, weight) in taps.iter_mut().enumerate() {
-                    let from = w.as_ptr().add(tap * c + j);
-                    *weight = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };
-                }
-                let from = x.as_ptr().add(at + TILE * tile);
-                for i in 0..TILE + K - 1 {
-                    let sample = s.splat(*from.add(i));
-                    for (tap, &weight) in taps.iter().enumerate() {
-                        if i >= tap && i - tap < TILE {
-                            four[i - tap] = s.fma(sample, weight, four[i - tap]);
-                        }
-                    }
-                }
-            }
-            four
-        });
-    }
+/// `K` taps of `c` channels lie in `w`; whole groups of rows, and `K - 1` more samples, in `x`. The taps stay in registers:
+/// every sample is read once a tile, and serves all rows that see it.
+struct FewTaps<'a, const K: usize> {
+    x: &'a [f32],
+    w: &'a [f32],
+    c: usize,
+}
 
+impl<const K: usize> Tiles for FewTaps<'_, K> {
     #[inline(always)]
-    fn of_any<S: Simd>(self, s: S) {
-        let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
-        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
-        emit(s, epilogue, first, rows, c, |at, j, tile| {
-            let mut four = [s.zero(); TILE];
-            for tap in 0..k {
-                // SAFETY: as in `of_taps`.
-                unsafe {
-                    let from = w.as_ptr().add(tap * c + j);
-                    let weight = if c - j >= S::LANES { s.load(from) } else { s.load_first(from, c - j) };
-                    for (i, row) in four.iter_mut().enumerate() {
-                        *row = s.fma(s.splat(*x.as_ptr().add(at + TILE * tile + i + tap)), weight, *row);
+    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+        let mut sums = [s.zero(); TILE];
+        // SAFETY: samples and taps are there, as asserted where this is made; as many channels are read as there are.
+        unsafe {
+            let mut taps = [s.zero(); K];
+            for (tap, weight) in taps.iter_mut().enumerate() {
+                *weight = load_some(s, self.w.as_ptr().add(tap * self.c + j), self.c - j);
+            }
+            let from = self.x.as_ptr().add(at + TILE * t);
+            for i in 0..TILE + K - 1 {
+                let sample = s.splat(*from.add(i));
+                for (tap, &weight) in taps.iter().enumerate() {
+                    if i >= tap && i - tap < TILE {
+                        sums[i - tap] = s.fma(sample, weight, sums[i - tap]);
                     }
                 }
             }
-            four
-        });
+        }
+        sums
     }
 }
 
-/// Hands `rows` rows from row `first` on to `epilogue`, group by group; `tile(at, j, t)` are the four rows of a group's tile
-/// `t`, where the group begins at the block's row `at`, from channel `j` on.
-#[inline(always)]
-fn emit<S: Simd, E: Epilogue>(
-    s: S,
-    epilogue: &mut E,
-    first: usize,
-    rows: usize,
+/// Likewise, for any number of taps.
+struct AnyTaps<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    k: usize,
     c: usize,
-    tile: impl Fn(usize, usize, usize) -> [S::V; TILE],
-) {
+}
+
+impl Tiles for AnyTaps<'_> {
+    #[inline(always)]
+    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+        let mut sums = [s.zero(); TILE];
+        for tap in 0..self.k {
+            // SAFETY: as for `FewTaps`.
+            unsafe {
+                let weight = load_some(s, self.w.as_ptr().add(tap * self.c + j), self.c - j);
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.fma(s.splat(*self.x.as_ptr().add(at + TILE * t + i + tap)), weight, *sum);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Hands `rows` rows from row `first` on to `epilogue`, tile by tile.
+#[inline(always)]
+fn emit<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, first: usize, rows: usize, c: usize, tiles: &T) {
     let group = TILE * E::TILES;
     assert!(first.is_multiple_of(GROUP) && epilogue.fits(first + rows, c));
     for at in (0..rows).step_by(group) {
         for j in (0..c).step_by(S::LANES) {
-            let mut all = [s.zero(); GROUP];
-            for t in 0..E::TILES {
-                all[TILE * t..][..TILE].copy_from_slice(&tile(at, j, t));
-            }
-            let (valid, lanes) = (rows - at, c - j);
+            let place = Place { first: first + at, left: rows - at, j, lanes: c - j };
             // SAFETY: the epilogue has memory for these rows and channels (asserted). Twice, so that the usual case is
             // compiled without conditions.
             unsafe {
-                if valid >= group && lanes >= S::LANES {
-                    epilogue.take(s, first + at, group, j, S::LANES, all);
+                if place.left >= group && place.lanes >= S::LANES {
+                    emit_group(s, epilogue, Place { left: group, lanes: S::LANES, ..place }, at, tiles);
                 } else {
-                    epilogue.take(s, first + at, valid.min(group), j, lanes.min(S::LANES), all);
+                    emit_group(s, epilogue, Place { lanes: place.lanes.min(S::LANES), ..place }, at, tiles);
                 }
             }
         }
     }
     epilogue.end(s, rows);
+}
+
+/// Hands on the tiles of the group that begins at the block's row `at`.
+///
+/// # Safety
+/// As [`Epilogue::take`].
+#[inline(always)]
+unsafe fn emit_group<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, place: Place, at: usize, tiles: &T) {
+    let mut open = Window { best: s.zero(), at: s.zero() };
+    // SAFETY: the caller's contract.
+    unsafe {
+        epilogue.take::<S, 0>(s, place, tiles.tile(s, at, place.j, 0), &mut open);
+        if E::TILES == 3 {
+            epilogue.take::<S, 1>(s, place.tile(1), tiles.tile(s, at, place.j, 1), &mut open);
+            epilogue.take::<S, 2>(s, place.tile(2), tiles.tile(s, at, place.j, 2), &mut open);
+        }
+    }
 }
 
 /// Writes the rows as they are.
@@ -330,9 +451,15 @@ impl Epilogue for PlainRows<'_> {
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]) {
-        for (i, row) in rows.into_iter().enumerate().take(TILE) {
-            if i < valid {
+    unsafe fn take<S: Simd, const T: usize>(
+        &mut self,
+        s: S,
+        Place { first, left, j, lanes }: Place,
+        rows: [S::V; TILE],
+        _open: &mut Window<S::V>,
+    ) {
+        for (i, row) in rows.into_iter().enumerate() {
+            if i < left {
                 // SAFETY: the caller's contract.
                 unsafe {
                     let to = self.y.as_mut_ptr().add((first + i) * self.c + j);

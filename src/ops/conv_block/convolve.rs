@@ -97,14 +97,14 @@ impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
                         *value = f64::from(weight(tap, q % c_in, panel.first + j));
                     }
                 }
-                for point in 0..algorithm.points() {
+                for product in 0..algorithm.products() {
                     // In double precision: each weight is rounded once.
                     let mut sums = [0.0; WIDEST];
                     for (at, tap) in taps.iter().enumerate().take(algorithm.taps()) {
-                        let g = algorithm.kernel(point, at);
+                        let g = algorithm.kernel(product, at);
                         sums.iter_mut().zip(tap).for_each(|(sum, w)| *sum += g * w);
                     }
-                    let to = &mut packed[point * plane + depth * panel.offset + q * width..][..width];
+                    let to = &mut packed[product * plane + depth * panel.offset + q * width..][..width];
                     to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum as f32);
                 }
             }
@@ -136,27 +136,29 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
         let Convolve { conv, rows: all, packed, source, epilogue, scratch } = self;
         let Convolution { c_in, c_out, .. } = conv;
         let (v_planes, m_planes) = conv.planes();
-        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
-        let (m, scratch) = scratch.split_at_mut(m_planes.len(F::POINTS));
-        let segments = conv.segments();
+        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::PRODUCTS));
+        let (m, scratch) = scratch.split_at_mut(m_planes.len(F::PRODUCTS));
+        let (segments, step, stride) = (conv.segments(), conv.tile_step(), conv.tile_stride());
         for first in all.clone().step_by(conv.block_rows()) {
             let rows = conv.block_rows().min(all.end - first);
             let tiles = rows.div_ceil(TILE);
             let x = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
             let algorithm = PhantomData::<F>;
-            isa.run(InputTransform { x, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm });
+            let tiles_in = conv.tiles_in(tiles);
+            isa.run(InputTransform { x, c: c_in, step, tiles: tiles_in, v, planes: v_planes, algorithm });
             let read = source.memory(first + conv.block_rows(), conv.block_rows());
             isa.run(PlaneProduct {
                 v,
                 v_planes,
                 segments,
+                stride,
                 inner: c_in,
                 packed,
                 m,
                 m_planes,
                 outputs: c_out,
                 tiles,
-                points: F::POINTS,
+                planes: F::PRODUCTS,
                 ahead: Ahead { read, write: epilogue.writes(first, rows) },
             });
             isa.run(OutputTransform { m, planes: m_planes, c: c_out, first, rows, epilogue, algorithm });

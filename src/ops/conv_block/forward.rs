@@ -4,7 +4,8 @@
 
 use super::convolve::{Convolve, Rows, Stored, part};
 use super::geometry::{Convolution, Geometry};
-use crate::simd::transform::{Epilogue, GROUP};
+use crate::simd::transform::{Epilogue, Place, Window, Windows, pool};
+use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Simd};
 
 /// In place of a position: the window's largest row is not above zero, so that no gradient passes.
@@ -18,19 +19,6 @@ pub struct ActivePool<'a, const WINDOW: usize> {
     pub y: &'a mut [f32],
     /// Positions, `[cells, c]`; empty where no gradient is wanted, or without pool.
     pub at: &'a mut [u8],
-}
-
-/// The largest row of a window, and its place; rows from `valid` on do not count.
-#[inline(always)]
-pub fn largest<S: Simd, const WINDOW: usize>(s: S, rows: &[S::V], valid: usize) -> (S::V, S::V) {
-    let (mut best, mut at) = (rows[0], s.zero());
-    for (t, &row) in rows.iter().enumerate().take(WINDOW).skip(1) {
-        if t < valid {
-            at = s.select(s.gt(row, best), s.splat(t as f32), at);
-            best = s.max(best, row);
-        }
-    }
-    (best, at)
 }
 
 /// Windows that are whole, or that count though they are not.
@@ -54,29 +42,37 @@ impl<const WINDOW: usize> Epilogue for ActivePool<'_, WINDOW> {
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]) {
-        let c = self.bias.len();
-        // SAFETY: `lanes` channels from `j` on are among the bias's, and every window's among those of `y` and `at`, by the
+    unsafe fn take<S: Simd, const T: usize>(
+        &mut self,
+        s: S,
+        place: Place,
+        rows: [S::V; TILE],
+        open: &mut Window<S::V>,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe { pool::<S, _, WINDOW, T>(s, &place, rows, self.ceil, open, self) }
+    }
+}
+
+impl<const WINDOW: usize> Windows for ActivePool<'_, WINDOW> {
+    #[inline(always)]
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::V) {
+        // SAFETY: `lanes` channels from `j` on are among the bias's, and those of the cell among those of `y` and `at`, by the
         // caller's contract.
         unsafe {
-            let bias = s.load_first(self.bias.as_ptr().add(j), lanes);
-            for (w, window) in rows.chunks_exact(WINDOW).enumerate().take(4 * Self::TILES / WINDOW) {
-                if w >= windows(valid, WINDOW, self.ceil) {
-                    break;
-                }
-                let (best, at) = largest::<S, WINDOW>(s, window, valid - w * WINDOW);
-                let value = s.add(best, bias);
-                let y = s.max(s.zero(), value);
-                let to = (first / WINDOW + w) * c + j;
-                if lanes == S::LANES {
-                    s.store(self.y.as_mut_ptr().add(to), y);
-                } else {
-                    s.store_first(self.y.as_mut_ptr().add(to), lanes, y);
-                }
-                if !self.at.is_empty() {
-                    let at = s.select(s.le(value, s.zero()), s.splat(f32::from(DEAD)), at);
-                    s.store_bytes(self.at.as_mut_ptr().add(to), lanes, at);
-                }
+            let bias = self.bias.as_ptr().add(j);
+            let bias = if lanes == S::LANES { s.load(bias) } else { s.load_first(bias, lanes) };
+            let value = s.add(best, bias);
+            let y = s.max(s.zero(), value);
+            let to = cell * self.bias.len() + j;
+            if lanes == S::LANES {
+                s.store(self.y.as_mut_ptr().add(to), y);
+            } else {
+                s.store_first(self.y.as_mut_ptr().add(to), lanes, y);
+            }
+            if !self.at.is_empty() {
+                let at = s.select(s.le(value, s.zero()), s.splat(f32::from(DEAD)), at);
+                s.store_bytes(self.at.as_mut_ptr().add(to), lanes, at);
             }
         }
     }

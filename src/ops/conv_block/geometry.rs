@@ -4,7 +4,7 @@ use crate::ops::ConvChoice;
 use crate::simd::Product;
 use crate::simd::planes::Planes;
 use crate::simd::transform::GROUP;
-use crate::simd::winograd::{FiveTaps, TILE, ThreeTaps, Toom};
+use crate::simd::winograd::{FiveTapSums, FiveTaps, TILE, ThreeTaps, Toom};
 
 /// The block's numbers.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +34,27 @@ pub struct Geometry {
 pub enum Algorithm {
     /// Products of rows and taps.
     Direct,
-    /// F(4, 3), for up to three taps.
+    /// F(8, 3), for up to three taps.
     ThreeTaps,
-    /// F(4, 5), in segments for more than five taps.
+    /// F(8, 5), for backward-weight F(5, 8), in segments for more than five taps.
     FiveTaps,
 }
 
 impl Algorithm {
-    /// Points of its transform.
-    pub fn points(self) -> usize {
+    /// Products of its transform.
+    pub fn products(self) -> usize {
         match self {
             Algorithm::Direct => 0,
-            Algorithm::ThreeTaps => ThreeTaps::POINTS,
-            Algorithm::FiveTaps => FiveTaps::POINTS,
+            Algorithm::ThreeTaps => ThreeTaps::PRODUCTS,
+            Algorithm::FiveTaps => FiveTaps::PRODUCTS,
+        }
+    }
+
+    /// The same for backward-weight.
+    pub fn products_of_sums(self) -> usize {
+        match self {
+            Algorithm::FiveTaps => FiveTapSums::PRODUCTS,
+            other => other.products(),
         }
     }
 
@@ -59,12 +67,12 @@ impl Algorithm {
         }
     }
 
-    /// What `G` a tap of a segment is multiplied by at a point.
-    pub fn kernel(self, point: usize, tap: usize) -> f64 {
+    /// What `G` a tap of a segment is multiplied by for a product.
+    pub fn kernel(self, product: usize, tap: usize) -> f64 {
         match self {
             Algorithm::Direct => 1.0,
-            Algorithm::ThreeTaps => ThreeTaps::KERNEL[point][tap],
-            Algorithm::FiveTaps => FiveTaps::KERNEL[point][tap],
+            Algorithm::ThreeTaps => ThreeTaps::TABLE.kernel[product][tap],
+            Algorithm::FiveTaps => FiveTaps::TABLE.kernel[product][tap],
         }
     }
 
@@ -74,6 +82,14 @@ impl Algorithm {
             Algorithm::Direct => "direct",
             Algorithm::ThreeTaps => ThreeTaps::NAME,
             Algorithm::FiveTaps => FiveTaps::NAME,
+        }
+    }
+
+    /// The same for backward-weight.
+    pub fn name_of_sums(self) -> &'static str {
+        match self {
+            Algorithm::FiveTaps => FiveTapSums::NAME,
+            other => other.name(),
         }
     }
 }
@@ -101,27 +117,47 @@ impl Convolution {
         self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8
     }
 
-    /// Pieces of [`TILE`] taps (the first of one more) that a long kernel is cut into.
+    /// Taps from segment to segment of a long kernel; each shares one with the next, which only the first counts.
+    fn segment_taps(&self) -> usize {
+        self.algorithm.taps() - 1
+    }
+
+    /// Pieces that a long kernel is cut into.
     pub fn segments(&self) -> usize {
         match self.algorithm {
-            Algorithm::FiveTaps => (self.k.max(2) - 1).div_ceil(TILE),
+            Algorithm::FiveTaps => (self.k.max(2) - 1).div_ceil(self.segment_taps()),
             _ => 1,
         }
     }
 
     /// The segment and place in it of every tap of `k`; the first tap of a later segment is the last of the one before.
     pub fn taps(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let long = self.algorithm == Algorithm::FiveTaps;
+        let (long, taps) = (self.segments() > 1, self.segment_taps());
         (0..self.k).map(move |tap| {
-            let segment = if long { tap.saturating_sub(1) / TILE } else { 0 };
-            (tap, segment, tap - segment * TILE)
+            let segment = if long { tap.saturating_sub(1) / taps } else { 0 };
+            (tap, segment, tap - segment * taps)
         })
     }
 
-    /// Rows that are made before the next begin: with few channels their transforms stay in the L1 and L2 caches beside
-    /// the weights, with many the weights are read less often. A multiple of every group of rows.
+    /// Rows from tile to tile of the transformed input, which has tiles for every segment.
+    pub fn tile_step(&self) -> usize {
+        if self.segments() > 1 { self.segment_taps() } else { TILE }
+    }
+
+    /// Tiles of the transformed input from one tile of output to the next.
+    pub fn tile_stride(&self) -> usize {
+        TILE / self.tile_step()
+    }
+
+    /// Tiles of the transformed input for `tiles` of output.
+    pub fn tiles_in(&self, tiles: usize) -> usize {
+        self.tile_stride() * (tiles - 1) + self.segments()
+    }
+
+    /// Rows that are made before the next begin: with few channels their transforms stay in the L2 cache beside the weights,
+    /// with many the weights are read less often. A multiple of every group of rows.
     pub fn block_rows(&self) -> usize {
-        TILE * if self.c_in.max(self.c_out) >= 256 { 48 } else { 24 }
+        TILE * 24
     }
 
     /// Rows of a block of backward-weight, whose sums are read and written once a block.
@@ -134,7 +170,7 @@ impl Convolution {
         match self.algorithm {
             Algorithm::Direct if self.single() => rows.next_multiple_of(GROUP) + self.k - 1,
             Algorithm::Direct => rows + self.k - 1,
-            _ => TILE * (rows.div_ceil(TILE) + self.segments() - 2) + self.algorithm.points(),
+            _ => self.tile_step() * (self.tiles_in(rows.div_ceil(TILE)) - 1) + TILE + self.algorithm.taps() - 1,
         }
     }
 
@@ -149,14 +185,15 @@ impl Convolution {
     }
 
     fn planes_of(&self, tiles: usize) -> (Planes, Planes) {
-        (Planes::new(tiles, self.segments() - 1, self.c_in), Planes::new(tiles, 0, self.c_out))
+        let segments = self.segments();
+        (Planes::new(tiles, self.tile_stride(), segments - 1, self.c_in), Planes::new(tiles, 1, 0, self.c_out))
     }
 
     /// Numbers of packed weights.
     pub fn packed(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => Product::packed_len(self.k * self.c_in, self.c_out),
-            algorithm => algorithm.points() * Product::packed_len(self.segments() * self.c_in, self.c_out),
+            algorithm => algorithm.products() * Product::packed_len(self.segments() * self.c_in, self.c_out),
         }
     }
 
@@ -166,7 +203,7 @@ impl Convolution {
         let (v, m) = self.planes();
         rows + match self.algorithm {
             Algorithm::Direct => (self.block_rows() * self.c_out).next_multiple_of(16),
-            algorithm => v.len(algorithm.points()) + m.len(algorithm.points()),
+            algorithm => v.len(algorithm.products()) + m.len(algorithm.products()),
         }
     }
 }
@@ -208,9 +245,10 @@ impl Geometry {
 
     /// The algorithm for sums over `depth` channels. Fewer channels or rows than the table's do not pay for the transforms.
     fn algorithm(&self, depth: usize) -> Algorithm {
+        let rows = if self.k <= 3 { THREE_TAPS_ROWS } else { FIVE_TAPS_ROWS };
         match self.k {
             1 => Algorithm::Direct,
-            _ if self.choice == ConvChoice::Auto && (depth < FAST_CHANNELS || self.l < FAST_ROWS) => Algorithm::Direct,
+            _ if self.choice == ConvChoice::Auto && (depth < FAST_CHANNELS || self.l < rows) => Algorithm::Direct,
             2 | 3 => Algorithm::ThreeTaps,
             _ => Algorithm::FiveTaps,
         }
@@ -222,7 +260,7 @@ impl Geometry {
         match self.window {
             SPARSE_WINDOW if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
             // A window of one input channel is too short for vectors.
-            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SUM_ROWS) => Weight::Sparse,
+            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SPARSE_ROWS) => Weight::Sparse,
             // Transforms of the sums cost as much as so short a layer.
             _ if auto && self.l < SUM_ROWS => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
             _ => Weight::Dense(conv),
@@ -235,10 +273,14 @@ impl Geometry {
 
 /// Input channels from which on transforms pay forward and backward-data.
 const FAST_CHANNELS: usize = 4;
-/// Rows of input from which on they pay.
-const FAST_ROWS: usize = 20;
-/// Rows of input from which on backward-weight pays for anything but direct sums.
-const SUM_ROWS: usize = 64;
+/// Rows of input from which on they pay with more than three taps.
+const FIVE_TAPS_ROWS: usize = 20;
+/// Rows of input from which on they pay with three.
+const THREE_TAPS_ROWS: usize = 80;
+/// Rows of input from which on they pay for backward-weight.
+const SUM_ROWS: usize = 128;
+/// Rows of input from which on backward-weight pays from a sparse gradient.
+const SPARSE_ROWS: usize = 64;
 /// Window for which a sparse gradient is used: a third of the dense arithmetic.
 const SPARSE_WINDOW: usize = 3;
 /// Taps for which one input channel has a kernel of its own.

@@ -9,10 +9,10 @@
 //! sparse gradient directly (one `window`th of the arithmetic) or from dense rows.
 //! **Saved** the position of the largest row, a byte each; none without pool, where backward reads the output. With norm
 //! also the convolution's rows, see `norm.rs`.
-//! **Cost** with F(4, 5) eight multiply-adds instead of twenty for four rows, with F(4, 3) six instead of twelve
-//! (`simd/winograd.rs`); longer kernels in segments of four taps; short layers and few channels directly. Without norm
+//! **Cost** for eight rows with F(8, 5) 13 multiply-adds instead of forty, with F(5, 8), for weights, 14, with F(8, 3) eleven
+//! instead of 24 (`simd/winograd.rs`); longer kernels in segments of four taps; short layers and few channels directly. Without norm
 //! neither the full output nor its gradient ever exists.
-//! **NaN** a NaN spreads to the rows that share its tile of four, and passes the pool of a window of such rows alone; with
+//! **NaN** a NaN spreads to the rows that share its tile of eight, and passes the pool of a window of such rows alone; with
 //! norm to its channel in the whole batch.
 //! **Error** relative rms a few times the direct kernel's, see the cases.
 //! **Source** `simd/winograd.rs`; the judge is conv1d, batch_norm, relu and max_pool1d in double precision.
@@ -228,7 +228,7 @@ impl Op for ConvBlock {
             backward_data: g.backward_data().algorithm.name(),
             backward_weight: match self.weight(&g) {
                 Weight::Sparse | Weight::Single => "sparse",
-                Weight::Dense(conv) => conv.algorithm.name(),
+                Weight::Dense(conv) => conv.algorithm.name_of_sums(),
             },
         }
     }

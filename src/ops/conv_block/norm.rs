@@ -15,7 +15,7 @@
 
 use super::ConvBlock;
 use super::convolve::{Convolve, Stored, part};
-use super::forward::{DEAD, largest, windows};
+use super::forward::{DEAD, windows};
 use super::geometry::{Geometry, Weight};
 use super::norm_gradient::{GradientSums, NormGradient, TurnRows};
 use super::weight::{self, DenseWeight};
@@ -23,7 +23,8 @@ use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};
 use crate::ops::op::{Backward, Forward, Merge, Pass};
-use crate::simd::transform::{Epilogue, GROUP};
+use crate::simd::transform::{Epilogue, GROUP, Place, Window, Windows, pool};
+use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Where a sample keeps what backward needs: numbers of [`Geometry`] rounded up to cache lines, one after the other.
@@ -196,7 +197,14 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd>(&mut self, s: S, first: usize, valid: usize, j: usize, lanes: usize, rows: [S::V; GROUP]) {
+    unsafe fn take<S: Simd, const T: usize>(
+        &mut self,
+        s: S,
+        place: Place,
+        rows: [S::V; TILE],
+        open: &mut Window<S::V>,
+    ) {
+        let Place { first, left, j, lanes } = place;
         let c = self.c;
         let whole = lanes == S::LANES;
         // SAFETY: `lanes` channels from `j` on are among those of `block`, of every row of `z` and of every cell of `pooled`
@@ -211,8 +219,8 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             let center = load(block);
             let (mut sum, mut squares) = (load(block.add(c)), load(block.add(2 * c)));
             let z = self.saved.z.as_mut_ptr();
-            for (i, &row) in rows.iter().enumerate().take(4 * Self::TILES) {
-                if i < valid {
+            for (i, &row) in rows.iter().enumerate() {
+                if i < left {
                     let deviation = s.sub(row, center);
                     sum = s.add(sum, deviation);
                     squares = s.fma(deviation, deviation, squares);
@@ -226,14 +234,8 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             if WINDOW == 1 {
                 return;
             }
-            for (w, window) in rows.chunks_exact(WINDOW).enumerate().take(4 * Self::TILES / WINDOW) {
-                if w < windows(valid, WINDOW, self.ceil) {
-                    let (best, at) = largest::<S, WINDOW>(s, window, valid - w * WINDOW);
-                    let to = (first / WINDOW + w) * c + j;
-                    store(self.saved.pooled.as_mut_ptr().add(to), best);
-                    s.store_bytes(self.saved.at.as_mut_ptr().add(to), lanes, at);
-                }
-            }
+            let ceil = self.ceil;
+            pool::<S, _, WINDOW, T>(s, &place, rows, ceil, open, self);
         }
     }
 
@@ -255,6 +257,23 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             (center[j], sum[j], squares[j]) = (mean[j], 0.0, 0.0);
         }
         self.seen += rows;
+    }
+}
+
+impl<const WINDOW: usize> Windows for Observe<'_, WINDOW> {
+    #[inline(always)]
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::V) {
+        let to = cell * self.c + j;
+        // SAFETY: `lanes` channels from `j` on of the cell are among those of `pooled` and `at`, by the caller's contract.
+        unsafe {
+            let pooled = self.saved.pooled.as_mut_ptr().add(to);
+            if lanes == S::LANES {
+                s.store(pooled, best)
+            } else {
+                s.store_first(pooled, lanes, best)
+            }
+            s.store_bytes(self.saved.at.as_mut_ptr().add(to), lanes, at);
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use super::forward::DEAD;
 use super::geometry::{Algorithm, Convolution, Geometry};
 use super::gradient::Unpooled;
 use crate::simd::planes::{Ahead, PlaneUpdate};
-use crate::simd::transform::{GradientTransform, InputTransform};
-use crate::simd::winograd::{FiveTaps, POINTS, TILE, ThreeTaps, Toom};
+use crate::simd::transform::{GradientTransform, InputTransform, load_some};
+use crate::simd::winograd::{FiveTapSums, PRODUCTS, TILE, ThreeTaps, Toom};
 use crate::simd::{Isa, Kernel, RankUpdate, Simd, SparseUpdate};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub struct DenseWeight<'a> {
     pub x: &'a [f32],
     /// `[k, c_in, c_out]`.
     pub dw: &'a mut [f32],
-    /// Sums of products, point by point: as many as [`sums_len`] says. They begin with row 0, whatever they hold.
+    /// Sums of products, plane by plane: as many as [`sums_len`] says. They begin with row 0, whatever they hold.
     pub sums: &'a mut [f32],
 }
 
@@ -29,7 +29,7 @@ pub const DIRECT_ROWS: usize = 72;
 
 /// Numbers of [`DenseWeight::sums`].
 pub fn sums_len(conv: &Convolution) -> usize {
-    (conv.algorithm.points() * conv.segments() * conv.c_in * conv.c_out).next_multiple_of(16)
+    (conv.algorithm.products_of_sums() * conv.segments() * conv.c_in * conv.c_out).next_multiple_of(16)
 }
 
 /// Numbers of scratch for [`DenseWeight::add`].
@@ -39,10 +39,10 @@ pub fn dense_scratch(conv: &Convolution) -> usize {
         return round((DIRECT_ROWS + conv.k - 1) * conv.c_in) + round(DIRECT_ROWS * conv.c_out);
     }
     let (v, z) = conv.update_planes();
-    let points = conv.algorithm.points();
+    let planes = conv.algorithm.products_of_sums();
     let rows = conv.rows_read(conv.update_rows()) * conv.c_in;
     let gradient = conv.update_rows() * conv.c_out;
-    v.len(points) + z.len(points) + round(rows.max(gradient))
+    v.len(planes) + z.len(planes) + round(rows.max(gradient))
 }
 
 impl DenseWeight<'_> {
@@ -52,7 +52,7 @@ impl DenseWeight<'_> {
         match self.conv.algorithm {
             Algorithm::Direct => self.direct(isa, dz, rows, scratch),
             Algorithm::ThreeTaps => self.fast::<ThreeTaps>(isa, dz, rows, scratch),
-            Algorithm::FiveTaps => self.fast::<FiveTaps>(isa, dz, rows, scratch),
+            Algorithm::FiveTaps => self.fast::<FiveTapSums>(isa, dz, rows, scratch),
         }
     }
 
@@ -62,7 +62,7 @@ impl DenseWeight<'_> {
         match conv.algorithm {
             Algorithm::Direct => {}
             Algorithm::ThreeTaps => isa.run(TapSums { conv, sums, dw, algorithm: PhantomData::<ThreeTaps> }),
-            Algorithm::FiveTaps => isa.run(TapSums { conv, sums, dw, algorithm: PhantomData::<FiveTaps> }),
+            Algorithm::FiveTaps => isa.run(TapSums { conv, sums, dw, algorithm: PhantomData::<FiveTapSums> }),
         }
     }
 
@@ -89,9 +89,10 @@ impl DenseWeight<'_> {
     fn fast<F: Toom>(&mut self, isa: Isa, dz: &impl Rows, all: Range<usize>, scratch: &mut [f32]) {
         let conv = self.conv;
         let Convolution { c_in, c_out, .. } = conv;
-        let (segments, (v_planes, z_planes)) = (conv.segments(), conv.update_planes());
-        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::POINTS));
-        let (z, scratch) = scratch.split_at_mut(z_planes.len(F::POINTS));
+        let (segments, step, stride) = (conv.segments(), conv.tile_step(), conv.tile_stride());
+        let (v_planes, z_planes) = conv.update_planes();
+        let (v, scratch) = scratch.split_at_mut(v_planes.len(F::PRODUCTS));
+        let (z, scratch) = scratch.split_at_mut(z_planes.len(F::PRODUCTS));
         let x = Stored { x: self.x, c: c_in };
         let algorithm = PhantomData::<F>;
         for first in all.clone().step_by(conv.update_rows()) {
@@ -99,9 +100,8 @@ impl DenseWeight<'_> {
             let tiles = rows.div_ceil(TILE);
             let from = first as isize - conv.pad as isize;
             let rows_in = x.rows(isa, from, conv.rows_read(rows), scratch);
-            let of_input =
-                InputTransform { x: rows_in, c: c_in, tiles: tiles + segments - 1, v, planes: v_planes, algorithm };
-            isa.run(of_input);
+            let tiles_in = conv.tiles_in(tiles);
+            isa.run(InputTransform { x: rows_in, c: c_in, step, tiles: tiles_in, v, planes: v_planes, algorithm });
             let dy = dz.rows(isa, first as isize, TILE * tiles, scratch);
             isa.run(GradientTransform { dy, c: c_out, tiles, z, planes: z_planes, algorithm });
             let next = first + conv.update_rows();
@@ -112,20 +112,21 @@ impl DenseWeight<'_> {
                 v,
                 v_planes,
                 segments,
+                stride,
                 inner: c_in,
                 z,
                 z_planes,
                 du: self.sums,
                 outputs: c_out,
                 tiles,
-                points: F::POINTS,
+                planes: F::PRODUCTS,
                 ahead: Ahead { read: [soon, dy, at], write: y },
             });
         }
     }
 }
 
-/// `dw += G^T sums`. **Registers** the points of one vector of weights, a tap's sum, a constant.
+/// `dw += G^T sums`. **Registers** the products of one vector of weights, a tap's sum, a constant.
 struct TapSums<'a, F> {
     conv: Convolution,
     sums: &'a [f32],
@@ -139,28 +140,28 @@ impl<F: Toom> Kernel for TapSums<'_, F> {
         let TapSums { conv, sums, dw, .. } = self;
         let of_tap = conv.c_in * conv.c_out;
         let plane = conv.segments() * of_tap;
-        assert!(sums.len() >= F::POINTS * plane && dw.len() == conv.k * of_tap);
+        assert!(sums.len() >= F::PRODUCTS * plane && dw.len() == conv.k * of_tap);
         for segment in 0..conv.segments() {
             for i in (0..of_tap).step_by(S::LANES) {
                 let lanes = (of_tap - i).min(S::LANES);
-                // SAFETY: weights `i .. i + lanes` of the segment lie in every point's sums and in every tap of `dw`, as
+                // SAFETY: weights `i .. i + lanes` of the segment lie in every plane's sums and in every tap of `dw`, as
                 // asserted above; the taps are the convolution's.
                 unsafe {
                     let from = sums.as_ptr().add(segment * of_tap + i);
                     let load =
                         |from: *const f32| if lanes == S::LANES { s.load(from) } else { s.load_first(from, lanes) };
-                    let mut points = [s.zero(); POINTS];
-                    (0..F::POINTS).for_each(|p| points[p] = load(from.add(p * plane)));
+                    let mut products = [s.zero(); PRODUCTS];
+                    (0..F::PRODUCTS).for_each(|p| products[p] = load(from.add(p * plane)));
                     for at in 0..F::TAPS {
-                        let tap = segment * TILE + at;
+                        let tap = segment * (F::TAPS - 1) + at;
                         // The first tap of a later segment is the last of the one before.
                         if tap >= conv.k || (segment > 0 && at == 0) {
                             continue;
                         }
                         let mut sum = s.zero();
-                        for (point, row) in points.iter().zip(F::KERNEL) {
+                        for (product, row) in products.iter().zip(F::TABLE.kernel) {
                             if row[at] != 0.0 {
-                                sum = s.fma(s.splat(row[at] as f32), *point, sum);
+                                sum = s.fma(s.splat(row[at] as f32), *product, sum);
                             }
                         }
                         let to = dw.as_mut_ptr().add(tap * of_tap + i);
@@ -375,31 +376,65 @@ const SUM_CELLS: usize = 64;
 
 impl Kernel for BiasSums<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let BiasSums { dz: &Unpooled { g, dy, at, y }, db } = self;
-        let c = db.len();
+    fn run<S: Simd>(mut self, s: S) {
+        let (g, c) = (self.dz.g, self.db.len());
+        let (dy, at, y) = (self.dz.dy, self.dz.at, self.dz.y);
         assert!(dy.len().is_multiple_of(c) && (g.window == 1 && y.len() == dy.len() || at.len() == dy.len()));
-        for block in (0..dy.len()).step_by(SUM_CELLS * c) {
-            let end = (block + SUM_CELLS * c).min(dy.len());
-            for j in (0..c).step_by(S::LANES) {
-                let lanes = (c - j).min(S::LANES);
-                let mut sum = s.zero();
-                for cell in (block + j..end).step_by(c) {
-                    // SAFETY: `lanes` channels from `j` on of every cell lie in `dy`, and in `y` or `at` (asserted).
-                    unsafe {
-                        let g_cell = s.load_first(dy.as_ptr().add(cell), lanes);
-                        let dead = if g.window == 1 {
-                            s.le(s.load_first(y.as_ptr().add(cell), lanes), s.zero())
-                        } else {
-                            s.eq(s.load_bytes(at.as_ptr().add(cell), lanes), s.splat(f32::from(DEAD)))
-                        };
-                        sum = s.add(sum, s.select(dead, s.zero(), g_cell));
+        for first in (0..dy.len()).step_by(SUM_CELLS * c) {
+            let cells = (first..(first + SUM_CELLS * c).min(dy.len())).step_by(c);
+            let mut j = 0;
+            while j < c {
+                // SAFETY: `lanes` channels from `j` on of every cell lie in `dy`, in `y` or `at` (asserted), and in `db`.
+                j += unsafe {
+                    match (c - j) / S::LANES {
+                        8.. => self.channels::<S, 8>(s, cells.clone(), j, S::LANES),
+                        4.. => self.channels::<S, 4>(s, cells.clone(), j, S::LANES),
+                        1.. => self.channels::<S, 1>(s, cells.clone(), j, S::LANES),
+                        0 => self.channels::<S, 1>(s, cells.clone(), j, c - j),
                     }
-                }
-                // SAFETY: `lanes` numbers from `j` on lie in `db`.
-                let old = unsafe { s.load_first(db.as_ptr().add(j), lanes) };
-                s.store_to(&mut db[j..j + lanes], s.add(old, sum));
+                };
             }
         }
+    }
+}
+
+impl BiasSums<'_> {
+    /// `V` vectors of `lanes` channels from `j` on; returns how many channels these are. Many side by side, so that memory is
+    /// read in its order. **Registers** `V` sums, a gradient, what tells whether it counts.
+    ///
+    /// # Safety
+    /// These channels are among those of every cell and of the bias.
+    #[inline(always)]
+    unsafe fn channels<S: Simd, const V: usize>(
+        &mut self,
+        s: S,
+        cells: impl Iterator<Item = usize>,
+        j: usize,
+        lanes: usize,
+    ) -> usize {
+        let &Unpooled { g, dy, at, y } = self.dz;
+        let mut sums = [s.zero(); V];
+        for cell in cells {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let number = cell + j + v * S::LANES;
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let g_cell = load_some(s, dy.as_ptr().add(number), lanes);
+                    let dead = if g.window == 1 {
+                        s.le(load_some(s, y.as_ptr().add(number), lanes), s.zero())
+                    } else {
+                        s.eq(s.load_bytes(at.as_ptr().add(number), lanes), s.splat(f32::from(DEAD)))
+                    };
+                    *sum = s.add(*sum, s.select(dead, s.zero(), g_cell));
+                }
+            }
+        }
+        for (v, sum) in sums.into_iter().enumerate() {
+            let to = &mut self.db[j + v * S::LANES..][..lanes];
+            // SAFETY: `to` holds the `lanes` numbers that are read.
+            let old = unsafe { load_some(s, to.as_ptr(), lanes) };
+            s.store_to(to, s.add(old, sum));
+        }
+        V * lanes
     }
 }
