@@ -86,9 +86,7 @@ impl<F: Toom> Kernel for GradientTransform<'_, F> {
                 // SAFETY: as for `InputTransform`.
                 unsafe {
                     let (from, to) = (dy.as_ptr().add(TILE * t * c + j), z.as_mut_ptr().add(t * row + j));
-                    let load = |i: usize| {
-                        if c - j >= S::LANES { s.load(from.add(i * c)) } else { s.load_first(from.add(i * c), c - j) }
-                    };
+                    let load = |i: usize| load_some(s, from.add(i * c), c - j);
                     let products = F::gradient(s, std::array::from_fn(load));
                     (0..F::PRODUCTS).for_each(|p| s.store(to.add(p * plane), products[p]));
                 }

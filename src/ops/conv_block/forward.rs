@@ -4,7 +4,7 @@
 
 use super::convolve::{Convolve, Rows, Stored, part};
 use super::geometry::{Convolution, Geometry};
-use crate::simd::transform::{Epilogue, Place, Window, Windows, pool};
+use crate::simd::transform::{Epilogue, Place, Window, Windows, load_some, pool};
 use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Simd};
 
@@ -60,8 +60,7 @@ impl<const WINDOW: usize> Windows for ActivePool<'_, WINDOW> {
         // SAFETY: `lanes` channels from `j` on are among the bias's, and those of the cell among those of `y` and `at`, by the
         // caller's contract.
         unsafe {
-            let bias = self.bias.as_ptr().add(j);
-            let bias = if lanes == S::LANES { s.load(bias) } else { s.load_first(bias, lanes) };
+            let bias = load_some(s, self.bias.as_ptr().add(j), lanes);
             let value = s.add(best, bias);
             let y = s.max(s.zero(), value);
             let to = cell * self.bias.len() + j;

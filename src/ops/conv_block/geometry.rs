@@ -154,8 +154,8 @@ impl Convolution {
         self.tile_stride() * (tiles - 1) + self.segments()
     }
 
-    /// Rows that are made before the next begin: with few channels their transforms stay in the L2 cache beside the weights,
-    /// with many the weights are read less often. A multiple of every group of rows.
+    /// Rows that are made before the next begin: few enough for their transforms to stay in the L2 cache, many enough that
+    /// the weights are not read too often. A multiple of every group of rows.
     pub fn block_rows(&self) -> usize {
         TILE * 24
     }

@@ -234,8 +234,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             if WINDOW == 1 {
                 return;
             }
-            let ceil = self.ceil;
-            pool::<S, _, WINDOW, T>(s, &place, rows, ceil, open, self);
+            pool::<S, _, WINDOW, T>(s, &place, rows, self.ceil, open, self);
         }
     }
 
