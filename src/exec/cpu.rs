@@ -38,6 +38,8 @@ pub struct Cpu {
     aside: Vec<Mutex<Aligned>>,
     /// By node: packed weights and merged statistics.
     shared: Vec<Aligned>,
+    /// What the gradients that are summed once a batch are made of, from all parts.
+    batch: Aligned,
 }
 
 /// What stays the same during a run.
@@ -72,6 +74,7 @@ impl Cpu {
             // and has but one slot.
             aside: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
             shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
+            batch: Aligned::zeros(batch_len(&plan)),
             plan,
         }
     }
@@ -147,43 +150,47 @@ impl Cpu {
         });
     }
 
-    /// The gradients of a node's parameters from all parts, in their order: piece by piece, so that a piece stays in a cache
-    /// from its first part to its last, and threads share them. Which thread makes a piece changes nothing.
+    /// The gradients of a node's parameters from all samples, in their order: piece by piece, shared by the threads. Which thread
+    /// makes a piece changes nothing.
     fn sum_once(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
         let Some(i) = step.node else { return };
         let (node, isa) = (&self.plan.nodes[i], self.isa);
-        let mut sums = std::mem::replace(&mut self.parts[0].sums, Aligned::zeros(0));
-        let parts = &self.parts;
+        let mut free = &mut self.batch[..];
+        let [x0, x1, y, dy] = operands_of_batch(step).map(|place| match place.space {
+            Space::Input(input) => inputs[input],
+            Space::Part => {
+                let (all, rest) = std::mem::take(&mut free).split_at_mut(self.plan.n * place.len);
+                free = rest;
+                for part in &self.parts {
+                    let samples = part.samples.start * place.len..part.samples.end * place.len;
+                    all[samples].copy_from_slice(&part.arena[whole(place, part)]);
+                }
+                &*all
+            }
+            _ => &[],
+        });
         let piece = node.op.gradient_piece(&node.shapes[..node.inputs]);
-        let dparams = &mut sums[node.params.clone()];
+        let dparams = &mut self.parts[0].sums[node.params.clone()];
         let piece = piece.clamp(1, dparams.len().max(1));
         dparams.par_chunks_mut(piece).enumerate().for_each(|(number, dparams)| {
             dparams.fill(0.0);
-            for part in parts {
-                let operand = |place: Place| match place.space {
-                    Space::Input(input) => &inputs[input][part.samples.start * place.len..part.samples.end * place.len],
-                    Space::Part => &part.arena[whole(place, part)],
-                    _ => &[][..],
-                };
-                let mut b = Backward {
-                    shapes: node.shapes,
-                    sample: part.samples.start,
-                    draw: draw.with(node.id.index() as u64),
-                    x: step.x.map(operand),
-                    y: operand(step.y),
-                    dy: operand(step.dy),
-                    dx: [&mut [], &mut []],
-                    dparams,
-                    from: number * piece,
-                    saved: &mut [],
-                    scratch: &mut [],
-                    params: &[],
-                    shared: &[],
-                };
-                node.op.backward(isa, step.phase, &mut b);
-            }
+            let mut b = Backward {
+                shapes: node.shapes,
+                sample: 0,
+                draw: draw.with(node.id.index() as u64),
+                x: [x0, x1],
+                y,
+                dy,
+                dx: [&mut [], &mut []],
+                dparams,
+                from: number * piece,
+                saved: &mut [],
+                scratch: &mut [],
+                params: &[],
+                shared: &[],
+            };
+            node.op.backward(isa, step.phase, &mut b);
         });
-        self.parts[0].sums = sums;
     }
 
     fn merge(&mut self, plan: &Plan, step: &Step, params: &[f32], state: &mut [f32]) {
@@ -254,6 +261,24 @@ impl Cpu {
         }
         total
     }
+}
+
+/// What a gradient that is summed once a batch may be made of.
+fn operands_of_batch(step: &Step) -> [Place; 4] {
+    [step.x[0], step.x[1], step.y, step.dy]
+}
+
+/// Numbers of the largest such operands together, of all samples.
+fn batch_len(plan: &Plan) -> usize {
+    let of_step = |step: &Step| -> usize {
+        let in_parts = operands_of_batch(step).into_iter().filter(|place| place.space == Space::Part);
+        in_parts.map(|place| plan.n * place.len).sum()
+    };
+    let steps = plan.stages.iter().filter_map(|stage| match stage {
+        Stage::Batch(step) => Some(&plan.steps[*step]),
+        _ => None,
+    });
+    steps.map(of_step).max().unwrap_or(0)
 }
 
 /// The slot of the worker that asks.

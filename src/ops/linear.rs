@@ -16,7 +16,7 @@ use super::op::{
     TensorSpec, inputs,
 };
 use crate::base::Shape;
-use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd};
+use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, panels};
 
 /// The op.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,10 @@ pub struct Linear {
 /// Weights from which on the samples of a part go together: half an L2 cache of them.
 const MANY: usize = 1 << 16;
 
-/// Numbers of a piece of the gradients, if they are summed once a batch: half an L1 cache, whole rows.
+/// Numbers of a piece of the gradients, if they are summed once a batch, as far as whole tiles of rows allow: half an L1 cache.
 const PIECE: usize = 4 * 1024;
+/// Rows of a tile of them.
+const PIECE_ROWS: usize = 6;
 
 /// [`Product::packed_len`], the largest `usize` where it is beyond it.
 fn packed_len(depth: usize, outputs: usize) -> usize {
@@ -112,7 +114,7 @@ impl Op for Linear {
     }
 
     fn gradient_piece(&self, _x: &[Shape]) -> usize {
-        (PIECE / self.out).max(1) * self.out
+        (PIECE / self.out).max(1).next_multiple_of(PIECE_ROWS) * self.out
     }
 
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
@@ -159,13 +161,38 @@ struct Pack<'a> {
     shared: &'a mut [f32],
 }
 
+/// Numbers of a row that are transposed while the cache lines they go to are at hand.
+const TURNED: usize = 16;
+
 impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
         let Pack { depth, out, params, shared } = self;
         let (forward, backward) = shared.split_at_mut(packed_len(depth, out));
-        Product::pack::<S>(forward, depth, out, |i, j| params[i * out + j]);
-        Product::pack::<S>(backward, out, depth, |j, i| params[i * out + j]);
+        for panel in panels(S::LANES, S::TILE_VECTORS, out) {
+            let width = panel.vectors * S::LANES;
+            let to = &mut forward[depth * panel.offset..][..depth * width];
+            for (to, row) in to.chunks_exact_mut(width).zip(params.chunks_exact(out)) {
+                let (weights, rest) = to.split_at_mut(panel.outputs);
+                weights.copy_from_slice(&row[panel.first..][..panel.outputs]);
+                rest.fill(0.0);
+            }
+        }
+        for panel in panels(S::LANES, S::TILE_VECTORS, depth) {
+            let width = panel.vectors * S::LANES;
+            let to = &mut backward[out * panel.offset..][..out * width];
+            for (to, first) in to.chunks_mut(TURNED * width).zip((0..out).step_by(TURNED)) {
+                for i in 0..width {
+                    let to = to[i..].iter_mut().step_by(width);
+                    if i < panel.outputs {
+                        let row = &params[(panel.first + i) * out..][first..];
+                        to.zip(row).for_each(|(to, weight)| *to = *weight);
+                    } else {
+                        to.for_each(|to| *to = 0.0);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -112,7 +112,7 @@ pub enum Phase {
     /// to be read once a sample.
     Parts,
     /// Backward, before the inputs' gradients: the parameters' gradients once for the whole batch, piece by piece
-    /// ([`Op::gradient_piece`]), each from all parts in their order. For parameters so many that their sums in every part would
+    /// ([`Op::gradient_piece`]), each from all samples in their order. For parameters so many that their sums in every part would
     /// cost more than what is summed.
     Batch,
     /// Once, when the phase before is done for every sample: couples the samples of the batch ([`Op::merge`]).

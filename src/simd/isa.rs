@@ -90,7 +90,7 @@ pub trait Simd: Copy {
     /// In each lane the number that stands `at` places behind `from`, for `K` places `from` one after the other.
     ///
     /// # Safety
-    /// `at` holds whole numbers from 0 to 2, and 16 numbers from `from` on are readable; `K` is at most 6.
+    /// `at` holds whole numbers from 0 to 3, and 16 numbers from `from` on are readable; `K` is at most 5.
     unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::V) -> [Self::V; K];
     /// Asks for the cache line of `at`; any address will do.
     fn prefetch(self, at: *const u8);

@@ -18,5 +18,5 @@ mod x86;
 pub use check::{cpu_brand, missing_cpu_features};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
-pub use sparse::SparseUpdate;
+pub use sparse::{Cells, SparseSpread, SparseUpdate};
 pub use tile::{Product, RankUpdate, panels};

@@ -1,34 +1,123 @@
-//! Floor 1. The update of weights from a gradient that max pooling has left sparse.
+//! Floor 1. What max pooling leaves of a gradient: at most one row of a window has one, and none where the ReLU let nothing
+//! through. For one output channel every live cell of the pool is a number `g` and a window of contiguous numbers, whose place
+//! depends on the cell's position. Backward-weight sums `g * x[window]` ([`SparseUpdate`]); backward-data adds `g * w` to
+//! `dx[window]` ([`SparseSpread`]). The live cells of a channel are listed first: dead ones cost nothing more.
 //!
-//! Behind a pool of three, at most one of three rows of a channel's gradient is not zero. For one output channel every
-//! cell of the pool adds `g * x[window]`, where the window's numbers are contiguous and its place depends on the cell's
-//! position: a third of the dense arithmetic, without a branch.
-//!
-//! **Registers** ten sums (twenty of AVX-512's 32), one broadcast; one load of `x` a multiply-add.
-#![allow(unsafe_code)] // reason: the innermost loop reads through pointers; bounds are asserted once, at entry
+//! **Registers** up to ten sums or weights (twenty of AVX-512's 32), one broadcast, a temporary. One load a multiply-add; a
+//! load and a store where `dx` is written, which is why its share of the peak is lower. A window's place is read two cells
+//! before it is needed: where it follows at once, its multiply-adds wait for it (EPYC Zen 1: 20 % slower).
+#![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at entry
 
 use super::isa::{Kernel, Simd};
 use super::planes::{Ahead, Asking};
+use super::transform::load_some;
 
-/// `c[o, i] += sum over cells p of g[p, o] * x[p * x_stride + offset[p, o] + i]`, for `i < width`.
+/// Gradients of some cells of a pool, and which of a cell's rows each belongs to.
+#[derive(Clone, Copy)]
+pub struct Cells<'a> {
+    /// Gradients, `[count, outputs]`.
+    pub dy: &'a [f32],
+    /// Rows, `[count, outputs]`; from `window` on: none, the cell is dead.
+    pub at: &'a [u8],
+    /// Cells, at most [`Cells::MOST`].
+    pub count: usize,
+    /// Rows of a cell.
+    pub window: usize,
+    /// Numbers from row to row of what the cells' windows lie in.
+    pub row: usize,
+}
+
+/// A cell with a gradient.
+#[derive(Clone, Copy, Default)]
+struct Live {
+    /// Where its window begins.
+    at: u32,
+    g: f32,
+}
+
+/// Cells listed beyond the last, which are read and not used.
+const BEYOND: usize = 2;
+
+/// Room for the live cells of one output.
+type List = [Live; Cells::MOST + BEYOND];
+
+impl Cells<'_> {
+    /// Most cells of one call.
+    pub const MOST: usize = 48;
+
+    /// Whether the windows, of `width` numbers, lie in `len` numbers; and whether there is anything to do.
+    fn fit(&self, outputs: usize, width: usize, len: usize) -> bool {
+        let Cells { dy, at, count, window, row } = *self;
+        if count == 0 || outputs == 0 || width == 0 {
+            return false;
+        }
+        assert!(count <= Cells::MOST && dy.len() >= count * outputs && at.len() >= count * outputs);
+        assert!(len <= u32::MAX as usize && len >= (count * window - 1) * row + width);
+        true
+    }
+
+    /// Lists the live cells of output `o`; returns how many there are.
+    ///
+    /// # Safety
+    /// `o < outputs`, and [`Cells::fit`] was true.
+    #[inline(always)]
+    unsafe fn list(&self, live: &mut List, o: usize, outputs: usize) -> usize {
+        let (window, row) = (self.window as u32, self.row as u32);
+        let (live, mut count, mut place) = (live.as_mut_ptr(), 0, 0u32);
+        for cell in 0..self.count {
+            // SAFETY: the number is among the `count * outputs` of each; no more cells are listed than there are.
+            unsafe {
+                let at = u32::from(*self.at.as_ptr().add(cell * outputs + o));
+                let g = *self.dy.as_ptr().add(cell * outputs + o);
+                // Without a branch, which would be as hard to foresee as the gradient's sign.
+                live.add(count).write(Live { at: place.wrapping_add(at.wrapping_mul(row)), g });
+                count += usize::from(at < window);
+            }
+            place = place.wrapping_add(window * row);
+        }
+        count
+    }
+}
+
+/// Calls `$of::<S, V, MASKED>` for a share of the `$len` numbers that are left: as many vectors as go into registers, in equal
+/// shares where they do not go at once; returns how many numbers it did.
+macro_rules! share {
+    ($of:ident::<$S:ident>($len:expr, |$numbers:ident| $($argument:expr),*)) => {
+        share!(@of $of::<$S>($len, |$numbers| ($($argument),*)) 20 16 12 10 9 8 7 6 5 4 3 2 1)
+    };
+    (@of $of:ident::<$S:ident>($len:expr, |$numbers:ident| $arguments:tt) $($v:literal)*) => {{
+        let vectors = $len.div_ceil($S::LANES);
+        match vectors.div_ceil(vectors.div_ceil(if $S::LANES == 16 { 20 } else { 10 })) {
+            $($v.. if $S::LANES == 16 || $v <= 10 => {
+                let $numbers = $len.min($v * $S::LANES);
+                if $numbers < $v * $S::LANES {
+                    share!(@call $of::<$S, $v, true> $arguments)
+                } else {
+                    share!(@call $of::<$S, $v, false> $arguments)
+                }
+                $numbers
+            },)*
+            _ => $len,
+        }
+    }};
+    (@call $of:ident::<$S:ident, $v:literal, $masked:literal> ($($argument:expr),*)) => {
+        // SAFETY: the caller's, at its call of the macro.
+        unsafe { $of::<$S, $v, $masked>($($argument),*) }
+    };
+}
+
+/// `c[o, i] += sum over cells p alive of dy[p, o] * x[(p * window + at[p, o]) * row + i]` for `i < width`, and
+/// `db[o] += sum of their dy[p, o]`.
 pub struct SparseUpdate<'a> {
+    /// The gradient.
+    pub cells: Cells<'a>,
     /// Left operand, from the first cell's first row on.
     pub x: &'a [f32],
-    /// Numbers from cell to cell.
-    pub x_stride: usize,
-    /// `[cells, outputs]`.
-    pub g: &'a [f32],
-    /// `[cells, outputs]`, each at most `largest_offset`.
-    pub offset: &'a [u32],
-    /// The largest offset.
-    pub largest_offset: usize,
-    /// Cells.
-    pub cells: usize,
     /// `[outputs, width]`.
     pub c: &'a mut [f32],
-    /// Outputs.
-    pub outputs: usize,
-    /// Numbers of a window.
+    /// `[outputs]`.
+    pub db: &'a mut [f32],
+    /// Numbers of a window of `x`.
     pub width: usize,
     /// What to ask for meanwhile.
     pub ahead: Ahead<'a>,
@@ -37,79 +126,127 @@ pub struct SparseUpdate<'a> {
 impl Kernel for SparseUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SparseUpdate { x, x_stride, g, offset, largest_offset, cells, c, outputs, width, ahead } = self;
-        if cells == 0 || outputs == 0 || width == 0 {
+        let SparseUpdate { cells, x, c, db, width, ahead } = self;
+        let outputs = db.len();
+        if !cells.fit(outputs, width, x.len()) {
             return;
         }
-        assert!(g.len() >= cells * outputs && offset.len() >= cells * outputs && c.len() >= outputs * width);
-        assert!(x.len() >= (cells - 1) * x_stride + largest_offset + width);
-        assert!(offset[..cells * outputs].iter().all(|&at| at as usize <= largest_offset));
+        assert!(c.len() == outputs * width);
         let mut asking = Asking::new(ahead, outputs);
-        for o in 0..outputs {
+        let mut live = [Live::default(); Cells::MOST + BEYOND];
+        for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
             asking.step(s);
+            // SAFETY: `o` is one of the outputs, and the cells fit.
+            let live = unsafe {
+                let count = cells.list(&mut live, o, outputs);
+                &live[..count + BEYOND]
+            };
+            *db += live[..live.len() - BEYOND].iter().map(|live| live.g).sum::<f32>();
             let mut i = 0;
             while i < width {
-                let vectors = (width - i) / S::LANES;
-                // SAFETY: windows, gradients, offsets and sums lie in their slices, as asserted above: numbers
-                // `i .. i + V * LANES` (or what is left of them) are among the window's `width`.
-                unsafe {
-                    let operands = Operands {
-                        x: x.as_ptr().add(i),
-                        x_stride,
-                        g: g.as_ptr().add(o),
-                        offset: offset.as_ptr().add(o),
-                        step: outputs,
-                        cells,
-                        c: c.as_mut_ptr().add(o * width + i),
-                    };
-                    i += match vectors {
-                        20.. if S::LANES == 16 => sums::<S, 20, false>(s, &operands, S::LANES),
-                        10.. => sums::<S, 10, false>(s, &operands, S::LANES),
-                        5.. => sums::<S, 5, false>(s, &operands, S::LANES),
-                        1.. => sums::<S, 1, false>(s, &operands, S::LANES),
-                        0 => sums::<S, 1, true>(s, &operands, width - i),
-                    };
-                }
+                // Numbers `i ..` of the windows of live cells, which lie in `x`: the cells fit.
+                let (x, c) = (x.as_ptr().wrapping_add(i), &mut c[i..]);
+                i += share!(update::<S>(c.len(), |numbers| s, x, live, &mut c[..numbers]));
             }
         }
     }
 }
 
-struct Operands {
-    x: *const f32,
-    x_stride: usize,
-    g: *const f32,
-    offset: *const u32,
-    step: usize,
-    cells: usize,
-    c: *mut f32,
-}
-
-/// `V` vectors of one output's sums; returns how many numbers it did.
+/// `V` vectors of sums, the last of them incomplete if `MASKED`.
 ///
 /// # Safety
-/// For every cell, `V` vectors (or `lanes` numbers) are readable at its window, and as many writable at `c`.
+/// `c`, so many numbers, is as long as what is readable from `x` plus the place of any live cell on.
 #[inline(always)]
-unsafe fn sums<S: Simd, const V: usize, const MASKED: bool>(s: S, t: &Operands, lanes: usize) -> usize {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let load = |from: *const f32| if MASKED { s.load_first(from, lanes) } else { s.load(from) };
-        let mut sums = [s.zero(); V];
-        let (mut x, mut g, mut offset) = (t.x, t.g, t.offset);
-        for _ in 0..t.cells {
-            let (window, value) = (x.add(*offset as usize), s.splat(*g));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = s.fma(value, load(window.add(v * S::LANES)), *sum);
+unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f32, live: &[Live], c: &mut [f32]) {
+    let last = c.len() - (V - 1) * S::LANES;
+    let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
+    let mut sums = [s.zero(); V];
+    let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
+    for &then in rest {
+        let [Live { at, g }, next] = soon;
+        let g = s.splat(g);
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
+            unsafe { *sum = s.fma(g, load_some(s, x.add(at as usize + v * S::LANES), lanes(v)), *sum) }
+        }
+        soon = [next, then];
+    }
+    for (v, sum) in sums.into_iter().enumerate() {
+        // The cells' own sum joins the total at its end: a chain as short as the cells.
+        let to = &mut c[v * S::LANES..][..lanes(v)];
+        // SAFETY: `to` holds the numbers that are read.
+        let total = unsafe { s.add(load_some(s, to.as_ptr(), lanes(v)), sum) };
+        s.store_to(to, total);
+    }
+}
+
+/// `dx[(p * window + at[p, o]) * row + i] += sum over outputs o of dy[p, o] * w[o, i]` for cells `p` alive and `i < width`.
+pub struct SparseSpread<'a> {
+    /// The gradient.
+    pub cells: Cells<'a>,
+    /// `[outputs, width]`.
+    pub w: &'a [f32],
+    /// Outputs.
+    pub outputs: usize,
+    /// From the first cell's first row on.
+    pub dx: &'a mut [f32],
+    /// What to ask for meanwhile.
+    pub ahead: Ahead<'a>,
+}
+
+impl Kernel for SparseSpread<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SparseSpread { cells, w, outputs, dx, ahead } = self;
+        let width = w.len() / outputs.max(1);
+        if !cells.fit(outputs, width, dx.len()) {
+            return;
+        }
+        let mut asking = Asking::new(ahead, outputs);
+        let mut live = [Live::default(); Cells::MOST + BEYOND];
+        for (o, w) in w.chunks_exact(width).enumerate().take(outputs) {
+            asking.step(s);
+            // SAFETY: `o` is one of the outputs, and the cells fit.
+            let live = unsafe {
+                let count = cells.list(&mut live, o, outputs);
+                &live[..count + BEYOND]
+            };
+            let mut i = 0;
+            while i < width {
+                // Numbers `i ..` of the windows of live cells, which lie in `dx`: the cells fit.
+                let (dx, w) = (dx.as_mut_ptr().wrapping_add(i), &w[i..]);
+                i += share!(spread::<S>(w.len(), |numbers| s, dx, live, &w[..numbers]));
             }
-            // Past the last cell nothing is read.
-            (x, g, offset) = (x.wrapping_add(t.x_stride), g.wrapping_add(t.step), offset.wrapping_add(t.step));
         }
-        for (v, sum) in sums.iter().enumerate() {
-            // The cells' own sum joins the total at its end: a chain as short as the cells.
-            let to = t.c.add(v * S::LANES);
-            let total = s.add(load(to), *sum);
-            if MASKED { s.store_first(to, lanes, total) } else { s.store(to, total) }
+    }
+}
+
+/// `V` vectors of weights, the last of them incomplete if `MASKED`.
+///
+/// # Safety
+/// `w`, so many numbers, is as long as what is writable from `dx` plus the place of any live cell on.
+#[inline(always)]
+unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[Live], w: &[f32]) {
+    let last = w.len() - (V - 1) * S::LANES;
+    let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
+    let mut weights = [s.zero(); V];
+    for (v, weight) in weights.iter_mut().enumerate() {
+        let from = &w[v * S::LANES..][..lanes(v)];
+        // SAFETY: `from` holds the numbers that are read.
+        *weight = unsafe { load_some(s, from.as_ptr(), lanes(v)) };
+    }
+    let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
+    for &then in rest {
+        let [Live { at, g }, next] = soon;
+        let g = s.splat(g);
+        for (v, &weight) in weights.iter().enumerate() {
+            // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
+            unsafe {
+                let to = dx.add(at as usize + v * S::LANES);
+                let sum = s.fma(g, weight, load_some(s, to, lanes(v)));
+                if lanes(v) == S::LANES { s.store(to, sum) } else { s.store_first(to, lanes(v), sum) }
+            }
         }
-        if MASKED { lanes } else { V * S::LANES }
+        soon = [next, then];
     }
 }

@@ -68,8 +68,8 @@ pub struct Pack<'a, W> {
     pub packed: &'a mut [f32],
 }
 
-/// Outputs of the widest panel of any instruction set.
-const WIDEST: usize = 64;
+/// Outputs whose weights are transformed side by side: a whole number of them is in every panel, or a panel in them.
+const SIDE: usize = 16;
 
 impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
     #[inline(always)]
@@ -90,22 +90,25 @@ impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
         let plane = Product::packed_len(depth, c_out);
         for panel in panels(S::LANES, S::TILE_VECTORS, c_out) {
             let width = panel.vectors * S::LANES;
-            for q in 0..depth {
-                let mut taps = [[0.0; WIDEST]; TAPS];
+            for (q, side) in (0..depth).flat_map(|q| (0..width).step_by(SIDE).map(move |side| (q, side))) {
+                let mut taps = [[0.0; SIDE]; TAPS];
+                let outputs = panel.outputs.saturating_sub(side).min(SIDE);
                 for (tap, _, at) in conv.taps().filter(|&(_, segment, _)| segment == q / c_in) {
-                    for (j, value) in taps[at][..panel.outputs].iter_mut().enumerate() {
-                        *value = f64::from(weight(tap, q % c_in, panel.first + j));
+                    for (j, value) in taps[at][..outputs].iter_mut().enumerate() {
+                        *value = f64::from(weight(tap, q % c_in, panel.first + side + j));
                     }
                 }
                 for product in 0..algorithm.products() {
                     // In double precision: each weight is rounded once.
-                    let mut sums = [0.0; WIDEST];
+                    let mut sums = [0.0; SIDE];
                     for (at, tap) in taps.iter().enumerate().take(algorithm.taps()) {
                         let g = algorithm.kernel(product, at);
-                        sums.iter_mut().zip(tap).for_each(|(sum, w)| *sum += g * w);
+                        if g != 0.0 {
+                            sums.iter_mut().zip(tap).for_each(|(sum, w)| *sum += g * w);
+                        }
                     }
-                    let to = &mut packed[product * plane + depth * panel.offset + q * width..][..width];
-                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum as f32);
+                    let to = &mut packed[product * plane + depth * panel.offset + q * width + side..];
+                    to.iter_mut().zip(sums).take(width - side).for_each(|(to, sum)| *to = sum as f32);
                 }
             }
         }

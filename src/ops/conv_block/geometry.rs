@@ -85,6 +85,15 @@ impl Algorithm {
         }
     }
 
+    /// The same where a sparse gradient may be used as it is.
+    pub fn name_or_sparse(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct, sparse",
+            Algorithm::ThreeTaps => "F(8,3), sparse",
+            Algorithm::FiveTaps => "F(8,5), sparse",
+        }
+    }
+
     /// The same for backward-weight.
     pub fn name_of_sums(self) -> &'static str {
         match self {
@@ -254,13 +263,31 @@ impl Geometry {
         }
     }
 
+    /// Whether a window of the input is long enough for vectors.
+    fn sparse_fits(&self) -> bool {
+        self.k * self.c_in >= SPARSE_NUMBERS
+    }
+
+    /// The share of live cells below which backward-data pays from the sparse gradient of a pool, where every live cell costs
+    /// as much; from 1 on it always does.
+    pub fn spread_below(&self) -> f64 {
+        if self.window < SPARSE_WINDOW || !self.sparse_fits() || self.choice != ConvChoice::Auto {
+            return 0.0;
+        }
+        let dense = self.backward_data();
+        let dense_cost = match dense.algorithm {
+            Algorithm::Direct => 1.0,
+            algorithm => (algorithm.products() * dense.segments()) as f64 / (TILE * self.k) as f64,
+        };
+        dense_cost * self.window as f64 / SPREAD_COST
+    }
+
     /// How backward-weight is computed, from rows that are `sparse` behind the pool or not.
     pub fn weight(&self, conv: Convolution, sparse: bool) -> Weight {
         let auto = self.choice == ConvChoice::Auto;
         match self.window {
-            SPARSE_WINDOW if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
-            // A window of one input channel is too short for vectors.
-            SPARSE_WINDOW if sparse && self.c_in > 1 && !(auto && self.l < SPARSE_ROWS) => Weight::Sparse,
+            2.. if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
+            SPARSE_WINDOW.. if sparse && self.sparse_fits() && !(auto && self.l < SPARSE_ROWS) => Weight::Sparse,
             // Transforms of the sums cost as much as so short a layer.
             _ if auto && self.l < SUM_ROWS => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
             _ => Weight::Dense(conv),
@@ -281,8 +308,12 @@ const THREE_TAPS_ROWS: usize = 80;
 const SUM_ROWS: usize = 128;
 /// Rows of input from which on backward-weight pays from a sparse gradient.
 const SPARSE_ROWS: usize = 64;
-/// Window for which a sparse gradient is used: a third of the dense arithmetic.
-const SPARSE_WINDOW: usize = 3;
+/// Rows of a window from which on a sparse gradient is used: half of the dense arithmetic, or less.
+const SPARSE_WINDOW: usize = 2;
+/// What a multiply-add of a sparse gradient costs in backward-data, beside one of a dense convolution.
+const SPREAD_COST: f64 = 1.75;
+/// Numbers of a window of the input from which on it is.
+const SPARSE_NUMBERS: usize = 8;
 /// Taps for which one input channel has a kernel of its own.
 const SINGLE_TAPS: [usize; 2] = [3, 5];
 

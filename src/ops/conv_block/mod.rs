@@ -28,6 +28,7 @@ mod norm_gradient;
 mod reference;
 mod single_norm;
 mod single_norm_device;
+mod spread;
 mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
@@ -124,6 +125,16 @@ impl ConvBlock {
         g.weight(self.forward_of(g), self.batch_norm().is_none())
     }
 
+    /// The share of live cells below which backward-data is sparse.
+    fn spread_below(&self, g: &Geometry) -> f64 {
+        if matches!(self.norm, Norm::None) { g.spread_below() } else { 0.0 }
+    }
+
+    /// The dense convolution of backward-data, if it is ever used.
+    fn dense_data(&self, g: &Geometry) -> Option<Convolution> {
+        (self.learns && self.spread_below(g) < 1.0).then(|| g.backward_data())
+    }
+
     /// Numbers of scratch for any pass.
     fn scratch(&self, g: &Geometry) -> usize {
         let forward = self.forward_of(g).scratch();
@@ -131,7 +142,8 @@ impl ConvBlock {
         if !self.learns {
             return forward;
         }
-        let data = g.backward_data().scratch();
+        let dense = self.dense_data(g).map_or(0, |conv| conv.scratch());
+        let data = if self.spread_below(g) > 0.0 { dense.max(weight::sparse_scratch(g)) } else { dense };
         let backward = match self.weight(g) {
             Weight::Sparse => weight::sparse_scratch(g).max(data),
             Weight::Single => weight::single_scratch(g).max(data),
@@ -149,10 +161,12 @@ impl ConvBlock {
         round_up(g.weights() + g.c_out)
     }
 
-    /// Of the memory for all samples: packed weights forward, backward, and where the norm's numbers begin.
-    fn shared(&self, g: &Geometry) -> [usize; 2] {
-        let backward = if self.learns { g.backward_data().packed() } else { 0 };
-        [self.forward_of(g).packed(), self.forward_of(g).packed() + backward].map(round_up)
+    /// Of the memory for all samples, where packed weights of backward-data begin, dense and sparse, and the norm's numbers.
+    fn shared(&self, g: &Geometry) -> [usize; 3] {
+        let dense = round_up(self.forward_of(g).packed());
+        let sparse = dense + round_up(self.dense_data(g).map_or(0, |conv| conv.packed()));
+        let spreads = self.learns && self.spread_below(g) > 0.0;
+        [dense, sparse, sparse + if spreads { round_up(g.weights()) } else { 0 }]
     }
 }
 
@@ -172,7 +186,7 @@ impl Op for ConvBlock {
             None => convolved.y,
         };
         let positions = if self.pool.is_some() { y.size().div_ceil(size_of::<f32>()) } else { 0 };
-        let [_, packed] = self.shared(&g);
+        let [.., packed] = self.shared(&g);
         let spec = Spec {
             params: convolved.params,
             saved: if self.learns { positions } else { 0 },
@@ -225,7 +239,11 @@ impl Op for ConvBlock {
         let g = self.planned(x[0]);
         Algorithms {
             forward: self.forward_of(&g).algorithm.name(),
-            backward_data: g.backward_data().algorithm.name(),
+            backward_data: match (self.dense_data(&g), self.spread_below(&g) > 0.0) {
+                (Some(conv), false) => conv.algorithm.name(),
+                (Some(conv), true) => conv.algorithm.name_or_sparse(),
+                (None, _) => "sparse",
+            },
             backward_weight: match self.weight(&g) {
                 Weight::Sparse | Weight::Single => "sparse",
                 Weight::Dense(conv) => conv.algorithm.name_of_sums(),
@@ -243,9 +261,10 @@ impl Op for ConvBlock {
 
     fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], state: &[f32], shared: &mut [f32]) {
         let g = self.planned(x[0]);
-        let (conv, [backward_at, norm_at]) = (self.forward_of(&g), self.shared(&g));
+        let (conv, [dense_at, sparse_at, norm_at]) = (self.forward_of(&g), self.shared(&g));
         let (packed, numbers) = shared.split_at_mut(norm_at);
-        let (forward, backward) = packed.split_at_mut(backward_at);
+        let (packed, sparse) = packed.split_at_mut(sparse_at);
+        let (forward, dense) = packed.split_at_mut(dense_at);
         let at = |tap: usize, i: usize, o: usize| params[(tap * g.c_in + i) * g.c_out + o];
         let scale = &params[self.norm_at(&g).min(params.len())..];
         match self.norm {
@@ -263,10 +282,12 @@ impl Op for ConvBlock {
                 isa.run(Pack { conv, weight, packed: &mut forward[..conv.packed()] });
             }
         }
-        if self.learns {
-            let conv = g.backward_data();
+        if let Some(conv) = self.dense_data(&g) {
             let weight = |tap, o, i| at(g.k - 1 - tap, i, o);
-            isa.run(Pack { conv, weight, packed: &mut backward[..conv.packed()] });
+            isa.run(Pack { conv, weight, packed: &mut dense[..conv.packed()] });
+        }
+        if !sparse.is_empty() {
+            spread::pack(&g, params, sparse);
         }
     }
 
@@ -278,7 +299,7 @@ impl Op for ConvBlock {
 
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let [packed, norm_at] = self.shared(&g);
+        let [packed, _, norm_at] = self.shared(&g);
         if self.batch_norm().is_none() {
             let positions = if g.window > 1 && self.learns { b.y.len() } else { 0 };
             let at = &mut bytemuck::cast_slice_mut(b.saved)[..positions];
@@ -321,7 +342,13 @@ impl Op for ConvBlock {
                 }
             }
         }
-        self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, &mut *b.dx[0], b.scratch);
+        let (dx, scratch) = (&mut *b.dx[0], &mut *b.scratch);
+        if dx.is_empty() || !self.spreads(&g, dz.at) {
+            self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, dx, scratch);
+            return;
+        }
+        let packed = &b.shared[self.shared(&g)[1]..][..g.weights()];
+        spread::Spread { g, dy: dz.dy, at: dz.at, packed, dx, scratch }.run(isa);
     }
 
     fn settle(&self, x: &[Shape], dparams: &mut [f32], scratch: &mut [f32]) {
@@ -334,7 +361,7 @@ impl Op for ConvBlock {
     fn merge(&self, b: &mut Merge<'_>) {
         let Some(norm) = self.batch_norm() else { return };
         let g = self.planned(b.shapes[0]);
-        let ([_, at], norm_at) = (self.shared(&g), self.norm_at(&g));
+        let ([.., at], norm_at) = (self.shared(&g), self.norm_at(&g));
         let channels = norm::Channels { g, norm, norm_at, at, merge: b };
         match self.weight(&g) {
             Weight::Single => channels.of_moments(),
@@ -348,7 +375,14 @@ impl Op for ConvBlock {
 }
 
 impl ConvBlock {
-    /// These rows of `dx`, if anybody needs them.
+    /// Whether so few cells are alive that backward-data pays from them.
+    fn spreads(&self, g: &Geometry, at: &[u8]) -> bool {
+        let below = self.spread_below(g);
+        let alive = || at.iter().map(|&at| u32::from(usize::from(at) < g.window)).sum::<u32>();
+        below >= 1.0 || (below > 0.0 && f64::from(alive()) < below * at.len() as f64)
+    }
+
+    /// These rows of `dx` by the dense convolution, if anybody needs them.
     fn backward_data(
         &self,
         isa: Isa,
@@ -359,7 +393,7 @@ impl ConvBlock {
         scratch: &mut [f32],
     ) {
         if !dx.is_empty() {
-            let [from, to] = self.shared(g);
+            let [from, to, _] = self.shared(g);
             let mut epilogue = PlainRows { y: dx, c: g.c_in };
             let (conv, packed) = (g.backward_data(), &shared[from..to]);
             Convolve { conv, rows, packed, source: dz, epilogue: &mut epilogue, scratch }.run(isa);

@@ -75,7 +75,7 @@ pub fn sign(scale: f32) -> f32 {
 impl ConvBlock {
     /// Convolution, pool and statistics; then the norm.
     pub(super) fn norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
-        let (g, [packed, norm_at]) = (*g, self.shared(g));
+        let (g, [packed, _, norm_at]) = (*g, self.shared(g));
         let saved = saved(&g, b.saved);
         if phase == 0 {
             NormForward { g, x: b.x[0], packed: &b.shared[..packed], saved, scratch: b.scratch }.run(isa);
@@ -88,7 +88,7 @@ impl ConvBlock {
 
     /// Sums over what the pool chose; then the gradients from dense rows.
     pub(super) fn norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (g, [_, norm_at]) = (*g, self.shared(g));
+        let (g, [.., norm_at]) = (*g, self.shared(g));
         let saved = saved(&g, b.saved);
         let shared = &b.shared[norm_at..];
         if phase == 0 {

@@ -81,7 +81,7 @@ impl ConvBlock {
             Observe { g, x: b.x[0], saved: b.saved, scratch: b.scratch }.run(isa);
             return;
         }
-        let [_, norm_at] = self.shared(&g);
+        let [.., norm_at] = self.shared(&g);
         let (packed, bias) = b.shared[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
         let (_, at) = saved(&g, b.saved);
         forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, at, scratch: b.scratch }.run(isa);
@@ -89,7 +89,7 @@ impl ConvBlock {
 
     /// The sparse sums; then, if the gradient of the audio is asked for, that from rows made again.
     pub(super) fn single_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (g, [packed, norm_at]) = (*g, self.shared(g));
+        let (g, [packed, _, norm_at]) = (*g, self.shared(g));
         let (sums, at) = saved(&g, b.saved);
         if phase == 0 {
             sums.fill(0.0);

@@ -2,6 +2,7 @@
 //! directly.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
+use super::WIDEST_WINDOW;
 use super::convolve::{Rows, Stored, part};
 use super::forward::DEAD;
 use super::geometry::{Algorithm, Convolution, Geometry};
@@ -9,7 +10,7 @@ use super::gradient::Unpooled;
 use crate::simd::planes::{Ahead, PlaneUpdate};
 use crate::simd::transform::{GradientTransform, InputTransform, load_some};
 use crate::simd::winograd::{FiveTapSums, PRODUCTS, TILE, ThreeTaps, Toom};
-use crate::simd::{Isa, Kernel, RankUpdate, Simd, SparseUpdate};
+use crate::simd::{Cells, Isa, Kernel, RankUpdate, Simd, SparseUpdate};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -185,20 +186,21 @@ pub struct PooledWeight<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// Cells of a block: the rows of input that they read fill at most half of an L1 cache of 32 KiB, up to 256 channels.
-fn cells(c_in: usize) -> usize {
-    match c_in {
-        0..=64 => 24,
-        65..=128 => 12,
-        _ => 6,
-    }
+/// Numbers of input that a block of [`PooledWeight::sparse`] reads: more than half of an L1 cache of 32 KiB, and not so many
+/// that the sums, which pass through it once a block, push them out.
+const SPARSE_NUMBERS: usize = 5 * 1024;
+/// Fewest cells of a block: the sums are read and written once a block.
+const FEWEST_CELLS: usize = 8;
+
+/// Cells of a block.
+pub fn cells(g: &Geometry) -> usize {
+    let rows = (SPARSE_NUMBERS / g.c_in).saturating_sub(g.k - 1);
+    (rows / g.window).clamp(FEWEST_CELLS, Cells::MOST)
 }
 
-/// Numbers of scratch for [`PooledWeight::sparse`].
+/// Numbers of scratch for [`PooledWeight::sparse`] and [`settle`].
 pub fn sparse_scratch(g: &Geometry) -> usize {
-    let cells = cells(g.c_in);
-    let round = |numbers: usize| numbers.next_multiple_of(16);
-    round(g.weights()).max(2 * round(cells * g.c_out) + round((g.window * cells + g.k - 1) * g.c_in))
+    g.weights().max((g.window * cells(g) + g.k - 1) * g.c_in).next_multiple_of(16)
 }
 
 impl PooledWeight<'_> {
@@ -207,28 +209,19 @@ impl PooledWeight<'_> {
     pub fn sparse(self, isa: Isa) {
         let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
         let Geometry { c_in, c_out, window, k, .. } = g;
-        let block = cells(c_in);
-        let round = |numbers: usize| numbers.next_multiple_of(16);
-        let (live, scratch) = scratch.split_at_mut(round(block * c_out));
-        let (offset, scratch) = scratch.split_at_mut(round(block * c_out));
-        let offset: &mut [u32] = bytemuck::cast_slice_mut(offset);
+        let block = cells(&g);
         let x = Stored { x, c: c_in };
         for first in (0..g.cells()).step_by(block) {
             let count = block.min(g.cells() - first);
             let numbers = first * c_out..(first + count) * c_out;
-            isa.run(Live { dy: &dy[numbers.clone()], at: &at[numbers], row: c_in as u32, live, offset, db });
             let next = first + block;
             let rows = x.memory(next * window, window * block)[0];
             let read = [rows, bytemuck::cast_slice(part(dy, c_out, next, block)), part(at, c_out, next, block)];
             isa.run(SparseUpdate {
+                cells: Cells { dy: &dy[numbers.clone()], at: &at[numbers], count, window, row: c_in },
                 x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
-                x_stride: window * c_in,
-                g: live,
-                offset,
-                largest_offset: (window - 1) * c_in,
-                cells: count,
                 c: dw,
-                outputs: c_out,
+                db,
                 width: k * c_in,
                 ahead: Ahead { read, write: &[] },
             });
@@ -236,43 +229,20 @@ impl PooledWeight<'_> {
     }
 }
 
-/// Of a block of cells: gradients with those of dead windows cleared, offsets of the largest rows, and their sum.
-struct Live<'a> {
-    dy: &'a [f32],
-    at: &'a [u8],
-    /// Numbers from row to row.
-    row: u32,
-    live: &'a mut [f32],
-    offset: &'a mut [u32],
-    db: &'a mut [f32],
-}
-
-impl Kernel for Live<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        let len = self.dy.len();
-        let (at, live, offset) = (&self.at[..len], &mut self.live[..len], &mut self.offset[..len]);
-        for i in 0..len {
-            let dead = at[i] == DEAD;
-            live[i] = if dead { 0.0 } else { self.dy[i] };
-            offset[i] = if dead { 0 } else { u32::from(at[i]) * self.row };
-        }
-        let c = self.db.len();
-        for live in live.chunks_exact(c) {
-            self.db.iter_mut().zip(live).for_each(|(db, g)| *db += g);
-        }
-    }
-}
-
-/// Turns the sums that [`PooledWeight::sparse`] leaves, `[c_out, k * c_in]`, into the order of the weights. Written in the order of memory,
-/// while a cache line's worth of columns of what is read stays in the L1 cache. Not a kernel: compiled for AVX-512 it would
-/// gather its numbers, a lane at a time.
+/// Turns the sums that [`PooledWeight::sparse`] leaves, `[c_out, k * c_in]`, into the order of the weights.
 pub fn settle(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
-    let (sums, columns) = (&mut scratch[..dw.len()], g.k * g.c_in);
+    let sums = &mut scratch[..dw.len()];
     sums.copy_from_slice(dw);
-    for (q, dw) in dw.chunks_exact_mut(g.c_out).enumerate() {
-        for (dw, sum) in dw.iter_mut().zip(sums[q..].iter().step_by(columns)) {
-            *dw = *sum;
+    transpose(sums, g.k * g.c_in, dw);
+}
+
+/// Rows of `columns` numbers to columns. Written in the order of memory, while a cache line's worth of columns of what is read
+/// stays in the L1 cache. Not a kernel: compiled for AVX-512 it would gather its numbers, a lane at a time.
+pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    let rows = from.len() / columns;
+    for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+        for (to, number) in to.iter_mut().zip(from[column..].iter().step_by(columns)) {
+            *to = *number;
         }
     }
 }
@@ -289,8 +259,8 @@ pub fn single_scratch(g: &Geometry) -> usize {
 }
 
 impl PooledWeight<'_> {
-    /// For one input channel and windows of three rows: a window of the input is too short for vectors, which lie along the
-    /// outputs instead; each lane picks its samples from one vector. **Registers** `K` sums and the bias's, the window,
+    /// For one input channel and few taps: a window of the input is too short for vectors, which lie along the outputs
+    /// instead; each lane picks its samples from one vector. **Registers** `K` sums and the bias's, the window,
     /// places, `K` picked vectors.
     pub fn single(self, isa: Isa) {
         let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
@@ -300,7 +270,7 @@ impl PooledWeight<'_> {
             let numbers = first * g.c_out..(first + count) * g.c_out;
             let rows = g.window * count + WINDOW_MARGIN;
             let x = x.rows(isa, (g.window * first) as isize - g.pad as isize, rows, scratch);
-            isa.run(SingleCells { k: g.k, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
+            isa.run(SingleCells { k: g.k, window: g.window, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
         }
     }
 }
@@ -308,6 +278,7 @@ impl PooledWeight<'_> {
 /// The share of some cells, whose first window begins at the start of `x`.
 struct SingleCells<'a> {
     k: usize,
+    window: usize,
     x: &'a [f32],
     dy: &'a [f32],
     at: &'a [u8],
@@ -328,16 +299,21 @@ impl Kernel for SingleCells<'_> {
 impl SingleCells<'_> {
     #[inline(always)]
     fn cells<S: Simd, const K: usize>(self, s: S) {
-        let SingleCells { x, dy, at, dw, db, .. } = self;
+        let SingleCells { window, x, dy, at, dw, db, .. } = self;
         let c = db.len();
         let cells = dy.len() / c;
-        assert!(x.len() >= 3 * cells + WINDOW_MARGIN && at.len() == dy.len() && dw.len() == K * c);
+        assert!(
+            window <= WIDEST_WINDOW
+                && x.len() >= window * cells + WINDOW_MARGIN
+                && at.len() == dy.len()
+                && dw.len() == K * c
+        );
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
             let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
                 // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and 16 samples from its first on,
-                // which hold all that its three windows read, in `x`, as asserted above; any position but 0, 1 and 2 becomes 0.
+                // which hold all that its windows read, in `x`, as asserted above; any position beyond the pool's becomes 0.
                 unsafe {
                     let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
                     let (g, at) = if lanes == S::LANES {
@@ -345,9 +321,9 @@ impl SingleCells<'_> {
                     } else {
                         (s.load_first(dy, lanes), s.load_bytes(at, lanes))
                     };
-                    let alive = s.le(at, s.splat(2.0));
+                    let alive = s.le(at, s.splat((window - 1) as f32));
                     let (g, at) = (s.select(alive, g, s.zero()), s.select(alive, at, s.zero()));
-                    let windows = s.lookup::<K>(x.as_ptr().add(3 * cell), at);
+                    let windows = s.lookup::<K>(x.as_ptr().add(window * cell), at);
                     bias = s.add(bias, g);
                     for (sum, x) in sums.iter_mut().zip(windows) {
                         *sum = s.fma(x, g, *sum);
