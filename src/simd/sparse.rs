@@ -79,25 +79,25 @@ impl Cells<'_> {
     }
 }
 
-/// Calls `$of::<S, V, MASKED>` for a share of the `$len` numbers that are left: as many vectors as go into registers, in equal
-/// shares where they do not go at once; returns how many numbers it did.
+/// Calls `$of::<S, V, MASKED>` for the last of the numbers `0 .. $end`: as many vectors as go into registers, in equal shares
+/// where they do not go at once; returns from which number on.
 macro_rules! share {
-    ($of:ident::<$S:ident>($len:expr, |$numbers:ident| $($argument:expr),*)) => {
-        share!(@of $of::<$S>($len, |$numbers| ($($argument),*)) 20 16 12 10 9 8 7 6 5 4 3 2 1)
+    ($of:ident::<$S:ident>($end:expr, |$from:ident| $($argument:expr),*)) => {
+        share!(@of $of::<$S>($end, |$from| ($($argument),*)) 20 16 12 10 9 8 7 6 5 4 3 2 1)
     };
-    (@of $of:ident::<$S:ident>($len:expr, |$numbers:ident| $arguments:tt) $($v:literal)*) => {{
-        let vectors = $len.div_ceil($S::LANES);
+    (@of $of:ident::<$S:ident>($end:expr, |$from:ident| $arguments:tt) $($v:literal)*) => {{
+        let vectors = $end.div_ceil($S::LANES);
         match vectors.div_ceil(vectors.div_ceil(if $S::LANES == 16 { 20 } else { 10 })) {
             $($v.. if $S::LANES == 16 || $v <= 10 => {
-                let $numbers = $len.min($v * $S::LANES);
-                if $numbers < $v * $S::LANES {
+                let $from = (vectors - $v) * $S::LANES;
+                if vectors * $S::LANES > $end {
                     share!(@call $of::<$S, $v, true> $arguments)
                 } else {
                     share!(@call $of::<$S, $v, false> $arguments)
                 }
-                $numbers
+                $from
             },)*
-            _ => $len,
+            _ => 0,
         }
     }};
     (@call $of:ident::<$S:ident, $v:literal, $masked:literal> ($($argument:expr),*)) => {
@@ -142,11 +142,10 @@ impl Kernel for SparseUpdate<'_> {
                 &live[..count + BEYOND]
             };
             *db += live[..live.len() - BEYOND].iter().map(|live| live.g).sum::<f32>();
-            let mut i = 0;
-            while i < width {
-                // Numbers `i ..` of the windows of live cells, which lie in `x`: the cells fit.
-                let (x, c) = (x.as_ptr().wrapping_add(i), &mut c[i..]);
-                i += share!(update::<S>(c.len(), |numbers| s, x, live, &mut c[..numbers]));
+            let mut end = width;
+            while end > 0 {
+                // Numbers `from .. end` of the windows of live cells, which lie in `x`: the cells fit.
+                end = share!(update::<S>(end, |from| s, x.as_ptr().add(from), live, &mut c[from..end]));
             }
         }
     }
@@ -211,11 +210,11 @@ impl Kernel for SparseSpread<'_> {
                 let count = cells.list(&mut live, o, outputs);
                 &live[..count + BEYOND]
             };
-            let mut i = 0;
-            while i < width {
-                // Numbers `i ..` of the windows of live cells, which lie in `dx`: the cells fit.
-                let (dx, w) = (dx.as_mut_ptr().wrapping_add(i), &w[i..]);
-                i += share!(spread::<S>(w.len(), |numbers| s, dx, live, &w[..numbers]));
+            let mut end = width;
+            while end > 0 {
+                // Numbers `from .. end` of the windows of live cells, which lie in `dx`: the cells fit. The last of a window first:
+                // they belong to the earlier cells, so that every sum takes the cells in their order, whatever a share is.
+                end = share!(spread::<S>(end, |from| s, dx.as_mut_ptr().add(from), live, &w[from..end]));
             }
         }
     }

@@ -5,8 +5,9 @@
 //! **Shapes** `x [n, l, c_in] -> y [n, cells, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`, with norm `scale [c_out]`,
 //! `shift [c_out]`; `cells` as the pool counts its windows. Without norm, rows that no window holds are not computed.
 //! **Backward** that of the ops one after the other: of every window only the largest row has a gradient, and none
-//! where the output is not above zero; a norm makes it dense again. `dx` as forward, with flipped taps; `dw` from the
-//! sparse gradient directly (one `window`th of the arithmetic) or from dense rows.
+//! where the output is not above zero; a norm makes it dense again. `dw` from the sparse gradient (of the arithmetic a
+//! `window`th, times the share of cells that are alive) or from dense rows; `dx` as forward, with flipped taps, or where few
+//! enough cells are alive from the sparse gradient too: a choice for every sample, by its own count.
 //! **Saved** the position of the largest row, a byte each; none without pool, where backward reads the output. With norm
 //! also the convolution's rows, see `norm.rs`.
 //! **Cost** for eight rows with F(8, 5) 13 multiply-adds instead of forty, with F(5, 8), for weights, 14, with F(8, 3) eleven
@@ -14,7 +15,7 @@
 //! neither the full output nor its gradient ever exists.
 //! **NaN** a NaN spreads to the rows that share its tile of eight, and passes the pool of a window of such rows alone; with
 //! norm to its channel in the whole batch.
-//! **Error** relative rms a few times the direct kernel's, see the cases.
+//! **Error** relative rms a few times the direct kernel's, see the cases; from a sparse gradient no more than direct.
 //! **Source** `simd/winograd.rs`; the judge is conv1d, batch_norm, relu and max_pool1d in double precision.
 
 mod cases;

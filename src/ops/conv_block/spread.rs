@@ -59,3 +59,75 @@ impl Spread<'_> {
         dx[cleared * c_in..].fill(0.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::{Key, Stream};
+    use crate::ops::ConvChoice;
+    use crate::ops::conv_block::{forward::DEAD, weight::sparse_scratch};
+
+    /// `dx` by definition, in double precision.
+    fn by_definition(g: &Geometry, dy: &[f32], at: &[u8], w: &[f32]) -> Vec<f64> {
+        let mut dx = vec![0.0; g.l * g.c_in];
+        for (number, &at) in at.iter().enumerate().filter(|&(_, &at)| usize::from(at) < g.window) {
+            let (row, o) = (number / g.c_out * g.window + usize::from(at), number % g.c_out);
+            for (tap, i) in (0..g.k).flat_map(|tap| (0..g.c_in).map(move |i| (tap, i))) {
+                if let Some(l) = (row + tap).checked_sub(g.pad).filter(|&l| l < g.l) {
+                    dx[l * g.c_in + i] += f64::from(dy[number]) * f64::from(w[(tap * g.c_in + i) * g.c_out + o]);
+                }
+            }
+        }
+        dx
+    }
+
+    #[test]
+    fn whatever_share_is_alive_every_set_spreads_it_as_defined_and_to_the_same_bits() {
+        // Taps, zeros in front, rows, window, channels in and out: blocks full, cut and single, input shorter than a window.
+        let geometries = [
+            (5, 2, 301, 3, 33, 7),
+            (25, 0, 460, 4, 8, 16),
+            (3, 1, 97, 2, 5, 4),
+            (9, 8, 40, 3, 17, 3),
+            (5, 2, 7, 3, 1, 2),
+            (1, 0, 50, 2, 9, 1),
+            (25, 12, 6, 4, 3, 5),
+            (5, 2, 120, 3, 200, 2),
+        ];
+        for (number, (k, pad, l, window, c_in, c_out)) in geometries.into_iter().enumerate() {
+            let choice = ConvChoice::Auto;
+            // As many zeros behind as in front.
+            let l_out = l + 2 * pad + 1 - k.min(l + 2 * pad);
+            let g = Geometry { l, c_in, l_out, c_out, k, pad, window, ceil: true, choice };
+            let key = Key::new(number as u64, Stream::Case);
+            let normal =
+                |of: u64, len: usize| -> Vec<f32> { (0..len as u64).map(|i| key.with(of).normal(i) as f32).collect() };
+            let (dy, w) = (normal(0, g.cells() * c_out), normal(1, g.weights()));
+            let mut packed = vec![f32::NAN; g.weights()];
+            pack(&g, &w, &mut packed);
+            for alive in [0, 1, 5, 10] {
+                let position = |i: usize| {
+                    let rows = window.min(l_out - i / c_out * window) as u64;
+                    if key.with(2).below(i as u64, 10) < alive { key.with(3).below(i as u64, rows) as u8 } else { DEAD }
+                };
+                let at: Vec<u8> = (0..dy.len()).map(position).collect();
+                let judge = by_definition(&g, &dy, &at, &w);
+                let scale = judge.iter().map(|v| v * v).sum::<f64>().sqrt();
+                let mut bits: Option<Vec<u32>> = None;
+                for isa in Isa::all() {
+                    let (mut dx, mut scratch) = (vec![f32::NAN; l * c_in], vec![f32::NAN; sparse_scratch(&g)]);
+                    Spread { g, dy: &dy, at: &at, packed: &packed, dx: &mut dx, scratch: &mut scratch }.run(isa);
+                    let error = dx.iter().zip(&judge).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
+                    assert!(error <= 3e-7 * scale, "{number}, {alive} of ten alive, {isa:?}: {error:e} of {scale:e}");
+                    let these: Vec<u32> = dx.iter().map(|v| v.to_bits()).collect();
+                    let fused = isa.name() != "wide" || cfg!(target_feature = "fma");
+                    if fused {
+                        let first = bits.get_or_insert_with(|| these.clone());
+                        let other = first.iter().zip(&these).position(|(a, b)| a != b);
+                        assert_eq!(other, None, "{number}, {alive} of ten alive, {isa:?}: a number differs");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -189,8 +189,9 @@ pub struct PooledWeight<'a> {
 /// Numbers of input that a block of [`PooledWeight::sparse`] reads: more than half of an L1 cache of 32 KiB, and not so many
 /// that the sums, which pass through it once a block, push them out.
 const SPARSE_NUMBERS: usize = 5 * 1024;
-/// Fewest cells of a block: the sums are read and written once a block.
-const FEWEST_CELLS: usize = 8;
+/// Fewest cells of a block, even where its rows then come from the L2 cache: sums are read and written once a block, and an
+/// output's live cells make a loop that ends sooner than the processor foresees.
+const FEWEST_CELLS: usize = 24;
 
 /// Cells of a block.
 pub fn cells(g: &Geometry) -> usize {
