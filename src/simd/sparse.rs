@@ -56,27 +56,38 @@ impl Cells<'_> {
         true
     }
 
-    /// Lists the live cells of output `o`; returns how many there are.
+    /// Lists the live cells of output `o`; returns how many there are. On its own, where all it needs fits into registers.
     ///
     /// # Safety
     /// `o < outputs`, and [`Cells::fit`] was true.
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn list(&self, live: &mut List, o: usize, outputs: usize) -> usize {
-        let (window, row) = (self.window as u32, self.row as u32);
+        let (window, row, step) = (self.window as u32, self.row as u32, self.window as u32 * self.row as u32);
         let (live, mut count, mut place) = (live.as_mut_ptr(), 0, 0u32);
+        let (dy, at) = (self.dy.as_ptr().wrapping_add(o), self.at.as_ptr().wrapping_add(o));
         for cell in 0..self.count {
             // SAFETY: the number is among the `count * outputs` of each; no more cells are listed than there are.
             unsafe {
-                let at = u32::from(*self.at.as_ptr().add(cell * outputs + o));
-                let g = *self.dy.as_ptr().add(cell * outputs + o);
+                let (g, at) = (*dy.add(cell * outputs), u32::from(*at.add(cell * outputs)));
                 // Without a branch, which would be as hard to foresee as the gradient's sign.
                 live.add(count).write(Live { at: place.wrapping_add(at.wrapping_mul(row)), g });
                 count += usize::from(at < window);
             }
-            place = place.wrapping_add(window * row);
+            place = place.wrapping_add(step);
         }
         count
     }
+}
+
+/// The sum of all gradients, in four chains: one would be longer than what is computed meanwhile.
+#[inline(always)]
+fn sum(live: &[Live]) -> f32 {
+    let (fours, rest) = live.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for four in fours {
+        sums.iter_mut().zip(four).for_each(|(sum, live)| *sum += live.g);
+    }
+    rest.iter().map(|live| live.g).sum::<f32>() + (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 /// Calls `$of::<S, V, MASKED>` for the last of the numbers `0 .. $end`: as many vectors as go into registers, in equal shares
@@ -141,7 +152,7 @@ impl Kernel for SparseUpdate<'_> {
                 let count = cells.list(&mut live, o, outputs);
                 &live[..count + BEYOND]
             };
-            *db += live[..live.len() - BEYOND].iter().map(|live| live.g).sum::<f32>();
+            *db += sum(&live[..live.len() - BEYOND]);
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `x`: the cells fit.
@@ -154,9 +165,10 @@ impl Kernel for SparseUpdate<'_> {
 /// `V` vectors of sums, the last of them incomplete if `MASKED`.
 ///
 /// # Safety
-/// `c`, so many numbers, is as long as what is readable from `x` plus the place of any live cell on.
+/// `c` holds so many numbers, and as many are readable from `x` plus the place of any live cell on.
 #[inline(always)]
 unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f32, live: &[Live], c: &mut [f32]) {
+    debug_assert!(c.len() > (V - 1) * S::LANES && (MASKED || c.len() == V * S::LANES));
     let last = c.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
     let mut sums = [s.zero(); V];
@@ -171,11 +183,13 @@ unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f3
         soon = [next, then];
     }
     for (v, sum) in sums.into_iter().enumerate() {
-        // The cells' own sum joins the total at its end: a chain as short as the cells.
-        let to = &mut c[v * S::LANES..][..lanes(v)];
-        // SAFETY: `to` holds the numbers that are read.
-        let total = unsafe { s.add(load_some(s, to.as_ptr(), lanes(v)), sum) };
-        s.store_to(to, total);
+        // SAFETY: `c` holds `V` vectors, the last of them up to its end. The cells' own sum joins the total at its end: a chain
+        // as short as the cells.
+        unsafe {
+            let to = c.as_mut_ptr().add(v * S::LANES);
+            let total = s.add(load_some(s, to, lanes(v)), sum);
+            if lanes(v) == S::LANES { s.store(to, total) } else { s.store_first(to, lanes(v), total) }
+        }
     }
 }
 
@@ -223,16 +237,16 @@ impl Kernel for SparseSpread<'_> {
 /// `V` vectors of weights, the last of them incomplete if `MASKED`.
 ///
 /// # Safety
-/// `w`, so many numbers, is as long as what is writable from `dx` plus the place of any live cell on.
+/// `w` holds so many numbers, and as many are writable from `dx` plus the place of any live cell on.
 #[inline(always)]
 unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[Live], w: &[f32]) {
+    debug_assert!(w.len() > (V - 1) * S::LANES && (MASKED || w.len() == V * S::LANES));
     let last = w.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
     let mut weights = [s.zero(); V];
     for (v, weight) in weights.iter_mut().enumerate() {
-        let from = &w[v * S::LANES..][..lanes(v)];
-        // SAFETY: `from` holds the numbers that are read.
-        *weight = unsafe { load_some(s, from.as_ptr(), lanes(v)) };
+        // SAFETY: `w` holds `V` vectors, the last of them up to its end.
+        *weight = unsafe { load_some(s, w.as_ptr().add(v * S::LANES), lanes(v)) };
     }
     let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
     for &then in rest {

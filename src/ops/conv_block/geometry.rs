@@ -277,7 +277,13 @@ impl Geometry {
         let dense = self.backward_data();
         let dense_cost = match dense.algorithm {
             Algorithm::Direct => 1.0,
-            algorithm => (algorithm.products() * dense.segments()) as f64 / (TILE * self.k) as f64,
+            algorithm => {
+                let products = (algorithm.products() * dense.segments()) as f64 / (TILE * self.k) as f64;
+                // Weights beyond the L2 cache are read once a sample, which takes as long as the products of so many tiles.
+                let reading =
+                    if dense.packed() > L2_NUMBERS { READING_TILES / self.l.div_ceil(TILE) as f64 } else { 0.0 };
+                products * (1.0 + reading)
+            }
         };
         dense_cost * self.window as f64 / SPREAD_COST
     }
@@ -307,9 +313,13 @@ const THREE_TAPS_ROWS: usize = 80;
 /// Rows of input from which on they pay for backward-weight.
 const SUM_ROWS: usize = 128;
 /// Rows of input from which on backward-weight pays from a sparse gradient.
-const SPARSE_ROWS: usize = 64;
+const SPARSE_ROWS: usize = 12;
 /// Rows of a window from which on a sparse gradient is used: half of the dense arithmetic, or less.
 const SPARSE_WINDOW: usize = 2;
+/// Numbers that an L2 cache holds beside the rest.
+const L2_NUMBERS: usize = 1 << 17;
+/// Tiles of which the products take as long as reading the weights from beyond it.
+const READING_TILES: f64 = 3.0;
 /// What a multiply-add of a sparse gradient costs in backward-data, beside one of a dense convolution.
 const SPREAD_COST: f64 = 1.75;
 /// Numbers of a window of the input from which on it is.
