@@ -250,7 +250,7 @@ impl FromStr for ConvChoice {
     }
 }
 
-/// How the kernels of each pass compute: `direct`, `F(4,5)`, `sparse`, ..; empty where an op has only one way.
+/// How the kernels of each pass compute: `direct`, `F(8,5)`, `sparse`, ..; empty where an op has only one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Algorithms {
     /// The output.

@@ -85,12 +85,12 @@ impl Algorithm {
         }
     }
 
-    /// The same where a sparse gradient may be used as it is.
+    /// The same where every sample decides whether its sparse gradient is used as it is.
     pub fn name_or_sparse(self) -> &'static str {
         match self {
-            Algorithm::Direct => "direct, sparse",
-            Algorithm::ThreeTaps => "F(8,3), sparse",
-            Algorithm::FiveTaps => "F(8,5), sparse",
+            Algorithm::Direct => "direct or sparse",
+            Algorithm::ThreeTaps => "F(8,3) or sparse",
+            Algorithm::FiveTaps => "F(8,5) or sparse",
         }
     }
 
