@@ -172,8 +172,12 @@ impl Simd for Avx2 {
     unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m256) -> [__m256; K] {
         // SAFETY: AVX2 is present (the token); the caller's contract.
         unsafe {
-            let (window, at) = (_mm256_loadu_ps(from), _mm256_cvttps_epi32(at));
-            std::array::from_fn(|t| _mm256_permutevar8x32_ps(window, _mm256_add_epi32(at, _mm256_set1_epi32(t as i32))))
+            // Four numbers in either half, chosen there: across halves takes four times as long on EPYC Zen 1.
+            let at = _mm256_cvttps_epi32(at);
+            std::array::from_fn(|t| {
+                let four = _mm_loadu_ps(from.add(t));
+                _mm256_permutevar_ps(_mm256_set_m128(four, four), at)
+            })
         }
     }
     #[inline(always)]
@@ -380,8 +384,8 @@ impl Simd for Avx512 {
     unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m512) -> [__m512; K] {
         // SAFETY: AVX-512 is present (the token); the caller's contract.
         unsafe {
-            let (window, at) = (_mm512_loadu_ps(from), _mm512_cvttps_epi32(at));
-            std::array::from_fn(|t| _mm512_permutexvar_ps(_mm512_add_epi32(at, _mm512_set1_epi32(t as i32)), window))
+            let at = _mm512_cvttps_epi32(at);
+            std::array::from_fn(|t| _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(from.add(t))), at))
         }
     }
     #[inline(always)]
