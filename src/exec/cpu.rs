@@ -74,7 +74,7 @@ impl Cpu {
             // and has but one slot.
             aside: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
             shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
-            batch: Aligned::zeros(batch_len(&plan)),
+            batch: Aligned::zeros(plan.batch_len()),
             plan,
         }
     }
@@ -156,7 +156,7 @@ impl Cpu {
         let Some(i) = step.node else { return };
         let (node, isa) = (&self.plan.nodes[i], self.isa);
         let mut free = &mut self.batch[..];
-        let [x0, x1, y, dy] = operands_of_batch(step).map(|place| match place.space {
+        let [x0, x1, y, dy] = step.operands_of_batch().map(|place| match place.space {
             Space::Input(input) => inputs[input],
             Space::Part => {
                 let (all, rest) = std::mem::take(&mut free).split_at_mut(self.plan.n * place.len);
@@ -261,24 +261,6 @@ impl Cpu {
         }
         total
     }
-}
-
-/// What a gradient that is summed once a batch may be made of.
-fn operands_of_batch(step: &Step) -> [Place; 4] {
-    [step.x[0], step.x[1], step.y, step.dy]
-}
-
-/// Numbers of the largest such operands together, of all samples.
-fn batch_len(plan: &Plan) -> usize {
-    let of_step = |step: &Step| -> usize {
-        let in_parts = operands_of_batch(step).into_iter().filter(|place| place.space == Space::Part);
-        in_parts.map(|place| plan.n * place.len).sum()
-    };
-    let steps = plan.stages.iter().filter_map(|stage| match stage {
-        Stage::Batch(step) => Some(&plan.steps[*step]),
-        _ => None,
-    });
-    steps.map(of_step).max().unwrap_or(0)
 }
 
 /// The slot of the worker that asks.

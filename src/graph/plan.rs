@@ -181,6 +181,13 @@ pub struct Step {
     pub scratch: Place,
 }
 
+impl Step {
+    /// What a gradient that is summed once a batch may be made of.
+    pub fn operands_of_batch(&self) -> [Place; 4] {
+        [self.x[0], self.x[1], self.y, self.dy]
+    }
+}
+
 /// What is done together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -255,7 +262,22 @@ impl Plan {
     pub fn memory_bytes(&self, threads: usize) -> usize {
         let shared: usize = self.nodes.iter().map(|node| node.spec.shared).sum();
         let sums = if self.trains() { self.parts * self.params_len } else { 0 };
-        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums + self.device_scratch())
+        let batch = self.batch_len();
+        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums + batch + self.device_scratch())
+    }
+
+    /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the parts
+    /// hold them.
+    pub fn batch_len(&self) -> usize {
+        let of_step = |step: &Step| -> usize {
+            let in_parts = step.operands_of_batch().into_iter().filter(|place| place.space == Space::Part);
+            in_parts.map(|place| self.n * place.len).sum()
+        };
+        let steps = self.stages.iter().filter_map(|stage| match stage {
+            Stage::Batch(step) => Some(&self.steps[*step]),
+            _ => None,
+        });
+        steps.map(of_step).max().unwrap_or(0)
     }
 
     /// Numbers that are dead after each pass on a GPU.

@@ -56,14 +56,14 @@ impl Cells<'_> {
         true
     }
 
-    /// Lists the live cells of output `o`; returns how many there are. On its own, where all it needs fits into registers.
+    /// Lists the live cells of output `o`, and [`BEYOND`] more. On its own, where all it needs fits into registers.
     ///
     /// # Safety
     /// `o < outputs`, and [`Cells::fit`] was true.
     #[inline(never)]
-    unsafe fn list(&self, live: &mut List, o: usize, outputs: usize) -> usize {
+    unsafe fn list<'l>(&self, list: &'l mut List, o: usize, outputs: usize) -> &'l [Live] {
         let (window, row, step) = (self.window as u32, self.row as u32, self.window as u32 * self.row as u32);
-        let (live, mut count, mut place) = (live.as_mut_ptr(), 0, 0u32);
+        let (live, mut count, mut place) = (list.as_mut_ptr(), 0, 0u32);
         let (dy, at) = (self.dy.as_ptr().wrapping_add(o), self.at.as_ptr().wrapping_add(o));
         for cell in 0..self.count {
             // SAFETY: the number is among the `count * outputs` of each; no more cells are listed than there are.
@@ -75,7 +75,7 @@ impl Cells<'_> {
             }
             place = place.wrapping_add(step);
         }
-        count
+        &list[..count + BEYOND]
     }
 }
 
@@ -144,14 +144,11 @@ impl Kernel for SparseUpdate<'_> {
         }
         assert!(c.len() == outputs * width);
         let mut asking = Asking::new(ahead, outputs);
-        let mut live = [Live::default(); Cells::MOST + BEYOND];
+        let mut list = [Live::default(); Cells::MOST + BEYOND];
         for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
             asking.step(s);
             // SAFETY: `o` is one of the outputs, and the cells fit.
-            let live = unsafe {
-                let count = cells.list(&mut live, o, outputs);
-                &live[..count + BEYOND]
-            };
+            let live = unsafe { cells.list(&mut list, o, outputs) };
             *db += sum(&live[..live.len() - BEYOND]);
             let mut end = width;
             while end > 0 {
@@ -216,14 +213,11 @@ impl Kernel for SparseSpread<'_> {
             return;
         }
         let mut asking = Asking::new(ahead, outputs);
-        let mut live = [Live::default(); Cells::MOST + BEYOND];
+        let mut list = [Live::default(); Cells::MOST + BEYOND];
         for (o, w) in w.chunks_exact(width).enumerate().take(outputs) {
             asking.step(s);
             // SAFETY: `o` is one of the outputs, and the cells fit.
-            let live = unsafe {
-                let count = cells.list(&mut live, o, outputs);
-                &live[..count + BEYOND]
-            };
+            let live = unsafe { cells.list(&mut list, o, outputs) };
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `dx`: the cells fit. The last of a window first:
