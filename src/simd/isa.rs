@@ -12,6 +12,8 @@ pub trait Simd: Copy {
     type V: Copy;
     /// The outcome of a comparison, lane by lane.
     type Mask: Copy;
+    /// Places in a window, one a lane: whole numbers from 0 to 127.
+    type Places: Copy;
     /// Numbers in a vector.
     const LANES: usize;
     /// Vectors in the widest tile of a product (outputs of a register tile = this many vectors).
@@ -65,16 +67,22 @@ pub trait Simd: Copy {
     fn eq(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// `a` where the mask is set, else `b`.
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
-    /// The first `lanes` bytes as numbers, zeros after.
+    /// `place` in every lane.
+    fn places(self, place: u8) -> Self::Places;
+    /// `place` where the mask is set, unless a higher one is there already.
+    fn raise(self, mask: Self::Mask, place: u8, places: Self::Places) -> Self::Places;
+    /// Where `place` is.
+    fn is_place(self, places: Self::Places, place: u8) -> Self::Mask;
+    /// The first `lanes` bytes as places, zeros after.
     ///
     /// # Safety
     /// `lanes` bytes from `from` on are readable.
-    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> Self::V;
-    /// Writes the first `lanes` numbers, whole ones from 0 to 127, as bytes.
+    unsafe fn load_places(self, from: *const u8, lanes: usize) -> Self::Places;
+    /// Writes the first `lanes` places as bytes.
     ///
     /// # Safety
     /// `lanes` bytes from `to` on are writable.
-    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: Self::V);
+    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: Self::Places);
     /// Writes a vector past the caches where that is possible: for what is read much later. [`Simd::fence`] must follow.
     ///
     /// # Safety
@@ -87,11 +95,11 @@ pub trait Simd: Copy {
     /// Makes streamed vectors visible to whoever is told of them.
     #[inline(always)]
     fn fence(self) {}
-    /// In each lane the number that stands `at` places behind `from`, for `K` places `from` one after the other.
+    /// In each lane the number that stands `at % 4` places behind `from`, and the `K - 1` after it.
     ///
     /// # Safety
-    /// `at` holds whole numbers from 0 to 3, and 16 numbers from `from` on are readable; `K` is at most 5.
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::V) -> [Self::V; K];
+    /// 16 numbers from `from` on are readable; `K` is at most 5.
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::Places) -> [Self::V; K];
     /// Asks for the cache line of `at`; any address will do.
     fn prefetch(self, at: *const u8);
     /// Asks for the cache line of `at` in order to write it; any address will do.

@@ -4,7 +4,7 @@
 use super::isa::Simd;
 use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
-use wide::f32x8;
+use wide::{f32x8, i32x8};
 
 /// One lane. Fused multiply-add like the vector sets, so that it gives their bits.
 #[derive(Clone, Copy)]
@@ -13,6 +13,7 @@ pub struct Scalar;
 impl Simd for Scalar {
     type V = f32;
     type Mask = bool;
+    type Places = u8;
     const LANES: usize = 1;
     const TILE_VECTORS: usize = 2;
 
@@ -83,21 +84,33 @@ impl Simd for Scalar {
         if mask { a } else { b }
     }
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> f32 {
-        // SAFETY: the caller's contract; with no lanes nothing is read.
-        if lanes == 0 { 0.0 } else { f32::from(unsafe { from.read() }) }
+    fn places(self, place: u8) -> u8 {
+        place
     }
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: f32) {
+    fn raise(self, mask: bool, place: u8, places: u8) -> u8 {
+        if mask { places.max(place) } else { places }
+    }
+    #[inline(always)]
+    fn is_place(self, places: u8, place: u8) -> bool {
+        places == place
+    }
+    #[inline(always)]
+    unsafe fn load_places(self, from: *const u8, lanes: usize) -> u8 {
+        // SAFETY: the caller's contract; with no lanes nothing is read.
+        if lanes == 0 { 0 } else { unsafe { from.read() } }
+    }
+    #[inline(always)]
+    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: u8) {
         if lanes > 0 {
             // SAFETY: the caller's contract.
-            unsafe { to.write(v as u8) }
+            unsafe { to.write(places) }
         }
     }
     #[inline(always)]
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: f32) -> [f32; K] {
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: u8) -> [f32; K] {
         // SAFETY: the caller's contract.
-        std::array::from_fn(|t| unsafe { *from.add(t + at as usize) })
+        std::array::from_fn(|t| unsafe { *from.add(t + usize::from(at % 4)) })
     }
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
@@ -167,6 +180,7 @@ pub struct Wide;
 impl Simd for Wide {
     type V = f32x8;
     type Mask = f32x8;
+    type Places = i32x8;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -237,21 +251,33 @@ impl Simd for Wide {
         mask.bitselect(a, b)
     }
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> f32x8 {
+    fn places(self, place: u8) -> i32x8 {
+        i32x8::splat(i32::from(place))
+    }
+    #[inline(always)]
+    fn raise(self, mask: f32x8, place: u8, places: i32x8) -> i32x8 {
+        (bytemuck::cast::<_, i32x8>(mask) & self.places(place)).max(places)
+    }
+    #[inline(always)]
+    fn is_place(self, places: i32x8, place: u8) -> f32x8 {
+        bytemuck::cast(places.simd_eq(self.places(place)))
+    }
+    #[inline(always)]
+    unsafe fn load_places(self, from: *const u8, lanes: usize) -> i32x8 {
         let mut all = [0u8; 8];
         // SAFETY: the caller's contract; at most eight bytes go into the array of eight.
         unsafe { from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes.min(8)) };
-        f32x8::new(all.map(f32::from))
+        i32x8::new(all.map(i32::from))
     }
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: f32x8) {
-        let all = v.to_array().map(|number| number as u8);
+    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: i32x8) {
+        let all = places.to_array().map(|place| place as u8);
         // SAFETY: the caller's contract; at most eight bytes come out of the array of eight.
         unsafe { to.copy_from_nonoverlapping(all.as_ptr(), lanes.min(8)) }
     }
     #[inline(always)]
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: f32x8) -> [f32x8; K] {
-        let at = at.to_array().map(|at| at as usize);
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: i32x8) -> [f32x8; K] {
+        let at = at.to_array().map(|at| at as usize % 4);
         // SAFETY: the caller's contract.
         std::array::from_fn(|t| f32x8::new(at.map(|at| unsafe { *from.add(t + at) })))
     }

@@ -139,23 +139,26 @@ pub trait Epilogue {
     ///
     /// # Safety
     /// The rows and channels are among those that [`Epilogue::fits`] was asked for.
-    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S::V>);
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>);
 }
 
 /// A window's largest row so far, and its place in the window.
 #[derive(Clone, Copy)]
-pub struct Window<V> {
-    best: V,
-    at: V,
+pub struct Window<S: Simd> {
+    best: S::V,
+    at: S::Places,
 }
 
 /// Where pooled rows go.
 pub trait Windows {
+    /// Whether anyone asks where in its window the largest row stood.
+    const PLACES: bool;
+
     /// Takes the largest row of window `cell`, and its place, in the place's channels.
     ///
     /// # Safety
     /// The window and the channels are among those that there is memory for.
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, place: &Place, best: S::V, at: S::V);
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, place: &Place, best: S::V, at: S::Places);
 }
 
 /// Pools the rows of tile `T` by windows of `WINDOW`, of which those that end here are closed; a last one that is not whole
@@ -169,7 +172,7 @@ pub unsafe fn pool<S: Simd, W: Windows, const WINDOW: usize, const T: usize>(
     place: &Place,
     rows: [S::V; TILE],
     ceil: bool,
-    open: &mut Window<S::V>,
+    open: &mut Window<S>,
     to: &mut W,
 ) {
     let group = (place.first - TILE * T) / WINDOW;
@@ -177,9 +180,11 @@ pub unsafe fn pool<S: Simd, W: Windows, const WINDOW: usize, const T: usize>(
         if i < place.left {
             let (window, t) = ((TILE * T + i) / WINDOW, (TILE * T + i) % WINDOW);
             if t == 0 {
-                *open = Window { best: row, at: s.zero() };
+                *open = Window { best: row, at: s.places(0) };
             } else {
-                open.at = s.select(s.gt(row, open.best), s.splat(t as f32), open.at);
+                if W::PLACES {
+                    open.at = s.raise(s.gt(row, open.best), t as u8, open.at);
+                }
                 open.best = s.max(open.best, row);
             }
             if t + 1 == WINDOW || (ceil && i + 1 == place.left) {
@@ -417,7 +422,7 @@ fn emit<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, first: usize, ro
 /// As [`Epilogue::take`].
 #[inline(always)]
 unsafe fn emit_group<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, place: Place, at: usize, tiles: &T) {
-    let mut open = Window { best: s.zero(), at: s.zero() };
+    let mut open = Window { best: s.zero(), at: s.places(0) };
     // SAFETY: the caller's contract.
     unsafe {
         epilogue.take::<S, 0>(s, place, tiles.tile(s, at, place.j, 0), &mut open);
@@ -454,7 +459,7 @@ impl Epilogue for PlainRows<'_> {
         s: S,
         Place { first, left, j, lanes }: Place,
         rows: [S::V; TILE],
-        _open: &mut Window<S::V>,
+        _open: &mut Window<S>,
     ) {
         for (i, row) in rows.into_iter().enumerate() {
             if i < left {

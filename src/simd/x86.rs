@@ -50,6 +50,7 @@ impl Avx2 {
 impl Simd for Avx2 {
     type V = __m256;
     type Mask = __m256;
+    type Places = __m256i;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -129,7 +130,22 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(b, a, mask) }
     }
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> __m256 {
+    fn places(self, place: u8) -> __m256i {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_set1_epi32(i32::from(place)) }
+    }
+    #[inline(always)]
+    fn raise(self, mask: __m256, place: u8, places: __m256i) -> __m256i {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(mask), self.places(place)), places) }
+    }
+    #[inline(always)]
+    fn is_place(self, places: __m256i, place: u8) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_castsi256_ps(_mm256_cmpeq_epi32(places, self.places(place))) }
+    }
+    #[inline(always)]
+    unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m256i {
         // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes go into the array of eight.
         unsafe {
             let bytes = if lanes >= 8 {
@@ -139,15 +155,14 @@ impl Simd for Avx2 {
                 from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes);
                 _mm_loadl_epi64(all.as_ptr().cast())
             };
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+            _mm256_cvtepu8_epi32(bytes)
         }
     }
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: __m256) {
+    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: __m256i) {
         // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes come out of the array of eight.
         unsafe {
-            let numbers = _mm256_cvttps_epi32(v);
-            let words = _mm_packus_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
+            let words = _mm_packus_epi32(_mm256_castsi256_si128(places), _mm256_extracti128_si256::<1>(places));
             let bytes = _mm_packus_epi16(words, words);
             if lanes >= 8 {
                 _mm_storel_epi64(to.cast(), bytes);
@@ -169,11 +184,10 @@ impl Simd for Avx2 {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m256) -> [__m256; K] {
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m256i) -> [__m256; K] {
         // SAFETY: AVX2 is present (the token); the caller's contract.
         unsafe {
             // Four numbers in either half, chosen there: across halves takes four times as long on EPYC Zen 1.
-            let at = _mm256_cvttps_epi32(at);
             std::array::from_fn(|t| {
                 let four = _mm_loadu_ps(from.add(t));
                 _mm256_permutevar_ps(_mm256_set_m128(four, four), at)
@@ -268,6 +282,7 @@ impl Avx512 {
 impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
+    type Places = __m512i;
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 4;
 
@@ -347,7 +362,22 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(mask, b, a) }
     }
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8, lanes: usize) -> __m512 {
+    fn places(self, place: u8) -> __m512i {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_set1_epi32(i32::from(place)) }
+    }
+    #[inline(always)]
+    fn raise(self, mask: __mmask16, place: u8, places: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_mask_max_epi32(places, mask, places, self.places(place)) }
+    }
+    #[inline(always)]
+    fn is_place(self, places: __m512i, place: u8) -> __mmask16 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_cmpeq_epi32_mask(places, self.places(place)) }
+    }
+    #[inline(always)]
+    unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m512i {
         // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
         unsafe {
             let bytes = if lanes >= 16 {
@@ -355,14 +385,14 @@ impl Simd for Avx512 {
             } else {
                 _mm_maskz_loadu_epi8(self.mask(lanes), from.cast())
             };
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+            _mm512_cvtepu8_epi32(bytes)
         }
     }
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut u8, lanes: usize, v: __m512) {
+    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: __m512i) {
         // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
         unsafe {
-            let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
+            let bytes = _mm512_cvtepi32_epi8(places);
             if lanes >= 16 {
                 _mm_storeu_si128(to.cast(), bytes);
             } else {
@@ -381,12 +411,9 @@ impl Simd for Avx512 {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m512) -> [__m512; K] {
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: __m512i) -> [__m512; K] {
         // SAFETY: AVX-512 is present (the token); the caller's contract.
-        unsafe {
-            let at = _mm512_cvttps_epi32(at);
-            std::array::from_fn(|t| _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(from.add(t))), at))
-        }
+        unsafe { std::array::from_fn(|t| _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(from.add(t))), at)) }
     }
     #[inline(always)]
     fn prefetch(self, at: *const u8) {

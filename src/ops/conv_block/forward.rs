@@ -11,13 +11,14 @@ use crate::simd::{Isa, Simd};
 /// In place of a position: the window's largest row is not above zero, so that no gradient passes.
 pub const DEAD: u8 = 7;
 
-/// Bias, the largest row of every window with its position, ReLU. The bias, equal in a window, is added after the choice.
-pub struct ActivePool<'a, const WINDOW: usize> {
+/// Bias, the largest row of every window, with its position if `PLACES`, ReLU. The bias, equal in a window, is added after the
+/// choice.
+pub struct ActivePool<'a, const WINDOW: usize, const PLACES: bool> {
     pub bias: &'a [f32],
     pub ceil: bool,
     /// `[cells, c]`.
     pub y: &'a mut [f32],
-    /// Positions, `[cells, c]`; empty where no gradient is wanted, or without pool.
+    /// Positions, `[cells, c]`; not written where no gradient is wanted, or without pool.
     pub at: &'a mut [u8],
 }
 
@@ -27,13 +28,13 @@ pub fn windows(rows: usize, window: usize, ceil: bool) -> usize {
     if ceil { rows.div_ceil(window) } else { rows / window }
 }
 
-impl<const WINDOW: usize> Epilogue for ActivePool<'_, WINDOW> {
+impl<const WINDOW: usize, const PLACES: bool> Epilogue for ActivePool<'_, WINDOW, PLACES> {
     const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
         let numbers = windows(rows, WINDOW, self.ceil) * c;
-        self.bias.len() == c && self.y.len() >= numbers && (self.at.is_empty() || self.at.len() >= numbers)
+        self.bias.len() == c && self.y.len() >= numbers && (!PLACES || self.at.len() >= numbers)
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
@@ -42,21 +43,17 @@ impl<const WINDOW: usize> Epilogue for ActivePool<'_, WINDOW> {
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd, const T: usize>(
-        &mut self,
-        s: S,
-        place: Place,
-        rows: [S::V; TILE],
-        open: &mut Window<S::V>,
-    ) {
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>) {
         // SAFETY: the caller's contract.
         unsafe { pool::<S, _, WINDOW, T>(s, &place, rows, self.ceil, open, self) }
     }
 }
 
-impl<const WINDOW: usize> Windows for ActivePool<'_, WINDOW> {
+impl<const WINDOW: usize, const PLACES: bool> Windows for ActivePool<'_, WINDOW, PLACES> {
+    const PLACES: bool = PLACES;
+
     #[inline(always)]
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::V) {
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::Places) {
         // SAFETY: `lanes` channels from `j` on are among the bias's, and those of the cell among those of `y` and `at`, by the
         // caller's contract.
         unsafe {
@@ -69,9 +66,9 @@ impl<const WINDOW: usize> Windows for ActivePool<'_, WINDOW> {
             } else {
                 s.store_first(self.y.as_mut_ptr().add(to), lanes, y);
             }
-            if !self.at.is_empty() {
-                let at = s.select(s.le(value, s.zero()), s.splat(f32::from(DEAD)), at);
-                s.store_bytes(self.at.as_mut_ptr().add(to), lanes, at);
+            if PLACES {
+                let at = s.raise(s.le(value, s.zero()), DEAD, at);
+                s.store_places(self.at.as_mut_ptr().add(to), lanes, at);
             }
         }
     }
@@ -108,20 +105,23 @@ pub struct Forward<'a> {
 
 impl Forward<'_> {
     pub fn run(self, isa: Isa) {
-        match self.g.window {
-            1 => self.windows::<1>(isa),
-            2 => self.windows::<2>(isa),
-            3 => self.windows::<3>(isa),
-            _ => self.windows::<4>(isa),
+        match (self.g.window, self.at.is_empty()) {
+            (1, _) => self.windows::<1, false>(isa),
+            (2, true) => self.windows::<2, false>(isa),
+            (2, false) => self.windows::<2, true>(isa),
+            (3, true) => self.windows::<3, false>(isa),
+            (3, false) => self.windows::<3, true>(isa),
+            (_, true) => self.windows::<4, false>(isa),
+            (_, false) => self.windows::<4, true>(isa),
         }
     }
 
-    fn windows<const WINDOW: usize>(self, isa: Isa) {
+    fn windows<const WINDOW: usize, const PLACES: bool>(self, isa: Isa) {
         let Forward { g, x, packed, bias, cell, y, at, scratch } = self;
         let (whole, from) = (g.forward(false), cell * WINDOW);
         let rows_out = (y.len() / g.c_out * WINDOW).min(whole.rows_out - from);
         let source = From { rows: Stored { x, c: g.c_in }, from };
-        let mut epilogue = ActivePool::<WINDOW> { bias, ceil: g.ceil, y, at };
+        let mut epilogue = ActivePool::<WINDOW, PLACES> { bias, ceil: g.ceil, y, at };
         let conv = Convolution { rows_out, ..whole };
         let rows = 0..conv.rows_out;
         Convolve { conv, rows, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);

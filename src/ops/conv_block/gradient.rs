@@ -4,6 +4,7 @@
 
 use super::convolve::{Rows, clear_outside, part};
 use super::geometry::Geometry;
+use crate::simd::transform::load_some;
 use crate::simd::{Isa, Kernel, Simd};
 
 /// From a pooled gradient: every window's number in the row of its position, zeros in the others and in dead windows.
@@ -69,14 +70,11 @@ impl Kernel for Unpool<'_, '_> {
                 // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `at`, and among those of every row
                 // that is written: row `start + t` of the gradient is row `start + t - from` of `rows`.
                 unsafe {
-                    let (dy, at) = if lanes == S::LANES {
-                        (s.load(dy.as_ptr().add(number)), s.load_bytes(at.as_ptr().add(number), S::LANES))
-                    } else {
-                        (s.load_first(dy.as_ptr().add(number), lanes), s.load_bytes(at.as_ptr().add(number), lanes))
-                    };
+                    let dy = load_some(s, dy.as_ptr().add(number), lanes);
+                    let at = s.load_places(at.as_ptr().add(number), lanes);
                     for t in 0..g.window {
                         if whole || (start + t >= from && start + t < from + count) {
-                            let row = s.select(s.eq(at, s.splat(t as f32)), dy, s.zero());
+                            let row = s.select(s.is_place(at, t as u8), dy, s.zero());
                             let to = rows.as_mut_ptr().add((start + t - from) * c + j);
                             if lanes == S::LANES { s.store(to, row) } else { s.store_first(to, lanes, row) }
                         }

@@ -197,13 +197,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd, const T: usize>(
-        &mut self,
-        s: S,
-        place: Place,
-        rows: [S::V; TILE],
-        open: &mut Window<S::V>,
-    ) {
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>) {
         let Place { first, left, j, lanes } = place;
         let c = self.c;
         let whole = lanes == S::LANES;
@@ -260,8 +254,10 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
 }
 
 impl<const WINDOW: usize> Windows for Observe<'_, WINDOW> {
+    const PLACES: bool = true;
+
     #[inline(always)]
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::V) {
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::Places) {
         let to = cell * self.c + j;
         // SAFETY: `lanes` channels from `j` on of the cell are among those of `pooled` and `at`, by the caller's contract.
         unsafe {
@@ -271,7 +267,7 @@ impl<const WINDOW: usize> Windows for Observe<'_, WINDOW> {
             } else {
                 s.store_first(pooled, lanes, best)
             }
-            s.store_bytes(self.saved.at.as_mut_ptr().add(to), lanes, at);
+            s.store_places(self.saved.at.as_mut_ptr().add(to), lanes, at);
         }
     }
 }
@@ -351,8 +347,8 @@ impl Kernel for Activate<'_> {
                     }
                     if !at.is_empty() {
                         let at = at.as_mut_ptr().add(row);
-                        let dead = s.splat(f32::from(DEAD));
-                        s.store_bytes(at, lanes, s.select(s.le(value, s.zero()), dead, s.load_bytes(at, lanes)));
+                        let chosen = s.load_places(at, lanes);
+                        s.store_places(at, lanes, s.raise(s.le(value, s.zero()), DEAD, chosen));
                     }
                 }
             }

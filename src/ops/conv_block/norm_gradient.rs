@@ -160,14 +160,14 @@ impl Window<'_, '_> {
             let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
             let term = |k: usize| load(terms.as_ptr().add(k * c + j));
             let (mean, p, q, r) = (term(0), term(1), term(2), term(3));
-            let (mut dy_cell, mut place) = (s.zero(), s.zero());
+            let (mut dy_cell, mut place) = (s.zero(), s.places(0));
             if CHOSEN {
                 dy_cell = load(dy.as_ptr().add(number));
                 // Without pool the row is chosen where the output is above zero.
                 place = if g.window > 1 {
-                    s.load_bytes(at.as_ptr().add(number), lanes)
+                    s.load_places(at.as_ptr().add(number), lanes)
                 } else {
-                    s.select(s.gt(load(y.as_ptr().add(number)), s.zero()), s.zero(), s.splat(1.0))
+                    s.raise(s.le(load(y.as_ptr().add(number)), s.zero()), 1, place)
                 };
             }
             for i in 0..rows {
@@ -175,7 +175,7 @@ impl Window<'_, '_> {
                 s.prefetch_write(to.cast::<u8>().wrapping_add(AHEAD));
                 let mut row = s.fma(r, s.sub(load(to), mean), q);
                 if CHOSEN {
-                    row = s.select(s.eq(place, s.splat((t + i) as f32)), s.fma(p, dy_cell, row), row);
+                    row = s.select(s.is_place(place, (t + i) as u8), s.fma(p, dy_cell, row), row);
                 }
                 if whole { s.store(to, row) } else { s.store_first(to, lanes, row) }
             }

@@ -314,16 +314,11 @@ impl SingleCells<'_> {
             let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
                 // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and 16 samples from its first on,
-                // which hold all that its windows read, in `x`, as asserted above; any position beyond the pool's becomes 0.
+                // which hold all that its windows read, in `x`, as asserted above.
                 unsafe {
                     let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
-                    let (g, at) = if lanes == S::LANES {
-                        (s.load(dy), s.load_bytes(at, S::LANES))
-                    } else {
-                        (s.load_first(dy, lanes), s.load_bytes(at, lanes))
-                    };
-                    let alive = s.le(at, s.splat((window - 1) as f32));
-                    let (g, at) = (s.select(alive, g, s.zero()), s.select(alive, at, s.zero()));
+                    let (g, at) = (load_some(s, dy, lanes), s.load_places(at, lanes));
+                    let g = s.select(s.is_place(at, DEAD), s.zero(), g);
                     let windows = s.lookup::<K>(x.as_ptr().add(window * cell), at);
                     bias = s.add(bias, g);
                     for (sum, x) in sums.iter_mut().zip(windows) {
@@ -400,7 +395,7 @@ impl BiasSums<'_> {
                     let dead = if g.window == 1 {
                         s.le(load_some(s, y.as_ptr().add(number), lanes), s.zero())
                     } else {
-                        s.eq(s.load_bytes(at.as_ptr().add(number), lanes), s.splat(f32::from(DEAD)))
+                        s.is_place(s.load_places(at.as_ptr().add(number), lanes), DEAD)
                     };
                     *sum = s.add(*sum, s.select(dead, s.zero(), g_cell));
                 }
