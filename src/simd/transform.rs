@@ -123,6 +123,9 @@ impl Place {
 pub trait Epilogue {
     /// Tiles after which it begins anew, 1 or 3: a window of three rows may lie in two tiles.
     const TILES: usize;
+    /// Whether rows of a single channel and three or five taps have code of their own: where they are rare, it would only take
+    /// longer to compile.
+    const FEW_TAPS: bool = true;
 
     /// Whether memory is there for the rows `0 .. rows` of `c` channels; called before any row of a block.
     fn fits(&self, rows: usize, c: usize) -> bool;
@@ -330,8 +333,8 @@ impl<E: Epilogue> Kernel for SingleChannel<'_, E> {
         let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
         assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
         match k {
-            3 => emit(s, epilogue, first, rows, c, &FewTaps::<3> { x, w, c }),
-            5 => emit(s, epilogue, first, rows, c, &FewTaps::<5> { x, w, c }),
+            3 if E::FEW_TAPS => emit(s, epilogue, first, rows, c, &FewTaps::<3> { x, w, c }),
+            5 if E::FEW_TAPS => emit(s, epilogue, first, rows, c, &FewTaps::<5> { x, w, c }),
             _ => emit(s, epilogue, first, rows, c, &AnyTaps { x, w, k, c }),
         }
     }

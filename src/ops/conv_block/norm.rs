@@ -184,6 +184,8 @@ struct Observe<'a, const WINDOW: usize> {
 
 impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
+    // Behind a pool, `single_norm` keeps no rows.
+    const FEW_TAPS: bool = WINDOW == 1;
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
