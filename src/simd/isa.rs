@@ -6,6 +6,16 @@ use super::portable::{Scalar, Wide};
 use super::x86::{Avx2, Avx512};
 use std::fmt;
 
+/// A number and where it belongs.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Pair {
+    /// A place in memory, in numbers.
+    pub at: u32,
+    /// The number.
+    pub number: f32,
+}
+
 /// Vectors of one instruction set. Every method is inlined into the body that [`Isa::run`] compiles for it.
 pub trait Simd: Copy {
     /// A vector of [`Simd::LANES`] numbers.
@@ -73,6 +83,10 @@ pub trait Simd: Copy {
     fn raise(self, mask: Self::Mask, place: u8, places: Self::Places) -> Self::Places;
     /// Where `place` is.
     fn is_place(self, places: Self::Places, place: u8) -> Self::Mask;
+    /// Where the place is below `end`.
+    fn below(self, places: Self::Places, end: u8) -> Self::Mask;
+    /// One more where the mask is set, for counts of up to 127.
+    fn count(self, mask: Self::Mask, counts: Self::Places) -> Self::Places;
     /// The first `lanes` bytes as places, zeros after.
     ///
     /// # Safety
@@ -83,6 +97,16 @@ pub trait Simd: Copy {
     /// # Safety
     /// `lanes` bytes from `to` on are writable.
     unsafe fn store_places(self, to: *mut u8, lanes: usize, places: Self::Places);
+    /// Writes places as numbers of 32 bits.
+    ///
+    /// # Safety
+    /// [`Simd::LANES`] numbers from `to` on are writable.
+    unsafe fn store_counts(self, to: *mut u32, places: Self::Places);
+    /// Writes `first + place * step` and a number, lane by lane, for sums below 2^32.
+    ///
+    /// # Safety
+    /// [`Simd::LANES`] pairs from `to` on are writable.
+    unsafe fn store_pairs(self, to: *mut Pair, places: Self::Places, first: u32, step: u32, numbers: Self::V);
     /// Writes a vector past the caches where that is possible: for what is read much later. [`Simd::fence`] must follow.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! Floor 1. The two instruction sets that every processor has: one number at a time, and the crate `wide`.
 #![allow(unsafe_code)] // reason: the vector contract reads and writes through pointers, so that tiles have no bounds checks
 
-use super::isa::Simd;
+use super::isa::{Pair, Simd};
 use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use wide::{f32x8, i32x8};
@@ -94,6 +94,24 @@ impl Simd for Scalar {
     #[inline(always)]
     fn is_place(self, places: u8, place: u8) -> bool {
         places == place
+    }
+    #[inline(always)]
+    fn below(self, places: u8, end: u8) -> bool {
+        places < end
+    }
+    #[inline(always)]
+    fn count(self, mask: bool, counts: u8) -> u8 {
+        counts + u8::from(mask)
+    }
+    #[inline(always)]
+    unsafe fn store_counts(self, to: *mut u32, places: u8) {
+        // SAFETY: the caller's contract.
+        unsafe { to.write(u32::from(places)) }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut Pair, places: u8, first: u32, step: u32, number: f32) {
+        // SAFETY: the caller's contract.
+        unsafe { to.write(Pair { at: first.wrapping_add(u32::from(places).wrapping_mul(step)), number }) }
     }
     #[inline(always)]
     unsafe fn load_places(self, from: *const u8, lanes: usize) -> u8 {
@@ -261,6 +279,27 @@ impl Simd for Wide {
     #[inline(always)]
     fn is_place(self, places: i32x8, place: u8) -> f32x8 {
         bytemuck::cast(places.simd_eq(self.places(place)))
+    }
+    #[inline(always)]
+    fn below(self, places: i32x8, end: u8) -> f32x8 {
+        bytemuck::cast(places.simd_lt(self.places(end)))
+    }
+    #[inline(always)]
+    fn count(self, mask: f32x8, counts: i32x8) -> i32x8 {
+        counts - bytemuck::cast::<_, i32x8>(mask) // -1 where it is set
+    }
+    #[inline(always)]
+    unsafe fn store_counts(self, to: *mut u32, places: i32x8) {
+        // SAFETY: the caller's contract.
+        unsafe { to.cast::<[i32; 8]>().write(places.to_array()) }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut Pair, places: i32x8, first: u32, step: u32, numbers: f32x8) {
+        let at = (places * i32x8::splat(step as i32) + i32x8::splat(first as i32)).to_array();
+        let numbers = numbers.to_array();
+        let pairs: [Pair; 8] = std::array::from_fn(|lane| Pair { at: at[lane] as u32, number: numbers[lane] });
+        // SAFETY: the caller's contract.
+        unsafe { to.cast::<[Pair; 8]>().write(pairs) }
     }
     #[inline(always)]
     unsafe fn load_places(self, from: *const u8, lanes: usize) -> i32x8 {

@@ -8,7 +8,7 @@
 //! before it is needed: where it follows at once, its multiply-adds wait for it (EPYC Zen 1: 20 % slower).
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at entry
 
-use super::isa::{Kernel, Simd};
+use super::isa::{Kernel, Pair, Simd};
 use super::planes::{Ahead, Asking};
 use super::transform::load_some;
 
@@ -27,19 +27,8 @@ pub struct Cells<'a> {
     pub row: usize,
 }
 
-/// A cell with a gradient.
-#[derive(Clone, Copy, Default)]
-struct Live {
-    /// Where its window begins.
-    at: u32,
-    g: f32,
-}
-
 /// Cells listed beyond the last, which are read and not used.
 const BEYOND: usize = 2;
-
-/// Room for the live cells of one output.
-type List = [Live; Cells::MOST + BEYOND];
 
 impl Cells<'_> {
     /// Most cells of one call.
@@ -55,39 +44,63 @@ impl Cells<'_> {
         assert!(len <= u32::MAX as usize && len >= (count * window - 1) * row + width);
         true
     }
+}
 
-    /// Lists the live cells of output `o`, and [`BEYOND`] more. On its own, where all it needs fits into registers.
+/// Most outputs of which the live cells are listed side by side: lanes of the widest vector.
+const SIDE: usize = 16;
+
+/// The live cells of as many outputs as a vector has lanes.
+struct Lists {
+    /// Where each one's window begins, and its gradient.
+    live: [[Pair; Cells::MOST + BEYOND]; SIDE],
+    counts: [u32; SIDE],
+    /// The sums of their gradients.
+    sums: [f32; SIDE],
+}
+
+impl Lists {
+    fn new() -> Lists {
+        Lists { live: [[Pair::default(); Cells::MOST + BEYOND]; SIDE], counts: [0; SIDE], sums: [0.0; SIDE] }
+    }
+
+    /// Lists those of the outputs from `o` on. **Registers** counts, sums, what a row of cells becomes.
     ///
     /// # Safety
     /// `o < outputs`, and [`Cells::fit`] was true.
-    #[inline(never)]
-    unsafe fn list<'l>(&self, list: &'l mut List, o: usize, outputs: usize) -> &'l [Live] {
-        let (window, row, step) = (self.window as u32, self.row as u32, self.window as u32 * self.row as u32);
-        let (live, mut count, mut place) = (list.as_mut_ptr(), 0, 0u32);
-        let (dy, at) = (self.dy.as_ptr().wrapping_add(o), self.at.as_ptr().wrapping_add(o));
-        for cell in 0..self.count {
-            // SAFETY: the number is among the `count * outputs` of each; no more cells are listed than there are.
+    #[inline(always)]
+    unsafe fn fill<S: Simd>(&mut self, s: S, cells: &Cells<'_>, o: usize, outputs: usize) {
+        let lanes = (outputs - o).min(S::LANES);
+        let Cells { window, row, .. } = *cells;
+        let mut pairs = [Pair::default(); SIDE];
+        let (mut counts, mut sums) = (s.places(0), s.zero());
+        for cell in 0..cells.count {
+            // SAFETY: the numbers are among the `count * outputs` of each; an output has no more live cells than there are.
             unsafe {
-                let (g, at) = (*dy.add(cell * outputs), u32::from(*at.add(cell * outputs)));
-                // Without a branch, which would be as hard to foresee as the gradient's sign.
-                live.add(count).write(Live { at: place.wrapping_add(at.wrapping_mul(row)), g });
-                count += usize::from(at < window);
+                let g = load_some(s, cells.dy.as_ptr().add(cell * outputs + o), lanes);
+                let at = s.load_places(cells.at.as_ptr().add(cell * outputs + o), lanes);
+                s.store_pairs(pairs.as_mut_ptr(), at, (cell * window * row) as u32, row as u32, g);
+                s.store_counts(self.counts.as_mut_ptr(), counts);
+                // Dead ones, too, and the next over them: a branch would be as hard to foresee as the gradient's sign.
+                for (lane, &pair) in pairs.iter().enumerate().take(S::LANES) {
+                    let to = self.live.get_unchecked_mut(lane).as_mut_ptr();
+                    to.add(self.counts[lane] as usize).write(pair);
+                }
+                let alive = s.below(at, window as u8);
+                counts = s.count(alive, counts);
+                sums = s.add(sums, s.select(alive, g, s.zero()));
             }
-            place = place.wrapping_add(step);
         }
-        &list[..count + BEYOND]
+        // SAFETY: both have room for a vector.
+        unsafe {
+            s.store_counts(self.counts.as_mut_ptr(), counts);
+            s.store(self.sums.as_mut_ptr(), sums);
+        }
     }
-}
 
-/// The sum of all gradients, in four chains: one would be longer than what is computed meanwhile.
-#[inline(always)]
-fn sum(live: &[Live]) -> f32 {
-    let (fours, rest) = live.as_chunks::<4>();
-    let mut sums = [0.0; 4];
-    for four in fours {
-        sums.iter_mut().zip(four).for_each(|(sum, live)| *sum += live.g);
+    /// The live cells of the output in this lane, and [`BEYOND`] more.
+    fn of(&self, lane: usize) -> &[Pair] {
+        &self.live[lane][..self.counts[lane] as usize + BEYOND]
     }
-    rest.iter().map(|live| live.g).sum::<f32>() + (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 /// Calls `$of::<S, V, MASKED>` for the last of the numbers `0 .. $end`: as many vectors as go into registers, in equal shares
@@ -144,12 +157,15 @@ impl Kernel for SparseUpdate<'_> {
         }
         assert!(c.len() == outputs * width);
         let mut asking = Asking::new(ahead, outputs);
-        let mut list = [Live::default(); Cells::MOST + BEYOND];
+        let mut lists = Lists::new();
         for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
             asking.step(s);
-            // SAFETY: `o` is one of the outputs, and the cells fit.
-            let live = unsafe { cells.list(&mut list, o, outputs) };
-            *db += sum(&live[..live.len() - BEYOND]);
+            if o % S::LANES == 0 {
+                // SAFETY: `o` is one of the outputs, and the cells fit.
+                unsafe { lists.fill(s, &cells, o, outputs) };
+            }
+            let live = lists.of(o % S::LANES);
+            *db += lists.sums[o % S::LANES];
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `x`: the cells fit.
@@ -164,15 +180,15 @@ impl Kernel for SparseUpdate<'_> {
 /// # Safety
 /// `c` holds so many numbers, and as many are readable from `x` plus the place of any live cell on.
 #[inline(always)]
-unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f32, live: &[Live], c: &mut [f32]) {
+unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f32, live: &[Pair], c: &mut [f32]) {
     debug_assert!(c.len() > (V - 1) * S::LANES && (MASKED || c.len() == V * S::LANES));
     let last = c.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
     let mut sums = [s.zero(); V];
     let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
     for &then in rest {
-        let [Live { at, g }, next] = soon;
-        let g = s.splat(g);
+        let [Pair { at, number }, next] = soon;
+        let g = s.splat(number);
         for (v, sum) in sums.iter_mut().enumerate() {
             // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
             unsafe { *sum = s.fma(g, load_some(s, x.add(at as usize + v * S::LANES), lanes(v)), *sum) }
@@ -213,11 +229,14 @@ impl Kernel for SparseSpread<'_> {
             return;
         }
         let mut asking = Asking::new(ahead, outputs);
-        let mut list = [Live::default(); Cells::MOST + BEYOND];
+        let mut lists = Lists::new();
         for (o, w) in w.chunks_exact(width).enumerate().take(outputs) {
             asking.step(s);
-            // SAFETY: `o` is one of the outputs, and the cells fit.
-            let live = unsafe { cells.list(&mut list, o, outputs) };
+            if o % S::LANES == 0 {
+                // SAFETY: `o` is one of the outputs, and the cells fit.
+                unsafe { lists.fill(s, &cells, o, outputs) };
+            }
+            let live = lists.of(o % S::LANES);
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `dx`: the cells fit. The last of a window first:
@@ -233,7 +252,7 @@ impl Kernel for SparseSpread<'_> {
 /// # Safety
 /// `w` holds so many numbers, and as many are writable from `dx` plus the place of any live cell on.
 #[inline(always)]
-unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[Live], w: &[f32]) {
+unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[Pair], w: &[f32]) {
     debug_assert!(w.len() > (V - 1) * S::LANES && (MASKED || w.len() == V * S::LANES));
     let last = w.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
@@ -244,8 +263,8 @@ unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32
     }
     let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
     for &then in rest {
-        let [Live { at, g }, next] = soon;
-        let g = s.splat(g);
+        let [Pair { at, number }, next] = soon;
+        let g = s.splat(number);
         for (v, &weight) in weights.iter().enumerate() {
             // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
             unsafe {

@@ -1,7 +1,7 @@
 //! Floor 1. AVX2 with FMA and AVX-512, from `core::arch`: present in any x86-64 build, chosen at run time.
 #![allow(unsafe_code)] // reason: intrinsics; each runs only below a token that detection made
 
-use super::isa::Simd;
+use super::isa::{Pair, Simd};
 use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use std::arch::x86_64::*;
@@ -145,6 +145,35 @@ impl Simd for Avx2 {
         unsafe { _mm256_castsi256_ps(_mm256_cmpeq_epi32(places, self.places(place))) }
     }
     #[inline(always)]
+    fn below(self, places: __m256i, end: u8) -> __m256 {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_castsi256_ps(_mm256_cmpgt_epi32(self.places(end), places)) }
+    }
+    #[inline(always)]
+    fn count(self, mask: __m256, counts: __m256i) -> __m256i {
+        // SAFETY: AVX2 is present (the token).
+        unsafe { _mm256_sub_epi32(counts, _mm256_castps_si256(mask)) } // -1 where it is set
+    }
+    #[inline(always)]
+    unsafe fn store_counts(self, to: *mut u32, places: __m256i) {
+        // SAFETY: AVX2 is present (the token); the caller's contract.
+        unsafe { _mm256_storeu_si256(to.cast(), places) }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut Pair, places: __m256i, first: u32, step: u32, numbers: __m256) {
+        // SAFETY: AVX2 is present (the token); the caller's contract.
+        unsafe {
+            let at = _mm256_mullo_epi32(places, _mm256_set1_epi32(step as i32));
+            let at = _mm256_add_epi32(at, _mm256_set1_epi32(first as i32));
+            let numbers = _mm256_castps_si256(numbers);
+            // Lanes 0, 1, 4, 5 and 2, 3, 6, 7.
+            let (low, high) = (_mm256_unpacklo_epi32(at, numbers), _mm256_unpackhi_epi32(at, numbers));
+            let to = to.cast::<__m256i>();
+            _mm256_storeu_si256(to, _mm256_permute2x128_si256::<0x20>(low, high));
+            _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(low, high));
+        }
+    }
+    #[inline(always)]
     unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m256i {
         // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes go into the array of eight.
         unsafe {
@@ -272,6 +301,12 @@ impl Simd for Avx2 {
     }
 }
 
+/// Lanes of two vectors in turn: of the first, and from 16 on of the second.
+const PAIRS: [[i32; 16]; 2] = [
+    [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23],
+    [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31],
+];
+
 impl Avx512 {
     #[inline(always)]
     fn mask(self, lanes: usize) -> __mmask16 {
@@ -375,6 +410,35 @@ impl Simd for Avx512 {
     fn is_place(self, places: __m512i, place: u8) -> __mmask16 {
         // SAFETY: AVX-512 is present (the token).
         unsafe { _mm512_cmpeq_epi32_mask(places, self.places(place)) }
+    }
+    #[inline(always)]
+    fn below(self, places: __m512i, end: u8) -> __mmask16 {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_cmplt_epi32_mask(places, self.places(end)) }
+    }
+    #[inline(always)]
+    fn count(self, mask: __mmask16, counts: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is present (the token).
+        unsafe { _mm512_mask_add_epi32(counts, mask, counts, self.places(1)) }
+    }
+    #[inline(always)]
+    unsafe fn store_counts(self, to: *mut u32, places: __m512i) {
+        // SAFETY: AVX-512 is present (the token); the caller's contract.
+        unsafe { _mm512_storeu_si512(to.cast(), places) }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut Pair, places: __m512i, first: u32, step: u32, numbers: __m512) {
+        // SAFETY: AVX-512 is present (the token); the caller's contract.
+        unsafe {
+            let at = _mm512_mullo_epi32(places, _mm512_set1_epi32(step as i32));
+            let at = _mm512_add_epi32(at, _mm512_set1_epi32(first as i32));
+            let numbers = _mm512_castps_si512(numbers);
+            let low = _mm512_loadu_si512(PAIRS[0].as_ptr().cast());
+            let high = _mm512_loadu_si512(PAIRS[1].as_ptr().cast());
+            let to = to.cast::<__m512i>();
+            _mm512_storeu_si512(to, _mm512_permutex2var_epi32(at, low, numbers));
+            _mm512_storeu_si512(to.add(1), _mm512_permutex2var_epi32(at, high, numbers));
+        }
     }
     #[inline(always)]
     unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m512i {

@@ -2,6 +2,7 @@
 //! never exists as a whole.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
+use super::WIDEST_WINDOW;
 use super::convolve::{Rows, clear_outside, part};
 use super::geometry::Geometry;
 use crate::simd::transform::load_some;
@@ -44,40 +45,59 @@ struct Unpool<'a, 'g> {
 impl Kernel for Unpool<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Unpool { gradient: Unpooled { g, dy, at, y }, first, rows } = self;
+        let Unpool { gradient: Unpooled { g, dy, y, .. }, first, rows } = self;
         let c = g.c_out;
         let inside = clear_outside(rows, c, first, (g.cells() * g.window).min(g.l_out));
         if inside.is_empty() {
             return;
         }
-        assert!(dy.len() == g.cells() * c && (g.window == 1 && y.len() == dy.len() || at.len() == dy.len()));
         let from = (first + inside.start as isize) as usize;
         let rows = &mut rows[inside.start * c..inside.end * c];
         if g.window == 1 {
+            assert!(dy.len() == g.cells() * c && y.len() == dy.len());
             let numbers = from * c..from * c + rows.len();
             for ((to, &dy), &y) in rows.iter_mut().zip(&dy[numbers.clone()]).zip(&y[numbers]) {
                 *to = if y > 0.0 { dy + 0.0 } else { 0.0 };
             }
             return;
         }
-        let count = rows.len() / c;
-        for cell in from / g.window..(from + count).div_ceil(g.window) {
-            let start = cell * g.window;
-            // The first and the last window may lie only in part among the rows asked for.
-            let whole = start >= from && start + g.window <= from + count;
-            for j in (0..c).step_by(S::LANES) {
-                let (lanes, number) = ((c - j).min(S::LANES), cell * c + j);
-                // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `at`, and among those of every row
-                // that is written: row `start + t` of the gradient is row `start + t - from` of `rows`.
-                unsafe {
-                    let dy = load_some(s, dy.as_ptr().add(number), lanes);
-                    let at = s.load_places(at.as_ptr().add(number), lanes);
-                    for t in 0..g.window {
-                        if whole || (start + t >= from && start + t < from + count) {
-                            let row = s.select(s.is_place(at, t as u8), dy, s.zero());
-                            let to = rows.as_mut_ptr().add((start + t - from) * c + j);
-                            if lanes == S::LANES { s.store(to, row) } else { s.store_first(to, lanes, row) }
-                        }
+        match g.window {
+            2 => windows::<S, 2>(s, self.gradient, from, rows),
+            3 => windows::<S, 3>(s, self.gradient, from, rows),
+            _ => windows::<S, WIDEST_WINDOW>(s, self.gradient, from, rows),
+        }
+    }
+}
+
+/// The rows from row `from` on, all of them of windows of `WINDOW` rows. **Registers** a cell's numbers and places, a row.
+#[inline(always)]
+fn windows<S: Simd, const WINDOW: usize>(
+    s: S,
+    &Unpooled { g, dy, at, .. }: &Unpooled<'_>,
+    from: usize,
+    rows: &mut [f32],
+) {
+    let c = g.c_out;
+    let count = rows.len() / c;
+    assert!(
+        g.window == WINDOW && dy.len() == g.cells() * c && at.len() == dy.len() && from + count <= g.cells() * WINDOW
+    );
+    for cell in from / WINDOW..(from + count).div_ceil(WINDOW) {
+        let start = cell * WINDOW;
+        // The first and the last window may lie only in part among the rows asked for.
+        let whole = start >= from && start + WINDOW <= from + count;
+        for j in (0..c).step_by(S::LANES) {
+            let (lanes, number) = ((c - j).min(S::LANES), cell * c + j);
+            // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `at`, and among those of every row that is
+            // written: row `start + t` of the gradient is row `start + t - from` of `rows`.
+            unsafe {
+                let dy = load_some(s, dy.as_ptr().add(number), lanes);
+                let at = s.load_places(at.as_ptr().add(number), lanes);
+                for t in 0..WINDOW {
+                    if whole || (start + t >= from && start + t < from + count) {
+                        let row = s.select(s.is_place(at, t as u8), dy, s.zero());
+                        let to = rows.as_mut_ptr().add((start + t - from) * c + j);
+                        if lanes == S::LANES { s.store(to, row) } else { s.store_first(to, lanes, row) }
                     }
                 }
             }
