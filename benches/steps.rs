@@ -5,6 +5,7 @@
 //! backward-weight, three times the forward pass.
 
 use criterion::{Criterion, Throughput};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use stapes::base::rng::{Key, Stream};
 use stapes::nn::{self, Initialisation, Network, Variant};
 use stapes::optim::AdamSettings;
@@ -61,9 +62,37 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, mut work: impl FnMut()
     );
 }
 
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("two threads can be started")
+}
+
+fn trainer(pool: &ThreadPool, network: Arc<Network>, n: usize, isa: Isa) -> Trainer {
+    let init = (Initialisation::default(), 1);
+    pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa)).expect("the plan fits")
+}
+
+/// A step of as many networks as there are threads, at the same time, each on one: how small networks of a study are best
+/// trained, beside one after the other on all threads.
+fn side_by_side(c: &mut Criterion, name: &str, variant: Variant, n: usize, isa: Isa) {
+    let network = network(name, variant);
+    let flops = THREADS as u64 * 6 * network.graph.macs() * n as u64;
+    let (inputs, labels) = clips(n, &network);
+    let mut runs: Vec<_> =
+        (0..THREADS).map(|_| pool(1)).map(|one| (trainer(&one, network.clone(), n, isa), one)).collect();
+    let id = format!("train_{THREADS}_side_by_side/{name}-{variant}/n{n}/{}", isa.name());
+    run(c, &id, isa, flops, || {
+        std::thread::scope(|scope| {
+            for (trainer, pool) in &mut runs {
+                let step = || pool.install(|| trainer.step(&inputs, &labels)).expect("the processor does not fail");
+                scope.spawn(step);
+            }
+        });
+    });
+}
+
 fn main() {
     let mut c = Criterion::default().without_plots().configure_from_args();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("two threads can be started");
+    let pool = pool(THREADS);
     let forced = std::env::var("STAPES_ISA").ok().and_then(|name| Isa::by_name(&name));
     let isa = forced.unwrap_or_else(Isa::best);
     let steps = [
@@ -79,12 +108,13 @@ fn main() {
         let network = network(name, variant);
         let flops = 6 * network.graph.macs() * n as u64;
         let (inputs, labels) = clips(n, &network);
-        let init = (Initialisation::default(), 1);
-        let made = pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa));
-        let mut trainer = made.expect("the plan fits");
+        let mut trainer = trainer(&pool, network, n, isa);
         run(&mut c, &format!("train/{name}-{variant}/n{n}/{}", isa.name()), isa, flops, || {
             pool.install(|| trainer.step(&inputs, &labels)).expect("the processor does not fail");
         });
+    }
+    for (name, variant, n) in [("custom32-8", Variant::Do, 32), ("custom32-8", Variant::DoBn, 32)] {
+        side_by_side(&mut c, name, variant, n, isa);
     }
     let network = network("custom32-8", Variant::Do);
     let (inputs, _) = clips(1, &network);

@@ -175,6 +175,19 @@ fn the_number_of_threads_and_a_second_run_change_nothing() {
     }
 }
 
+/// As small networks of a study are best trained: each on a pool of one thread, at the same time.
+#[test]
+fn networks_trained_side_by_side_learn_what_they_do_alone() {
+    let texts = [PLAIN, NORMED, BLOCKS];
+    let beside = std::thread::scope(|scope| {
+        let runs = texts.map(|text| scope.spawn(move || train(text, 1, Isa::best())));
+        runs.map(|run| run.join().unwrap())
+    });
+    for (text, beside) in texts.iter().zip(&beside) {
+        train(text, 2, Isa::best()).assert_same(beside, &format!("alone and beside others, {text}"));
+    }
+}
+
 #[test]
 fn the_order_of_the_work_changes_nothing() {
     for text in [PLAIN, NORMED, BLOCKS] {
