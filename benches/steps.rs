@@ -63,7 +63,7 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, mut work: impl FnMut()
 }
 
 fn pool(threads: usize) -> ThreadPool {
-    ThreadPoolBuilder::new().num_threads(threads).build().expect("two threads can be started")
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
 }
 
 fn trainer(pool: &ThreadPool, network: Arc<Network>, n: usize, isa: Isa) -> Trainer {
@@ -71,8 +71,8 @@ fn trainer(pool: &ThreadPool, network: Arc<Network>, n: usize, isa: Isa) -> Trai
     pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa)).expect("the plan fits")
 }
 
-/// A step of as many networks as there are threads, at the same time, each on one: how small networks of a study are best
-/// trained, beside one after the other on all threads.
+/// A step of as many networks as there are threads, at the same time, each on one: to be set beside so many steps one after the
+/// other on all threads.
 fn side_by_side(c: &mut Criterion, name: &str, variant: Variant, n: usize, isa: Isa) {
     let network = network(name, variant);
     let flops = THREADS as u64 * 6 * network.graph.macs() * n as u64;

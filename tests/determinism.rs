@@ -175,7 +175,7 @@ fn the_number_of_threads_and_a_second_run_change_nothing() {
     }
 }
 
-/// As small networks of a study are best trained: each on a pool of one thread, at the same time.
+/// Each on a pool of one thread, at the same time, as the small networks of a study may be trained.
 #[test]
 fn networks_trained_side_by_side_learn_what_they_do_alone() {
     let texts = [PLAIN, NORMED, BLOCKS];

@@ -73,8 +73,6 @@ pub trait Simd: Copy {
     fn gt(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// `a <= b`.
     fn le(self, a: Self::V, b: Self::V) -> Self::Mask;
-    /// `a == b`.
-    fn eq(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// `a` where the mask is set, else `b`.
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
     /// `place` in every lane.

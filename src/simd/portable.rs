@@ -76,10 +76,6 @@ impl Simd for Scalar {
         a <= b
     }
     #[inline(always)]
-    fn eq(self, a: f32, b: f32) -> bool {
-        a == b
-    }
-    #[inline(always)]
     fn select(self, mask: bool, a: f32, b: f32) -> f32 {
         if mask { a } else { b }
     }
@@ -259,10 +255,6 @@ impl Simd for Wide {
     #[inline(always)]
     fn le(self, a: f32x8, b: f32x8) -> f32x8 {
         a.simd_le(b)
-    }
-    #[inline(always)]
-    fn eq(self, a: f32x8, b: f32x8) -> f32x8 {
-        a.simd_eq(b)
     }
     #[inline(always)]
     fn select(self, mask: f32x8, a: f32x8, b: f32x8) -> f32x8 {

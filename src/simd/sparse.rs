@@ -97,9 +97,18 @@ impl Lists {
         }
     }
 
-    /// The live cells of the output in this lane, and [`BEYOND`] more.
-    fn of(&self, lane: usize) -> &[Pair] {
-        &self.live[lane][..self.counts[lane] as usize + BEYOND]
+    /// The live cells of output `o`, [`BEYOND`] more, and the sum of their gradients. Outputs are asked for in their order.
+    ///
+    /// # Safety
+    /// As [`Lists::fill`].
+    #[inline(always)]
+    unsafe fn of<S: Simd>(&mut self, s: S, cells: &Cells<'_>, o: usize, outputs: usize) -> (&[Pair], f32) {
+        let lane = o % S::LANES;
+        if lane == 0 {
+            // SAFETY: the caller's contract.
+            unsafe { self.fill(s, cells, o, outputs) };
+        }
+        (&self.live[lane][..self.counts[lane] as usize + BEYOND], self.sums[lane])
     }
 }
 
@@ -160,12 +169,9 @@ impl Kernel for SparseUpdate<'_> {
         let mut lists = Lists::new();
         for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
             asking.step(s);
-            if o % S::LANES == 0 {
-                // SAFETY: `o` is one of the outputs, and the cells fit.
-                unsafe { lists.fill(s, &cells, o, outputs) };
-            }
-            let live = lists.of(o % S::LANES);
-            *db += lists.sums[o % S::LANES];
+            // SAFETY: `o` is one of the outputs, and the cells fit.
+            let (live, sum) = unsafe { lists.of(s, &cells, o, outputs) };
+            *db += sum;
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `x`: the cells fit.
@@ -232,11 +238,8 @@ impl Kernel for SparseSpread<'_> {
         let mut lists = Lists::new();
         for (o, w) in w.chunks_exact(width).enumerate().take(outputs) {
             asking.step(s);
-            if o % S::LANES == 0 {
-                // SAFETY: `o` is one of the outputs, and the cells fit.
-                unsafe { lists.fill(s, &cells, o, outputs) };
-            }
-            let live = lists.of(o % S::LANES);
+            // SAFETY: `o` is one of the outputs, and the cells fit.
+            let (live, _) = unsafe { lists.of(s, &cells, o, outputs) };
             let mut end = width;
             while end > 0 {
                 // Numbers `from .. end` of the windows of live cells, which lie in `dx`: the cells fit. The last of a window first:

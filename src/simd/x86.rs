@@ -120,11 +120,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_cmp_ps::<_CMP_LE_OQ>(a, b) }
     }
     #[inline(always)]
-    fn eq(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: AVX2 is present (the token).
-        unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
-    }
-    #[inline(always)]
     fn select(self, mask: __m256, a: __m256, b: __m256) -> __m256 {
         // SAFETY: AVX2 is present (the token).
         unsafe { _mm256_blendv_ps(b, a, mask) }
@@ -385,11 +380,6 @@ impl Simd for Avx512 {
     fn le(self, a: __m512, b: __m512) -> __mmask16 {
         // SAFETY: AVX-512 is present (the token).
         unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b) }
-    }
-    #[inline(always)]
-    fn eq(self, a: __m512, b: __m512) -> __mmask16 {
-        // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
     }
     #[inline(always)]
     fn select(self, mask: __mmask16, a: __m512, b: __m512) -> __m512 {
