@@ -1,4 +1,4 @@
-//! Floor 0. Memory for tensors: zeroed `f32`, aligned to a cache line so that no full vector straddles two lines.
+//! Memory for tensors: zeroed `f32`, aligned to a cache line so that no full vector straddles two lines.
 
 use bytemuck::{Pod, Zeroable};
 use std::ops::{Deref, DerefMut};

@@ -1,8 +1,10 @@
-//! Floor 0. What every other room stands on.
+//! What every other module uses.
 
 pub mod aligned;
+pub mod name;
 pub mod nearest;
 pub mod rng;
 mod shape;
 
+pub use name::{Name, NameError};
 pub use shape::Shape;

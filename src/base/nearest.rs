@@ -1,4 +1,4 @@
-//! Floor 0. What was probably meant by a misspelt word.
+//! What was probably meant by a misspelt word.
 
 /// The candidate that is spelt most like `word`, if few enough edits lie between them for a slip.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

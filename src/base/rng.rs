@@ -1,4 +1,4 @@
-//! Floor 0. Counter-based random numbers: a value depends on its coordinates alone, never on the order of
+//! Counter-based random numbers: a value depends on its coordinates alone, never on the order of
 //! drawing or the number of threads, so a run resumes without generator state and CPU and GPU agree.
 //!
 //! **Source**: the finaliser is SplitMix64's (Steele, Lea, Flood, "Fast splittable pseudorandom number

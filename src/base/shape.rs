@@ -1,4 +1,4 @@
-//! Floor 0. The shape of one sample's tensor.
+//! The shape of one sample's tensor.
 
 use std::fmt;
 

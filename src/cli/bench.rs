@@ -1,4 +1,4 @@
-//! Floor 7. `stapes bench`: how fast a network is here, layer by layer and as a whole.
+//! `stapes bench`: how fast a network is here, layer by layer and as a whole.
 
 use super::context::Context;
 use super::models::title;

@@ -1,4 +1,4 @@
-//! Floor 7. The options that every command has, and what becomes of them.
+//! The options that every command has, and what becomes of them.
 
 use super::ending::usage;
 use super::output::note;

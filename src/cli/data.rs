@@ -1,4 +1,4 @@
-//! Floor 7. `stapes data`: what a data set holds and what is wrong with it.
+//! `stapes data`: what a data set holds and what is wrong with it.
 
 use super::context::Context;
 use super::table::{Table, count, left, right, thousands};

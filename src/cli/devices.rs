@@ -1,4 +1,4 @@
-//! Floor 7. `stapes devices`: the processor, its instruction sets and how fast they are; the GPUs, and why one cannot be used.
+//! `stapes devices`: the processor, its instruction sets and how fast they are; the GPUs, and why one cannot be used.
 
 use super::context::Context;
 use super::output;

@@ -1,4 +1,4 @@
-//! Floor 7. How a command can end other than well, and the exit code of each way.
+//! How a command can end other than well, and the exit code of each way.
 
 /// An ending that is not simply an error with a sentence.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Floor 7. `stapes eval`: a trained network on the clips of a split.
+//! `stapes eval`: a trained network on the clips of a split.
 
 use super::context::Context;
 use super::settings;

@@ -1,4 +1,4 @@
-//! Floor 7. `stapes gradcheck`: gradients against central differences in double precision, and a GPU's kernels against the formulas.
+//! `stapes gradcheck`: gradients against central differences in double precision, and a GPU's kernels against the formulas.
 
 use super::context::Context;
 use super::settings::DEFAULT_MODEL;

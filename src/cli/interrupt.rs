@@ -1,4 +1,4 @@
-//! Floor 7. Ctrl-C, and the requests to end that a system sends.
+//! Ctrl-C, and the requests to end that a system sends.
 
 use super::output::note;
 use anyhow::{Result, anyhow};

@@ -1,4 +1,4 @@
-//! Floor 7. The program: its commands, and how their errors become exit codes.
+//! The program: its commands, and how their errors become exit codes.
 
 mod bench;
 mod context;

@@ -1,4 +1,4 @@
-//! Floor 7. `stapes models`: the networks, the layers of one, the plan of one.
+//! `stapes models`: the networks, the layers of one, the plan of one.
 
 use super::context::Context;
 use super::ending::usage;

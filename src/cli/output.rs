@@ -1,4 +1,4 @@
-//! Floor 7. Writing to standard output and standard error without ever panicking.
+//! Writing to standard output and standard error without ever panicking.
 
 use super::ending::Ending;
 use anyhow::{Result, anyhow};

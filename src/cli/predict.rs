@@ -1,4 +1,4 @@
-//! Floor 7. `stapes predict`: which word a sound file holds.
+//! `stapes predict`: which word a sound file holds.
 
 use super::context::Context;
 use super::ending::{Ending, usage};

@@ -1,4 +1,4 @@
-//! Floor 7. Progress: a bar on a terminal, plain lines in a pipe, nothing with `-q`.
+//! Progress: a bar on a terminal, plain lines in a pipe, nothing with `-q`.
 
 use super::context::Context;
 use super::interrupt;

@@ -1,4 +1,4 @@
-//! Floor 7. Opening recordings for a command: with progress, remarks, and an ear for interrupts.
+//! Opening recordings for a command: with progress, remarks, and an ear for interrupts.
 
 use super::context::Context;
 use super::table::count;

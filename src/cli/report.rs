@@ -1,4 +1,4 @@
-//! Floor 7. An evaluation as people read it: accuracy, classes, confusions, single clips.
+//! An evaluation as people read it: accuracy, classes, confusions, single clips.
 
 use super::table::{Table, count, left, right, thousands};
 use crate::data::{Dataset, Split};

@@ -1,4 +1,4 @@
-//! Floor 7. Names of runs.
+//! Names of runs.
 
 use super::ending::usage;
 use crate::nn::{NetworkSpec, Variant};

@@ -1,4 +1,4 @@
-//! Floor 7. A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
+//! A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
 
 use super::ending::usage;
 use crate::nn::{self, NetworkSpec, Reason, Variant};

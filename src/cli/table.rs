@@ -1,4 +1,4 @@
-//! Floor 7. Tables of text, and numbers as people read them.
+//! Tables of text, and numbers as people read them.
 
 use std::fmt;
 

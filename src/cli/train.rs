@@ -1,4 +1,4 @@
-//! Floor 7. `stapes train`: a network learns, and what comes of it is shown and kept.
+//! `stapes train`: a network learns, and what comes of it is shown and kept.
 
 use super::context::Context;
 use super::ending::{Ending, usage};

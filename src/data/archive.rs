@@ -1,4 +1,4 @@
-//! Floor 1. A tar archive of a data set, plain or gzipped: one pass over the stream, nothing unpacked. A thread reads
+//! A tar archive of a data set, plain or gzipped: one pass over the stream, nothing unpacked. A thread reads
 //! blocks of members while the blocks before are decoded.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Floor 1. What a data set holds and what is wrong with it, as `stapes data` tells it.
+//! What a data set holds and what is wrong with it, as `stapes data` tells it.
 
 use std::collections::{BTreeMap, HashMap};
 

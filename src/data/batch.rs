@@ -1,4 +1,4 @@
-//! Floor 1. Batches, prepared by a thread ahead of the training step, in buffers that go round.
+//! Batches, prepared by a thread ahead of the training step, in buffers that go round.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

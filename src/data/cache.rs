@@ -1,4 +1,4 @@
-//! Floor 1. The file of decoded clips: written once, memory-mapped by every process that uses it, never trusted.
+//! The file of decoded clips: written once, memory-mapped by every process that uses it, never trusted.
 //!
 //! Layout: a header of [`HEADER_BYTES`], the rows (`i16`, the machine's byte order, each of the same length), the index as
 //! JSON. The header holds the magic, the version, the sizes of all parts, the hash of the inputs and a checksum of itself

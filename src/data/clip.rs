@@ -1,4 +1,4 @@
-//! Floor 1. The bytes of one sound file to the samples that a network hears: one rate, one channel count, 16 bits.
+//! The bytes of one sound file to the samples that a network hears: one rate, one channel count, 16 bits.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Floor 1. A data set: classes, clips with their splits, and samples ready for a network.
+//! A data set: classes, clips with their splits, and samples ready for a network.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Floor 1. FLAC and Ogg Vorbis bytes to values, through symphonia.
+//! FLAC and Ogg Vorbis bytes to values, through symphonia.
 //!
 //! The decoder is not ours and its input is hostile: a panic inside it becomes a fault of the clip, the number of values
 //! is bounded while decoding, and what it passes over in silence (a stream that stops early, a checksum that differs) is

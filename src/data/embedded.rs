@@ -1,4 +1,4 @@
-//! Floor 1. Clips inside the program: one Ogg Vorbis stream a word, decoded on all threads, and cut by an index.
+//! Clips inside the program: one Ogg Vorbis stream a word, decoded on all threads, and cut by an index.
 
 use rayon::prelude::*;
 

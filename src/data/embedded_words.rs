@@ -1,4 +1,4 @@
-//! Floor 1. The recordings inside the program: twelve words, 3,912 clips, by fixtures/words/make.py.
+//! The recordings inside the program: twelve words, 3,912 clips, by fixtures/words/make.py.
 
 use super::source::Embedded;
 

@@ -1,4 +1,4 @@
-//! Floor 1. What can be wrong with one clip ([`ClipFault`], [`ClipError`]) and with a whole data set ([`DataError`]).
+//! What can be wrong with one clip ([`ClipFault`], [`ClipError`]) and with a whole data set ([`DataError`]).
 
 use std::path::PathBuf;
 

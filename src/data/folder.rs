@@ -1,4 +1,4 @@
-//! Floor 1. A folder of word folders: its files, and its clips decoded block by block on all threads.
+//! A folder of word folders: its files, and its clips decoded block by block on all threads.
 
 use std::collections::BTreeMap;
 use std::fs::File;

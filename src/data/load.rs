@@ -1,4 +1,4 @@
-//! Floor 1. Whichever source: its state, and its clips.
+//! Whichever source: its state, and its clips.
 
 use sha1::{Digest, Sha1};
 

@@ -1,4 +1,4 @@
-//! Floor 1. From recordings to batches.
+//! From recordings to batches.
 //!
 //! ```text
 //! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, ahead of the step)

@@ -1,4 +1,4 @@
-//! Floor 1. What a decoder gives: values as the file has them.
+//! What a decoder gives: values as the file has them.
 
 /// The values of a file as they are coded there, channels interleaved.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! Floor 1. What every source has in common: blocks of files decoded on all threads, each clip measured and brought to
+//! What every source has in common: blocks of files decoded on all threads, each clip measured and brought to
 //! the length of a row.
 
 use std::borrow::Cow;

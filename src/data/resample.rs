@@ -1,4 +1,4 @@
-//! Floor 1. Another sample rate for a whole clip, through rubato's windowed-sinc resampler.
+//! Another sample rate for a whole clip, through rubato's windowed-sinc resampler.
 //!
 //! (Its FFT resampler is generic down to the last butterfly: used here, all of rustfft would be compiled into this
 //! crate, which made it take three times as long to build.)

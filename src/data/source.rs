@@ -1,4 +1,4 @@
-//! Floor 1. Where recordings come from: a folder of word folders, a tar archive of one, or sound inside the program.
+//! Where recordings come from: a folder of word folders, a tar archive of one, or sound inside the program.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Floor 1. Which clips train, validate and test: by speaker, by the data set's own lists, or at random.
+//! Which clips train, validate and test: by speaker, by the data set's own lists, or at random.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Floor 1. Decoded clips from the cache, and into it: where the cache lies, who may write it, and what is done without.
+//! Decoded clips from the cache, and into it: where the cache lies, who may write it, and what is done without.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

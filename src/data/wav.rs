@@ -1,4 +1,4 @@
-//! Floor 1. WAV bytes to values: hound reads what is regular, and a chunk walker reads what hound refuses though it is
+//! WAV bytes to values: hound reads what is regular, and a chunk walker reads what hound refuses though it is
 //! valid, and says what is wrong with the rest.
 //!
 //! hound refuses sizes of 0 or 0xFFFFFFFF (a writer into a pipe cannot go back to fill them in), data that end within a

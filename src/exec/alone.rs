@@ -1,4 +1,4 @@
-//! Floor 4. One op alone, with buffers of its own: what benches time, and judge by the op's reference.
+//! One op alone, with buffers of its own: what benches time, and judge by the op's reference.
 
 use crate::base::{
     Shape,

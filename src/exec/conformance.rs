@@ -1,4 +1,4 @@
-//! Floor 4. An op's case on a device, judged by the op's reference: what `stapes gradcheck --device` and the tests run.
+//! An op's case on a device, judged by the op's reference: what `stapes gradcheck --device` and the tests run.
 
 use super::{Device, DeviceError, Executor, Reference};
 use crate::base::{

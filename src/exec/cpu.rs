@@ -1,4 +1,4 @@
-//! Floor 4. Runs a plan on the CPU in single precision, on the threads of the pool it is called from.
+//! Runs a plan on the CPU in single precision, on the threads of the pool it is called from.
 
 use crate::base::{Shape, aligned::Aligned, rng::Key};
 use crate::graph::{NodeId, Place, Plan, Space, Stage, Step};

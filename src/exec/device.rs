@@ -1,4 +1,4 @@
-//! Floor 4. Where plans run: the processor, or a GPU.
+//! Where plans run: the processor, or a GPU.
 
 use super::cuda::Gpu;
 use super::error::DeviceError;

@@ -1,4 +1,4 @@
-//! Floor 4. Why a GPU cannot be used, each in one sentence with a way out.
+//! Why a GPU cannot be used, each in one sentence with a way out.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Floor 4. A plan on whichever device.
+//! A plan on whichever device.
 
 use super::Cpu;
 use super::cuda::Cuda;

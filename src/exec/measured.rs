@@ -1,4 +1,4 @@
-//! Floor 4. What a GPU tells of its work.
+//! What a GPU tells of its work.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Floor 4. What runs a plan: the CPU, a GPU, and the reference in double precision that judges them.
+//! What runs a plan: the CPU, a GPU, and the reference in double precision that judges them.
 
 mod alone;
 pub mod conformance;

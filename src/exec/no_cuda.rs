@@ -1,4 +1,4 @@
-//! Floor 4. What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
+//! What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
 
 use super::error::DeviceError;
 use super::measured::{Cost, Tally};

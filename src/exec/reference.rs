@@ -1,4 +1,4 @@
-//! Floor 4. Runs a graph in double precision with the ops' reference passes: slow, obvious, the judge of every executor.
+//! Runs a graph in double precision with the ops' reference passes: slow, obvious, the judge of every executor.
 
 use crate::base::rng::Key;
 use crate::graph::{Graph, NodeId};

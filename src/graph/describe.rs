@@ -1,4 +1,4 @@
-//! Floor 3. A plan as a table: what a reader, the command line and the tests look at.
+//! A plan as a table: what a reader, the command line and the tests look at.
 
 use super::plan::{Lowered, Place, Plan, Space, Stage, Step};
 use crate::ops::op::Pass;

@@ -1,4 +1,4 @@
-//! Floor 3. A plan for a GPU as the launches of its kernels, in their order.
+//! A plan for a GPU as the launches of its kernels, in their order.
 
 use super::plan::{Place, Plan, Space, Step};
 use crate::ops::device::{Launch, Operand, Passes};

@@ -1,4 +1,4 @@
-//! Floor 3. Offsets by lifetime: buffers that are never alive together share memory.
+//! Offsets by lifetime: buffers that are never alive together share memory.
 
 use crate::base::aligned::round_up;
 use std::ops::RangeInclusive;

@@ -1,4 +1,4 @@
-//! Floor 3. The network as a graph, and the plan made of it.
+//! The network as a graph, and the plan made of it.
 
 mod builder;
 mod describe;

@@ -1,4 +1,4 @@
-//! Floor 3. The plan: the graph lowered for one batch size and purpose to a flat list of steps with their buffers.
+//! The plan: the graph lowered for one batch size and purpose to a flat list of steps with their buffers.
 //!
 //! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
 //! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's

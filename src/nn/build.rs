@@ -1,4 +1,4 @@
-//! Floor 5. From a spec to a graph: checks with a reason and a key, then one node after the other.
+//! From a spec to a graph: checks with a reason and a key, then one node after the other.
 
 use super::error::{Reason, SpecError};
 use super::rule::MOST_LAYERS;

@@ -1,4 +1,4 @@
-//! Floor 5. A network as tables of data: layer by layer, and in a line.
+//! A network as tables of data: layer by layer, and in a line.
 
 use super::build::{Network, Window};
 use super::spec::Variant;

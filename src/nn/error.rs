@@ -1,4 +1,4 @@
-//! Floor 5. Why a network cannot be, and what was probably meant.
+//! Why a network cannot be, and what was probably meant.
 
 use crate::base::nearest::nearest;
 use crate::graph::GraphError;

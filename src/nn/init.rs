@@ -1,4 +1,4 @@
-//! Floor 5. How parameters begin.
+//! How parameters begin.
 //!
 //! **Source**: He and others, "Delving deep into rectifiers", ICCV 2015 (variance 2 / fan-in); Glorot and Bengio, AISTATS
 //! 2010 (variance 2 / (fan-in + fan-out)); PyTorch's `reset_parameters`, which is He's uniform rule with a = sqrt 5.

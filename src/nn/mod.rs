@@ -1,4 +1,4 @@
-//! Floor 5. Networks: written as TOML or as rows of the study, built by rules, described, and given first weights.
+//! Networks: written as TOML or as rows of the study, built by rules, described, and given first weights.
 //!
 //! A network file, with every key (only `name` and the convolutions must be there; the values shown are those of keys left
 //! out, save where a comment says otherwise):

@@ -1,4 +1,4 @@
-//! Floor 5. TOML to plain data, with errors that name the line and the nearest known key.
+//! TOML to plain data, with errors that name the line and the nearest known key.
 
 use super::error::{Reason, SpecError};
 use super::rule::Rule;

@@ -1,4 +1,4 @@
-//! Floor 5. Rules: a family, a width and a depth say which convolutions a network has.
+//! Rules: a family, a width and a depth say which convolutions a network has.
 
 use super::error::{Reason, SpecError};
 use super::spec::{Block, NetworkSpec};

@@ -1,4 +1,4 @@
-//! Floor 5. A network as its user writes it: plain data, in TOML or in Rust.
+//! A network as its user writes it: plain data, in TOML or in Rust.
 
 use super::error::unknown_word;
 use super::rule::Rule;

@@ -1,4 +1,4 @@
-//! Floor 5. The study's 77 networks: a row each, built by the rules. Source: Weekly Report, Wangwon Lee, 2019-03-23.
+//! The study's 77 networks: a row each, built by the rules. Source: Weekly Report, Wangwon Lee, 2019-03-23.
 
 use super::build::Network;
 use super::error::{Reason, SpecError};

@@ -1,4 +1,4 @@
-//! Floor 2. add: the sum of two tensors.
+//! add: the sum of two tensors.
 //!
 //! **Computes** `y[i] = a[i] + b[i]`. **Shapes** `a, b [n, l, c] -> y [n, l, c]`; nothing is broadcast.
 //! **Backward** `da[i] = db[i] = dy[i]`. **Saved** nothing. **Cost** one addition and 12 bytes a number.

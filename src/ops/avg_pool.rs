@@ -1,4 +1,4 @@
-//! Floor 2. avg_pool: the average over time, which leaves one row whatever the length of the clip.
+//! avg_pool: the average over time, which leaves one row whatever the length of the clip.
 //!
 //! **Computes** `y[j] = 1 / l * sum_r x[r, j]`. **Shapes** `x [n, l, c] -> y [n, 1, c]`.
 //! **Backward** `dx[r, j] = dy[j] / l`. **Saved** nothing.

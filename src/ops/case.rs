@@ -1,4 +1,4 @@
-//! Floor 2. One list of cases an op, for conformance, gradient checks and benches alike.
+//! One list of cases an op, for conformance, gradient checks and benches alike.
 
 use super::op::Op;
 use crate::base::{

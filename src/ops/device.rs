@@ -1,4 +1,4 @@
-//! Floor 2. What an op does on a GPU: for each pass a list of kernel launches, told without a device, so that they can be
+//! What an op does on a GPU: for each pass a list of kernel launches, told without a device, so that they can be
 //! listed, counted and tested anywhere.
 //!
 //! Activations and gradients lie as on the CPU, `[n, l, c]` in f32, all samples of a batch side by side; parameters as in

@@ -1,4 +1,4 @@
-//! Floor 2. dropout: numbers set to zero at random while the network learns, the others scaled up to keep the mean.
+//! dropout: numbers set to zero at random while the network learns, the others scaled up to keep the mean.
 //!
 //! **Computes** `y[i] = x[i] / (1 - p)` where number `i` is kept, else 0. It is kept if the high 32 bits of the draw at
 //! `sample * l * c + i` are at least `p * 2^32`: every sample, step and layer has a mask of its own, which depends on

@@ -1,4 +1,4 @@
-//! Floor 2. linear: a dense layer on the flattened input.
+//! linear: a dense layer on the flattened input.
 //!
 //! **Computes** `y[j] = b[j] + sum_i x[i] * w[i, j]`, `i` over `l * c` numbers, rows of channels.
 //! **Shapes** `x [n, l, c] -> y [n, 1, out]`; `w [l * c, out]` here, `[out, c * l]` in a file, `b [out]`.

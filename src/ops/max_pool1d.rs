@@ -1,4 +1,4 @@
-//! Floor 2. max_pool1d: the largest number of every window over time.
+//! max_pool1d: the largest number of every window over time.
 //!
 //! **Computes** `y[r, j] = max_{t < k} x[r * stride + t, j]`.
 //! **Shapes** `x [n, l, c] -> y [n, l_out, c]`, `l_out = (l - k) / stride + 1`, rounded down; with `ceil` rounded up,

@@ -1,4 +1,4 @@
-//! Floor 2. The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
+//! The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
 
 pub mod add;
 pub mod avg_pool;

@@ -1,4 +1,4 @@
-//! Floor 2. The contract of an op: one trait that holds its shape rule, its slow obvious version and its fast one.
+//! The contract of an op: one trait that holds its shape rule, its slow obvious version and its fast one.
 //!
 //! An op is declared without shapes (`Conv1d { c_out: 32, k: 5, .. }`); [`Op::spec`] gives, for the shapes it is
 //! put on, everything the planner needs. The executors then call the passes with buffers that the planner placed.

@@ -1,4 +1,4 @@
-//! Floor 2. relu.
+//! relu.
 //!
 //! **Computes** `y[i] = max(0, x[i])`. **Shapes** `x [n, l, c] -> y [n, l, c]`.
 //! **Backward** `dx[i] = dy[i] if y[i] > 0, else 0`. **Saved** nothing; backward reads `y`.

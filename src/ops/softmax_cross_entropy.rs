@@ -1,4 +1,4 @@
-//! Floor 2. softmax_cross_entropy: the loss of one sample from its logits and its class.
+//! softmax_cross_entropy: the loss of one sample from its logits and its class.
 //!
 //! **Computes** `y = log(sum_j exp(x[j])) - x[label]`, with the largest logit taken off first.
 //! **Shapes** `x [n, 1, classes], label [n, 1, 1] (a class number) -> y [n, 1, 1]`; logits of more rows count flattened.

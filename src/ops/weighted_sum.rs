@@ -1,4 +1,4 @@
-//! Floor 2. weighted_sum: the sum of a tensor's numbers, each times a weight that is an input too. It turns any tensor
+//! weighted_sum: the sum of a tensor's numbers, each times a weight that is an input too. It turns any tensor
 //! into a loss whose gradient is known: `dx = w`.
 //!
 //! **Computes** `y = sum_i x[i] * w[i]`. **Shapes** `x, w [n, l, c] -> y [n, 1, 1]`.

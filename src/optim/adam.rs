@@ -1,4 +1,4 @@
-//! Floor 5. Adam.
+//! Adam.
 //!
 //! **Computes**, in step `t` with gradient `g`: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 //! `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.

@@ -1,4 +1,4 @@
-//! Floor 5. Optimisers: kernels over the one flat parameter arena.
+//! Optimisers: kernels over the one flat parameter arena.
 
 mod adam;
 

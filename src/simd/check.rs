@@ -1,4 +1,4 @@
-//! Floor 1. Whether this processor can run the program at all, and what it is called.
+//! Whether this processor can run the program at all, and what it is called.
 //!
 //! In a build for certain instruction sets the standard library's detection is a constant, so the processor is asked
 //! directly. Nothing here may use a vector instruction before the answer is known.

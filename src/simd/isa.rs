@@ -1,4 +1,4 @@
-//! Floor 1. The instruction sets, and the only place where one is entered.
+//! The instruction sets, and the only place where one is entered.
 #![allow(unsafe_code)] // reason: entering a function compiled for an instruction set that detection has proved present
 
 use super::portable::{Scalar, Wide};

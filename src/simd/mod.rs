@@ -1,4 +1,4 @@
-//! Floor 1. Instruction sets as values, and the register tiles that all convolution kernels are made of.
+//! Instruction sets as values, and the register tiles that all convolution kernels are made of.
 //!
 //! [`Isa`] is chosen once and handed down. A kernel is a struct of borrowed slices with one generic body
 //! ([`Kernel::run`]); the token it gets decides the width of a vector and the instructions.

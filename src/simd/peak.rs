@@ -1,4 +1,4 @@
-//! Floor 1. The roof: how many multiply-adds a second one core does when nothing else limits it.
+//! The roof: how many multiply-adds a second one core does when nothing else limits it.
 
 use super::isa::{Isa, Kernel, Simd};
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! Floor 1. The products of a fast convolution: one matrix product for each product of its algorithm.
+//! The products of a fast convolution: one matrix product for each product of its algorithm.
 //!
 //! A transform leaves its values in **planes** of `[tile, channel]`. Forward and backward-data multiply every plane by
 //! weights of its own ([`PlaneProduct`]); backward-weight multiplies the planes of input and gradient ([`PlaneUpdate`]).

@@ -1,4 +1,4 @@
-//! Floor 1. What max pooling leaves of a gradient: at most one row of a window has one, and none where the ReLU let nothing
+//! What max pooling leaves of a gradient: at most one row of a window has one, and none where the ReLU let nothing
 //! through. For one output channel every live cell of the pool is a number `g` and a window of contiguous numbers, whose place
 //! depends on the cell's position. Backward-weight sums `g * x[window]` ([`SparseUpdate`]); backward-data adds `g * w` to
 //! `dx[window]` ([`SparseSpread`]). The live cells of a channel are listed first: dead ones cost nothing more.

@@ -1,4 +1,4 @@
-//! Floor 1. The two register tiles of which every convolution pass and dense layer is made.
+//! The two register tiles of which every convolution pass and dense layer is made.
 //!
 //! - **Product**, `c[r, j] = init[j] + sum_q a[r, q] * b[q, j]`: rows of `a` overlap (a convolution's windows), `b` is
 //!   packed in panels of whole vectors. Forward and backward-data.

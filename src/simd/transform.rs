@@ -1,4 +1,4 @@
-//! Floor 1. The transforms of a fast convolution over rows and channels: rows to planes, gradients to planes, planes to rows.
+//! The transforms of a fast convolution over rows and channels: rows to planes, gradients to planes, planes to rows.
 //!
 //! A transform reads each number once and writes each once, a vector of channels at a time; what is done to the rows of
 //! output while they are in registers is an [`Epilogue`].

@@ -1,4 +1,4 @@
-//! Floor 1. The algorithms of fast convolution, Toom-Cook or Winograd: eight rows of output from fewer products than taps
+//! The algorithms of fast convolution, Toom-Cook or Winograd: eight rows of output from fewer products than taps
 //! times eight.
 //!
 //! `y = A^T [(G g) * (B^T d)]`: a **tile** of [`TILE`] rows of output reads a few rows `d` of input; both they and the taps `g`

@@ -1,4 +1,4 @@
-//! Floor 1. AVX2 with FMA and AVX-512, from `core::arch`: present in any x86-64 build, chosen at run time.
+//! AVX2 with FMA and AVX-512, from `core::arch`: present in any x86-64 build, chosen at run time.
 #![allow(unsafe_code)] // reason: intrinsics; each runs only below a token that detection made
 
 use super::isa::{Pair, Simd};

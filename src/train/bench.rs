@@ -1,4 +1,4 @@
-//! Floor 6. How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
+//! How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
 
 use super::error::TrainError;
 use super::eval::Recogniser;

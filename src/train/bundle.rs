@@ -1,4 +1,4 @@
-//! Floor 6. A trained network from its file: what `eval` and `predict` start from.
+//! A trained network from its file: what `eval` and `predict` start from.
 
 use super::checkpoint::{self, key};
 use super::error::TrainError;

@@ -1,4 +1,4 @@
-//! Floor 6. Weight files: safetensors with PyTorch's names, shapes and order, so that a state dict goes both ways.
+//! Weight files: safetensors with PyTorch's names, shapes and order, so that a state dict goes both ways.
 
 use super::error::TrainError;
 use super::run_folder::write_atomically;

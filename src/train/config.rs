@@ -1,4 +1,4 @@
-//! Floor 6. A run's configuration: every setting has one name, in flags, `--set`, and `config.toml`.
+//! A run's configuration: every setting has one name, in flags, `--set`, and `config.toml`.
 
 use super::error::TrainError;
 use crate::base::nearest::nearest;

@@ -1,4 +1,4 @@
-//! Floor 6. Where a loss that is not a number comes from.
+//! Where a loss that is not a number comes from.
 
 use super::trainer::Trainer;
 use crate::exec::Cpu;

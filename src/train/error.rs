@@ -1,4 +1,4 @@
-//! Floor 6. Why training, evaluation or a weight file fails, each in one sentence with a way out.
+//! Why training, evaluation or a weight file fails, each in one sentence with a way out.
 
 use crate::data::DataError;
 use crate::exec::DeviceError;

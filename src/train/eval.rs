@@ -1,4 +1,4 @@
-//! Floor 6. Recognising clips, and how well a network does on those of a split.
+//! Recognising clips, and how well a network does on those of a split.
 
 use super::error::TrainError;
 use super::trainer::largest;

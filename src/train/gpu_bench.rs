@@ -1,4 +1,4 @@
-//! Floor 6. How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
+//! How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
 
 use super::error::TrainError;
 use super::eval::Recogniser;

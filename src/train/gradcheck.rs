@@ -1,4 +1,4 @@
-//! Floor 6. Gradients against central differences, in double precision through the reference of each op.
+//! Gradients against central differences, in double precision through the reference of each op.
 
 use crate::base::rng::{Key, Stream};
 use crate::exec::Reference;

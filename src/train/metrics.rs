@@ -1,4 +1,4 @@
-//! Floor 6. The record of an epoch, a line of `metrics.jsonl`.
+//! The record of an epoch, a line of `metrics.jsonl`.
 
 use super::error::TrainError;
 use super::run_folder::write_atomically;

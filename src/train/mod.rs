@@ -1,4 +1,4 @@
-//! Floor 6. Training: weights and their files, steps, evaluation, whole runs and the folder that keeps them.
+//! Training: weights and their files, steps, evaluation, whole runs and the folder that keeps them.
 
 pub mod bench;
 mod bundle;

@@ -1,4 +1,4 @@
-//! Floor 6. The folder of a run: what is in it, and how files get there whole or not at all.
+//! The folder of a run: what is in it, and how files get there whole or not at all.
 
 use super::error::TrainError;
 use std::fs::{self, File};

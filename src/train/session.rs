@@ -1,4 +1,4 @@
-//! Floor 6. A whole run: epochs, validation, checkpoints, metrics, the evaluation at the end; stopped and resumed at any step.
+//! A whole run: epochs, validation, checkpoints, metrics, the evaluation at the end; stopped and resumed at any step.
 
 use super::checkpoint::{self, Progress, key};
 use super::config::TrainConfig;

@@ -1,4 +1,4 @@
-//! Floor 6. One training step after another: batch -> arena -> forward -> loss -> backward -> Adam.
+//! One training step after another: batch -> arena -> forward -> loss -> backward -> Adam.
 
 use super::error::TrainError;
 use super::weights::Weights;

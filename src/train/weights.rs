@@ -1,4 +1,4 @@
-//! Floor 6. The numbers of a network: parameters and state, and their order in a file.
+//! The numbers of a network: parameters and state, and their order in a file.
 
 use crate::base::aligned::Aligned;
 use crate::graph::{Graph, Parameter};

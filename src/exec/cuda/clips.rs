@@ -1,4 +1,4 @@
-//! Floor 4. The recordings that steps learn from, as 16-bit samples: all of them on the GPU if they fit, else those of two batches, which
+//! The recordings that steps learn from, as 16-bit samples: all of them on the GPU if they fit, else those of two batches, which
 //! come through page-locked memory while the step before computes.
 
 #![allow(unsafe_code)] // reason: copies from page-locked memory go on after the call

@@ -1,4 +1,4 @@
-//! Floor 4. A GPU: found, opened, with the kernels that were asked of it.
+//! A GPU: found, opened, with the kernels that were asked of it.
 
 #![allow(unsafe_code)] // reason: the driver is a C library
 

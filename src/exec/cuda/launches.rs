@@ -1,4 +1,4 @@
-//! Floor 4. The ops' launches with addresses: which operand of which node stands where in device memory.
+//! The ops' launches with addresses: which operand of which node stands where in device memory.
 
 #![allow(unsafe_code)] // reason: kernels take addresses
 

@@ -1,4 +1,4 @@
-//! Floor 4. Runs a plan on a GPU: one list of kernel launches, recorded as a CUDA graph and played again each step.
+//! Runs a plan on a GPU: one list of kernel launches, recorded as a CUDA graph and played again each step.
 //!
 //! The memory is the plan's: every buffer of a batch stands in one arena, at `n` times its offset. The ops' launches
 //! (`ops/device.rs`) are resolved to addresses once; afterwards a run copies in the batch, plays the graph, and copies out

@@ -1,4 +1,4 @@
-//! Floor 4. What the host tells a step, and the step the host: in page-locked memory and a few steps ahead, so that neither waits for the other.
+//! What the host tells a step, and the step the host: in page-locked memory and a few steps ahead, so that neither waits for the other.
 
 #![allow(unsafe_code)] // reason: page-locked memory is raw, and copies go on after the call
 

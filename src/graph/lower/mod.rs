@@ -1,4 +1,4 @@
-//! Floor 3. Lowering: which nodes run (`select.rs`), in which steps and stages, and where their buffers stand.
+//! Lowering: which nodes run (`select.rs`), in which steps and stages, and where their buffers stand.
 
 mod select;
 

@@ -1,4 +1,4 @@
-//! Floor 3. The first part of lowering: which nodes run, with which ops.
+//! The first part of lowering: which nodes run, with which ops.
 
 use super::Lowering;
 use super::{Buffer, GraphError, Lowered, NodeId};

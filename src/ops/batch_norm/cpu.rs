@@ -1,4 +1,4 @@
-//! Floor 2. The kernels of batch norm.
+//! The kernels of batch norm.
 //!
 //! The inner loops run over a *wide* row: as many rows side by side as make whole vectors, and some [`WIDTH`] numbers, so
 //! that the loop's own cost vanishes and few channels fill the lanes too. What is kept a channel is repeated along it

@@ -1,4 +1,4 @@
-//! Floor 2. Batch norm on a GPU: the launches of `kernels/norm.cu`, of the op by itself and of the fused block.
+//! Batch norm on a GPU: the launches of `kernels/norm.cu`, of the op by itself and of the fused block.
 //!
 //! Rows are all rows of all samples (or for [`Over::Features`] one a sample, with `l * c` channels). A function here fits one
 //! kernel; grids and pieces depend on the shape alone. Partial sums must begin on an even number of their operand.

@@ -1,4 +1,4 @@
-//! Floor 2. batch_norm in inference: with the running statistics, a map of each number on its own.
+//! batch_norm in inference: with the running statistics, a map of each number on its own.
 //!
 //! **Computes** `y = w[j] * xhat + b[j]`, `xhat = (x - running_mean[j]) / sqrt(running_var[j] + eps)`.
 //! **Shapes**, parameters and state are [`super::BatchNorm`]'s.

@@ -1,4 +1,4 @@
-//! Floor 2. batch_norm: every channel to mean 0 and variance 1 over the batch, then a learned scale and shift.
+//! batch_norm: every channel to mean 0 and variance 1 over the batch, then a learned scale and shift.
 //!
 //! A *channel* here is a channel (`Over::Channels`: its `m = n * l` numbers are every row of every sample) or a feature,
 //! that is a row and channel (`Over::Features`: `m = n`, `l * c` of them, for the norm behind a flattening).

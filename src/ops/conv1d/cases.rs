@@ -1,4 +1,4 @@
-//! Floor 2. conv1d's cases: odd shapes, every attribute, and the layers of the study's networks.
+//! conv1d's cases: odd shapes, every attribute, and the layers of the study's networks.
 
 use super::{Conv1d, Padding};
 use crate::base::Shape;

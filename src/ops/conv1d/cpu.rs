@@ -1,4 +1,4 @@
-//! Floor 2. conv1d on the CPU: the three passes, each made of register tiles over overlapping rows.
+//! conv1d on the CPU: the three passes, each made of register tiles over overlapping rows.
 //!
 //! Channels last, the `k * c_in` inputs of an output row are contiguous (dilation 1), so every pass is a matrix product
 //! over rows that overlap, without a copy. Only the rows at the two ends, whose windows reach into the padding, go

@@ -1,4 +1,4 @@
-//! Floor 2. Convolutions on a GPU: the launches of `kernels/conv_*.cu`, of the op by itself and of the fused block.
+//! Convolutions on a GPU: the launches of `kernels/conv_*.cu`, of the op by itself and of the fused block.
 //!
 //! Forward and backward-data are one kernel: a matrix product over the rows of a source, and an output. A tile of `BM` positions
 //! by `BN` outputs takes `T` taps at once (5 or 3 with stride and dilation 1, else 1), longer kernels in segments. Where large tiles

@@ -1,4 +1,4 @@
-//! Floor 2. conv1d: the convolution that everything here is built on.
+//! conv1d: the convolution that everything here is built on.
 //!
 //! **Computes** `y[l, o] = b[o] + sum over t, i of x[l * stride + t * dilation - pad, i] * w[t, i, o]`, with zeros outside the
 //! input (a cross-correlation, as everywhere in this field).

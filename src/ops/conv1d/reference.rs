@@ -1,4 +1,4 @@
-//! Floor 2. conv1d in double precision: the formulas as loops.
+//! conv1d in double precision: the formulas as loops.
 
 use super::Geometry;
 use crate::ops::op::{ReferenceBackward, ReferenceForward};

@@ -1,4 +1,4 @@
-//! Floor 2. conv_block's cases: lengths around the blocks and what the pool leaves over, odd channels, every window and kernel,
+//! conv_block's cases: lengths around the blocks and what the pool leaves over, odd channels, every window and kernel,
 //! real layers.
 
 use super::{ConvBlock, Norm};

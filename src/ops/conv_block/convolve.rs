@@ -1,4 +1,4 @@
-//! Floor 2. A convolution block by block: rows -> transform -> products -> transform back -> epilogue, or rows -> products ->
+//! A convolution block by block: rows -> transform -> products -> transform back -> epilogue, or rows -> products ->
 //! epilogue. A block's numbers stay in the L1 and L2 caches from its first row read to its last row written.
 
 use super::geometry::{Algorithm, Convolution};

@@ -1,4 +1,4 @@
-//! Floor 2. The block on a GPU: the convolution's kernels with the ReLU and pool in their output, and the norm's between them.
+//! The block on a GPU: the convolution's kernels with the ReLU and pool in their output, and the norm's between them.
 //!
 //! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the positions.
 //! A norm keeps the rows `z` and what the pool will choose of them, by the sign of its scale; their gradient is an affine map of

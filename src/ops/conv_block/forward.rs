@@ -1,4 +1,4 @@
-//! Floor 2. conv_block forward without norm (or with the norm folded into the weights): what becomes of the convolution's
+//! conv_block forward without norm (or with the norm folded into the weights): what becomes of the convolution's
 //! rows while they are in registers.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 

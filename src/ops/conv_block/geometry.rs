@@ -1,4 +1,4 @@
-//! Floor 2. A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
+//! A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
 
 use crate::ops::ConvChoice;
 use crate::simd::Product;

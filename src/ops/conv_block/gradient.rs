@@ -1,4 +1,4 @@
-//! Floor 2. The gradient of the convolution's output, made row by row from that of the block's output when it is needed: it
+//! The gradient of the convolution's output, made row by row from that of the block's output when it is needed: it
 //! never exists as a whole.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 

@@ -1,4 +1,4 @@
-//! Floor 2. conv_block: convolution, batch norm, ReLU and max pooling in one.
+//! conv_block: convolution, batch norm, ReLU and max pooling in one.
 //!
 //! **Computes** `y[r, o] = max(0, max over t < window of norm(z)[window r + t, o])` with `z = conv1d(x)`, stride and dilation 1.
 //! Without norm it is the identity, without pool the window is one row.

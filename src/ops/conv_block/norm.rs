@@ -1,4 +1,4 @@
-//! Floor 2. conv_block with batch norm between convolution and ReLU, while the network learns.
+//! conv_block with batch norm between convolution and ReLU, while the network learns.
 //!
 //! The convolution's rows `z` are written once and read once, backward; everything else runs on what the pool leaves of them.
 //!

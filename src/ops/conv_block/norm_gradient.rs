@@ -1,4 +1,4 @@
-//! Floor 2. The gradient of the convolution's rows in a conv_block with batch norm: dense, made in the place of the
+//! The gradient of the convolution's rows in a conv_block with batch norm: dense, made in the place of the
 //! rows when it is needed.
 //!
 //! **Registers** of a window: four terms, its gradient and places, a row and its place; no row is touched twice.

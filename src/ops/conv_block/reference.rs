@@ -1,4 +1,4 @@
-//! Floor 2. conv_block's judge: the references of its ops, one after the other.
+//! conv_block's judge: the references of its ops, one after the other.
 
 use super::{ConvBlock, Norm};
 use crate::base::Shape;

@@ -1,4 +1,4 @@
-//! Floor 2. conv_block with batch norm and one input channel, while the network learns: the first layer.
+//! conv_block with batch norm and one input channel, while the network learns: the first layer.
 //!
 //! Every row of the convolution is a sum of `k` samples, so that its statistics follow from those of the samples alone: with
 //! `X[t] = sum over l of x[l + t]` and `R[t, u] = sum over l of x[l + t] x[l + u]`, the mean is `sum over t of w[t] X[t] / m` and the mean

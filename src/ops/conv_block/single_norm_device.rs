@@ -1,4 +1,4 @@
-//! Floor 2. conv_block with batch norm and one input channel on a GPU, while the network learns: the launches of
+//! conv_block with batch norm and one input channel on a GPU, while the network learns: the launches of
 //! `kernels/single_norm.cu` around those of the block without norm.
 //!
 //! As on the CPU (`single_norm.rs`), for any window: the norm's statistics come from moments of the audio, forward is the convolution with the norm

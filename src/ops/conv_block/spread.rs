@@ -1,4 +1,4 @@
-//! Floor 2. conv_block's backward-data from the sparse gradient that a pool leaves: every live cell of an output channel adds its
+//! conv_block's backward-data from the sparse gradient that a pool leaves: every live cell of an output channel adds its
 //! number times that channel's weights to one contiguous window of the input's gradient. Nothing is un-pooled or transformed,
 //! and the sums are as exact as direct ones. Its time follows the share of cells that are alive, which is known only when the
 //! gradient is there: where too many are, the dense convolution is faster ([`Geometry::spread_below`]).

@@ -1,4 +1,4 @@
-//! Floor 2. conv_block's backward-weight: from the sparse gradient that a pool leaves, or from dense rows, by transforms or
+//! conv_block's backward-weight: from the sparse gradient that a pool leaves, or from dense rows, by transforms or
 //! directly.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 

@@ -1,28 +1,26 @@
-//! The house rules that a compiler does not check: imports point down only, files stay readable, nothing is listed twice.
+//! The rules of this code that the compiler does not check: imports point down only, files stay readable, nothing is listed twice.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms and their floors, lowest first; a room may import from lower floors and from itself.
-const FLOORS: &[(&str, u32)] = &[
-    ("base", 0),
-    ("simd", 1),
-    ("data", 1),
-    ("ops", 2),
-    ("graph", 3),
-    ("exec", 4),
-    ("nn", 5),
-    ("optim", 5),
-    ("train", 6),
-    ("cli", 7),
-];
-
 /// Longest file, tests included; a hot kernel may not be longer either.
 const LONGEST: usize = 600;
 
-fn floor(room: &str) -> Option<u32> {
-    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+/// The modules and their levels: the table under "Levels" in ARCHITECTURE.md, its only statement.
+fn levels() -> BTreeMap<String, u32> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let section = page.split("## Levels").nth(1).expect("ARCHITECTURE.md has a section `Levels`");
+    let section = section.split("\n## ").next().unwrap();
+    let mut levels = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let Ok(level) = cells[1].parse::<u32>() else { continue };
+        for module in cells[2].split(',') {
+            levels.insert(module.trim().trim_matches('`').to_string(), level);
+        }
+    }
+    levels
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -47,58 +45,58 @@ fn sources() -> BTreeMap<String, String> {
     files.collect()
 }
 
-/// The rooms that a file names with `crate::room`, doc comments and test modules aside.
-fn imports(text: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
+/// The modules that a file names with `crate::module`, doc comments and test modules excepted.
+fn imports(text: &str, levels: &BTreeMap<String, u32>) -> Vec<String> {
+    let mut modules = Vec::new();
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
         for rest in line.split("crate::").skip(1) {
-            let room: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if floor(&room).is_some() {
-                rooms.push(room);
+            let module: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if levels.contains_key(&module) {
+                modules.push(module);
             }
         }
     }
     // `use crate::{base::.., graph::..}`
     for block in code.split("use crate::{").skip(1) {
         let block = block.split(';').next().unwrap_or_default();
-        rooms.extend(
-            FLOORS.iter().map(|(name, _)| *name).filter(|name| block.contains(&format!("{name}::"))).map(String::from),
-        );
+        modules.extend(levels.keys().filter(|name| block.contains(&format!("{name}::"))).cloned());
     }
-    rooms
+    modules
 }
 
 #[test]
 fn imports_point_down_only() {
+    let levels = levels();
+    assert!(levels.len() >= 10, "the table in ARCHITECTURE.md lists {levels:?}");
     let mut wrong = Vec::new();
     let mut seen = 0;
     for (file, text) in sources() {
-        let Some((room, _)) = file.split_once('/') else { continue };
-        let own = floor(room).unwrap_or_else(|| panic!("src/{file} is in a room without a floor"));
-        for import in imports(&text) {
+        let Some((module, _)) = file.split_once('/') else { continue };
+        let Some(own) = levels.get(module) else {
+            panic!("src/{file} is in a module without a level; add `{module}` to the table in ARCHITECTURE.md")
+        };
+        for import in imports(&text, &levels) {
             seen += 1;
-            if import != room && floor(&import) >= Some(own) {
-                wrong.push(format!("src/{file} (floor {own}) imports {import}"));
+            if import != module && &levels[&import] >= own {
+                wrong.push(format!("src/{file} (level {own}) imports {import}"));
             }
         }
     }
-    assert!(seen > 50, "the test must see the imports that there are");
+    assert!(seen > 50, "the test must see the existing imports");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_file_says_what_it_is_and_reads_in_one_sitting() {
+fn every_file_says_what_it_is_and_is_short_enough_to_read() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         let lines = text.lines().count();
         if lines > LONGEST {
             wrong.push(format!("src/{file} has {lines} lines, more than {LONGEST}"));
         }
-        let Some((room, _)) = file.split_once('/') else { continue };
-        let expected = format!("//! Floor {}. ", floor(room).unwrap());
-        if !text.starts_with(&expected) {
-            wrong.push(format!("src/{file} does not begin with `{expected}`"));
+        if !text.starts_with("//! ") {
+            wrong.push(format!("src/{file} does not begin with a `//!` line that says what it is"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -123,7 +121,7 @@ fn every_op_is_in_the_list_of_all() {
 }
 
 #[test]
-fn unsafe_code_stays_in_its_rooms() {
+fn unsafe_code_stays_in_its_files() {
     let allowed = [
         "simd/check.rs",
         "simd/isa.rs",
