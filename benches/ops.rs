@@ -5,7 +5,7 @@
 //! the peak of a loop of multiply-adds, measured immediately before.
 
 use criterion::{Criterion, Throughput};
-use stapes::exec::Alone;
+use stapes::exec::SingleOp;
 use stapes::ops::{ALL, case::Case};
 use stapes::simd::{Isa, fma_peak};
 use std::cell::RefCell;
@@ -49,21 +49,21 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, bytes: u64, mut pass: 
 }
 
 fn bench(c: &mut Criterion, name: &str, case: &Case, isa: Isa) {
-    let alone = Alone::new(&*case.op, &case.inputs, BATCH, isa, 1);
-    // In parts as a training step has.
-    let mut alone = alone.expect("a case's shapes are valid").in_parts_of(BATCH / 8);
+    let single_op = SingleOp::new(&*case.op, &case.inputs, BATCH, isa, 1);
+    // In shards as a training step has.
+    let mut single_op = single_op.expect("a case's shapes are valid").shard_size(BATCH / 8);
     let shape = case.name.trim_start_matches(|ch: char| ch != '_');
     let id = |pass: &str| format!("{name}_{pass}/{}/n{BATCH}{shape}", isa.name());
     let x: usize = case.inputs.iter().map(|input| input.shape.size()).sum();
-    let (y, w) = (alone.spec().y.size(), alone.spec().params_len());
-    let flops = 2 * alone.spec().macs * BATCH as u64;
+    let (y, w) = (single_op.spec().y.size(), single_op.spec().params_len());
+    let flops = 2 * single_op.spec().macs * BATCH as u64;
     let bytes = |numbers: usize, weights: usize| 4 * (numbers * BATCH + weights) as u64;
-    run(c, &id("fwd"), isa, flops, bytes(x + y, w), || alone.forward());
+    run(c, &id("fwd"), isa, flops, bytes(x + y, w), || single_op.forward());
     if flops > 0 && w > 0 {
-        run(c, &id("bwd_x"), isa, flops, bytes(x + y, w), || alone.backward(true, false));
-        run(c, &id("bwd_w"), isa, flops, bytes(x + y, 2 * w), || alone.backward(false, true));
+        run(c, &id("bwd_x"), isa, flops, bytes(x + y, w), || single_op.backward(true, false));
+        run(c, &id("bwd_w"), isa, flops, bytes(x + y, 2 * w), || single_op.backward(false, true));
     } else {
-        run(c, &id("bwd"), isa, 0, bytes(x + y, 2 * w), || alone.backward(true, true));
+        run(c, &id("bwd"), isa, 0, bytes(x + y, 2 * w), || single_op.backward(true, true));
     }
 }
 

@@ -65,19 +65,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for p in graph.parameters() {
         println!("{:<12} {:7}  {:16.4}", p.name, p.len, largest(&gradients[p.offset..][..p.len]));
     }
-    adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_once);
+    adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
     cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state, &[&audio, &labels], step_key);
     println!("\nloss {before:.4}, after one step {:.4} on the same batch", cpu.loss());
 
-    // The gradients against central differences, in double precision: 20 places of every tensor but the labels.
+    // The gradients against central differences, in double precision: 20 elements of every tensor but the labels.
     let params: Vec<f64> = weights.params.iter().map(|&w| f64::from(w)).collect();
     let inputs = [audio, labels].map(|input| input.iter().map(|&v| f64::from(v)).collect::<Vec<_>>());
     let labels_are_fixed: &[usize] = &[1];
-    println!("\ntensor       places  error of the gradient");
+    println!("\ntensor     elements  error of the gradient");
     let checks = check_graph(&graph, loss, BATCH, (&params, &inputs, labels_are_fixed), 20);
     for check in &checks {
-        println!("{:<12} {:6}  {:.1e}", check.tensor, check.places, check.error);
+        println!("{:<10} {:8}  {:.1e}", check.tensor, check.elements, check.error);
     }
     match checks.iter().find(|check| check.error.is_nan() || check.error > 1e-4) {
         None => Ok(()),

@@ -217,7 +217,7 @@ fn json_is_whole_and_numbers_agree() {
     let order = "\norder: depth first, a clip takes all steps before the next clip takes any\n";
     plan.stdout(contains(order).and(contains(", sparse")));
     let plan = stapes().args(["models", "baseline", "--plan"]).assert().success();
-    plan.stdout(contains("; all clips of a part of the batch at once at steps ").and(contains("  parts  ")));
+    plan.stdout(contains("; all clips of a shard of the batch at once at steps ").and(contains("  shards  ")));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
     assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
     let steps = plan["steps"].as_array().unwrap();

@@ -129,7 +129,7 @@ fn show(network: &Network, b: &NetworkBench) -> String {
     b.layers.iter().for_each(|layer| rows(&mut table, layer));
     table.row([""]);
     b.totals.iter().enumerate().for_each(|(i, total)| sum(&mut table, if i == 0 { "all layers" } else { "" }, total));
-    let most = b.layers.iter().map(|layer| layer.judged_rows).max().unwrap_or(0);
+    let most = b.layers.iter().map(|layer| layer.checked_rows).max().unwrap_or(0);
     format!(
         "{}\n{}, {}, {:.1} GFLOP/s a core at most; convolutions {}\n\n{table}\n{}\n{}{}",
         title(network),

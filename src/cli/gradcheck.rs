@@ -225,7 +225,7 @@ fn by_op(rows: &[Row]) -> String {
         table.row([
             family.name.to_string(),
             cases.len().to_string(),
-            thousands(of.iter().map(|row| row.checked.places as u64).sum()),
+            thousands(of.iter().map(|row| row.checked.elements as u64).sum()),
             format!("{:.1e}", worst.checked.error),
             worst.case.clone(),
             worst.checked.tensor.clone(),
@@ -242,7 +242,7 @@ fn by_tensor(rows: &[Row], cases: bool) -> String {
         let firsts = if cases { vec![of.clone(), case.clone()] } else { Vec::new() };
         table.row(firsts.into_iter().chain([
             checked.tensor.clone(),
-            thousands(checked.places as u64),
+            thousands(checked.elements as u64),
             format!("{:.1e}", checked.error),
             format!("{:.6e}", checked.gradient),
             format!("{:.6e}", checked.difference),

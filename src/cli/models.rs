@@ -196,7 +196,7 @@ fn order(plan: &Plan, order: Order) -> String {
         (Order::DepthFirst, _) => "a clip takes all steps of a stage before the next clip takes any",
     };
     let merges = list("merges over the whole batch", plan.merges());
-    let together = list("all clips of a part of the batch at once", plan.together());
+    let together = list("all clips of a shard of the batch at once", plan.per_shard());
     format!("order: {}, {way}{merges}{together}", order_name(order))
 }
 
@@ -211,10 +211,10 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
     let memory = plan.memory_bytes(0);
     if context.json {
         let rows = all.iter().map(|group| {
-            let PlannedLaunch { pass, at, step, launch: Launch { block, shared, aside, .. }, .. } = &group.0[0];
+            let PlannedLaunch { pass, at, step, launch: Launch { block, shared, concurrent, .. }, .. } = &group.0[0];
             let at = step.as_ref().map(|_| at);
             json!({ "layer": group.layer(&plan), "pass": pass, "kernel": group.kernel(), "grid": group.grid(), "block": block,
-                "shared": shared, "bytes": group.bytes(), "flops": group.flops(), "step": at, "aside": aside })
+                "shared": shared, "bytes": group.bytes(), "flops": group.flops(), "step": at, "concurrent": concurrent })
         });
         return output::json(&json!({
             "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "flops": flops,
@@ -264,9 +264,9 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
     let macs: u64 = rows.iter().map(|row| row.macs).sum();
     if context.json {
         return output::json(&json!({
-            "name": network.spec.name, "batch": batch, "parts": plan.parts, "memory_bytes": memory, "macs": macs,
-            "slot_bytes": 4 * plan.slot_len, "part_bytes": 4 * plan.part_len,
-            "order": order_name(options.order), "merges": plan.merges(), "together": plan.together(),
+            "name": network.spec.name, "batch": batch, "shards": plan.shards, "memory_bytes": memory, "macs": macs,
+            "workspace_bytes": 4 * plan.workspace_len, "shard_bytes": 4 * plan.shard_len,
+            "order": order_name(options.order), "merges": plan.merges(), "per_shard": plan.per_shard(),
             "steps": rows,
         }));
     }
@@ -300,16 +300,16 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         ]);
     }
     output::print(&format!(
-        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million multiply-adds a clip\nmemory with {}: {} (a slot of {} a thread, {} a clip, packed weights and sums of gradients)\n",
+        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million multiply-adds a clip\nmemory with {}: {} (a workspace of {} a thread, {} a clip, packed weights and sums of gradients)\n",
         title(network),
-        count(plan.parts as u64, "part"),
+        count(plan.shards as u64, "shard"),
         order(&plan, options.order),
         count(rows.len() as u64, "step"),
         count(plan.stages.len() as u64, "stage"),
         macs as f64 / 1e6,
         count(context.threads as u64, "thread"),
         bytes(memory as u64),
-        bytes(4 * plan.slot_len as u64),
-        bytes(4 * plan.part_len as u64),
+        bytes(4 * plan.workspace_len as u64),
+        bytes(4 * plan.shard_len as u64),
     ))
 }

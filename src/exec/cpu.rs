@@ -1,25 +1,25 @@
 //! Runs a plan on the CPU in single precision, on the threads of the pool it is called from.
 
 use crate::base::{Shape, aligned::Aligned, rng::Key};
-use crate::graph::{NodeId, Place, Plan, Space, Stage, Step};
+use crate::graph::{BufferLoc, NodeId, Plan, Space, Stage, Step};
 use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Op, Pass};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The samples of one part, their buffers, and their sums of parameter gradients.
-struct Part {
+/// The samples of one shard, their buffers, and their sums of parameter gradients.
+struct Shard {
     samples: Range<usize>,
     arena: Aligned,
     sums: Aligned,
 }
 
-impl Part {
+impl Shard {
     /// Clears the sums, save for those that are made once a batch.
     fn clear(&mut self, plan: &Plan) {
         let mut from = 0;
-        for once in &plan.summed_once {
+        for once in &plan.summed_per_batch {
             self.sums[from..once.start].fill(0.0);
             from = once.end;
         }
@@ -31,14 +31,14 @@ impl Part {
 pub struct Cpu {
     plan: Arc<Plan>,
     isa: Isa,
-    parts: Vec<Part>,
+    shards: Vec<Shard>,
     /// One a worker; a worker takes the one with its own number, so that no two ever wait.
-    slots: Vec<Mutex<Aligned>>,
+    workspaces: Vec<Mutex<Aligned>>,
     /// One a worker, where a sample may be shared by several: scratch for the pieces that are not its own.
-    aside: Vec<Mutex<Aligned>>,
+    piece_scratch: Vec<Mutex<Aligned>>,
     /// By node: packed weights and merged statistics.
     shared: Vec<Aligned>,
-    /// What the gradients that are summed once a batch are made of, from all parts.
+    /// What the gradients that are summed once a batch are made of, from all shards.
     batch: Aligned,
 }
 
@@ -52,27 +52,27 @@ struct Run<'a> {
     state: &'a [f32],
     inputs: &'a [&'a [f32]],
     draw: Key,
-    aside: &'a [Mutex<Aligned>],
+    piece_scratch: &'a [Mutex<Aligned>],
 }
 
 impl Cpu {
     /// Allocates what `plan` needs on the threads of the current pool.
     pub fn new(plan: Arc<Plan>, isa: Isa) -> Cpu {
         let sums = if plan.trains() { plan.params_len } else { 0 };
-        let parts = (0..plan.parts).map(|p| {
+        let shards = (0..plan.shards).map(|p| {
             let samples = plan.samples(p);
-            Part { arena: Aligned::zeros(samples.len() * plan.part_len), sums: Aligned::zeros(sums), samples }
+            Shard { arena: Aligned::zeros(samples.len() * plan.shard_len), sums: Aligned::zeros(sums), samples }
         });
         let threads = rayon::current_num_threads();
         let arenas = |count: usize, len: usize| (0..count).map(|_| Mutex::new(Aligned::zeros(len))).collect();
         let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
         Cpu {
             isa,
-            parts: parts.collect(),
-            slots: arenas(threads, plan.slot_len),
+            shards: shards.collect(),
+            workspaces: arenas(threads, plan.workspace_len),
             // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
-            // and has but one slot.
-            aside: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
+            // and has but one workspace.
+            piece_scratch: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
             shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
             batch: Aligned::zeros(plan.batch_len()),
             plan,
@@ -115,7 +115,7 @@ impl Cpu {
         for (input, shape) in inputs.iter().zip(&plan.inputs) {
             assert_eq!(input.len(), plan.n * shape.size(), "an input holds n samples of its shape");
         }
-        self.parts.par_iter_mut().for_each(|part| part.clear(&plan));
+        self.shards.par_iter_mut().for_each(|shard| shard.clear(&plan));
         for stage in &plan.stages {
             match stage {
                 Stage::Merge(step) => {
@@ -123,54 +123,54 @@ impl Cpu {
                     continue;
                 }
                 Stage::Batch(step) => {
-                    self.sum_once(&plan.steps[*step], inputs, draw);
+                    self.sum_per_batch(&plan.steps[*step], inputs, draw);
                     continue;
                 }
                 _ => {}
             }
-            let (isa, shared, aside) = (self.isa, &self.shared[..], &self.aside[..]);
-            let run = Run { plan: &plan, isa, shared, params, state, inputs, draw, aside };
-            let slots = &self.slots;
-            self.parts.par_iter_mut().for_each(|part| run.stage(stage, part, &mut slot_of(slots)));
+            let (isa, shared, piece_scratch) = (self.isa, &self.shared[..], &self.piece_scratch[..]);
+            let run = Run { plan: &plan, isa, shared, params, state, inputs, draw, piece_scratch };
+            let workspaces = &self.workspaces;
+            self.shards.par_iter_mut().for_each(|shard| run.stage(stage, shard, &mut workspace_of(workspaces)));
         }
         if plan.trains() {
             self.settle(&plan);
         }
     }
 
-    /// Brings every part's sums into the order of the parameters.
+    /// Brings every shard's sums into the order of the parameters.
     fn settle(&mut self, plan: &Plan) {
-        let slots = &self.slots;
-        self.parts.par_iter_mut().for_each(|part| {
-            let mut slot = slot_of(slots);
+        let workspaces = &self.workspaces;
+        self.shards.par_iter_mut().for_each(|shard| {
+            let mut workspace = workspace_of(workspaces);
             for node in &plan.nodes {
-                let sums = &mut part.sums[node.params.clone()];
-                node.op.settle(&node.shapes[..node.inputs], sums, &mut slot[..node.spec.scratch]);
+                let sums = &mut shard.sums[node.params.clone()];
+                node.op.settle(&node.shapes[..node.inputs], sums, &mut workspace[..node.spec.scratch]);
             }
         });
     }
 
     /// The gradients of a node's parameters from all samples, in their order: piece by piece, shared by the threads. Which thread
     /// makes a piece changes nothing.
-    fn sum_once(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
+    fn sum_per_batch(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
         let Some(i) = step.node else { return };
         let (node, isa) = (&self.plan.nodes[i], self.isa);
         let mut free = &mut self.batch[..];
-        let [x0, x1, y, dy] = step.operands_of_batch().map(|place| match place.space {
+        let [x0, x1, y, dy] = step.operands_of_batch().map(|loc| match loc.space {
             Space::Input(input) => inputs[input],
-            Space::Part => {
-                let (all, rest) = std::mem::take(&mut free).split_at_mut(self.plan.n * place.len);
+            Space::Shard => {
+                let (all, rest) = std::mem::take(&mut free).split_at_mut(self.plan.n * loc.len);
                 free = rest;
-                for part in &self.parts {
-                    let samples = part.samples.start * place.len..part.samples.end * place.len;
-                    all[samples].copy_from_slice(&part.arena[whole(place, part)]);
+                for shard in &self.shards {
+                    let samples = shard.samples.start * loc.len..shard.samples.end * loc.len;
+                    all[samples].copy_from_slice(&shard.arena[whole(loc, shard)]);
                 }
                 &*all
             }
             _ => &[],
         });
         let piece = node.op.gradient_piece(&node.shapes[..node.inputs]);
-        let dparams = &mut self.parts[0].sums[node.params.clone()];
+        let dparams = &mut self.shards[0].sums[node.params.clone()];
         let piece = piece.clamp(1, dparams.len().max(1));
         dparams.par_chunks_mut(piece).enumerate().for_each(|(number, dparams)| {
             dparams.fill(0.0);
@@ -196,14 +196,14 @@ impl Cpu {
     fn merge(&mut self, plan: &Plan, step: &Step, params: &[f32], state: &mut [f32]) {
         let Some(i) = step.node else { return };
         let node = &plan.nodes[i];
-        let mut sums = std::mem::replace(&mut self.parts[0].sums, Aligned::zeros(0));
-        let parts = &self.parts;
+        let mut sums = std::mem::replace(&mut self.shards[0].sums, Aligned::zeros(0));
+        let shards = &self.shards;
         let saved = |sample: usize| {
-            // Part p holds the samples from p * n / parts on, so that sample s is in this part or the one after.
-            let guess = sample * plan.parts / plan.n;
-            let part = parts[guess..].iter().find(|part| part.samples.contains(&sample));
-            let part = part.expect("every sample of the batch is in a part");
-            &part.arena[range(step.saved, part, sample)]
+            // Shard p holds the samples from p * n / shards on, so that sample s is in this shard or the one after.
+            let guess = sample * plan.shards / plan.n;
+            let shard = shards[guess..].iter().find(|shard| shard.samples.contains(&sample));
+            let shard = shard.expect("every sample of the batch is in a shard");
+            &shard.arena[range(step.saved, shard, sample)]
         };
         node.op.merge(&mut Merge {
             pass: step.pass,
@@ -215,14 +215,14 @@ impl Cpu {
             state: &mut state[node.state.clone()],
             shared: &mut self.shared[i],
         });
-        self.parts[0].sums = sums;
+        self.shards[0].sums = sums;
     }
 
     /// The mean over the batch of the target node's output, if it is one number a sample: the loss.
     pub fn loss(&self) -> f64 {
-        let place = self.plan.activations[self.plan.target().index()];
-        let sum = |part: &Part| -> f64 { part.arena[whole(place, part)].iter().map(|&v| f64::from(v)).sum() };
-        self.parts.iter().map(sum).sum::<f64>() / self.plan.n as f64
+        let loc = self.plan.activations[self.plan.target().index()];
+        let sum = |shard: &Shard| -> f64 { shard.arena[whole(loc, shard)].iter().map(|&v| f64::from(v)).sum() };
+        self.shards.iter().map(sum).sum::<f64>() / self.plan.n as f64
     }
 
     /// A node's output after a run, `[n, l, c]`; none if the plan does not keep it.
@@ -237,20 +237,20 @@ impl Cpu {
 
     /// One sample of a kept node's output.
     pub fn activation_of(&self, node: NodeId, sample: usize) -> Option<&[f32]> {
-        let place = self.plan.activations[node.index()];
-        let part = self.parts.iter().find(|part| part.samples.contains(&sample))?;
-        (place.space == Space::Part).then(|| &part.arena[range(place, part, sample)])
+        let loc = self.plan.activations[node.index()];
+        let shard = self.shards.iter().find(|shard| shard.samples.contains(&sample))?;
+        (loc.space == Space::Shard).then(|| &shard.arena[range(loc, shard, sample)])
     }
 
-    fn gather(&self, place: Place) -> Option<Vec<f32>> {
-        (place.space == Space::Part)
-            .then(|| self.parts.iter().flat_map(|part| part.arena[whole(place, part)].iter().copied()).collect())
+    fn gather(&self, loc: BufferLoc) -> Option<Vec<f32>> {
+        (loc.space == Space::Shard)
+            .then(|| self.shards.iter().flat_map(|shard| shard.arena[whole(loc, shard)].iter().copied()).collect())
     }
 
-    /// Each part's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss. Those that
+    /// Each shard's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss. Those that
     /// the plan sums once stand in the first, and zeros in the others.
     pub fn gradient_sums(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
-        self.parts.iter().map(|part| &part.sums[..])
+        self.shards.iter().map(|shard| &shard.sums[..])
     }
 
     /// The gradient of the mean loss with respect to all parameters, in the order of the parameter arena.
@@ -263,53 +263,53 @@ impl Cpu {
     }
 }
 
-/// The slot of the worker that asks.
-fn slot_of(slots: &[Mutex<Aligned>]) -> MutexGuard<'_, Aligned> {
-    let worker = rayon::current_thread_index().unwrap_or(0) % slots.len();
-    slots[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// The workspace of the worker that asks.
+fn workspace_of(workspaces: &[Mutex<Aligned>]) -> MutexGuard<'_, Aligned> {
+    let worker = rayon::current_thread_index().unwrap_or(0) % workspaces.len();
+    workspaces[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Where a part holds a buffer of some of its samples.
-fn ranges(place: Place, part: &Part, samples: &Range<usize>) -> Range<usize> {
-    let first = range(place, part, samples.start);
-    first.start..first.start + samples.len() * place.len
+/// Where a shard holds a buffer of some of its samples.
+fn ranges(loc: BufferLoc, shard: &Shard, samples: &Range<usize>) -> Range<usize> {
+    let first = range(loc, shard, samples.start);
+    first.start..first.start + samples.len() * loc.len
 }
 
-/// Where a part holds a buffer of one sample.
-fn range(place: Place, part: &Part, sample: usize) -> Range<usize> {
-    let start = place.offset * part.samples.len() + (sample - part.samples.start) * place.len;
-    start..start + place.len
+/// Where a shard holds a buffer of one sample.
+fn range(loc: BufferLoc, shard: &Shard, sample: usize) -> Range<usize> {
+    let start = loc.offset * shard.samples.len() + (sample - shard.samples.start) * loc.len;
+    start..start + loc.len
 }
 
-/// Where a part holds a buffer of all its samples.
-fn whole(place: Place, part: &Part) -> Range<usize> {
-    let start = place.offset * part.samples.len();
-    start..start + place.len * part.samples.len()
+/// Where a shard holds a buffer of all its samples.
+fn whole(loc: BufferLoc, shard: &Shard) -> Range<usize> {
+    let start = loc.offset * shard.samples.len();
+    start..start + loc.len * shard.samples.len()
 }
 
 impl Run<'_> {
-    /// A part's share of a stage that couples no samples.
-    fn stage(&self, stage: &Stage, part: &mut Part, slot: &mut [f32]) {
+    /// A shard's share of a stage that couples no samples.
+    fn stage(&self, stage: &Stage, shard: &mut Shard, workspace: &mut [f32]) {
         match stage {
             Stage::Merge(_) | Stage::Batch(_) => {}
-            Stage::Parts(step) => self.step(&self.plan.steps[*step], part.samples.clone(), part, slot),
+            Stage::Shards(step) => self.step(&self.plan.steps[*step], shard.samples.clone(), shard, workspace),
             Stage::Samples(steps) => {
-                for sample in part.samples.clone() {
+                for sample in shard.samples.clone() {
                     for step in &self.plan.steps[steps.clone()] {
-                        self.step(step, sample..sample + 1, part, slot);
+                        self.step(step, sample..sample + 1, shard, workspace);
                     }
                 }
             }
         }
     }
 
-    /// One step for some samples: one, or all of the part.
-    fn step(&self, step: &Step, samples: Range<usize>, part: &mut Part, slot: &mut [f32]) {
-        let places = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];
+    /// One step for some samples: one, or all of the shard.
+    fn step(&self, step: &Step, samples: Range<usize>, shard: &mut Shard, workspace: &mut [f32]) {
+        let locs = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];
         let sample = samples.start;
-        let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, &samples) } else { 0..0 });
-        let Part { arena, sums, .. } = part;
-        let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(places, in_part, arena, slot);
+        let in_shard = locs.map(|p| if p.space == Space::Shard { ranges(p, shard, &samples) } else { 0..0 });
+        let Shard { arena, sums, .. } = shard;
+        let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(locs, in_shard, arena, workspace);
         let Some(i) = step.node else {
             dy.fill(1.0 / self.plan.n as f32);
             return;
@@ -327,7 +327,7 @@ impl Run<'_> {
             Pass::Forward => {
                 let state = &self.state[node.state.clone()];
                 let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, shared };
-                let piece = if self.aside.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
+                let piece = if self.piece_scratch.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
                 match piece {
                     Some(piece) => self.forward_in_pieces(&*node.op, piece, b),
                     None => node.op.forward(self.isa, step.phase, &mut { b }),
@@ -340,8 +340,8 @@ impl Run<'_> {
                     Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, shared };
                 node.op.backward(self.isa, step.phase, &mut b);
                 for (from, to) in step.dx.into_iter().zip(step.add_to) {
-                    if to.space != Space::Nowhere {
-                        add(from, to, part, &samples, slot);
+                    if to.space != Space::None {
+                        add(from, to, shard, &samples, workspace);
                     }
                 }
             }
@@ -353,9 +353,9 @@ impl Run<'_> {
     /// One sample's output by all workers, in pieces of a multiple of `piece` numbers.
     fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
         let Forward { shapes, sample, draw, x, params, state, shared, .. } = b;
-        let numbers = b.y.len().div_ceil(self.aside.len()).next_multiple_of(piece);
+        let numbers = b.y.len().div_ceil(self.piece_scratch.len()).next_multiple_of(piece);
         b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
-            let (scratch, saved) = (&mut slot_of(self.aside)[..], &mut [][..]);
+            let (scratch, saved) = (&mut workspace_of(self.piece_scratch)[..], &mut [][..]);
             let from = i * numbers;
             op.forward(
                 self.isa,
@@ -366,24 +366,25 @@ impl Run<'_> {
     }
 }
 
-fn add(from: Place, to: Place, part: &mut Part, samples: &Range<usize>, slot: &mut [f32]) {
-    let places = [from, to];
-    let in_part = places.map(|p| if p.space == Space::Part { ranges(p, part, samples) } else { 0..0 });
-    let [from, to] = operands(places, in_part, &mut part.arena, slot);
+fn add(from: BufferLoc, to: BufferLoc, shard: &mut Shard, samples: &Range<usize>, workspace: &mut [f32]) {
+    let locs = [from, to];
+    let in_shard = locs.map(|p| if p.space == Space::Shard { ranges(p, shard, samples) } else { 0..0 });
+    let [from, to] = operands(locs, in_shard, &mut shard.arena, workspace);
     to.iter_mut().zip(from).for_each(|(to, from)| *to += *from);
 }
 
-/// The operands' slices: of the slot, of the part, or empty.
+/// The operands' slices: of the workspace, of the shard, or empty.
 fn operands<'b, const K: usize>(
-    places: [Place; K],
-    in_part: [Range<usize>; K],
+    locs: [BufferLoc; K],
+    in_shard: [Range<usize>; K],
     arena: &'b mut [f32],
-    slot: &'b mut [f32],
+    workspace: &'b mut [f32],
 ) -> [&'b mut [f32]; K] {
-    let in_slot = places.map(|p| if p.space == Space::Slot { p.offset..p.offset + p.len } else { 0..0 });
-    let mut from_part = arena.get_disjoint_mut(in_part).expect("the planner gives no two operands the same memory");
-    let mut from_slot = slot.get_disjoint_mut(in_slot).expect("the planner gives no two operands the same memory");
+    let in_workspace = locs.map(|p| if p.space == Space::Workspace { p.offset..p.offset + p.len } else { 0..0 });
+    let mut from_shard = arena.get_disjoint_mut(in_shard).expect("the planner gives no two operands the same memory");
+    let mut from_workspace =
+        workspace.get_disjoint_mut(in_workspace).expect("the planner gives no two operands the same memory");
     std::array::from_fn(|k| {
-        std::mem::take(if places[k].space == Space::Slot { &mut from_slot[k] } else { &mut from_part[k] })
+        std::mem::take(if locs[k].space == Space::Workspace { &mut from_workspace[k] } else { &mut from_shard[k] })
     })
 }

@@ -1,6 +1,5 @@
 //! What runs a plan: the CPU, a GPU, and the reference in double precision that judges them.
 
-mod alone;
 pub mod conformance;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -13,11 +12,12 @@ mod error;
 mod executor;
 mod measured;
 mod reference;
+mod single_op;
 
-pub use alone::{Alone, Errors};
 pub use cpu::Cpu;
 pub use device::{Device, DeviceChoice};
 pub use error::DeviceError;
 pub use executor::Executor;
 pub use measured::{Cost, Tally};
 pub use reference::Reference;
+pub use single_op::{Errors, SingleOp};

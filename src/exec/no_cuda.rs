@@ -70,7 +70,12 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn fetch(&self, _params: &mut [f32], _state: &mut [f32], _moments: [&mut [f32]; 2]) -> Result<(), DeviceError> {
+    pub fn download(
+        &self,
+        _params: &mut [f32],
+        _state: &mut [f32],
+        _moments: [&mut [f32]; 2],
+    ) -> Result<(), DeviceError> {
         match *self {}
     }
 
@@ -82,11 +87,11 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn step(&mut self, _input: &[f32], _labels: &[f32], _draw: Key, _rates: [f32; 5]) -> Result<(), DeviceError> {
+    pub fn submit(&mut self, _input: &[f32], _labels: &[f32], _draw: Key, _rates: [f32; 5]) -> Result<(), DeviceError> {
         match *self {}
     }
 
-    pub fn hold<'r>(
+    pub fn upload_clips<'r>(
         &mut self,
         _rows: impl ExactSizeIterator<Item = &'r [i16]>,
         _scale: f32,
@@ -94,7 +99,7 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn step_on_clips<'r>(
+    pub fn submit_clips<'r>(
         &mut self,
         _clips: (&[u32], impl Fn(u32) -> &'r [i16]),
         _labels: &[f32],
@@ -104,11 +109,11 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn must_settle(&self) -> bool {
+    pub fn queue_is_full(&self) -> bool {
         match *self {}
     }
 
-    pub fn settle(&mut self) -> Result<Vec<Tally>, DeviceError> {
+    pub fn wait(&mut self) -> Result<Vec<Tally>, DeviceError> {
         match *self {}
     }
 

@@ -1,6 +1,6 @@
 //! A plan as a table: what a reader, the command line and the tests look at.
 
-use super::plan::{Lowered, Place, Plan, Space, Stage, Step};
+use super::plan::{BufferLoc, Lowered, Plan, Space, Stage, Step};
 use crate::ops::op::Pass;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub struct PlanRow {
     pub step: usize,
     /// Which stage it is in, from 0.
     pub stage: usize,
-    /// How the stage runs: `samples` (its steps sample by sample), `parts` (once for each part of the batch) or
+    /// How the stage runs: `samples` (its steps sample by sample), `shards` (once for each shard of the batch) or
     /// `merge` (once for the batch).
     pub runs: &'static str,
     /// The node's name.
@@ -25,7 +25,7 @@ pub struct PlanRow {
     /// How the op computes it, where it has more than one way; of a backward step how the gradients of the inputs, then how
     /// those of the parameters, where it computes both.
     pub algorithm: String,
-    /// Where its result stands: `slot` (one sample, a worker's own), `part` (kept for all samples), `none` if it has
+    /// Where its result stands: `workspace` (one sample, a thread's own), `shard` (kept for all samples), `none` if it has
     /// no result of its own.
     pub space: &'static str,
     /// First number of the result in that space.
@@ -44,7 +44,7 @@ impl Plan {
         for (number, stage) in self.stages.iter().enumerate() {
             let (range, runs) = match stage {
                 Stage::Samples(range) => (range.clone(), "samples"),
-                Stage::Parts(step) => (*step..step + 1, "parts"),
+                Stage::Shards(step) => (*step..step + 1, "shards"),
                 Stage::Batch(step) => (*step..step + 1, "batch"),
                 Stage::Merge(step) => (*step..step + 1, "merge"),
             };
@@ -72,10 +72,10 @@ impl Plan {
             phase: step.phase,
             algorithm: self.algorithm(step),
             space: match result.space {
-                Space::Nowhere => "none",
+                Space::None => "none",
                 Space::Input(_) => "input",
-                Space::Slot => "slot",
-                Space::Part => "part",
+                Space::Workspace => "workspace",
+                Space::Shard => "shard",
             },
             offset: result.offset,
             bytes: 4 * result.len,
@@ -89,10 +89,10 @@ impl Plan {
         self.stages.iter().filter_map(merge).collect()
     }
 
-    /// The steps that run once for each part of the batch.
-    pub fn together(&self) -> Vec<usize> {
-        let together = |stage: &Stage| if let Stage::Parts(step) = stage { Some(*step) } else { None };
-        self.stages.iter().filter_map(together).collect()
+    /// The steps that run once for each shard of the batch.
+    pub fn per_shard(&self) -> Vec<usize> {
+        let per_shard = |stage: &Stage| if let Stage::Shards(step) = stage { Some(*step) } else { None };
+        self.stages.iter().filter_map(per_shard).collect()
     }
 
     /// Whether the backward pass of node `i` of [`Plan::nodes`] computes the gradients of inputs, and of parameters.
@@ -136,10 +136,10 @@ impl Plan {
 
 /// Whether a backward step computes the gradients of inputs, and of parameters.
 fn backward_computes(step: &Step, node: &Lowered) -> (bool, bool) {
-    (step.dx.iter().any(|dx| dx.space != Space::Nowhere), !node.params.is_empty())
+    (step.dx.iter().any(|dx| dx.space != Space::None), !node.params.is_empty())
 }
 
-fn result(step: &Step) -> Place {
+fn result(step: &Step) -> BufferLoc {
     match (step.node, step.pass) {
         (None, _) => step.dy,
         (_, Pass::Forward) => step.y,

@@ -1,6 +1,6 @@
 //! A plan for a GPU as the launches of its kernels, in their order.
 
-use super::plan::{Place, Plan, Space, Step};
+use super::plan::{BufferLoc, Plan, Space, Step};
 use crate::ops::device::{Launch, Operand, Passes};
 use crate::ops::op::Pass;
 
@@ -73,8 +73,8 @@ pub struct PlannedLaunch {
 
 impl Step {
     /// Where an operand of the step stands, if it has it; `in_place` as the op works.
-    pub fn place(&self, operand: Operand, in_place: bool) -> Option<Place> {
-        let there = |place: Place| (place.space != Space::Nowhere).then_some(place);
+    pub fn loc(&self, operand: Operand, in_place: bool) -> Option<BufferLoc> {
+        let there = |loc: BufferLoc| (loc.space != Space::None).then_some(loc);
         match operand {
             // In place, the first input stands where the output will, and the output's gradient where the input's will.
             Operand::X(0) if in_place => there(self.x[0]).or(there(self.y)),
@@ -105,7 +105,7 @@ impl Plan {
         for (i, node) in self.nodes.iter().enumerate() {
             let backward = self.steps.iter().find(|step| step.node == Some(i) && step.pass == Pass::Backward);
             let wanted = |launch: &&Launch| {
-                let there = |operand| backward.is_some_and(|step| step.place(operand, node.spec.in_place).is_some());
+                let there = |operand| backward.is_some_and(|step| step.loc(operand, node.spec.in_place).is_some());
                 launch.only_for.is_none_or(there)
             };
             let launches = node.passes.iter().flat_map(of).filter(wanted);
@@ -144,9 +144,9 @@ impl Plan {
             Pass::Backward => &passes.backward,
         };
         let wanted =
-            |launch: &&Launch| launch.only_for.is_none_or(|operand| step.place(operand, node.spec.in_place).is_some());
+            |launch: &&Launch| launch.only_for.is_none_or(|operand| step.loc(operand, node.spec.in_place).is_some());
         let mut all: Vec<_> = launches.iter().filter(wanted).map(|launch| planned(step, launch.clone())).collect();
-        for (k, to) in step.add_to.iter().enumerate().filter(|(_, to)| to.space != Space::Nowhere) {
+        for (k, to) in step.add_to.iter().enumerate().filter(|(_, to)| to.space != Space::None) {
             let len = self.n * to.len;
             let add = Launch::over("add_to", len, 4).with(Operand::Y).with(Operand::Dx(k)).int(len);
             all.push(planned(&Step { y: *to, ..step.clone() }, add.costs(3 * len, len as u64)));

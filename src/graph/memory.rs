@@ -14,9 +14,9 @@ pub struct Lifetime {
 
 /// An offset for each buffer, a multiple of a cache line, and the length of the whole arena.
 ///
-/// Greedy by size: the largest first, each at the lowest place that no buffer alive at the same time holds (Pisarchyk
+/// Greedy by size: the largest first, each at the lowest offset that no buffer alive at the same time holds (Pisarchyk
 /// and Lee, "Efficient memory management for deep neural net inference", 2020, section 5.2).
-pub fn place(buffers: &[Lifetime]) -> (Vec<usize>, usize) {
+pub fn assign_offsets(buffers: &[Lifetime]) -> (Vec<usize>, usize) {
     let mut by_size: Vec<usize> = (0..buffers.len()).collect();
     by_size.sort_by_key(|&i| std::cmp::Reverse(buffers[i].len));
     let mut offsets = vec![0; buffers.len()];
@@ -55,7 +55,7 @@ mod tests {
         ) {
             let buffers: Vec<Lifetime> =
                 raw.iter().map(|&(len, from, more)| Lifetime { len, alive: from..=from + more }).collect();
-            let (offsets, total) = place(&buffers);
+            let (offsets, total) = assign_offsets(&buffers);
             for i in 0..buffers.len() {
                 prop_assert!(offsets[i] + buffers[i].len <= total);
                 for j in 0..i {
@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn a_chain_needs_only_its_two_largest_neighbours() {
         let chain: Vec<Lifetime> = (0..10).map(|i| Lifetime { len: 160, alive: i..=i + 1 }).collect();
-        assert_eq!(place(&chain).1, 320);
+        assert_eq!(assign_offsets(&chain).1, 320);
     }
 }

@@ -10,4 +10,4 @@ mod plan;
 pub use builder::{Graph, GraphError, Node, NodeId, Parameter};
 pub use describe::PlanRow;
 pub use launches::{LaunchGroup, PlannedLaunch};
-pub use plan::{Keep, Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
+pub use plan::{BufferLoc, Keep, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};

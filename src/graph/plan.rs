@@ -5,9 +5,9 @@
 //! statistics) ends a stage, and so do a [`Phase::Parts`] and a [`Phase::Batch`] (large dense layers). A network without
 //! either trains in a single stage, forward and backward.
 //!
-//! Buffers that live within one stage stand in a worker's **slot** (one sample's worth); those that cross a stage, or
-//! are kept for the reader, stand in a **part** (all its samples' worth). A batch is cut into a number of parts fixed by
-//! its shape; each part sums its own parameter gradients, and the parts are added in order: no result depends on the
+//! Buffers that live within one stage stand in a worker's **workspace** (one sample's worth); those that cross a stage, or
+//! are kept for the reader, stand in a **shard** (all its samples' worth). A batch is cut into a number of shards fixed by
+//! its shape; each shard sums its own parameter gradients, and the shards are added in order: no result depends on the
 //! number of threads.
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
@@ -106,20 +106,20 @@ impl PlanOptions {
 /// Where a buffer stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Space {
-    /// Nowhere: the operand is not there.
+    /// None: the operand is not there.
     #[default]
-    Nowhere,
+    None,
     /// The batch given to the run: the graph's input with this place among its inputs.
     Input(usize),
-    /// The worker's slot.
-    Slot,
-    /// The part, once a sample.
-    Part,
+    /// The worker's workspace.
+    Workspace,
+    /// The shard, once a sample.
+    Shard,
 }
 
 /// A buffer: its space, offset and length, in numbers a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct BufferLoc {
     /// Where.
     pub space: Space,
     /// First number.
@@ -128,9 +128,9 @@ pub struct Place {
     pub len: usize,
 }
 
-impl Place {
-    /// Nowhere.
-    pub const NOWHERE: Place = Place { space: Space::Nowhere, offset: 0, len: 0 };
+impl BufferLoc {
+    /// None.
+    pub const NONE: BufferLoc = BufferLoc { space: Space::None, offset: 0, len: 0 };
 }
 
 /// A node as the plan runs it: in inference its op may be another than the graph's.
@@ -166,24 +166,24 @@ pub struct Step {
     /// The phase of the pass.
     pub phase: usize,
     /// Inputs.
-    pub x: [Place; MAX_INPUTS],
+    pub x: [BufferLoc; MAX_INPUTS],
     /// Output.
-    pub y: Place,
+    pub y: BufferLoc,
     /// Gradient of the output.
-    pub dy: Place,
+    pub dy: BufferLoc,
     /// Gradients of the inputs.
-    pub dx: [Place; MAX_INPUTS],
+    pub dx: [BufferLoc; MAX_INPUTS],
     /// Where the gradients of the inputs are added afterwards, if several nodes read an input.
-    pub add_to: [Place; MAX_INPUTS],
+    pub add_to: [BufferLoc; MAX_INPUTS],
     /// What forward keeps.
-    pub saved: Place,
+    pub saved: BufferLoc,
     /// Dead afterwards.
-    pub scratch: Place,
+    pub scratch: BufferLoc,
 }
 
 impl Step {
     /// What a gradient that is summed once a batch may be made of.
-    pub fn operands_of_batch(&self) -> [Place; 4] {
+    pub fn operands_of_batch(&self) -> [BufferLoc; 4] {
         [self.x[0], self.x[1], self.y, self.dy]
     }
 }
@@ -193,9 +193,9 @@ impl Step {
 pub enum Stage {
     /// These steps for each sample, sample by sample.
     Samples(Range<usize>),
-    /// This step once for each part of the batch, with all of its samples.
-    Parts(usize),
-    /// This step once, with the samples of all parts, for each piece of its parameters' gradients.
+    /// This step once for each shard of the batch, with all of its samples.
+    Shards(usize),
+    /// This step once, with the samples of all shards, for each piece of its parameters' gradients.
     Batch(usize),
     /// This step once.
     Merge(usize),
@@ -214,29 +214,29 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The stages in order.
     pub stages: Vec<Stage>,
-    /// Parts of a batch.
-    pub parts: usize,
-    /// Numbers in a slot.
-    pub slot_len: usize,
-    /// Numbers in a part, a sample.
-    pub part_len: usize,
+    /// Shards of a batch.
+    pub shards: usize,
+    /// Numbers in a workspace.
+    pub workspace_len: usize,
+    /// Numbers in a shard, a sample.
+    pub shard_len: usize,
     /// Numbers in the parameter arena.
     pub params_len: usize,
     /// Numbers in the state arena.
     pub state_len: usize,
-    /// Parameters, in their order, whose gradients are summed once a batch: the sums stand in the first part.
-    pub summed_once: Vec<Range<usize>>,
+    /// Parameters, in their order, whose gradients are summed once a batch: the sums stand in the first shard.
+    pub summed_per_batch: Vec<Range<usize>>,
     /// Shapes of the inputs that a run is given.
     pub inputs: Vec<Shape>,
-    /// Where each graph node's output stands after a run; [`Space::Part`] where it can be read.
-    pub activations: Vec<Place>,
+    /// Where each graph node's output stands after a run; [`Space::Shard`] where it can be read.
+    pub activations: Vec<BufferLoc>,
     /// Likewise the gradients.
-    pub gradients: Vec<Place>,
+    pub gradients: Vec<BufferLoc>,
 }
 
-/// Most parts of a training batch. Enough for two to eight threads; more would only add sums to reduce.
-const MAX_PARTS: usize = 8;
-/// Most memory for the parts' gradient sums, in numbers (512 MiB), where one part does not already pass it.
+/// Most shards of a training batch. Enough for two to eight threads; more would only add sums to reduce.
+const MAX_SHARDS: usize = 8;
+/// Most memory for the shards' gradient sums, in numbers (512 MiB), where one shard does not already pass it.
 const MAX_SUMS: usize = 1 << 27;
 
 impl Plan {
@@ -252,26 +252,26 @@ impl Plan {
         }
     }
 
-    /// The samples of part `p`.
+    /// The samples of shard `p`.
     pub fn samples(&self, p: usize) -> Range<usize> {
-        p * self.n / self.parts..(p + 1) * self.n / self.parts
+        p * self.n / self.shards..(p + 1) * self.n / self.shards
     }
 
     /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums. For a GPU,
     /// which has no workers, also for what is dead after a pass.
     pub fn memory_bytes(&self, threads: usize) -> usize {
         let shared: usize = self.nodes.iter().map(|node| node.spec.shared).sum();
-        let sums = if self.trains() { self.parts * self.params_len } else { 0 };
+        let sums = if self.trains() { self.shards * self.params_len } else { 0 };
         let batch = self.batch_len();
-        4 * (threads * self.slot_len + self.n * self.part_len + shared + sums + batch + self.device_scratch())
+        4 * (threads * self.workspace_len + self.n * self.shard_len + shared + sums + batch + self.device_scratch())
     }
 
-    /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the parts
+    /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the shards
     /// hold them.
     pub fn batch_len(&self) -> usize {
         let of_step = |step: &Step| -> usize {
-            let in_parts = step.operands_of_batch().into_iter().filter(|place| place.space == Space::Part);
-            in_parts.map(|place| self.n * place.len).sum()
+            let in_shards = step.operands_of_batch().into_iter().filter(|loc| loc.space == Space::Shard);
+            in_shards.map(|loc| self.n * loc.len).sum()
         };
         let steps = self.stages.iter().filter_map(|stage| match stage {
             Stage::Batch(step) => Some(&self.steps[*step]),
@@ -285,8 +285,8 @@ impl Plan {
         self.nodes.iter().filter_map(|node| node.passes.as_ref()).map(|passes| passes.scratch).max().unwrap_or(0)
     }
 
-    pub(super) fn parts_of(n: usize, trains: bool, params_len: usize) -> usize {
-        let most = if trains { MAX_PARTS.min((MAX_SUMS / params_len.max(1)).max(1)) } else { usize::MAX };
+    pub(super) fn shards_of(n: usize, trains: bool, params_len: usize) -> usize {
+        let most = if trains { MAX_SHARDS.min((MAX_SUMS / params_len.max(1)).max(1)) } else { usize::MAX };
         n.min(most).max(1)
     }
 }

@@ -158,7 +158,7 @@ pub struct Launch {
     /// axis of blocks and no dynamic shared memory.
     pub many: bool,
     /// May run beside the launches that follow it in its step and in the next one: it writes only what `finish` reads.
-    pub aside: bool,
+    pub concurrent: bool,
     /// Left out where the op does not have this operand: work for a gradient that nobody needs.
     pub only_for: Option<Operand>,
 }
@@ -175,7 +175,7 @@ impl Launch {
             bytes: 0,
             flops: 0,
             many: false,
-            aside: false,
+            concurrent: false,
             only_for: None,
         }
     }
@@ -240,9 +240,9 @@ impl Launch {
         Launch { many: true, ..self }
     }
 
-    /// Beside what follows, see [`Launch::aside`].
-    pub fn aside(self) -> Launch {
-        Launch { aside: true, ..self }
+    /// Beside what follows, see [`Launch::concurrent`].
+    pub fn concurrent(self) -> Launch {
+        Launch { concurrent: true, ..self }
     }
 
     /// Only where the op has this operand.

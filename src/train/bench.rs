@@ -5,7 +5,7 @@ use super::eval::Recogniser;
 use super::trainer::Trainer;
 use crate::base::Shape;
 use crate::base::rng::{Key, Stream};
-use crate::exec::{Alone, Errors};
+use crate::exec::{Errors, SingleOp};
 use crate::graph::{GraphError, Lowered, Plan};
 use crate::nn::{Initialisation, Network};
 use crate::ops::case::{Fill, Input};
@@ -46,7 +46,7 @@ pub struct PassBench {
     pub peak_share: Option<f64>,
     /// Bytes read and written, each number once.
     pub bytes: u64,
-    /// Relative rms difference from the reference in double precision, on [`LayerBench::judged_rows`].
+    /// Relative rms difference from the reference in double precision, on [`LayerBench::checked_rows`].
     pub error: f64,
 }
 
@@ -64,7 +64,7 @@ pub struct LayerBench {
     /// Peak of one core, measured just before.
     pub peak_gflops: f64,
     /// Rows of the input on which the errors were measured.
-    pub judged_rows: usize,
+    pub checked_rows: usize,
     /// Its passes, those that training makes.
     pub passes: Vec<PassBench>,
 }
@@ -91,7 +91,7 @@ pub struct Total {
 pub struct Whole {
     /// Clips at a time.
     pub clips: usize,
-    /// Cores that can take part: those of the threads, and of a training step no more than it has parts.
+    /// Cores that can take part: those of the threads, and of a training step no more than it has shards.
     pub cores: usize,
     /// Seconds: the median of several runs.
     pub seconds: f64,
@@ -134,14 +134,14 @@ const MOST_BYTES: usize = 256 << 20;
 /// Most bytes that a training step may take.
 const MOST_STEP_BYTES: usize = 16 << 30;
 /// Rows on which errors are measured, if the layer has as many: several blocks of every kernel.
-const JUDGED_ROWS: usize = 200;
+const CHECKED_ROWS: usize = 200;
 /// Multiply-adds of a sample's forward pass on those rows, at most: the reference takes as many a few tens of milliseconds.
-const JUDGED_MACS: u64 = 4_000_000;
+const CHECKED_MACS: u64 = 4_000_000;
 /// Samples on which errors are measured, and draws of random numbers, of whose errors the median counts: in one of them a
 /// maximum may by chance be so near another number that single precision takes that.
-const JUDGED: (usize, u64) = (2, 3);
+const CHECKED: (usize, u64) = (2, 3);
 /// Likewise where even the fewest rows are much work.
-const JUDGED_LARGE: (usize, u64) = (1, 1);
+const CHECKED_LARGE: (usize, u64) = (1, 1);
 
 /// Measures `network`, and calls `done` with the name of what comes next, how much is done, and of how much. Must run on the
 /// threads that training would use.
@@ -167,8 +167,8 @@ pub fn bench(
     for (i, node) in plan.nodes.iter().enumerate() {
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
-        let (makes, inputs, part) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0).len());
-        let layer = Layer { node, makes, inputs, part, isa };
+        let (makes, inputs, shard_len) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0).len());
+        let layer = Layer { node, makes, inputs, shard_len, isa };
         layers.push(layer.bench(batch, quick).map_err(refused)?);
     }
     let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gflops).collect();
@@ -181,7 +181,7 @@ pub fn bench(
     let start = (Initialisation::default(), 1);
     let mut trainer = Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, isa)?;
     let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
-    let step = whole(isa, (batch, threads.min(plan.parts)), macs, quick, || {
+    let step = whole(isa, (batch, threads.min(plan.shards)), macs, quick, || {
         trainer.step(&clips, &labels).expect("the processor does not fail");
     });
     done("recognising a clip", layers.len() + 1, layers.len() + 2);
@@ -222,8 +222,8 @@ struct Layer<'a> {
     /// Whether training needs the gradients of the inputs, and of the parameters.
     makes: (bool, bool),
     inputs: Vec<Input>,
-    /// Samples of a part of the batch.
-    part: usize,
+    /// Samples of a shard of the batch.
+    shard_len: usize,
     isa: Isa,
 }
 
@@ -245,14 +245,14 @@ impl Layer<'_> {
         let x: usize = self.inputs.iter().map(|input| input.shape.size()).sum();
         let sample = 4 * (2 * (x + spec.y.size()) + spec.saved);
         let samples = batch.min((MOST_BYTES / sample).max(1));
-        let (judged_rows, errors) = self.errors()?;
+        let (checked_rows, errors) = self.errors()?;
         let peak_gflops = fma_peak(self.isa);
-        let mut alone = Alone::new(&**op, &self.inputs, samples, self.isa, 1)?.in_parts_of(self.part);
+        let mut single_op = SingleOp::new(&**op, &self.inputs, samples, self.isa, 1)?.shard_size(self.shard_len);
         let passes = self.passes().into_iter().map(|timed| {
             let times = if timed.pass == "forward" {
-                measure(quick, || alone.forward())
+                measure(quick, || single_op.forward())
             } else {
-                measure(quick, || alone.backward(timed.data, timed.weight))
+                measure(quick, || single_op.backward(timed.data, timed.weight))
             };
             let seconds = times * batch as f64 / samples as f64;
             let flops = 2 * timed.macs * spec.macs * batch as u64;
@@ -268,7 +268,7 @@ impl Layer<'_> {
             input: [self.inputs[0].shape.l, self.inputs[0].shape.c],
             output: [spec.y.l, spec.y.c],
             peak_gflops,
-            judged_rows,
+            checked_rows,
             passes: passes.collect(),
         })
     }
@@ -301,13 +301,13 @@ impl Layer<'_> {
 
     /// The errors on a few rows, and how many.
     fn errors(&self) -> Result<(usize, Errors), ShapeError> {
-        let inputs = self.judged_inputs();
+        let inputs = self.checked_inputs();
         let macs = self.node.spec.macs / self.inputs[0].shape.l as u64 * inputs[0].shape.l as u64;
-        let (samples, seeds) = if macs > 4 * JUDGED_MACS { JUDGED_LARGE } else { JUDGED };
+        let (samples, seeds) = if macs > 4 * CHECKED_MACS { CHECKED_LARGE } else { CHECKED };
         let mut draws = Vec::new();
         for seed in 1..=seeds {
-            let alone = Alone::new(&*self.node.op, &inputs, samples, self.isa, seed)?;
-            draws.push(alone.in_parts_of(samples).errors());
+            let single_op = SingleOp::new(&*self.node.op, &inputs, samples, self.isa, seed)?;
+            draws.push(single_op.shard_size(samples).errors());
         }
         let of = |f: &dyn Fn(&Errors) -> f64| median(&mut draws.iter().map(f).collect::<Vec<_>>());
         let weight = draws[0].backward_weight.map(|_| of(&|e| e.backward_weight.unwrap_or(0.0)));
@@ -316,7 +316,7 @@ impl Layer<'_> {
     }
 
     /// The inputs cut to as few rows as the reference can do soon, and as many as the op needs to compute as it does on all.
-    fn judged_inputs(&self) -> Vec<Input> {
+    fn checked_inputs(&self) -> Vec<Input> {
         let (op, l) = (&self.node.op, self.inputs[0].shape.l);
         let cut = |rows: usize| -> Vec<Input> {
             let rows_of = |shape: Shape| Shape::new(if shape.l == l { rows } else { shape.l }, shape.c);
@@ -326,7 +326,7 @@ impl Layer<'_> {
         let whole = op.algorithms(&shapes(&self.inputs));
         let macs_of_row = (self.node.spec.macs / l as u64).max(1);
         let mut rows =
-            usize::try_from(JUDGED_MACS / macs_of_row).map_or(JUDGED_ROWS, |rows| rows.clamp(1, JUDGED_ROWS));
+            usize::try_from(CHECKED_MACS / macs_of_row).map_or(CHECKED_ROWS, |rows| rows.clamp(1, CHECKED_ROWS));
         while rows < l {
             let inputs = cut(rows);
             let x = shapes(&inputs);

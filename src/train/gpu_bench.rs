@@ -129,17 +129,17 @@ fn step_in_run(trainer: &mut Trainer, (clips, labels): (&[f32], &[f32]), steps: 
     trainer.weights_changed()?;
     let samples: Vec<i16> = clips.iter().map(|&x| (x / FULL_SCALE) as i16).collect();
     let rows = samples.chunks_exact(samples.len() / labels.len());
-    trainer.hold(rows.clone())?;
+    trainer.upload_clips(rows.clone())?;
     let rows: Vec<&[i16]> = rows.collect();
     let numbers: Vec<u32> = (0..labels.len() as u32).collect();
     // The first records the graph.
-    trainer.begin(&numbers, |clip| rows[clip as usize], labels)?;
-    trainer.settle()?;
+    trainer.submit(&numbers, |clip| rows[clip as usize], labels)?;
+    trainer.wait()?;
     let start = Instant::now();
     for _ in 0..steps {
-        trainer.begin(&numbers, |clip| rows[clip as usize], labels)?;
+        trainer.submit(&numbers, |clip| rows[clip as usize], labels)?;
     }
-    trainer.settle()?;
+    trainer.wait()?;
     Ok(start.elapsed().as_secs_f64() / steps as f64)
 }
 

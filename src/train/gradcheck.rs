@@ -11,8 +11,8 @@ use crate::ops::case::Case;
 pub struct Checked {
     /// The parameter, or the input.
     pub tensor: String,
-    /// Places that were tried.
-    pub places: usize,
+    /// Elements that were tried.
+    pub elements: usize,
     /// Largest difference between gradient and central difference, relative to the tensor's largest gradient, or to a
     /// thousandth of the largest of all tensors where that is more: a bias before batch norm has a gradient of zero, and
     /// a central difference only that of the loss's rounding.
@@ -31,7 +31,7 @@ const STEP: f64 = 1e-5;
 const SMALL: f64 = 1e-3;
 
 /// Checks the gradient of the mean of `loss` with respect to every parameter and every input of normal numbers, at no
-/// more than `places` places a tensor. `inputs` are the graph's, `[n, l, c]` each; those in `fixed` (labels) are not moved.
+/// more than `elements` elements a tensor. `inputs` are the graph's, `[n, l, c]` each; those in `fixed` (labels) are not moved.
 ///
 /// **Source**: central differences, error of order `STEP^2`.
 pub fn check_graph(
@@ -39,7 +39,7 @@ pub fn check_graph(
     loss: NodeId,
     n: usize,
     (params, inputs, fixed): (&[f64], &[Vec<f64>], &[usize]),
-    places: usize,
+    elements: usize,
 ) -> Vec<Checked> {
     let draw = Key::new(3, Stream::Dropout);
     let state = vec![0.0; graph.state_len()];
@@ -56,7 +56,7 @@ pub fn check_graph(
     for p in graph.parameters() {
         let gradient = &reference.parameter_gradients[p.offset..][..p.len];
         let mut moved = params.to_vec();
-        all.push(check(p.name.clone(), gradient, (places, floor), |at, by| {
+        all.push(check(p.name.clone(), gradient, (elements, floor), |at, by| {
             let size = params[p.offset + at].abs().max(1.0);
             moved[p.offset + at] = params[p.offset + at] + by * size;
             let value = loss_of(&moved, inputs);
@@ -67,7 +67,7 @@ pub fn check_graph(
     for (given, &node) in moved_inputs() {
         let name = graph.nodes()[node].name.clone();
         let mut moved = inputs.to_vec();
-        all.push(check(name, &reference.gradients[node], (places, floor), |at, by| {
+        all.push(check(name, &reference.gradients[node], (elements, floor), |at, by| {
             let size = inputs[given][at].abs().max(1.0);
             moved[given][at] = inputs[given][at] + by * size;
             let value = loss_of(params, &moved);
@@ -82,7 +82,7 @@ pub fn check_graph(
 ///
 /// # Panics
 /// If the op refuses the case's shapes.
-pub fn check_case(case: &Case, places: usize) -> Vec<Checked> {
+pub fn check_case(case: &Case, elements: usize) -> Vec<Checked> {
     let mut graph = Graph::new();
     let x: Vec<NodeId> = (0..case.inputs.len())
         .map(|i| graph.input(&format!("x{i}"), case.inputs[i].shape).expect("a case's shapes are valid"))
@@ -101,24 +101,24 @@ pub fn check_case(case: &Case, places: usize) -> Vec<Checked> {
     let mut fixed: Vec<usize> = (0..case.inputs.len()).filter(|&i| !case.inputs[i].fill.differentiable()).collect();
     fixed.push(case.inputs.len());
     let params = noise(graph.params_len(), 2);
-    check_graph(&graph, loss, case.n, (&params, &inputs, &fixed), places)
+    check_graph(&graph, loss, case.n, (&params, &inputs, &fixed), elements)
 }
 
-/// Compares `gradient` with the central differences of `value(place, distance) -> (loss, size)`.
+/// Compares `gradient` with the central differences of `value(element, distance) -> (loss, size)`.
 fn check(
     tensor: String,
     gradient: &[f64],
-    (places, floor): (usize, f64),
+    (elements, floor): (usize, f64),
     mut value: impl FnMut(usize, f64) -> (f64, f64),
 ) -> Checked {
     let scale = gradient.iter().fold(floor, |most, g| most.max(g.abs()));
-    let stride = gradient.len().div_ceil(places.max(1)).max(1);
-    let mut result = Checked { tensor, places: 0, error: 0.0, worst: 0, gradient: 0.0, difference: 0.0 };
+    let stride = gradient.len().div_ceil(elements.max(1)).max(1);
+    let mut result = Checked { tensor, elements: 0, error: 0.0, worst: 0, gradient: 0.0, difference: 0.0 };
     for at in (0..gradient.len()).step_by(stride) {
         let ((above, size), (below, _)) = (value(at, STEP), value(at, -STEP));
         let difference = (above - below) / (2.0 * STEP * size);
         let error = (gradient[at] - difference).abs() / scale;
-        result.places += 1;
+        result.elements += 1;
         if error > result.error || error.is_nan() {
             result = Checked { error, worst: at, gradient: gradient[at], difference, ..result };
         }

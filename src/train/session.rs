@@ -58,7 +58,7 @@ pub struct Session {
     folder: RunFolder,
     device: Device,
     /// Whether steps take clips by number, on a GPU.
-    held: bool,
+    clips_on_gpu: bool,
     trainer: Trainer,
     progress: Progress,
     records: Vec<EpochRecord>,
@@ -123,7 +123,7 @@ impl Session {
         let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, device.clone())?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
-        Ok(Session { config, network, data, folder, device, held: false, trainer, progress, records, best })
+        Ok(Session { config, network, data, folder, device, clips_on_gpu: false, trainer, progress, records, best })
     }
 
     /// The run's folder.
@@ -165,9 +165,9 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
-        self.held = self.trainer.hold((0..data.clips().len()).map(|clip| data.samples(clip)))?;
+        self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| data.samples(clip)))?;
         let (data, TrainConfig { batch, seed, .. }) = (self.data.clone(), &self.config);
-        let mut batches = match self.held {
+        let mut batches = match self.clips_on_gpu {
             true => Batches::numbers(data, *batch, *seed, start)?,
             false => Batches::train(data, *batch, *seed, start)?,
         };
@@ -176,7 +176,7 @@ impl Session {
         let mut recogniser = Recogniser::with_plan(self.network.clone(), weights, &options, self.device.clone())?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
-                self.trainer.fetch()?;
+                self.trainer.download()?;
                 self.save_last()?;
                 let Progress { epoch, step, .. } = self.progress;
                 return Ok(Outcome::Interrupted { epoch, step });
@@ -201,21 +201,21 @@ impl Session {
         let steps = batches.steps_per_epoch();
         let (start, before, data) = (Instant::now(), self.progress.seconds, self.data.clone());
         // Those whose loss is not known yet.
-        let mut begun: VecDeque<(Vec<u32>, Vec<f32>)> = VecDeque::new();
+        let mut submitted: VecDeque<(Vec<u32>, Vec<f32>)> = VecDeque::new();
         loop {
             let stop = observer.stop();
-            let done = if stop || self.progress.step + begun.len() as u64 == steps {
-                self.trainer.settle()?
+            let done = if stop || self.progress.step + submitted.len() as u64 == steps {
+                self.trainer.wait()?
             } else {
                 let batch = batches.next_batch().expect("training batches have no end");
-                begun.push_back((batch.clips.clone(), batch.labels.clone()));
-                match self.held {
-                    true => self.trainer.begin(&batch.clips, |clip| data.samples(clip as usize), &batch.labels)?,
+                submitted.push_back((batch.clips.clone(), batch.labels.clone()));
+                match self.clips_on_gpu {
+                    true => self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), &batch.labels)?,
                     false => vec![self.trainer.step(&batch.inputs, &batch.labels)?],
                 }
             };
             for step in done {
-                let (clips, labels) = begun.pop_front().expect("what is done was begun");
+                let (clips, labels) = submitted.pop_front().expect("what is done was submitted");
                 if !step.loss.is_finite() {
                     return Err(self.not_finite(step.loss, &clips, &labels)?);
                 }
@@ -234,7 +234,7 @@ impl Session {
 
     /// Why the run ends with the step on these clips.
     fn not_finite(&mut self, loss: f64, clips: &[u32], labels: &[f32]) -> Result<TrainError, TrainError> {
-        self.trainer.fetch()?;
+        self.trainer.download()?;
         let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
         Ok(TrainError::NotFinite {
             loss,
@@ -258,7 +258,7 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let start = Instant::now();
-        self.trainer.fetch()?;
+        self.trainer.download()?;
         let validation = match self.data.in_split(Split::Validation).is_empty() {
             true => None,
             false => {

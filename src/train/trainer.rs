@@ -23,7 +23,7 @@ pub struct Step {
 /// A network in training: weights, optimiser and the memory of a step. After it is made, a step allocates nothing.
 ///
 /// On the processor it must be made and used on the threads of one rayon pool: `pool.install(|| ..)`. On a GPU weights and optimiser
-/// live there: [`Trainer::fetch`] brings them back.
+/// live there: [`Trainer::download`] brings them back.
 pub struct Trainer {
     /// The network.
     pub network: Arc<Network>,
@@ -34,7 +34,7 @@ pub struct Trainer {
     executor: Executor,
     seed: u64,
     /// Steps begun on a GPU that are not settled.
-    under_way: usize,
+    pending: usize,
 }
 
 impl Trainer {
@@ -75,7 +75,7 @@ impl Trainer {
         let mut weights = Weights::zeros(&network.graph);
         initialise(&network.graph, init, seed, &mut weights.params, &mut weights.state);
         let adam = Adam::new(network.graph.params_len(), settings);
-        let mut trainer = Trainer { executor, network, weights, adam, seed, under_way: 0 };
+        let mut trainer = Trainer { executor, network, weights, adam, seed, pending: 0 };
         trainer.weights_changed()?;
         Ok(trainer)
     }
@@ -96,10 +96,10 @@ impl Trainer {
     ///
     /// # Errors
     /// The GPU does not give them.
-    pub fn fetch(&mut self) -> Result<(), TrainError> {
+    pub fn download(&mut self) -> Result<(), TrainError> {
         if let Executor::Cuda(cuda) = &self.executor {
             let Adam { m, v, .. } = &mut self.adam;
-            cuda.fetch(&mut self.weights.params, &mut self.weights.state, [m, v])?;
+            cuda.download(&mut self.weights.params, &mut self.weights.state, [m, v])?;
         }
         Ok(())
     }
@@ -116,41 +116,41 @@ impl Trainer {
     /// The GPU fails; never on the processor.
     ///
     /// # Panics
-    /// If the arrays have not the batch's length, or steps of [`Trainer::begin`] are not settled.
+    /// If the arrays have not the batch's length, or steps of [`Trainer::submit`] are not settled.
     pub fn step(&mut self, inputs: &[f32], labels: &[f32]) -> Result<Step, TrainError> {
-        assert_eq!(self.under_way, 0, "steps under way are settled first");
+        assert_eq!(self.pending, 0, "steps under way are settled first");
         let draw = self.draw();
         let cpu = match &mut self.executor {
             Executor::Cpu(cpu) => cpu,
             Executor::Cuda(cuda) => {
-                cuda.step(inputs, labels, draw, self.adam.rates())?;
-                self.began();
-                return Ok(*self.settle()?.last().expect("a step was under way"));
+                cuda.submit(inputs, labels, draw, self.adam.rates())?;
+                self.count_submitted();
+                return Ok(*self.wait()?.last().expect("a step was under way"));
             }
         };
         cpu.run(&self.weights.params, &mut self.weights.state, &[inputs, labels], draw);
         let step = Step { loss: cpu.loss(), correct: correct(cpu, self.network.logits, labels) };
         if step.loss.is_finite() {
-            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_once);
+            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
             cpu.prepare(&self.weights.params, &self.weights.state);
         }
         Ok(step)
     }
 
-    /// Has a GPU learn from clips by number, with [`Trainer::begin`]: `rows`, 16-bit samples, each as long as the network hears. It takes in all of
+    /// Has a GPU learn from clips by number, with [`Trainer::submit`]: `rows`, 16-bit samples, each as long as the network hears. It takes in all of
     /// them if its memory suffices. Whether there is a GPU.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn hold<'r>(&mut self, rows: impl ExactSizeIterator<Item = &'r [i16]>) -> Result<bool, TrainError> {
+    pub fn upload_clips<'r>(&mut self, rows: impl ExactSizeIterator<Item = &'r [i16]>) -> Result<bool, TrainError> {
         if let Executor::Cuda(cuda) = &mut self.executor {
-            cuda.hold(rows, FULL_SCALE)?;
+            cuda.upload_clips(rows, FULL_SCALE)?;
         }
         Ok(matches!(self.executor, Executor::Cuda(_)))
     }
 
     /// Has a GPU begin a step as [`Trainer::step`] on clips that it was told to hold, by number, and goes on while it computes; `samples` gives those
-    /// for which there was no room. Where it must wait for the steps begun before: what they did, as [`Trainer::settle`]; if one was none, this
+    /// for which there was no room. Where it must wait for the steps begun before: what they did, as [`Trainer::wait`]; if one was none, this
     /// one is not begun either.
     ///
     /// # Errors
@@ -158,19 +158,19 @@ impl Trainer {
     ///
     /// # Panics
     /// If no clips are held, or the arrays have not the batch's length.
-    pub fn begin<'r>(
+    pub fn submit<'r>(
         &mut self,
         clips: &[u32],
         samples: impl Fn(u32) -> &'r [i16],
         labels: &[f32],
     ) -> Result<Vec<Step>, TrainError> {
-        let must_settle = matches!(&self.executor, Executor::Cuda(cuda) if cuda.must_settle());
-        let done = if must_settle { self.settle()? } else { Vec::new() };
+        let full = matches!(&self.executor, Executor::Cuda(cuda) if cuda.queue_is_full());
+        let done = if full { self.wait()? } else { Vec::new() };
         if done.last().is_none_or(|step| step.loss.is_finite()) {
             let draw = self.draw();
             let Executor::Cuda(cuda) = &mut self.executor else { panic!("the processor holds no clips") };
-            cuda.step_on_clips((clips, samples), labels, draw, self.adam.rates())?;
-            self.began();
+            cuda.submit_clips((clips, samples), labels, draw, self.adam.rates())?;
+            self.count_submitted();
         }
         Ok(done)
     }
@@ -179,19 +179,19 @@ impl Trainer {
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn settle(&mut self) -> Result<Vec<Step>, TrainError> {
+    pub fn wait(&mut self) -> Result<Vec<Step>, TrainError> {
         let Executor::Cuda(cuda) = &mut self.executor else { return Ok(Vec::new()) };
         let n = cuda.plan().n as f64;
         let step = |tally: &Tally| Step { loss: tally.loss / n, correct: tally.correct };
-        let steps: Vec<Step> = cuda.settle()?.iter().map(step).collect();
+        let steps: Vec<Step> = cuda.wait()?.iter().map(step).collect();
         // Adam has gone on with those that were some.
         let taken = steps.iter().filter(|step| step.loss.is_finite()).count();
-        self.adam.step -= (std::mem::take(&mut self.under_way) - taken) as u64;
+        self.adam.step -= (std::mem::take(&mut self.pending) - taken) as u64;
         Ok(steps)
     }
 
-    fn began(&mut self) {
-        self.under_way += 1;
+    fn count_submitted(&mut self) {
+        self.pending += 1;
         self.adam.step += 1;
     }
 

@@ -17,17 +17,17 @@ pub(super) struct Clips {
     rows: CudaSlice<i16>,
     length: usize,
     /// If not all are there.
-    passing: Option<Passing>,
+    streaming: Option<Streaming>,
 }
 
 /// Two batches on their way, one read while the other arrives.
-struct Passing {
+struct Streaming {
     stream: Arc<CudaStream>,
-    sides: [Side; 2],
+    buffers: [StagingBuffer; 2],
     next: usize,
 }
 
-struct Side {
+struct StagingBuffer {
     host: PinnedHostSlice<i16>,
     /// Recorded behind the copy of `host`, and behind the step that reads it.
     copied: CudaEvent,
@@ -45,18 +45,19 @@ impl Clips {
         let fit = 2 * rows.len() * length + LEFT_FREE <= free;
         let count = if fit { rows.len() } else { 2 * n };
         let held = gpu.stream().alloc_zeros((count * length).max(1)).map_err(refused("hold the clips"))?;
-        let mut clips = Clips { rows: held, length, passing: None };
+        let mut clips = Clips { rows: held, length, streaming: None };
         if fit {
             for (i, row) in rows.enumerate() {
                 assert_eq!(row.len(), length, "a recording is as long as the network hears");
                 gpu.upload(clips.row(gpu, i), row)?;
             }
         } else {
-            let side = || {
+            let buffer = || {
                 let [copied, read] = [gpu.event()?, gpu.event()?];
-                Ok(Side { host: gpu.page_locked(n * length)?, copied, read })
+                Ok(StagingBuffer { host: gpu.page_locked(n * length)?, copied, read })
             };
-            clips.passing = Some(Passing { stream: gpu.another_stream()?, sides: [side()?, side()?], next: 0 });
+            clips.streaming =
+                Some(Streaming { stream: gpu.another_stream()?, buffers: [buffer()?, buffer()?], next: 0 });
         }
         // What waits for nothing on its own stream must find the zeros done.
         gpu.finish()?;
@@ -65,7 +66,7 @@ impl Clips {
 
     /// Whether all recordings are there.
     pub fn all(&self) -> bool {
-        self.passing.is_none()
+        self.streaming.is_none()
     }
 
     /// The address of the first row.
@@ -81,21 +82,21 @@ impl Clips {
     ///
     /// # Panics
     /// If a number is none of theirs.
-    pub fn bring<'r>(
+    pub fn stage_batch<'r>(
         &mut self,
         gpu: &Gpu,
         clips: &[u32],
         samples: impl Fn(u32) -> &'r [i16],
     ) -> Result<Vec<u32>, DeviceError> {
         let wait = refused("pass clips on");
-        let first = self.passing.as_ref().map_or(0, |passing| passing.next * clips.len());
+        let first = self.streaming.as_ref().map_or(0, |streaming| streaming.next * clips.len());
         let to = self.row(gpu, first);
-        let Some(Passing { stream, sides, next }) = &mut self.passing else {
+        let Some(Streaming { stream, buffers, next }) = &mut self.streaming else {
             let held = self.rows.len() / self.length.max(1);
             assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clips are those that the GPU holds");
             return Ok(clips.to_vec());
         };
-        let Side { host, copied, read } = &mut sides[*next];
+        let StagingBuffer { host, copied, read } = &mut buffers[*next];
         copied.synchronize().map_err(&wait)?;
         let host = gpu.host(host)?;
         for (&clip, row) in clips.iter().zip(host.chunks_exact_mut(self.length.max(1))) {
@@ -112,13 +113,13 @@ impl Clips {
 
     /// Says that the step which reads what was brought last is on the stream.
     pub fn reading(&self, gpu: &Gpu) -> Result<(), DeviceError> {
-        let Some(Passing { sides, next, .. }) = &self.passing else { return Ok(()) };
-        sides[1 - next].read.record(gpu.stream()).map_err(refused("pass clips on"))
+        let Some(Streaming { buffers, next, .. }) = &self.streaming else { return Ok(()) };
+        buffers[1 - next].read.record(gpu.stream()).map_err(refused("pass clips on"))
     }
 
     /// Waits until nothing is on its way.
     pub fn finish(&self) -> Result<(), DeviceError> {
-        let Some(Passing { stream, .. }) = &self.passing else { return Ok(()) };
+        let Some(Streaming { stream, .. }) = &self.streaming else { return Ok(()) };
         stream.synchronize().map_err(refused("pass clips on"))
     }
 }

@@ -3,11 +3,11 @@
 #![allow(unsafe_code)] // reason: kernels take addresses
 
 use super::gpu::{Gpu, refused};
-use super::orders::Orders;
+use super::queue::StepQueue;
 use super::{Buffer, address};
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
-use crate::graph::{LaunchGroup, Lowered, NodeId, Place, Plan, PlannedLaunch, Space};
+use crate::graph::{BufferLoc, LaunchGroup, Lowered, NodeId, Plan, PlannedLaunch, Space};
 use crate::ops::device::{Argument, Launch, Operand};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};
 use std::ffi::c_void;
@@ -24,7 +24,7 @@ pub(super) struct Memory {
     pub dparams: Buffer,
     pub state: Buffer,
     pub inputs: Vec<Buffer>,
-    pub orders: Orders,
+    pub queue: StepQueue,
     /// The input that orders bring, if one.
     pub labels: Option<usize>,
 }
@@ -42,8 +42,8 @@ impl Memory {
             from..from + node.spec.shared
         });
         let shared_of = shared_of.collect();
-        let orders = Orders::new(gpu, plan.n)?;
-        Memory::allocate(plan, gpu, (shared_of, shared_len), (orders, labels)).map_err(|error| match error.0 {
+        let queue = StepQueue::new(gpu, plan.n)?;
+        Memory::allocate(plan, gpu, (shared_of, shared_len), (queue, labels)).map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
             _ => refused("give memory")(error),
         })
@@ -53,7 +53,7 @@ impl Memory {
         plan: &Plan,
         gpu: &Gpu,
         (shared_of, shared_len): (Vec<Range<usize>>, usize),
-        (orders, labels): (Orders, Option<usize>),
+        (queue, labels): (StepQueue, Option<usize>),
     ) -> Result<Memory, DriverError> {
         let stream = gpu.stream();
         let zeros = |len: usize| stream.alloc_zeros::<f32>(len.max(1));
@@ -61,7 +61,7 @@ impl Memory {
         // SAFETY: every number of an arena is written by the step that makes it before another reads it; the plan's order is that of the stream.
         let unset = |len: usize| unsafe { stream.alloc::<f32>(len.max(1)) };
         Ok(Memory {
-            arena: unset(plan.n * plan.part_len)?,
+            arena: unset(plan.n * plan.shard_len)?,
             scratch: unset(plan.device_scratch())?,
             shared: unset(shared_len)?,
             shared_of,
@@ -69,21 +69,21 @@ impl Memory {
             dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
             state: zeros(plan.state_len)?,
             inputs: plan.inputs.iter().map(|shape| unset(plan.n * shape.size())).collect::<Result<_, _>>()?,
-            orders,
+            queue,
             labels,
         })
     }
 
     /// Where the graph's input number `k` stands.
     pub fn input(&self, gpu: &Gpu, k: usize) -> sys::CUdeviceptr {
-        if self.labels == Some(k) { self.orders.labels(gpu) } else { address(&self.inputs[k], gpu) }
+        if self.labels == Some(k) { self.queue.labels(gpu) } else { address(&self.inputs[k], gpu) }
     }
 
     /// Where a buffer of the whole batch stands.
-    pub fn address(&self, gpu: &Gpu, plan: &Plan, place: Place) -> sys::CUdeviceptr {
-        match place.space {
+    pub fn address(&self, gpu: &Gpu, plan: &Plan, loc: BufferLoc) -> sys::CUdeviceptr {
+        match loc.space {
             Space::Input(k) => self.input(gpu, k),
-            _ => address(&self.arena, gpu) + 4 * (plan.n * place.offset) as u64,
+            _ => address(&self.arena, gpu) + 4 * (plan.n * loc.offset) as u64,
         }
     }
 }
@@ -99,7 +99,7 @@ fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
     let learned = if plan.trains() { 4 * 3 * plan.params_len } else { 0 };
     let inputs = if plan.trains() { 2 * inputs } else { inputs };
     let needed = (plan.memory_bytes(0) + 4 * plan.n * inputs + learned) as u64;
-    let a_sample = (4 * (plan.part_len + inputs)) as u64;
+    let a_sample = (4 * (plan.shard_len + inputs)) as u64;
     let fixed = needed.saturating_sub(plan.n as u64 * a_sample);
     let fits = usable.saturating_sub(fixed) / a_sample.max(1);
     let advice = match fits {
@@ -123,11 +123,11 @@ pub(super) struct Call {
     grid: (u32, u32, u32),
     block: u32,
     shared: u32,
-    /// One slot of eight bytes an argument, the value at its front.
+    /// One word of eight bytes an argument, the value at its front.
     arguments: Box<[u64]>,
     /// The number of its step, and whether it may run beside what follows in this step and the next.
     pub at: usize,
-    pub aside: bool,
+    pub concurrent: bool,
     /// The arguments of a launch that does the work of several.
     _table: Option<CudaSlice<u64>>,
 }
@@ -142,7 +142,7 @@ impl Call {
             shared: launch.shared,
             arguments: arguments.into(),
             at: usize::MAX,
-            aside: launch.aside,
+            concurrent: launch.concurrent,
             _table: None,
         })
     }
@@ -154,8 +154,8 @@ impl Call {
 
     /// Puts it on a stream.
     pub fn launch_on(&self, stream: &CudaStream) -> Result<(), DeviceError> {
-        let slot = |slot: &u64| std::ptr::from_ref(slot).cast_mut().cast::<c_void>();
-        let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(slot).collect();
+        let word = |word: &u64| std::ptr::from_ref(word).cast_mut().cast::<c_void>();
+        let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(word).collect();
         let (function, stream) = (self.function.cu_function(), stream.cu_stream());
         // SAFETY: the arguments are as many and of the types that the kernel's PTX tells (tests/device_launches.rs), their addresses are of
         // the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
@@ -166,7 +166,7 @@ impl Call {
     }
 }
 
-/// An `int` or `float` argument in its slot.
+/// An `int` or `float` argument in its word.
 fn value(argument: Argument, node: usize) -> u64 {
     match argument {
         Argument::Int(value) => u64::from(value as u32),
@@ -191,21 +191,21 @@ pub(super) fn resolved(
             bytes: group.bytes(),
             flops: group.flops(),
         };
-        let slots = |planned| Whereabouts { plan, gpu, memory, planned }.slots();
+        let words = |planned| OperandAddresses { plan, gpu, memory, planned }.words();
         match &group.0[..] {
-            [planned] => Ok(Call { at: planned.at, ..Call::new(gpu, &planned.launch, cost, slots(planned))? }),
+            [planned] => Ok(Call { at: planned.at, ..Call::new(gpu, &planned.launch, cost, words(planned))? }),
             all => {
                 let mut table: Vec<u64> = Vec::new();
                 let mut first_block = 0;
                 for planned in all {
                     table.push(first_block);
-                    table.extend(slots(planned));
+                    table.extend(words(planned));
                     first_block += u64::from(planned.launch.grid[0]);
                 }
                 let table = gpu.stream().clone_htod(&table).map_err(refused("take in the jobs of a kernel"))?;
                 let launch = Launch { kernel: group.kernel(), grid: group.grid(), ..all[0].launch.clone() };
-                let slots = vec![address(&table, gpu), all.len() as u64];
-                Ok(Call { _table: Some(table), ..Call::new(gpu, &launch, cost, slots)? })
+                let words = vec![address(&table, gpu), all.len() as u64];
+                Ok(Call { _table: Some(table), ..Call::new(gpu, &launch, cost, words)? })
             }
         }
     };
@@ -220,10 +220,11 @@ pub(super) fn update(
     (logits, labels): (NodeId, usize),
     [m, v]: [u64; 2],
 ) -> Result<Vec<Call>, DeviceError> {
-    let [pair, tallies, rates] = [Orders::pair, Orders::tallies, Orders::rates].map(|of| of(&memory.orders, gpu));
+    let [pair, tallies, rates] =
+        [StepQueue::pair, StepQueue::tallies, StepQueue::rates].map(|of| of(&memory.queue, gpu));
     let (n, count) = (plan.n, plan.params_len);
     let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
-    let at = |place: Place| memory.address(gpu, plan, place);
+    let at = |loc: BufferLoc| memory.address(gpu, plan, loc);
     let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
     let labels = memory.input(gpu, labels);
     let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
@@ -257,43 +258,43 @@ pub(super) fn gather(
 
 /// Where the operands of one launch stand.
 #[derive(Clone, Copy)]
-struct Whereabouts<'a> {
+struct OperandAddresses<'a> {
     plan: &'a Plan,
     gpu: &'a Gpu,
     memory: &'a Memory,
     planned: &'a PlannedLaunch,
 }
 
-impl Whereabouts<'_> {
+impl OperandAddresses<'_> {
     fn node(&self) -> Option<&Lowered> {
         self.planned.node.map(|node| &self.plan.nodes[node])
     }
 
     /// The launch's arguments.
-    fn slots(&self) -> Vec<u64> {
+    fn words(&self) -> Vec<u64> {
         let id = self.node().map_or(0, |node| node.id.index());
-        let slot = |argument: &Argument| match *argument {
+        let word = |argument: &Argument| match *argument {
             Argument::At(operand, offset) => self.find(operand).map_or(0, |address| address + 4 * offset as u64),
             other => value(other, id),
         };
-        self.planned.launch.arguments.iter().map(slot).collect()
+        self.planned.launch.arguments.iter().map(word).collect()
     }
 
     /// The address of an operand's first number, if the launch has it.
     fn find(&self, operand: Operand) -> Option<u64> {
-        let Memory { scratch, shared, shared_of, params, dparams, state, orders, .. } = self.memory;
+        let Memory { scratch, shared, shared_of, params, dparams, state, queue, .. } = self.memory;
         let number = |base: &Buffer, at: usize| Some(address(base, self.gpu) + 4 * at as u64);
         match operand {
             Operand::Scratch => number(scratch, 0),
-            Operand::Draw => Some(orders.draw(self.gpu)),
+            Operand::Draw => Some(queue.draw(self.gpu)),
             Operand::Shared => number(shared, shared_of[self.planned.node?].start),
             Operand::Params => number(params, self.node()?.params.start),
             Operand::DParams => number(dparams, self.node()?.params.start),
             Operand::State => number(state, self.node()?.state.start),
             _ => {
                 let in_place = self.node().is_some_and(|node| node.spec.in_place);
-                let place = self.planned.step.as_ref()?.place(operand, in_place)?;
-                Some(self.memory.address(self.gpu, self.plan, place))
+                let loc = self.planned.step.as_ref()?.loc(operand, in_place)?;
+                Some(self.memory.address(self.gpu, self.plan, loc))
             }
         }
     }

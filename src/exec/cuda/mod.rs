@@ -1,8 +1,8 @@
-//! Runs a plan on a GPU: one list of kernel launches, recorded as a CUDA graph and played again each step.
+//! Runs a plan on a GPU: one list of kernel launches, recorded as a CUDA graph and replayed each step.
 //!
 //! The memory is the plan's: every buffer of a batch stands in one arena, at `n` times its offset. The ops' launches
 //! (`ops/device.rs`) are resolved to addresses once; afterwards a run copies in the batch, plays the graph, and copies out
-//! what is asked for. What changes from step to step comes with an order (`orders.rs`), and so do the recordings (`clips.rs`): several steps may
+//! what is asked for. What changes from step to step comes with an order (`queue.rs`), and so do the recordings (`clips.rs`): several steps may
 //! be under way before the host reads what the first of them did.
 
 #![allow(unsafe_code)] // reason: a recorded graph may change threads
@@ -10,20 +10,20 @@
 mod clips;
 mod gpu;
 mod launches;
-mod orders;
 pub mod ptx;
+mod queue;
 
 pub use gpu::Gpu;
 
 use super::error::DeviceError;
 use super::measured::{Cost, Tally};
 use crate::base::rng::Key;
-use crate::graph::{NodeId, Place, Plan, Space};
+use crate::graph::{BufferLoc, NodeId, Plan, Space};
 use clips::Clips;
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};
 use gpu::refused;
 use launches::{Call, Memory};
-use orders::Order;
+use queue::StepArgs;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub struct Cuda {
     /// The plan's target after a run.
     target: Vec<f32>,
     /// Whether runs learn: then Adam and what it needs.
-    learns: Option<Learns>,
+    update: Option<Update>,
     /// If steps make their first input of recordings: those, and the launch that does it.
     clips: Option<(Clips, Call)>,
 }
@@ -54,7 +54,7 @@ struct Graph(CudaGraph);
 unsafe impl Send for Graph {}
 
 /// What a step of training adds to a run.
-struct Learns {
+struct Update {
     update: Vec<Call>,
     m: Buffer,
     v: Buffer,
@@ -81,7 +81,7 @@ impl Cuda {
         let run = plan.launches().into_iter().chain(plan.finishing_launches()).collect();
         let run = launches::resolved(run, &plan, &gpu, &memory)?;
         gpu.finish()?;
-        Ok(Cuda { graph: None, plan, gpu, memory, prepare, run, target: Vec::new(), learns: None, clips: None })
+        Ok(Cuda { graph: None, plan, gpu, memory, prepare, run, target: Vec::new(), update: None, clips: None })
     }
 
     /// The same for training: each step ends with Adam's update. `logits` and the labels, the graph's input number
@@ -92,7 +92,7 @@ impl Cuda {
         let [m, v] = [gpu.zeros(plan.params_len)?, gpu.zeros(plan.params_len)?];
         let update = launches::update(plan, gpu, memory, (logits, labels), [address(&m, gpu), address(&v, gpu)])?;
         gpu.finish()?;
-        cuda.learns = Some(Learns { update, m, v });
+        cuda.update = Some(Update { update, m, v });
         Ok(cuda)
     }
 
@@ -116,20 +116,20 @@ impl Cuda {
 
     /// Takes over the optimiser's moments.
     pub fn set_moments(&mut self, m: &[f32], v: &[f32]) -> Result<(), DeviceError> {
-        let Some(learns) = &self.learns else { return Ok(()) };
-        self.gpu.upload(address(&learns.m, &self.gpu), m)?;
-        self.gpu.upload(address(&learns.v, &self.gpu), v)?;
+        let Some(update) = &self.update else { return Ok(()) };
+        self.gpu.upload(address(&update.m, &self.gpu), m)?;
+        self.gpu.upload(address(&update.v, &self.gpu), v)?;
         self.gpu.finish()
     }
 
     /// Gives the parameters, the state and the optimiser's moments as they are now.
-    pub fn fetch(&self, params: &mut [f32], state: &mut [f32], moments: [&mut [f32]; 2]) -> Result<(), DeviceError> {
+    pub fn download(&self, params: &mut [f32], state: &mut [f32], moments: [&mut [f32]; 2]) -> Result<(), DeviceError> {
         self.gpu.download(params, address(&self.memory.params, &self.gpu))?;
         self.state(state)?;
-        let Some(learns) = &self.learns else { return Ok(()) };
+        let Some(update) = &self.update else { return Ok(()) };
         let [m, v] = moments;
-        self.gpu.download(m, address(&learns.m, &self.gpu))?;
-        self.gpu.download(v, address(&learns.v, &self.gpu))
+        self.gpu.download(m, address(&update.m, &self.gpu))?;
+        self.gpu.download(v, address(&update.v, &self.gpu))
     }
 
     /// Gives the state as it is now.
@@ -141,31 +141,31 @@ impl Cuda {
     /// training changes the state there.
     pub fn run(&mut self, inputs: &[&[f32]], draw: Key) -> Result<(), DeviceError> {
         assert_eq!(inputs.len(), self.plan.inputs.len(), "one array for each of the graph's inputs");
-        inputs.iter().enumerate().try_for_each(|(k, input)| self.take_in(k, input))?;
-        self.play(&Order { draw, rates: [0.0; 5], labels: &[], clips: &[] })?;
+        inputs.iter().enumerate().try_for_each(|(k, input)| self.upload_input(k, input))?;
+        self.replay(&StepArgs { draw, rates: [0.0; 5], labels: &[], clips: &[] })?;
         self.target = self.gather(self.plan.activations[self.plan.target().index()])?.unwrap_or_default();
-        self.memory.orders.forget(&self.gpu)
+        self.memory.queue.discard(&self.gpu)
     }
 
     /// Puts a step of training on its way: runs the plan, and updates the parameters by Adam with these rates, see
     /// [`Adam::rates`](crate::optim::Adam::rates). If the loss is not finite, this and the steps behind it leave the parameters as they are.
-    /// [`Cuda::settle`] tells what it did.
+    /// [`Cuda::wait`] tells what it did.
     ///
     /// # Panics
-    /// If the arrays have not the batch's length, or too many steps are under way, [`Cuda::must_settle`].
-    pub fn step(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: [f32; 5]) -> Result<(), DeviceError> {
+    /// If the arrays have not the batch's length, or too many steps are under way, [`Cuda::queue_is_full`].
+    pub fn submit(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: [f32; 5]) -> Result<(), DeviceError> {
         assert!(self.clips.is_none(), "the input of a step is made of recordings");
         assert_eq!(labels.len(), self.plan.n, "a step takes a batch");
-        self.take_in(0, input)?;
-        self.play(&Order { draw, rates, labels, clips: &[] })
+        self.upload_input(0, input)?;
+        self.replay(&StepArgs { draw, rates, labels, clips: &[] })
     }
 
-    /// Has steps make their first input of recordings, [`Cuda::step_on_clips`]: `rows`, each as long as a sample of it. A 16-bit sample times
+    /// Has steps make their first input of recordings, [`Cuda::submit_clips`]: `rows`, each as long as a sample of it. A 16-bit sample times
     /// `scale` is the input's number. The GPU takes them all in if its memory suffices. Whether it does.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn hold<'r>(
+    pub fn upload_clips<'r>(
         &mut self,
         rows: impl ExactSizeIterator<Item = &'r [i16]>,
         scale: f32,
@@ -174,7 +174,7 @@ impl Cuda {
         self.clips = None;
         let (gpu, shape) = (&self.gpu, (self.plan.n, self.plan.inputs[0].size()));
         let clips = Clips::new(gpu, rows, shape)?;
-        let addresses = [clips.rows(gpu), self.memory.orders.clips(gpu), self.memory.input(gpu, 0)];
+        let addresses = [clips.rows(gpu), self.memory.queue.clips(gpu), self.memory.input(gpu, 0)];
         let gather = launches::gather(gpu, addresses, shape, scale)?;
         let all = clips.all();
         self.clips = Some((clips, gather));
@@ -183,11 +183,11 @@ impl Cuda {
         Ok(all)
     }
 
-    /// As [`Cuda::step`], on recordings by number; `samples` gives those that the GPU does not hold.
+    /// As [`Cuda::submit`], on recordings by number; `samples` gives those that the GPU does not hold.
     ///
     /// # Panics
-    /// As there; without [`Cuda::hold`], or if a number is none of theirs.
-    pub fn step_on_clips<'r>(
+    /// As there; without [`Cuda::upload_clips`], or if a number is none of theirs.
+    pub fn submit_clips<'r>(
         &mut self,
         (clips, samples): (&[u32], impl Fn(u32) -> &'r [i16]),
         labels: &[f32],
@@ -196,30 +196,30 @@ impl Cuda {
     ) -> Result<(), DeviceError> {
         assert!(clips.len() == self.plan.n && labels.len() == self.plan.n, "a step takes a batch");
         let (held, _) = self.clips.as_mut().expect("recordings are held");
-        let clips = &held.bring(&self.gpu, clips, samples)?;
-        self.play(&Order { draw, rates, labels, clips })?;
+        let clips = &held.stage_batch(&self.gpu, clips, samples)?;
+        self.replay(&StepArgs { draw, rates, labels, clips })?;
         self.clips.iter().try_for_each(|(held, _)| held.reading(&self.gpu))
     }
 
     /// Waits for the steps under way: what each of them did, in their order, up to the first whose loss is not finite.
-    pub fn settle(&mut self) -> Result<Vec<Tally>, DeviceError> {
-        self.memory.orders.settle(&self.gpu)
+    pub fn wait(&mut self) -> Result<Vec<Tally>, DeviceError> {
+        self.memory.queue.wait(&self.gpu)
     }
 
     /// Whether so many steps are under way that they must be settled before the next.
-    pub fn must_settle(&self) -> bool {
-        self.memory.orders.full()
+    pub fn queue_is_full(&self) -> bool {
+        self.memory.queue.full()
     }
 
     /// Copies a batch of the graph's input number `k` in.
-    fn take_in(&self, k: usize, input: &[f32]) -> Result<(), DeviceError> {
+    fn upload_input(&self, k: usize, input: &[f32]) -> Result<(), DeviceError> {
         assert_eq!(input.len(), self.plan.n * self.plan.inputs[k].size(), "an input holds n samples of its shape");
         self.gpu.upload(self.memory.input(&self.gpu, k), input)
     }
 
     /// Sends the order, and plays the recorded launches; the first time, records them.
-    fn play(&mut self, order: &Order<'_>) -> Result<(), DeviceError> {
-        self.memory.orders.send(&self.gpu, order)?;
+    fn replay(&mut self, args: &StepArgs<'_>) -> Result<(), DeviceError> {
+        self.memory.queue.send(&self.gpu, args)?;
         if self.graph.is_none() {
             self.graph = Some(self.record()?);
         }
@@ -232,9 +232,9 @@ impl Cuda {
     /// The launches of a step in their order; the packed weights of the next step of training are made at its end.
     fn calls(&self) -> impl Iterator<Item = &Call> {
         let gather = self.clips.iter().map(|(_, gather)| gather);
-        let update = self.learns.iter().flat_map(|learns| &learns.update);
-        let again = if self.learns.is_some() { &self.prepare[..] } else { &[] };
-        gather.chain(&self.run).chain(update).chain(again)
+        let update = self.update.iter().flat_map(|update| &update.update);
+        let repack = if self.update.is_some() { &self.prepare[..] } else { &[] };
+        gather.chain(&self.run).chain(update).chain(repack)
     }
 
     fn record(&self) -> Result<Graph, DeviceError> {
@@ -298,7 +298,7 @@ impl Cuda {
                 stream.wait(done).map_err(&fork)?;
                 beside.pop_front();
             }
-            if call.aside {
+            if call.concurrent {
                 let ready = stream.record_event(None).map_err(&fork)?;
                 side.wait(&ready).map_err(&fork)?;
                 call.launch_on(side)?;
@@ -331,12 +331,12 @@ impl Cuda {
         self.gather(self.plan.gradients[node.index()])
     }
 
-    fn gather(&self, place: Place) -> Result<Option<Vec<f32>>, DeviceError> {
-        if place.space != Space::Part {
+    fn gather(&self, loc: BufferLoc) -> Result<Option<Vec<f32>>, DeviceError> {
+        if loc.space != Space::Shard {
             return Ok(None);
         }
-        let mut all = vec![0.0; self.plan.n * place.len];
-        self.gpu.download(&mut all, self.memory.address(&self.gpu, &self.plan, place))?;
+        let mut all = vec![0.0; self.plan.n * loc.len];
+        self.gpu.download(&mut all, self.memory.address(&self.gpu, &self.plan, loc))?;
         Ok(Some(all))
     }
 

@@ -3,8 +3,8 @@
 mod select;
 
 use super::builder::{Graph, GraphError, NodeId};
-use super::memory::{Lifetime, place};
-use super::plan::{Lowered, Order, Place, Plan, PlanOptions, Space, Stage, Step, Work};
+use super::memory::{Lifetime, assign_offsets};
+use super::plan::{BufferLoc, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};
 use crate::base::Shape;
 use crate::ops::op::{ConvChoice, MAX_INPUTS, Pass, Phase};
 
@@ -18,7 +18,7 @@ impl Plan {
     }
 }
 
-/// A buffer of the plan, before it has a place.
+/// A buffer of the plan, before its location is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Buffer {
     None,
@@ -34,7 +34,7 @@ struct Use {
     kept: bool,
 }
 
-/// A step whose operands have no place yet.
+/// A step whose operands have no location yet.
 struct Draft {
     node: Option<usize>,
     pass: Pass,
@@ -282,7 +282,7 @@ impl<'a> Lowering<'a> {
         for (tick, draft) in self.drafts.iter().enumerate() {
             match stages.last_mut() {
                 _ if draft.kind == Phase::Merge => stages.push(Stage::Merge(tick)),
-                _ if draft.kind == Phase::Parts => stages.push(Stage::Parts(tick)),
+                _ if draft.kind == Phase::Parts => stages.push(Stage::Shards(tick)),
                 _ if draft.kind == Phase::Batch => stages.push(Stage::Batch(tick)),
                 Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
                 _ => stages.push(Stage::Samples(tick..tick + 1)),
@@ -292,29 +292,29 @@ impl<'a> Lowering<'a> {
         (stages, stage_of)
     }
 
-    /// Cuts the stages and gives every buffer its place.
+    /// Cuts the stages and gives every buffer its location.
     ///
-    /// [`Launch::aside`]: crate::ops::device::Launch::aside
+    /// [`Launch::concurrent`]: crate::ops::device::Launch::concurrent
     fn finish(self) -> Result<Plan, GraphError> {
         let (stages, stage_of) = self.stages();
         let last_stage = stages.len().saturating_sub(1);
-        let mut places = vec![Place::NOWHERE; self.buffers.len()];
+        let mut locs = vec![BufferLoc::NONE; self.buffers.len()];
         let mut lens = [0; 2];
         // On a GPU the whole batch is in the middle of a step at once.
         let whole = self.options.device.is_some();
-        for (space, len) in [Space::Slot, Space::Part].into_iter().zip(&mut lens) {
+        for (space, len) in [Space::Workspace, Space::Shard].into_iter().zip(&mut lens) {
             let mut members = Vec::new();
             let mut lifetimes = Vec::new();
             for (b, used) in self.buffers.iter().enumerate().filter(|(_, used)| used.first <= used.last) {
                 let crosses = whole || used.kept || stage_of[used.first] != stage_of[used.last];
-                if crosses != (space == Space::Part) {
+                if crosses != (space == Space::Shard) {
                     continue;
                 }
-                // In a part, samples pass through a whole stage one after the other: alive means the stage, not the step.
+                // In a shard, samples pass through a whole stage one after the other: alive means the stage, not the step.
                 let alive = match space {
-                    Space::Slot => used.first..=used.last,
+                    Space::Workspace => used.first..=used.last,
                     _ if used.kept => stage_of[used.first]..=last_stage,
-                    // On a GPU a launch of a backward step may still run beside the next step ([`Launch::aside`]).
+                    // On a GPU a launch of a backward step may still run beside the next step ([`Launch::concurrent`]).
                     _ if whole && self.drafts[used.last].pass == Pass::Backward => {
                         stage_of[used.first]..=last_stage.min(stage_of[used.last] + 1)
                     }
@@ -323,59 +323,64 @@ impl<'a> Lowering<'a> {
                 members.push(b);
                 lifetimes.push(Lifetime { len: used.len, alive });
             }
-            let (offsets, total) = place(&lifetimes);
+            let (offsets, total) = assign_offsets(&lifetimes);
             *len = total;
             for (&b, offset) in members.iter().zip(offsets) {
-                places[b] = Place { space, offset, len: self.buffers[b].len };
+                locs[b] = BufferLoc { space, offset, len: self.buffers[b].len };
             }
         }
-        self.plan(stages, &places, lens)
+        self.plan(stages, &locs, lens)
     }
 
-    fn plan(self, stages: Vec<Stage>, places: &[Place], [slot_len, part_len]: [usize; 2]) -> Result<Plan, GraphError> {
-        let place_of = |buffer: Buffer| match buffer {
-            Buffer::None => Place::NOWHERE,
-            Buffer::Input(i) => Place { space: Space::Input(i), offset: 0, len: self.inputs[i].size() },
-            Buffer::Own(b) => places[b],
+    fn plan(
+        self,
+        stages: Vec<Stage>,
+        locs: &[BufferLoc],
+        [workspace_len, shard_len]: [usize; 2],
+    ) -> Result<Plan, GraphError> {
+        let loc_of = |buffer: Buffer| match buffer {
+            Buffer::None => BufferLoc::NONE,
+            Buffer::Input(i) => BufferLoc { space: Space::Input(i), offset: 0, len: self.inputs[i].size() },
+            Buffer::Own(b) => locs[b],
         };
         let steps = self.drafts.iter().map(|d| Step {
             node: d.node,
             pass: d.pass,
             phase: d.phase,
-            x: d.x.map(place_of),
-            y: place_of(d.y),
-            dy: place_of(d.dy),
-            dx: d.dx.map(place_of),
-            add_to: d.add_to.map(place_of),
-            saved: place_of(d.saved),
-            scratch: place_of(d.scratch),
+            x: d.x.map(loc_of),
+            y: loc_of(d.y),
+            dy: loc_of(d.dy),
+            dx: d.dx.map(loc_of),
+            add_to: d.add_to.map(loc_of),
+            saved: loc_of(d.saved),
+            scratch: loc_of(d.scratch),
         });
         let trains = self.trains();
         let once = self.nodes.iter().filter(|node| trains && node.spec.backward.contains(&Phase::Batch));
-        let mut summed_once: Vec<_> = once.map(|node| node.params.clone()).collect();
-        summed_once.sort_by_key(|params| params.start);
-        let readable = |of: &[Buffer], g: usize| place_of(of[self.stands_for[g]]);
+        let mut summed_per_batch: Vec<_> = once.map(|node| node.params.clone()).collect();
+        summed_per_batch.sort_by_key(|params| params.start);
+        let readable = |of: &[Buffer], g: usize| loc_of(of[self.stands_for[g]]);
         let graph_nodes = 0..self.graph.nodes().len();
         let plan = Plan {
             n: self.options.n,
             work: self.options.work,
             steps: steps.collect(),
             stages,
-            parts: match self.options.device {
+            shards: match self.options.device {
                 Some(_) => 1,
-                None => Plan::parts_of(self.options.n, self.trains(), self.graph.params_len()),
+                None => Plan::shards_of(self.options.n, self.trains(), self.graph.params_len()),
             },
-            slot_len,
-            part_len,
+            workspace_len,
+            shard_len,
             params_len: self.graph.params_len(),
             state_len: self.graph.state_len(),
-            summed_once,
+            summed_per_batch,
             activations: graph_nodes.clone().map(|g| readable(&self.activation, g)).collect(),
             gradients: graph_nodes.map(|g| readable(&self.gradient, g)).collect(),
             inputs: self.inputs.clone(),
             nodes: self.nodes,
         };
-        let numbers = plan.n as u128 * plan.part_len as u128 + plan.slot_len as u128;
+        let numbers = plan.n as u128 * plan.shard_len as u128 + plan.workspace_len as u128;
         if numbers >= 1 << 36 {
             let node = self.graph.node(plan.target()).name.clone();
             return Err(GraphError::TooLarge { node, what: "the activations of a batch", limit: 1 << 36 });

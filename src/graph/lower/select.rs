@@ -1,4 +1,4 @@
-//! The first part of lowering: which nodes run, with which ops.
+//! The first stage of lowering: which nodes run, with which ops.
 
 use super::Lowering;
 use super::{Buffer, GraphError, Lowered, NodeId};

@@ -339,7 +339,7 @@ impl Convolution {
         let at = if keeps { (Shared, passes.shared) } else { (Scratch, 0) };
         let [sums, reduce] = self.weight_gradient(gradient, at, bias, zeros);
         if keeps {
-            passes.backward.push(sums.aside());
+            passes.backward.push(sums.concurrent());
             passes.shared += round_up(partials);
             // All of one size, so that they can be one launch.
             passes.finish.push(Launch { block: 256, ..reduce });

@@ -10,10 +10,10 @@ use crate::exec::measured::Tally;
 use cudarc::driver::{CudaSlice, PinnedHostSlice, sys};
 
 /// Steps that may be under way before their losses are read.
-pub(super) const AHEAD: usize = 16;
+pub(super) const MAX_QUEUED: usize = 16;
 
 /// What changes from step to step.
-pub(super) struct Order<'a> {
+pub(super) struct StepArgs<'a> {
     pub draw: Key,
     /// Adam's, see [`Adam::rates`](crate::optim::Adam::rates).
     pub rates: [f32; 5],
@@ -29,25 +29,31 @@ const PAIR: usize = RATES + 5;
 const LABELS: usize = PAIR + 1;
 
 /// One order on the GPU, the next ones in host memory; and what steps tell.
-pub(super) struct Orders {
-    order: CudaSlice<u32>,
+pub(super) struct StepQueue {
+    args: CudaSlice<u32>,
     next: PinnedHostSlice<u32>,
     /// Samples of a batch.
     n: usize,
     /// Whether a loss was no number, a gap, and of each step under way the sum of losses and the samples recognised.
     tallies: CudaSlice<f32>,
-    under_way: usize,
+    queued: usize,
 }
 
-impl Orders {
-    pub fn new(gpu: &Gpu, n: usize) -> Result<Orders, DeviceError> {
+impl StepQueue {
+    pub fn new(gpu: &Gpu, n: usize) -> Result<StepQueue, DeviceError> {
         let words = LABELS + 2 * n;
-        let order = gpu.stream().alloc_zeros(words).map_err(refused("give memory"))?;
-        Ok(Orders { order, next: gpu.page_locked(AHEAD * words)?, n, tallies: gpu.zeros(2 + 2 * AHEAD)?, under_way: 0 })
+        let args = gpu.stream().alloc_zeros(words).map_err(refused("give memory"))?;
+        Ok(StepQueue {
+            args,
+            next: gpu.page_locked(MAX_QUEUED * words)?,
+            n,
+            tallies: gpu.zeros(2 + 2 * MAX_QUEUED)?,
+            queued: 0,
+        })
     }
 
     fn word(&self, gpu: &Gpu, at: usize) -> sys::CUdeviceptr {
-        address(&self.order, gpu) + 4 * at as u64
+        address(&self.args, gpu) + 4 * at as u64
     }
 
     pub fn draw(&self, gpu: &Gpu) -> sys::CUdeviceptr {
@@ -77,44 +83,44 @@ impl Orders {
 
     /// Whether the next step must wait until the tallies are read.
     pub fn full(&self) -> bool {
-        self.under_way == AHEAD
+        self.queued == MAX_QUEUED
     }
 
     /// Puts the order of the next step on the GPU's stream.
     ///
     /// # Panics
-    /// If it is [`Orders::full`].
-    pub fn send(&mut self, gpu: &Gpu, order: &Order<'_>) -> Result<(), DeviceError> {
+    /// If it is [`StepQueue::full`].
+    pub fn send(&mut self, gpu: &Gpu, args: &StepArgs<'_>) -> Result<(), DeviceError> {
         assert!(!self.full(), "the tallies are read in time");
-        let words = self.order.len();
+        let words = self.args.len();
         // Not written since the last reading of tallies, which has waited for every copy before it.
         let next = gpu.host(&mut self.next)?;
-        let next = &mut next[self.under_way * words..][..words];
-        let key = order.draw.value();
+        let next = &mut next[self.queued * words..][..words];
+        let key = args.draw.value();
         next[..RATES].copy_from_slice(&[key as u32, (key >> 32) as u32]);
-        next[RATES..PAIR].copy_from_slice(&order.rates.map(f32::to_bits));
-        next[PAIR] = self.under_way as u32;
+        next[RATES..PAIR].copy_from_slice(&args.rates.map(f32::to_bits));
+        next[PAIR] = self.queued as u32;
         let (labels, clips) = next[LABELS..].split_at_mut(self.n);
-        labels[..order.labels.len()].copy_from_slice(bytemuck::cast_slice(order.labels));
-        clips[..order.clips.len()].copy_from_slice(order.clips);
-        self.under_way += 1;
-        // SAFETY: `next` lives as long as the orders, which wait for the stream when dropped, and is not written until then or the next reading.
-        unsafe { gpu.upload_later(gpu.stream(), address(&self.order, gpu), next) }
+        labels[..args.labels.len()].copy_from_slice(bytemuck::cast_slice(args.labels));
+        clips[..args.clips.len()].copy_from_slice(args.clips);
+        self.queued += 1;
+        // SAFETY: `next` lives as long as the queue, which wait for the stream when dropped, and is not written until then or the next reading.
+        unsafe { gpu.upload_later(gpu.stream(), address(&self.args, gpu), next) }
     }
 
     /// Waits for the steps under way, of which nobody asks what they did.
-    pub fn forget(&mut self, gpu: &Gpu) -> Result<(), DeviceError> {
-        self.under_way = 0;
+    pub fn discard(&mut self, gpu: &Gpu) -> Result<(), DeviceError> {
+        self.queued = 0;
         gpu.finish()
     }
 
     /// Waits for the steps under way: what each did, in their order. Steps behind one whose loss is no number did nothing and are left out.
-    pub fn settle(&mut self, gpu: &Gpu) -> Result<Vec<Tally>, DeviceError> {
-        let steps = std::mem::take(&mut self.under_way);
+    pub fn wait(&mut self, gpu: &Gpu) -> Result<Vec<Tally>, DeviceError> {
+        let steps = std::mem::take(&mut self.queued);
         if steps == 0 {
             return Ok(Vec::new());
         }
-        let mut numbers = [0.0f32; 2 + 2 * AHEAD];
+        let mut numbers = [0.0f32; 2 + 2 * MAX_QUEUED];
         gpu.download(&mut numbers, self.tallies(gpu))?;
         let [spoilt, _, pairs @ ..] = &numbers;
         let tally = |&[loss, correct]: &[f32; 2]| Tally { loss: f64::from(loss), correct: correct as u64 };

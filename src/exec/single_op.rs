@@ -13,13 +13,13 @@ use crate::simd::Isa;
 use std::ops::Range;
 
 /// An op with the buffers of a whole batch of random numbers.
-pub struct Alone<'o> {
+pub struct SingleOp<'o> {
     op: &'o dyn Op,
     spec: Spec,
     isa: Isa,
     n: usize,
-    /// Samples of a call in a [`Phase::Parts`] or [`Phase::Batch`].
-    part: usize,
+    /// Samples of one call in a [`Phase::Parts`] or [`Phase::Batch`].
+    shard_len: usize,
     draw: Key,
     shapes: [Shape; MAX_INPUTS],
     x: Vec<Aligned>,
@@ -45,13 +45,13 @@ pub struct Errors {
     pub backward_weight: Option<f64>,
 }
 
-impl<'o> Alone<'o> {
+impl<'o> SingleOp<'o> {
     /// Allocates the buffers of `op` on `inputs` for a batch of `n`, fills them with numbers drawn from `seed`, and packs
     /// the weights.
     ///
     /// # Errors
     /// The op refuses the shapes.
-    pub fn new(op: &'o dyn Op, inputs: &[Input], n: usize, isa: Isa, seed: u64) -> Result<Alone<'o>, ShapeError> {
+    pub fn new(op: &'o dyn Op, inputs: &[Input], n: usize, isa: Isa, seed: u64) -> Result<SingleOp<'o>, ShapeError> {
         let given: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
         let spec = op.spec(&given)?;
         let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
@@ -72,11 +72,11 @@ impl<'o> Alone<'o> {
         let mut shared = Aligned::zeros(spec.shared);
         op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
         let x = inputs.iter().zip(2..).map(|(input, tag)| draw(n * input.shape.size(), input.fill, tag));
-        Ok(Alone {
+        Ok(SingleOp {
             op,
             isa,
             n,
-            part: 1,
+            shard_len: 1,
             draw: Key::new(seed, Stream::Dropout),
             x: x.collect(),
             y: Aligned::zeros(n * spec.y.size()),
@@ -98,14 +98,14 @@ impl<'o> Alone<'o> {
         &self.spec
     }
 
-    /// The same with parts of so many samples, where the op takes the samples of a part together.
-    pub fn in_parts_of(self, samples: usize) -> Alone<'o> {
-        Alone { part: samples.max(1), ..self }
+    /// Sets how many samples one call takes where the operation processes all samples of a shard at once.
+    pub fn shard_size(self, samples: usize) -> SingleOp<'o> {
+        SingleOp { shard_len: samples.max(1), ..self }
     }
 
     /// The samples of each call of a phase.
     fn calls(&self, kind: Phase) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, most) = (self.n, if matches!(kind, Phase::Parts | Phase::Batch) { self.part } else { 1 });
+        let (n, most) = (self.n, if matches!(kind, Phase::Parts | Phase::Batch) { self.shard_len } else { 1 });
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 
