@@ -303,14 +303,17 @@ fn a_network_is_measured() {
     let passes: Vec<&serde_json::Value> = layers.iter().flat_map(|layer| layer["passes"].as_array().unwrap()).collect();
     for pass in &passes {
         assert!(pass["seconds"].as_f64().unwrap() > 0.0 && pass["error"].as_f64().unwrap() < 1e-5, "{pass}");
-        assert!(pass["bytes"].as_u64().unwrap() > 0 && pass["gflops"].is_f64() == (pass["flops"] != 0), "{pass}");
+        assert!(
+            pass["bytes"].as_u64().unwrap() > 0 && pass["gmacs_per_second"].is_f64() == (pass["macs"] != 0),
+            "{pass}"
+        );
     }
     let of_first: Vec<&str> =
         layers[0]["passes"].as_array().unwrap().iter().map(|p| p["pass"].as_str().unwrap()).collect();
     assert_eq!(of_first, ["forward", "backward-weight"], "nobody needs the gradient of the audio");
     let all = told["totals"].as_array().unwrap().last().unwrap();
-    let flops = passes.iter().map(|pass| pass["flops"].as_u64().unwrap()).sum::<u64>();
-    assert_eq!((all["pass"].as_str(), all["flops"].as_u64()), (Some("all"), Some(flops)));
+    let macs = passes.iter().map(|pass| pass["macs"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((all["pass"].as_str(), all["macs"].as_u64()), (Some("all"), Some(macs)));
     assert_eq!((told["step"]["clips"].as_u64(), told["recognise"]["clips"].as_u64()), (Some(3), Some(1)));
 
     let large = stapes().args(["bench", "custom32-8", "--batch", "1000000"]).assert().code(1);

@@ -71,7 +71,7 @@ def expected(launch, card):
     """Microseconds of arithmetic, of bytes, and of the launch as a whole, without the gap."""
     filled = filling(launch, card)
     rate = card.copy_l2 if launch["bytes"] < card.l2_mb * 1e6 else card.copy
-    arithmetic = launch["flops"] / (getattr(card, kind(launch)) * filled) / 1e6
+    arithmetic = 2 * launch["macs"] / (getattr(card, kind(launch)) * filled) / 1e6
     moved = launch["bytes"] / (rate * filled) / 1e3
     return arithmetic, moved, max(arithmetic, moved)
 
@@ -153,8 +153,8 @@ def step(launches, card):
     parts = [expected(launch, card) for launch in launches]
     arithmetic, moved, busy = (sum(column) / 1e3 for column in zip(*parts)) if parts else (0.0, 0.0, 0.0)
     gaps = len(launches) * card.gap_us / 1e3
-    flops, moves = (sum(launch[key] for launch in launches) for key in ("flops", "bytes"))
-    return Step(len(launches), flops, moves, arithmetic, moved, gaps, busy + gaps, side_by_side(launches, card))
+    macs, moves = (sum(launch[key] for launch in launches) for key in ("macs", "bytes"))
+    return Step(len(launches), 2 * macs, moves, arithmetic, moved, gaps, busy + gaps, side_by_side(launches, card))
 
 
 def plan(program, network, variant, batch, precision, card):
@@ -176,7 +176,7 @@ def kernel_table(launches, card):
         bound = "launch" if us < card.gap_us else "arithmetic" if arithmetic > moved else "bytes"
         rows.append([
             launch["layer"], launch["pass"], launch["kernel"], "x".join(map(str, launch["grid"])), launch["block"],
-            f"{launch.get('shared', 0) / 1024:.1f}", figure(launch["flops"] / 1e6), figure(launch["bytes"] / 1e6), figure(us),
+            f"{launch.get('shared', 0) / 1024:.1f}", figure(2 * launch["macs"] / 1e6), figure(launch["bytes"] / 1e6), figure(us),
             percent((us + card.gap_us) / whole / 1e3), bound,
         ])  # fmt: skip
     heads = ["layer", "pass", "kernel", "grid", ">threads", ">shared KiB", ">MFLOP", ">MB", ">us", ">of the step", "bound by"]

@@ -169,7 +169,7 @@ def training(measured):
             continue
         seconds, kernels = bench.get("step_seconds"), bench.get("kernels", [])
         tuned, installed = measured.peers("train", key["network"], key["variant"], key["batch"], key["precision"])
-        flops, busy = sum(k["flops"] for k in kernels), sum(k["seconds"] for k in kernels)
+        flops, busy = sum(2 * k["macs"] for k in kernels), sum(k["seconds"] for k in kernels)
         rows.append([
             f"{key['network']} {key['variant']}", key["batch"], key["precision"], figure(milli(seconds)),
             figure(tuned and tuned["ms"]), form(tuned), figure(installed and installed["ms"]),
@@ -207,7 +207,7 @@ def least_seconds(kernel, probe):
     copy = probe.get("copy_l2_gb_s" if small else "copy_gb_s")
     if not probe.get(name) or not copy:
         return None, "-"
-    work, moved = kernel["flops"] / (probe[name] * factor * 1e12), kernel["bytes"] / (copy * 1e9)
+    work, moved = 2 * kernel["macs"] / (probe[name] * factor * 1e12), kernel["bytes"] / (copy * 1e9)
     return max(work, moved), name.removesuffix("_tflops") if work > moved else "L2 copy" if small else "copy"
 
 
@@ -229,7 +229,7 @@ def kernels(measured, most):
             seconds = k["seconds"] or float("nan")
             rows.append([
                 k["layer"], k["pass"], k["kernel"], figure(1e6 * seconds), percent(seconds / busy),
-                figure(k["flops"] / seconds / 1e12), figure(k["bytes"] / seconds / 1e9),
+                figure(2 * k["macs"] / seconds / 1e12), figure(k["bytes"] / seconds / 1e9),
                 percent(bound / seconds if bound else None), by,
             ])  # fmt: skip
         heads = ["layer", "pass", "kernel", ">us", ">of the step", ">TFLOP/s", ">GB/s", ">of roofline", "bound by"]

@@ -75,8 +75,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 
 /// A row a kernel, and the steps as a whole.
 fn show_gpu(network: &Network, b: &GpuBench) -> String {
-    let heads =
-        [left("layer"), left("pass"), left("kernel"), right("us"), right("TFLOP/s"), right("GB/s"), right("MB")];
+    let heads = [left("layer"), left("pass"), left("kernel"), right("us"), right("TMAC/s"), right("GB/s"), right("MB")];
     let mut table = Table::new(heads);
     for KernelTime { cost, seconds } in &b.kernels {
         let rate = |amount: u64, unit: f64| match amount {
@@ -88,7 +87,7 @@ fn show_gpu(network: &Network, b: &GpuBench) -> String {
             cost.pass.into(),
             cost.kernel.clone(),
             format!("{:.1}", 1e6 * seconds),
-            rate(cost.flops, 1e12),
+            rate(cost.macs, 1e12),
             rate(cost.bytes, 1e9),
             format!("{:.1}", cost.bytes as f64 / 1e6),
         ]);
@@ -99,13 +98,13 @@ fn show_gpu(network: &Network, b: &GpuBench) -> String {
     };
     format!(
         "{}\n{}, {}\n\n{table}\n\
-         kernels: each alone, median of several; TFLOP/s and GB/s: of the operations that the layer asks for, and of its bytes, each once\n\n\
-         a step: {}, {:.2} GFLOP, {:.1} MB, {:.0} % of it without a kernel\n{}{}{}{}",
+         kernels: each alone, median of several; TMAC/s and GB/s: of the MACs that the layer asks for (any other operation counts as half a MAC), and of its bytes, each once\n\n\
+         a step: {}, {:.2} GMACs, {:.1} MB, {:.0} % of it without a kernel\n{}{}{}{}",
         title(network),
         b.gpu,
         b.precision,
         count(b.kernels.len() as u64, "kernel"),
-        b.flops() as f64 / 1e9,
+        b.macs() as f64 / 1e9,
         b.bytes() as f64 / 1e6,
         100.0 * b.gaps(),
         line("a training step of", b.step_seconds),
@@ -121,7 +120,7 @@ fn show(network: &Network, b: &NetworkBench) -> String {
         left("pass"),
         left("algorithm"),
         right("ms"),
-        right("GFLOP/s"),
+        right("GMAC/s"),
         right("of peak"),
         right("MB"),
         right("error"),
@@ -131,11 +130,11 @@ fn show(network: &Network, b: &NetworkBench) -> String {
     b.totals.iter().enumerate().for_each(|(i, total)| sum(&mut table, if i == 0 { "all layers" } else { "" }, total));
     let most = b.layers.iter().map(|layer| layer.checked_rows).max().unwrap_or(0);
     format!(
-        "{}\n{}, {}, {:.1} GFLOP/s a core at most; convolutions {}\n\n{table}\n{}\n{}{}",
+        "{}\n{}, {}, {:.1} GMAC/s a core at most; convolutions {}\n\n{table}\n{}\n{}{}",
         title(network),
         count(b.threads as u64, "thread"),
         b.isa,
-        b.peak_gflops,
+        b.peak_gmacs_per_second,
         b.conv,
         footnotes(b.batch, most),
         line("a training step of", &b.step),
@@ -149,10 +148,11 @@ fn rows(table: &mut Table, layer: &LayerBench) {
     let names = [layer.layer.clone(), format!("  {l_in} x {c_in} to {l_out} x {c_out}")];
     for i in 0..layer.passes.len().max(names.len()) {
         let mut cells = vec![names.get(i).cloned().unwrap_or_default()];
-        if let Some(PassBench { pass, algorithm, seconds, gflops, peak_share, bytes, error, .. }) = layer.passes.get(i)
+        if let Some(PassBench { pass, algorithm, seconds, gmacs_per_second, peak_share, bytes, error, .. }) =
+            layer.passes.get(i)
         {
             cells.extend([pass.to_string(), algorithm.to_string()]);
-            cells.extend(figures(*seconds, *gflops, *peak_share, *bytes));
+            cells.extend(figures(*seconds, *gmacs_per_second, *peak_share, *bytes));
             cells.push(if *error == 0.0 { "0".into() } else { format!("{error:.1e}") });
         }
         table.row(cells);
@@ -160,17 +160,17 @@ fn rows(table: &mut Table, layer: &LayerBench) {
 }
 
 fn sum(table: &mut Table, name: &str, total: &Total) {
-    let Total { pass, seconds, gflops, peak_share, bytes, .. } = *total;
+    let Total { pass, seconds, gmacs_per_second, peak_share, bytes, .. } = *total;
     let firsts = [name.to_string(), pass.into(), String::new()];
-    table.row(firsts.into_iter().chain(figures(seconds, gflops, peak_share, bytes)));
+    table.row(firsts.into_iter().chain(figures(seconds, gmacs_per_second, peak_share, bytes)));
 }
 
 /// Milliseconds, rate, share of the peak, megabytes.
-fn figures(seconds: f64, gflops: Option<f64>, share: Option<f64>, bytes: u64) -> [String; 4] {
+fn figures(seconds: f64, rate: Option<f64>, share: Option<f64>, bytes: u64) -> [String; 4] {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     [
         format!("{:.3}", 1e3 * seconds),
-        gflops.map_or("-".into(), |rate| format!("{rate:.1}")),
+        rate.map_or("-".into(), |rate| format!("{rate:.1}")),
         share.map_or("-".into(), percent),
         format!("{:.1}", bytes as f64 / 1e6),
     ]
@@ -180,7 +180,7 @@ fn footnotes(batch: usize, most: usize) -> String {
     format!(
         "layers: each alone, on one thread, over a batch of {}; ms: median of several runs\n\
          backward-data: the gradients of the inputs; backward-weight: of the parameters; backward: both at once\n\
-         GFLOP/s: operations of the direct convolution a second, whatever the algorithm, so that it can pass 100 % of peak\n\
+         GMAC/s: MACs of the direct convolution per second, whatever the algorithm, so that it can exceed 100 % of peak; 1 MAC is 2 FLOPs\n\
          of peak: of a loop of multiply-adds, measured just before; MB: numbers read and written, each once\n\
          error: relative rms difference from the reference in double precision, on at most {} of random numbers\n",
         count(batch as u64, "clip"),
@@ -188,14 +188,14 @@ fn footnotes(batch: usize, most: usize) -> String {
     )
 }
 
-/// `a training step of 32 clips: 21.4 ms, 1,495 clips/s, 404.1 GFLOP/s, 180 % of the peak of 2 cores`
+/// `a training step of 32 clips: 21.4 ms, 1,495 clips/s, 202.1 GMAC/s, 180 % of the peak of 2 cores`
 fn line(what: &str, whole: &Whole) -> String {
     format!(
-        "{what} {}: {:.2} ms, {:.0} clips/s, {:.1} GFLOP/s, {:.0} % of the peak of {}\n",
+        "{what} {}: {:.2} ms, {:.0} clips/s, {:.1} GMAC/s, {:.0} % of the peak of {}\n",
         count(whole.clips as u64, "clip"),
         1e3 * whole.seconds,
         whole.clips_per_second,
-        whole.gflops,
+        whole.gmacs_per_second,
         100.0 * whole.peak_share,
         count(whole.cores as u64, "core"),
     )

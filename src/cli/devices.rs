@@ -145,22 +145,22 @@ fn devices(context: &Context) -> Result<()> {
     let gpus = Gpu::all();
     let brand = cpu_brand().unwrap_or("a processor that does not give its name".into());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa))).collect();
+    let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa) / 2.0)).collect();
     let used = |isa: Isa| isa.name() == context.isa.name();
     if context.json {
         let sets = peaks
             .iter()
-            .map(|&(isa, gflops)| json!({ "name": isa.name(), "fma_gflops_per_core": gflops, "used": used(isa) }));
+            .map(|&(isa, rate)| json!({ "name": isa.name(), "gmacs_per_second_per_core": rate, "used": used(isa) }));
         return output::json(&json!({
             "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
             "built_for": built_for(),
             "cuda": gpus.iter().map(Gpu::json).collect::<Vec<_>>(),
         }));
     }
-    let mut table = Table::new([left("instruction set"), right("GFLOP/s a core"), left("")]);
-    for (isa, gflops) in peaks {
+    let mut table = Table::new([left("instruction set"), right("GMAC/s per core"), left("")]);
+    for (isa, rate) in peaks {
         let mark = if used(isa) { "used" } else { "" };
-        table.row([isa.name().to_string(), format!("{gflops:.1}"), mark.into()]);
+        table.row([isa.name().to_string(), format!("{rate:.1}"), mark.into()]);
     }
     let build = match built_for()[..] {
         [] => format!("any {} processor", std::env::consts::ARCH),

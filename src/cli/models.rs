@@ -97,22 +97,22 @@ fn list(args: &Args, context: &Context) -> Result<()> {
     if context.json {
         return output::json(&summaries);
     }
-    let heads = ["layers", "parameters", "MFLOPs", "do", "bn", "do+bn"].map(right);
+    let heads = ["layers", "parameters", "MMACs", "do", "bn", "do+bn"].map(right);
     let mut table = Table::new([left("name")].into_iter().chain(heads));
     for s in &summaries {
-        let figures = [s.layers.to_string(), thousands(s.params), mega(s.flops)];
+        let figures = [s.layers.to_string(), thousands(s.params), mega(s.macs)];
         table.row([s.name.clone()].into_iter().chain(figures).chain(accuracies(s)));
     }
     output::print(&format!(
-        "{table}\n{} with {}, {} as built; MFLOPs: one clip forward; accuracies: as the study printed them\n",
+        "{table}\n{} with {}, {} as built; MMACs: millions of MACs of one clip, forward (1 MAC is 2 FLOPs); accuracies: as the study printed them\n",
         count(summaries.len() as u64, "network"),
         count(args.classes.unwrap_or(STUDY_CLASSES) as u64, "word"),
         variant
     ))
 }
 
-fn mega(flops: u64) -> String {
-    format!("{:.1}", flops as f64 / 1e6)
+fn mega(macs: u64) -> String {
+    format!("{:.1}", macs as f64 / 1e6)
 }
 
 fn accuracies(summary: &Summary) -> [String; 3] {
@@ -126,7 +126,7 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
     if context.json {
         return output::json(&json!({ "summary": summary, "layers": rows }));
     }
-    let heads = ["length", "channels", "parameters", "MFLOPs", "hears", "ms"].map(right);
+    let heads = ["length", "channels", "parameters", "MMACs", "hears", "ms"].map(right);
     let mut table = Table::new([left("layer"), left("op")].into_iter().chain(heads));
     for row in &rows {
         table.row([
@@ -135,7 +135,7 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
             thousands(row.length as u64),
             thousands(row.channels as u64),
             thousands(row.params),
-            mega(row.flops),
+            mega(row.macs),
             thousands(row.receptive_samples),
             format!("{:.1}", row.receptive_ms),
         ]);
@@ -144,7 +144,7 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
     text += &format!(
         "{}, {} a clip forward; hears: samples of the recording that one output sees\n",
         count(summary.params, "parameter"),
-        format_args!("{} million floating-point operations", mega(summary.flops))
+        format_args!("{} million MACs (1 MAC is 2 FLOPs)", mega(summary.macs))
     );
     if let Some(printed) = &summary.study {
         let [dropout, bn, both] = accuracies(&summary);
@@ -206,18 +206,18 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
     let preparing = if plan.trains() { plan.preparing_launches() } else { Vec::new() };
     let launches = plan.launches().into_iter().chain(plan.finishing_launches()).chain(preparing);
     let all = LaunchGroup::all(launches.collect());
-    let (flops, moved) =
-        (all.iter().map(LaunchGroup::flops).sum::<u64>(), all.iter().map(LaunchGroup::bytes).sum::<u64>());
+    let macs_of = |group: &LaunchGroup| group.flops().div_ceil(2);
+    let (macs, moved) = (all.iter().map(macs_of).sum::<u64>(), all.iter().map(LaunchGroup::bytes).sum::<u64>());
     let memory = plan.memory_bytes(0);
     if context.json {
         let rows = all.iter().map(|group| {
             let PlannedLaunch { pass, at, step, launch: Launch { block, shared, concurrent, .. }, .. } = &group.0[0];
             let at = step.as_ref().map(|_| at);
             json!({ "layer": group.layer(&plan), "pass": pass, "kernel": group.kernel(), "grid": group.grid(), "block": block,
-                "shared": shared, "bytes": group.bytes(), "flops": group.flops(), "step": at, "concurrent": concurrent })
+                "shared": shared, "bytes": group.bytes(), "macs": macs_of(group), "step": at, "concurrent": concurrent })
         });
         return output::json(&json!({
-            "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "flops": flops,
+            "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "macs": macs,
             "launches": rows.collect::<Vec<_>>(),
         }));
     }
@@ -229,7 +229,7 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
         right("threads"),
         right("shared"),
         right("MB"),
-        right("MFLOP"),
+        right("MMACs"),
     ]);
     for group in &all {
         let PlannedLaunch { pass, launch: Launch { block, shared, .. }, .. } = &group.0[0];
@@ -242,15 +242,15 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
             block.to_string(),
             shared.to_string(),
             format!("{:.2}", group.bytes() as f64 / 1e6),
-            format!("{:.1}", group.flops() as f64 / 1e6),
+            format!("{:.1}", macs_of(group) as f64 / 1e6),
         ]);
     }
     output::print(&format!(
-        "{}, batches of {} on a GPU\n\n{table}\n{}, {:.2} GFLOP, {:.1} MB read and written, each number once; memory {}\n",
+        "{}, batches of {} on a GPU\n\n{table}\n{}, {:.2} GMACs, {:.1} MB read and written, each number once; memory {}\n",
         title(network),
         plan.n,
         count(all.len() as u64, "kernel"),
-        flops as f64 / 1e9,
+        macs as f64 / 1e9,
         moved as f64 / 1e6,
         bytes(memory as u64),
     ))
@@ -281,7 +281,7 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         left("space"),
         right("offset"),
         right("bytes"),
-        right("million macs"),
+        right("MMACs"),
     ]);
     for row in &rows {
         let phase = if row.phase > 0 { format!(" {}", row.phase) } else { String::new() };
@@ -300,7 +300,7 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         ]);
     }
     output::print(&format!(
-        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million multiply-adds a clip\nmemory with {}: {} (a workspace of {} a thread, {} a clip, packed weights and sums of gradients)\n",
+        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million MACs per clip\nmemory with {}: {} (a workspace of {} a thread, {} a clip, packed weights and sums of gradients)\n",
         title(network),
         count(plan.shards as u64, "shard"),
         order(&plan, options.order),

@@ -191,7 +191,7 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         per_split.collect::<Vec<_>>().join(", "),
     );
     text += &format!(
-        "network  {}{}: {}, {:.1} million multiply-adds a clip\n",
+        "network  {}{}: {}, {:.1} million MACs per clip\n",
         config.network.name,
         run_name::variant(&config.network).map_or(String::new(), |variant| format!(" {variant}")),
         count(network.params(), "parameter"),

@@ -13,8 +13,8 @@ pub struct Cost {
     pub kernel: String,
     /// Bytes read and written in device memory, each once.
     pub bytes: u64,
-    /// Operations, two for a multiply-add.
-    pub flops: u64,
+    /// Multiply-accumulate operations (MACs); any other operation counts as half of one.
+    pub macs: u64,
 }
 
 /// What a step of training did: the sum over the batch of the target, and how many samples were recognised.

@@ -19,10 +19,8 @@ pub struct LayerRow {
     pub channels: usize,
     /// Trained numbers.
     pub params: u64,
-    /// Multiply-adds of one clip forward.
+    /// Multiply-accumulate operations (MACs) of the forward pass of one clip; 1 MAC is 2 floating-point operations.
     pub macs: u64,
-    /// Floating-point operations: two a multiply-add.
-    pub flops: u64,
     /// Samples of the input that one row of the output sees; at most all.
     pub receptive_samples: u64,
     /// The same in milliseconds.
@@ -44,10 +42,8 @@ pub struct Summary {
     pub features: usize,
     /// Trained numbers.
     pub params: u64,
-    /// Multiply-adds of one clip forward.
+    /// Multiply-accumulate operations (MACs) of the forward pass of one clip; 1 MAC is 2 floating-point operations.
     pub macs: u64,
-    /// Floating-point operations: two a multiply-add.
-    pub flops: u64,
     /// Dropout before the last dense layer.
     pub dropout: f64,
     /// What the study printed; none for other networks.
@@ -103,7 +99,6 @@ impl Network {
                 channels: node.spec.y.c,
                 params: node.spec.params_len() as u64,
                 macs: node.spec.macs,
-                flops: 2 * node.spec.macs,
                 receptive_samples: receptive,
                 receptive_ms: receptive as f64 / rate_khz,
                 jump_samples: jump,
@@ -126,7 +121,6 @@ impl Network {
             features: self.graph.shape(self.features).size(),
             params: self.params(),
             macs: self.macs(),
-            flops: 2 * self.macs(),
             dropout: self.spec.head.dropout,
             study: study.map(Printed::of),
         }

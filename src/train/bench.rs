@@ -38,10 +38,10 @@ pub struct PassBench {
     pub algorithm: String,
     /// Seconds a batch: the median of several runs.
     pub seconds: f64,
-    /// Operations that the direct convolution or product would make; a multiply-add counts as two.
-    pub flops: u64,
-    /// Thousand millions of them a second; none if there are none.
-    pub gflops: Option<f64>,
+    /// Multiply-accumulate operations (MACs) of the direct algorithm, whatever the algorithm in use; 1 MAC is 2 FLOPs.
+    pub macs: u64,
+    /// Thousand millions of them per second; none if there are none.
+    pub gmacs_per_second: Option<f64>,
     /// Their share of the peak.
     pub peak_share: Option<f64>,
     /// Bytes read and written, each number once.
@@ -61,8 +61,8 @@ pub struct LayerBench {
     pub input: [usize; 2],
     /// Rows and channels of its output.
     pub output: [usize; 2],
-    /// Peak of one core, measured just before.
-    pub peak_gflops: f64,
+    /// Peak of one core in thousand millions of MACs per second, measured just before.
+    pub peak_gmacs_per_second: f64,
     /// Rows of the input on which the errors were measured.
     pub checked_rows: usize,
     /// Its passes, those that training makes.
@@ -76,10 +76,10 @@ pub struct Total {
     pub pass: &'static str,
     /// Seconds a batch.
     pub seconds: f64,
-    /// Operations, as in [`PassBench::flops`].
-    pub flops: u64,
-    /// Thousand millions of them a second; none if there are none.
-    pub gflops: Option<f64>,
+    /// MACs, as in [`PassBench::macs`].
+    pub macs: u64,
+    /// Thousand millions of them per second; none if there are none.
+    pub gmacs_per_second: Option<f64>,
     /// Their share of the peak.
     pub peak_share: Option<f64>,
     /// Bytes read and written.
@@ -97,8 +97,8 @@ pub struct Whole {
     pub seconds: f64,
     /// Clips a second.
     pub clips_per_second: f64,
-    /// Operations a second, as in [`PassBench::gflops`].
-    pub gflops: f64,
+    /// Thousand millions of MACs per second, as in [`PassBench::gmacs_per_second`].
+    pub gmacs_per_second: f64,
     /// Their share of the peak of those cores.
     pub peak_share: f64,
 }
@@ -116,8 +116,8 @@ pub struct NetworkBench {
     pub isa: &'static str,
     /// How convolutions are computed.
     pub conv: String,
-    /// Peak of one core: the median of those measured before each layer.
-    pub peak_gflops: f64,
+    /// Peak of one core in thousand millions of MACs per second: the median of those measured before each layer.
+    pub peak_gmacs_per_second: f64,
     /// The layers in order.
     pub layers: Vec<LayerBench>,
     /// Sums over the layers: pass by pass, then all.
@@ -171,8 +171,8 @@ pub fn bench(
         let layer = Layer { node, makes, inputs, shard_len, isa };
         layers.push(layer.bench(batch, quick).map_err(refused)?);
     }
-    let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gflops).collect();
-    let peak_gflops = median(&mut peaks);
+    let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gmacs_per_second).collect();
+    let peak_gmacs_per_second = median(&mut peaks);
 
     done("a training step", layers.len(), layers.len() + 2);
     let noise = Key::new(1, Stream::Case);
@@ -197,8 +197,8 @@ pub fn bench(
         threads,
         isa: isa.name(),
         conv: conv.to_string(),
-        peak_gflops,
-        totals: totals(&layers, peak_gflops),
+        peak_gmacs_per_second,
+        totals: totals(&layers, peak_gmacs_per_second),
         layers,
         step,
         recognise,
@@ -246,7 +246,7 @@ impl Layer<'_> {
         let sample = 4 * (2 * (x + spec.y.size()) + spec.saved);
         let samples = batch.min((MOST_BYTES / sample).max(1));
         let (checked_rows, errors) = self.errors()?;
-        let peak_gflops = fma_peak(self.isa);
+        let peak_gmacs_per_second = fma_peak(self.isa) / 2.0;
         let mut single_op = SingleOp::new(&**op, &self.inputs, samples, self.isa, 1)?.shard_size(self.shard_len);
         let passes = self.passes().into_iter().map(|timed| {
             let times = if timed.pass == "forward" {
@@ -255,19 +255,20 @@ impl Layer<'_> {
                 measure(quick, || single_op.backward(timed.data, timed.weight))
             };
             let seconds = times * batch as f64 / samples as f64;
-            let flops = 2 * timed.macs * spec.macs * batch as u64;
+            let macs = timed.macs * spec.macs * batch as u64;
             let numbers = batch * (x + spec.y.size()) + timed.params * spec.params_len();
-            let (gflops, peak_share) = rate(flops, seconds, peak_gflops);
+            let (gmacs_per_second, peak_share) = rate(macs, seconds, peak_gmacs_per_second);
             let error = error_of(&errors, &timed);
             let Timed { pass, algorithm, .. } = timed;
-            PassBench { pass, algorithm, seconds, flops, gflops, peak_share, bytes: 4 * numbers as u64, error }
+            let bytes = 4 * numbers as u64;
+            PassBench { pass, algorithm, seconds, macs, gmacs_per_second, peak_share, bytes, error }
         });
         Ok(LayerBench {
             layer: self.node.name.clone(),
             op: op.name(),
             input: [self.inputs[0].shape.l, self.inputs[0].shape.c],
             output: [spec.y.l, spec.y.c],
-            peak_gflops,
+            peak_gmacs_per_second,
             checked_rows,
             passes: passes.collect(),
         })
@@ -345,31 +346,32 @@ fn error_of(errors: &Errors, timed: &Timed) -> f64 {
     if timed.pass == "forward" { errors.forward } else { data.max(weight) }
 }
 
-/// Thousand millions of operations a second and their share of `peak`, where there are any.
-fn rate(flops: u64, seconds: f64, peak: f64) -> (Option<f64>, Option<f64>) {
-    let gflops = (flops > 0).then(|| flops as f64 / seconds.max(1e-12) / 1e9);
-    (gflops, gflops.map(|gflops| gflops / peak))
+/// Thousand millions of MACs per second and their share of `peak`, where there are any.
+fn rate(macs: u64, seconds: f64, peak: f64) -> (Option<f64>, Option<f64>) {
+    let gmacs = (macs > 0).then(|| macs as f64 / seconds.max(1e-12) / 1e9);
+    (gmacs, gmacs.map(|gmacs| gmacs / peak))
 }
 
 fn totals(layers: &[LayerBench], peak: f64) -> Vec<Total> {
     let sum = |pass: &'static str| {
         let of = layers.iter().flat_map(|layer| &layer.passes).filter(|p| pass == "all" || p.pass == pass);
-        let (mut seconds, mut flops, mut bytes, mut count) = (0.0, 0, 0, 0);
+        let (mut seconds, mut macs, mut bytes, mut count) = (0.0, 0, 0, 0);
         for p in of {
-            (seconds, flops, bytes, count) = (seconds + p.seconds, flops + p.flops, bytes + p.bytes, count + 1);
+            (seconds, macs, bytes, count) = (seconds + p.seconds, macs + p.macs, bytes + p.bytes, count + 1);
         }
-        let (gflops, peak_share) = rate(flops, seconds, peak);
-        (count > 0).then_some(Total { pass, seconds, flops, gflops, peak_share, bytes })
+        let (gmacs_per_second, peak_share) = rate(macs, seconds, peak);
+        (count > 0).then_some(Total { pass, seconds, macs, gmacs_per_second, peak_share, bytes })
     };
     ["forward", "backward-data", "backward-weight", "backward", "all"].into_iter().filter_map(sum).collect()
 }
 
-/// Measures the whole network: `macs` multiply-adds a clip.
+/// Measures the whole network: `macs` per clip.
 fn whole(isa: Isa, (clips, cores): (usize, usize), macs: u64, quick: bool, work: impl FnMut()) -> Whole {
-    let peak = cores as f64 * fma_peak(isa);
+    let peak = cores as f64 * fma_peak(isa) / 2.0;
     let seconds = measure(quick, work);
-    let gflops = 2.0 * macs as f64 * clips as f64 / seconds / 1e9;
-    Whole { clips, cores, seconds, clips_per_second: clips as f64 / seconds, gflops, peak_share: gflops / peak }
+    let clips_per_second = clips as f64 / seconds;
+    let gmacs_per_second = macs as f64 * clips_per_second / 1e9;
+    Whole { clips, cores, seconds, clips_per_second, gmacs_per_second, peak_share: gmacs_per_second / peak }
 }
 
 /// The median time of `work`, after a run that does not count.

@@ -49,9 +49,9 @@ pub struct GpuBench {
 }
 
 impl GpuBench {
-    /// Operations of a training step, two for a multiply-add.
-    pub fn flops(&self) -> u64 {
-        self.kernels.iter().map(|kernel| kernel.cost.flops).sum()
+    /// MACs of a training step.
+    pub fn macs(&self) -> u64 {
+        self.kernels.iter().map(|kernel| kernel.cost.macs).sum()
     }
 
     /// Bytes that the kernels of a step read and write.

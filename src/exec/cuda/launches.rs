@@ -112,7 +112,7 @@ fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
 impl Cost {
     fn of(launch: &Launch, layer: &str, pass: &'static str) -> Cost {
         let Launch { kernel, bytes, flops, .. } = launch;
-        Cost { layer: layer.into(), pass, kernel: kernel.clone(), bytes: *bytes, flops: *flops }
+        Cost { layer: layer.into(), pass, kernel: kernel.clone(), bytes: *bytes, macs: flops.div_ceil(2) }
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn resolved(
             pass: group.0[0].pass,
             kernel: group.kernel(),
             bytes: group.bytes(),
-            flops: group.flops(),
+            macs: group.flops().div_ceil(2),
         };
         let words = |planned| OperandAddresses { plan, gpu, memory, planned }.words();
         match &group.0[..] {
