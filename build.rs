@@ -1,48 +1,59 @@
-//! Lists the recordings under fixtures/words, one Ogg Vorbis stream a word, so that the program embeds what is there and
-//! the words stand in no second list; and the PTX of the CUDA kernels under kernels/ptx likewise, compressed to a tenth.
+//! Writes two lists into cargo's output folder, which the crate includes: the recordings under `fixtures/words`, one Ogg
+//! Vorbis file for each word (feature `audio`), and the PTX files under `kernels/ptx`, compressed to a tenth of their size
+//! (feature `cuda`).
 
-use flate2::{Compression, write::GzEncoder};
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() {
-    list("fixtures/words", "ogg", "words.rs", |word, path| format!("({word:?}, include_bytes!({path:?}))"));
+    println!("cargo::rerun-if-changed=build.rs");
+    if cfg!(feature = "audio") {
+        list("fixtures/words", "ogg", "words.rs", |word, path| format!("({word:?}, include_bytes!({path:?}))"));
+    }
+    #[cfg(feature = "cuda")]
     list("kernels/ptx", "ptx", "images.rs", |name, path| {
-        let packed = compressed(path);
-        format!("({name:?}, include_bytes!({packed:?}))")
+        let compressed = compress(path);
+        format!("({name:?}, include_bytes!({compressed:?}))")
     });
 }
 
-/// A copy of a file, compressed, in cargo's folder.
-fn compressed(path: &Path) -> PathBuf {
-    let out = env::var("OUT_DIR").expect("cargo says where to write");
-    let to = Path::new(&out).join(path.file_name().expect("the files have names")).with_extension("ptx.gz");
-    let text = fs::read(path).expect("the package's files can be read");
-    let mut file =
-        GzEncoder::new(fs::File::create(&to).expect("cargo's own folder can be written"), Compression::best());
-    file.write_all(&text).and_then(|()| file.finish().map(drop)).expect("cargo's own folder can be written");
+/// Compresses the file at `path` into the output folder and returns the path of the result.
+#[cfg(feature = "cuda")]
+fn compress(path: &Path) -> PathBuf {
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write as _;
+
+    let name = path.file_name().expect("a listed file has a name");
+    let to = out_dir().join(name).with_extension("ptx.gz");
+    let text = fs::read(path).expect("a file of the package can be read");
+    let file = fs::File::create(&to).expect("cargo's output folder can be written");
+    let mut file = GzEncoder::new(file, Compression::best());
+    file.write_all(&text).and_then(|()| file.finish().map(drop)).expect("cargo's output folder can be written");
     to
 }
 
-/// Writes the list of the files in `folder` that end so, each as `entry` puts it.
-fn list(folder: &str, ending: &str, to: &str, entry: impl Fn(&str, &Path) -> String) {
+/// Writes a slice expression to the file `to`: one `entry` for each file of `folder` with this extension, in the order of
+/// their names.
+fn list(folder: &str, extension: &str, to: &str, entry: impl Fn(&str, &Path) -> String) {
     println!("cargo::rerun-if-changed={folder}");
-    let root = env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
-    let entries = fs::read_dir(Path::new(&root).join(folder)).expect("the package has this folder");
+    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let entries = fs::read_dir(Path::new(&root).join(folder)).expect("the package contains this folder");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("the folder can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == ending))
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect();
     files.sort();
     let mut list = String::from("&[\n");
     for file in &files {
         println!("cargo::rerun-if-changed={}", file.display());
-        let name = file.file_stem().expect("the files have names").to_string_lossy();
-        writeln!(list, "    {},", entry(&name, file)).expect("text grows");
+        let name = file.file_stem().expect("a listed file has a name").to_string_lossy();
+        writeln!(list, "    {},", entry(&name, file)).expect("writing to a string does not fail");
     }
     list += "]\n";
-    let out = env::var("OUT_DIR").expect("cargo says where to write");
-    fs::write(Path::new(&out).join(to), list).expect("cargo's own folder can be written");
+    fs::write(out_dir().join(to), list).expect("cargo's output folder can be written");
+}
+
+fn out_dir() -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"))
 }

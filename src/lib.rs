@@ -58,7 +58,9 @@
 //! [`exec`]; [`nn`] and [`optim`]; [`train`]; [`cli`], which is the program. `ARCHITECTURE.md` in the repository says more.
 
 pub mod base;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "audio")]
 pub mod data;
 pub mod exec;
 pub mod graph;

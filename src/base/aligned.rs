@@ -1,14 +1,12 @@
 //! Memory for tensors: zeroed `f32`, aligned to a cache line so that no full vector straddles two lines.
 
-use bytemuck::{Pod, Zeroable};
 use std::ops::{Deref, DerefMut};
 
 /// How many `f32` a cache line holds; offsets in an arena are multiples of it.
 pub const LINE: usize = 16;
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
+/// A cache line: its type has 64 bytes and is aligned to them.
+type Line = wide::f32x16;
 
 /// A fixed-size array of `f32`, aligned to 64 bytes.
 #[derive(Clone)]
@@ -20,7 +18,7 @@ pub struct Aligned {
 impl Aligned {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Aligned {
-        Aligned { lines: vec![Line::zeroed(); len.div_ceil(LINE)], len }
+        Aligned { lines: vec![Line::ZERO; len.div_ceil(LINE)], len }
     }
 }
 

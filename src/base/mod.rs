@@ -8,3 +8,6 @@ mod shape;
 
 pub use name::{Name, NameError};
 pub use shape::Shape;
+
+/// The factor that turns a 16-bit sample into a number of full scale 1.
+pub const FULL_SCALE: f32 = 1.0 / 32768.0;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 
 use super::dataset::Dataset;
@@ -11,9 +12,6 @@ use super::split::Split;
 
 /// Batches on their way: one in use, one ready, one in the making.
 const BUFFERS: usize = 3;
-
-/// What a 16-bit sample is multiplied with: full scale becomes 1.
-pub const FULL_SCALE: f32 = 1.0 / 32768.0;
 
 /// Clips as a network takes them.
 #[derive(Clone, Debug, PartialEq)]

@@ -41,8 +41,9 @@ mod split;
 mod store;
 mod wav;
 
+pub use crate::base::FULL_SCALE;
 pub use audit::{Audit, ClassCount, Finding, FindingKind};
-pub use batch::{Batch, Batches, FULL_SCALE};
+pub use batch::{Batch, Batches};
 pub use clip::{Clip, Format, read_clip};
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;

@@ -1,7 +1,7 @@
 //! How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
 
 use super::error::TrainError;
-use super::eval::Recogniser;
+use super::recogniser::Recogniser;
 use super::trainer::Trainer;
 use crate::base::Shape;
 use crate::base::rng::{Key, Stream};

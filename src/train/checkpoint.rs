@@ -89,7 +89,8 @@ pub fn save(
         let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
         (name, view.expect("shape and length of a tensor agree"))
     });
-    let bytes = safetensors::serialize(views, Some(metadata));
+    // The crate has a map type of its own where its feature `std` is off.
+    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()));
     let mut bytes = bytes.map_err(|e| damaged(path, e))?;
     sort_header(&mut bytes);
     write_atomically(path, &bytes)
@@ -175,7 +176,8 @@ fn parse<'b>(path: &Path, bytes: &'b [u8]) -> Result<(HashMap<String, String>, S
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(reason)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(reason)?;
-    Ok((header.metadata().clone().unwrap_or_default(), tensors))
+    let metadata = header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone()));
+    Ok((metadata.collect(), tensors))
 }
 
 fn read_all(

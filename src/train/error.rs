@@ -1,5 +1,6 @@
 //! Why training, evaluation or a weight file fails, each in one sentence with a way out.
 
+#[cfg(feature = "audio")]
 use crate::data::DataError;
 use crate::exec::DeviceError;
 use crate::graph::GraphError;
@@ -10,7 +11,8 @@ use thiserror::Error;
 /// An error of this room, or of one below that passes through it.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// Of the data room.
+    /// The recordings cannot be used.
+    #[cfg(feature = "audio")]
     #[error(transparent)]
     Data(#[from] DataError),
     /// Of the network's description.

@@ -1,10 +1,10 @@
 //! How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
 
 use super::error::TrainError;
-use super::eval::Recogniser;
+use super::recogniser::Recogniser;
 use super::trainer::Trainer;
+use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
-use crate::data::FULL_SCALE;
 use crate::exec::cuda::Gpu;
 use crate::exec::{Cost, Device};
 use crate::nn::{Initialisation, Network};

@@ -3,25 +3,36 @@
 pub mod bench;
 mod bundle;
 mod checkpoint;
+#[cfg(feature = "audio")]
 mod config;
+#[cfg(feature = "audio")]
 mod diagnose;
 mod error;
+#[cfg(feature = "audio")]
 mod eval;
 pub mod gpu_bench;
 pub mod gradcheck;
+#[cfg(feature = "audio")]
 mod metrics;
+mod recogniser;
 mod run_folder;
+#[cfg(feature = "audio")]
 mod session;
 mod trainer;
 mod weights;
 
 pub use bundle::{Bundle, Which};
 pub use checkpoint::{Checkpoint, Progress as TrainingProgress};
+#[cfg(feature = "audio")]
 pub use config::{SETTINGS, Setting, TrainConfig};
 pub use error::TrainError;
-pub use eval::{ClassFigures, Evaluation, Prediction, Recogniser};
+#[cfg(feature = "audio")]
+pub use eval::{ClassFigures, Evaluation};
+#[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
+pub use recogniser::{Prediction, Recogniser};
 pub use run_folder::{RunFolder, write_atomically};
+#[cfg(feature = "audio")]
 pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_split, save_evaluation};
 pub use trainer::{Step, Trainer};
 pub use weights::Weights;

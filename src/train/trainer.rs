@@ -2,8 +2,8 @@
 
 use super::error::TrainError;
 use super::weights::Weights;
+use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
-use crate::data::FULL_SCALE;
 use crate::exec::cuda::Cuda;
 use crate::exec::{Cost, Cpu, Device, Executor, Tally};
 use crate::graph::{Keep, NodeId, Plan, PlanOptions, Work};
