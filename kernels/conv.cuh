@@ -202,7 +202,7 @@ struct Stage {
 
 // The same for a source of one channel.
 template <int ROWS>
-__device__ __forceinline__ void stage_single(float* to, const Source& source, const Divisor& pitch, int first, int offset) {
+__device__ __forceinline__ void stage_mono(float* to, const Source& source, const Divisor& pitch, int first, int offset) {
   bool copies = source.plain();
   for (int row = threadIdx.x; row < ROWS; row += THREADS) {
     int sample, p;

@@ -181,7 +181,7 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
     int segment = it / chunks, chunk = it - segment * chunks;
     float* to = shared + it % DEPTH * stage_size;
     if constexpr (KC == 1)
-      stage_single<ROWS>(to, source, pitch, first, segment * T - pad);
+      stage_mono<ROWS>(to, source, pitch, first, segment * T - pad);
     else
       rows.bring(to, to + STAGE, first, segment * T * dilation - pad, chunk * KC);
     stage_weights<Tile, T, BN>(to + WEIGHTS, weights, part_size, chunks * WORDS, outputs, segment * T, chunk * WORDS, n0);

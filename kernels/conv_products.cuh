@@ -9,7 +9,7 @@
 
 // How products are made; the order is that of `Products` in src/ops/device.rs.
 constexpr int FMA = 0, SPLIT = 1, TF32 = 2, BF16 = 3;
-constexpr int SINGLE = 4;  // fused multiply-adds with one input channel
+constexpr int MONO = 4;  // fused multiply-adds with one input channel
 
 // The sums of a block and how they are made.
 template <int PRODUCTS, int T, int BM, int BN>

@@ -58,8 +58,10 @@ fn fault(launch: &Launch, entries: &BTreeMap<&str, Vec<Parameter>>, products: Pr
     let most = SHARED[usize::from(products != Products::Fma)];
     let [x, y, z] = launch.grid;
     match launch {
-        _ if launch.shared > most => Some(format!("{} bytes of shared memory, more than {most}", launch.shared)),
-        _ if launch.many && (launch.shared > 0 || (y, z) != (1, 1)) => Some("many of them cannot be one".into()),
+        _ if launch.shared_bytes > most => {
+            Some(format!("{} bytes of shared memory, more than {most}", launch.shared_bytes))
+        }
+        _ if launch.many && (launch.shared_bytes > 0 || (y, z) != (1, 1)) => Some("many of them cannot be one".into()),
         _ if launch.block == 0 || launch.block > 1024 => Some(format!("{} threads", launch.block)),
         _ if x == 0 || x > i32::MAX as u32 || y == 0 || y > 65_535 || z == 0 || z > 65_535 => {
             Some(format!("a grid of {x} x {y} x {z}"))

@@ -135,7 +135,7 @@ struct KernelRun<'s> {
     params: Aligned,
     dparams: Aligned,
     state: Aligned,
-    shared: Aligned,
+    batch_saved: Aligned,
 }
 
 impl<'s> KernelRun<'s> {
@@ -144,8 +144,8 @@ impl<'s> KernelRun<'s> {
         let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
         shapes[..setting.shapes.len()].copy_from_slice(&setting.shapes);
         let params = narrow(&setting.params);
-        let mut shared = poison(spec.shared);
-        setting.case.op.prepare(isa, &setting.shapes, &params, &narrow(&setting.state), &mut shared);
+        let mut batch_saved = poison(spec.batch_saved);
+        setting.case.op.prepare(isa, &setting.shapes, &params, &narrow(&setting.state), &mut batch_saved);
         KernelRun {
             setting,
             isa,
@@ -159,7 +159,7 @@ impl<'s> KernelRun<'s> {
             dparams: Aligned::zeros(params.len()),
             params,
             state: narrow(&setting.state),
-            shared,
+            batch_saved,
         }
     }
 
@@ -189,7 +189,7 @@ impl<'s> KernelRun<'s> {
                     scratch: &mut poison(spec.scratch),
                     params: &self.params,
                     state: &self.state,
-                    shared: &self.shared,
+                    batch_saved: &self.batch_saved,
                 };
                 self.setting.case.op.forward(self.isa, phase, &mut b);
             }
@@ -231,13 +231,13 @@ impl<'s> KernelRun<'s> {
                     saved: &mut self.saved[sample],
                     scratch: &mut poison(spec.scratch),
                     params: &self.params,
-                    shared: &self.shared,
+                    batch_saved: &self.batch_saved,
                 };
                 self.setting.case.op.backward(self.isa, phase, &mut b);
             }
         }
         let shapes = &self.setting.shapes;
-        self.setting.case.op.settle(shapes, &mut self.dparams, &mut poison(spec.scratch));
+        self.setting.case.op.reorder_gradients(shapes, &mut self.dparams, &mut poison(spec.scratch));
     }
 
     fn merge(&mut self, pass: Pass) {
@@ -250,7 +250,7 @@ impl<'s> KernelRun<'s> {
             params: &self.params,
             dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
             state: &mut self.state,
-            shared: &mut self.shared,
+            batch_saved: &mut self.batch_saved,
         });
     }
 }

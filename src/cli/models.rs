@@ -211,10 +211,10 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
     let memory = plan.memory_bytes(0);
     if context.json {
         let rows = all.iter().map(|group| {
-            let PlannedLaunch { pass, at, step, launch: Launch { block, shared, concurrent, .. }, .. } = &group.0[0];
+            let PlannedLaunch { pass, at, step, launch: Launch { block, shared_bytes, concurrent, .. }, .. } = &group.0[0];
             let at = step.as_ref().map(|_| at);
             json!({ "layer": group.layer(&plan), "pass": pass, "kernel": group.kernel(), "grid": group.grid(), "block": block,
-                "shared": shared, "bytes": group.bytes(), "macs": macs_of(group), "step": at, "concurrent": concurrent })
+                "shared_bytes": shared_bytes, "bytes": group.bytes(), "macs": macs_of(group), "step": at, "concurrent": concurrent })
         });
         return output::json(&json!({
             "name": network.spec.name, "batch": plan.n, "memory_bytes": memory, "bytes": moved, "macs": macs,
@@ -232,7 +232,7 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
         right("MMACs"),
     ]);
     for group in &all {
-        let PlannedLaunch { pass, launch: Launch { block, shared, .. }, .. } = &group.0[0];
+        let PlannedLaunch { pass, launch: Launch { block, shared_bytes, .. }, .. } = &group.0[0];
         let [x, y, z] = group.grid();
         table.row([
             group.layer(&plan),
@@ -240,7 +240,7 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
             group.kernel(),
             format!("{x} x {y} x {z}"),
             block.to_string(),
-            shared.to_string(),
+            shared_bytes.to_string(),
             format!("{:.2}", group.bytes() as f64 / 1e6),
             format!("{:.1}", macs_of(group) as f64 / 1e6),
         ]);

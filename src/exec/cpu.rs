@@ -37,7 +37,7 @@ pub struct Cpu {
     /// One a worker, where a sample may be shared by several: scratch for the pieces that are not its own.
     piece_scratch: Vec<Mutex<Aligned>>,
     /// By node: packed weights and merged statistics.
-    shared: Vec<Aligned>,
+    batch_saved: Vec<Aligned>,
     /// What the gradients that are summed once a batch are made of, from all shards.
     batch: Aligned,
 }
@@ -47,7 +47,7 @@ pub struct Cpu {
 struct Run<'a> {
     plan: &'a Plan,
     isa: Isa,
-    shared: &'a [Aligned],
+    batch_saved: &'a [Aligned],
     params: &'a [f32],
     state: &'a [f32],
     inputs: &'a [&'a [f32]],
@@ -73,7 +73,7 @@ impl Cpu {
             // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
             // and has but one workspace.
             piece_scratch: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
-            shared: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.shared)).collect(),
+            batch_saved: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.batch_saved)).collect(),
             batch: Aligned::zeros(plan.batch_len()),
             plan,
         }
@@ -92,13 +92,13 @@ impl Cpu {
     /// Takes over changed parameters and, in inference, state: packs weights. Must be called before the first run and after every change.
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) {
         let isa = self.isa;
-        self.shared.par_iter_mut().zip(&self.plan.nodes).for_each(|(shared, node)| {
+        self.batch_saved.par_iter_mut().zip(&self.plan.nodes).for_each(|(batch_saved, node)| {
             node.op.prepare(
                 isa,
                 &node.shapes[..node.inputs],
                 &params[node.params.clone()],
                 &state[node.state.clone()],
-                shared,
+                batch_saved,
             );
         });
     }
@@ -128,8 +128,8 @@ impl Cpu {
                 }
                 _ => {}
             }
-            let (isa, shared, piece_scratch) = (self.isa, &self.shared[..], &self.piece_scratch[..]);
-            let run = Run { plan: &plan, isa, shared, params, state, inputs, draw, piece_scratch };
+            let (isa, batch_saved, piece_scratch) = (self.isa, &self.batch_saved[..], &self.piece_scratch[..]);
+            let run = Run { plan: &plan, isa, batch_saved, params, state, inputs, draw, piece_scratch };
             let workspaces = &self.workspaces;
             self.shards.par_iter_mut().for_each(|shard| run.stage(stage, shard, &mut workspace_of(workspaces)));
         }
@@ -145,7 +145,7 @@ impl Cpu {
             let mut workspace = workspace_of(workspaces);
             for node in &plan.nodes {
                 let sums = &mut shard.sums[node.params.clone()];
-                node.op.settle(&node.shapes[..node.inputs], sums, &mut workspace[..node.spec.scratch]);
+                node.op.reorder_gradients(&node.shapes[..node.inputs], sums, &mut workspace[..node.spec.scratch]);
             }
         });
     }
@@ -187,7 +187,7 @@ impl Cpu {
                 saved: &mut [],
                 scratch: &mut [],
                 params: &[],
-                shared: &[],
+                batch_saved: &[],
             };
             node.op.backward(isa, step.phase, &mut b);
         });
@@ -213,7 +213,7 @@ impl Cpu {
             params: &params[node.params.clone()],
             dparams: if step.pass == Pass::Backward { &mut sums[node.params.clone()] } else { &mut [] },
             state: &mut state[node.state.clone()],
-            shared: &mut self.shared[i],
+            batch_saved: &mut self.batch_saved[i],
         });
         self.shards[0].sums = sums;
     }
@@ -321,12 +321,12 @@ impl Run<'_> {
         });
         let draw = self.draw.with(node.id.index() as u64);
         let params = &self.params[node.params.clone()];
-        let shared = &self.shared[i];
+        let batch_saved = &self.batch_saved[i];
         let shapes: [Shape; MAX_INPUTS] = node.shapes;
         match step.pass {
             Pass::Forward => {
                 let state = &self.state[node.state.clone()];
-                let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, shared };
+                let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, batch_saved };
                 let piece = if self.piece_scratch.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
                 match piece {
                     Some(piece) => self.forward_in_pieces(&*node.op, piece, b),
@@ -337,7 +337,7 @@ impl Run<'_> {
                 let dparams = &mut sums[node.params.clone()];
                 let (dx, from) = ([dx0, dx1], 0);
                 let mut b =
-                    Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, shared };
+                    Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };
                 node.op.backward(self.isa, step.phase, &mut b);
                 for (from, to) in step.dx.into_iter().zip(step.add_to) {
                     if to.space != Space::None {
@@ -352,7 +352,7 @@ impl Run<'_> {
 impl Run<'_> {
     /// One sample's output by all workers, in pieces of a multiple of `piece` numbers.
     fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
-        let Forward { shapes, sample, draw, x, params, state, shared, .. } = b;
+        let Forward { shapes, sample, draw, x, params, state, batch_saved, .. } = b;
         let numbers = b.y.len().div_ceil(self.piece_scratch.len()).next_multiple_of(piece);
         b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
             let (scratch, saved) = (&mut workspace_of(self.piece_scratch)[..], &mut [][..]);
@@ -360,7 +360,7 @@ impl Run<'_> {
             op.forward(
                 self.isa,
                 0,
-                &mut Forward { shapes, sample, draw, x, y, from, saved, scratch, params, state, shared },
+                &mut Forward { shapes, sample, draw, x, y, from, saved, scratch, params, state, batch_saved },
             );
         });
     }

@@ -18,7 +18,7 @@ pub struct SingleOp<'o> {
     spec: Spec,
     isa: Isa,
     n: usize,
-    /// Samples of one call in a [`Phase::Parts`] or [`Phase::Batch`].
+    /// Samples of one call in a [`Phase::Shards`] or [`Phase::Batch`].
     shard_len: usize,
     draw: Key,
     shapes: [Shape; MAX_INPUTS],
@@ -31,7 +31,7 @@ pub struct SingleOp<'o> {
     params: Aligned,
     dparams: Aligned,
     state: Aligned,
-    shared: Aligned,
+    batch_saved: Aligned,
 }
 
 /// How far the kernels of each pass are from the reference: relative rms.
@@ -69,8 +69,8 @@ impl<'o> SingleOp<'o> {
             all
         };
         let params = draw(spec.params_len(), Fill::Normal, 1);
-        let mut shared = Aligned::zeros(spec.shared);
-        op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut shared);
+        let mut batch_saved = Aligned::zeros(spec.batch_saved);
+        op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut batch_saved);
         let x = inputs.iter().zip(2..).map(|(input, tag)| draw(n * input.shape.size(), input.fill, tag));
         Ok(SingleOp {
             op,
@@ -87,7 +87,7 @@ impl<'o> SingleOp<'o> {
             dparams: Aligned::zeros(params.len()),
             params,
             state: Aligned::zeros(spec.state_len()),
-            shared,
+            batch_saved,
             shapes,
             spec,
         })
@@ -105,7 +105,7 @@ impl<'o> SingleOp<'o> {
 
     /// The samples of each call of a phase.
     fn calls(&self, kind: Phase) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, most) = (self.n, if matches!(kind, Phase::Parts | Phase::Batch) { self.shard_len } else { 1 });
+        let (n, most) = (self.n, if matches!(kind, Phase::Shards | Phase::Batch) { self.shard_len } else { 1 });
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 
@@ -132,7 +132,7 @@ impl<'o> SingleOp<'o> {
                     scratch: &mut self.scratch,
                     params: &self.params,
                     state: &self.state,
-                    shared: &self.shared,
+                    batch_saved: &self.batch_saved,
                 };
                 self.op.forward(self.isa, phase, &mut b);
             }
@@ -166,13 +166,13 @@ impl<'o> SingleOp<'o> {
                     saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
                     params: &self.params,
-                    shared: &self.shared,
+                    batch_saved: &self.batch_saved,
                 };
                 self.op.backward(self.isa, phase, &mut b);
             }
         }
         if weights {
-            self.op.settle(&self.shapes[..self.x.len()], &mut self.dparams, &mut self.scratch);
+            self.op.reorder_gradients(&self.shapes[..self.x.len()], &mut self.dparams, &mut self.scratch);
         }
     }
 
@@ -218,7 +218,7 @@ impl<'o> SingleOp<'o> {
             params: &self.params,
             dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
             state: &mut self.state,
-            shared: &mut self.shared,
+            batch_saved: &mut self.batch_saved,
         });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
 //! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's
-//! statistics) ends a stage, and so do a [`Phase::Parts`] and a [`Phase::Batch`] (large dense layers). A network without
+//! statistics) ends a stage, and so do a [`Phase::Shards`] and a [`Phase::Batch`] (large dense layers). A network without
 //! either trains in a single stage, forward and backward.
 //!
 //! Buffers that live within one stage stand in a worker's **workspace** (one sample's worth); those that cross a stage, or
@@ -11,7 +11,7 @@
 //! number of threads.
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
-//! [`Phase::Parts`]: crate::ops::op::Phase::Parts
+//! [`Phase::Shards`]: crate::ops::op::Phase::Shards
 //! [`Phase::Batch`]: crate::ops::op::Phase::Batch
 
 use super::builder::NodeId;
@@ -260,10 +260,15 @@ impl Plan {
     /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums. For a GPU,
     /// which has no workers, also for what is dead after a pass.
     pub fn memory_bytes(&self, threads: usize) -> usize {
-        let shared: usize = self.nodes.iter().map(|node| node.spec.shared).sum();
+        let batch_saved: usize = self.nodes.iter().map(|node| node.spec.batch_saved).sum();
         let sums = if self.trains() { self.shards * self.params_len } else { 0 };
         let batch = self.batch_len();
-        4 * (threads * self.workspace_len + self.n * self.shard_len + shared + sums + batch + self.device_scratch())
+        4 * (threads * self.workspace_len
+            + self.n * self.shard_len
+            + batch_saved
+            + sums
+            + batch
+            + self.device_scratch())
     }
 
     /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the shards

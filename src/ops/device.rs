@@ -110,8 +110,8 @@ pub enum Operand {
     Saved,
     /// Dead after each pass: [`Passes::scratch`] numbers, whatever the pass.
     Scratch,
-    /// Kept from [`Passes::prepare`] or forward on: [`Passes::shared`] numbers.
-    Shared,
+    /// Kept from [`Passes::prepare`] or forward on: [`Passes::batch_saved`] numbers.
+    BatchSaved,
     /// The op's parameters.
     Params,
     /// Their gradients, to be assigned.
@@ -147,7 +147,7 @@ pub struct Launch {
     /// Threads of a block.
     pub block: u32,
     /// Bytes of dynamic shared memory.
-    pub shared: u32,
+    pub shared_bytes: u32,
     /// Arguments in the kernel's order.
     pub arguments: Vec<Argument>,
     /// Bytes that must be read and written in device memory, each once.
@@ -170,7 +170,7 @@ impl Launch {
             kernel: kernel.into(),
             grid: [blocks as u32, 1, 1],
             block: threads,
-            shared: 0,
+            shared_bytes: 0,
             arguments: Vec::new(),
             bytes: 0,
             flops: 0,
@@ -191,8 +191,8 @@ impl Launch {
     }
 
     /// With dynamic shared memory.
-    pub fn shared(self, bytes: usize) -> Launch {
-        Launch { shared: bytes as u32, ..self }
+    pub fn shared_bytes(self, bytes: usize) -> Launch {
+        Launch { shared_bytes: bytes as u32, ..self }
     }
 
     /// With one more argument: an operand's first number.
@@ -259,7 +259,7 @@ pub struct Passes {
     /// Numbers that are dead after a pass, for the whole batch.
     pub scratch: usize,
     /// Numbers kept from `prepare` or `forward` on, for the whole batch.
-    pub shared: usize,
+    pub batch_saved: usize,
     /// Backward reads the inputs.
     pub reads_x: bool,
     /// Backward reads the output.
@@ -274,7 +274,7 @@ pub struct Passes {
     /// From the output's gradient to those of inputs and parameters.
     pub backward: Vec<Launch>,
     /// When all gradients of activations are there: what remains to be done for those of the parameters, with what `backward` left in
-    /// `Shared`.
+    /// `BatchSaved`.
     pub finish: Vec<Launch>,
 }
 

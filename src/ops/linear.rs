@@ -12,8 +12,8 @@
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, EACH, Forward, Layout, ONCE, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TOGETHER,
-    TensorSpec, inputs,
+    Backward, Forward, Layout, Op, PER_BATCH, PER_SAMPLE, PER_SHARD, ReferenceBackward, ReferenceForward, Role,
+    ShapeError, Spec, TensorSpec, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, panels};
@@ -58,12 +58,12 @@ impl Op for Linear {
             params.push(TensorSpec { suffix: "bias", layout: Layout::Vector { c: out }, role: Role::Bias { fan_in } });
         }
         let many = fan_in.saturating_mul(out) >= MANY;
-        let (forward, backward) = if many { (TOGETHER, ONCE) } else { (EACH, EACH) };
+        let (forward, backward) = if many { (PER_SHARD, PER_BATCH) } else { (PER_SAMPLE, PER_SAMPLE) };
         Ok(Spec {
             params,
             forward,
             backward,
-            shared: packed_len(fan_in, out).saturating_add(packed_len(out, fan_in)),
+            batch_saved: packed_len(fan_in, out).saturating_add(packed_len(out, fan_in)),
             reads_x: true,
             macs: (fan_in as u64).saturating_mul(out as u64),
             ..Spec::new(Shape::new(1, out))
@@ -97,8 +97,8 @@ impl Op for Linear {
         }
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], shared: &mut [f32]) {
-        isa.run(Pack { depth: x[0].size(), out: self.out, params, shared });
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+        isa.run(Pack { depth: x[0].size(), out: self.out, params, batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
@@ -106,7 +106,7 @@ impl Op for Linear {
         isa.run(RowProduct {
             a: b.x[0],
             depth,
-            packed: &b.shared[..packed_len(depth, self.out)],
+            packed: &b.batch_saved[..packed_len(depth, self.out)],
             init: &b.params[depth * self.out..],
             c: b.y,
             outputs: self.out,
@@ -140,7 +140,7 @@ impl Op for Linear {
             }
         }
         if !b.dx[0].is_empty() {
-            let packed = &b.shared[packed_len(depth, out)..];
+            let packed = &b.batch_saved[packed_len(depth, out)..];
             isa.run(RowProduct { a: b.dy, depth: out, packed, init: &[], c: b.dx[0], outputs: depth });
         }
     }
@@ -158,7 +158,7 @@ struct Pack<'a> {
     depth: usize,
     out: usize,
     params: &'a [f32],
-    shared: &'a mut [f32],
+    batch_saved: &'a mut [f32],
 }
 
 /// Numbers of a row that are transposed while the cache lines they go to are at hand.
@@ -167,8 +167,8 @@ const TURNED: usize = 16;
 impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Pack { depth, out, params, shared } = self;
-        let (forward, backward) = shared.split_at_mut(packed_len(depth, out));
+        let Pack { depth, out, params, batch_saved } = self;
+        let (forward, backward) = batch_saved.split_at_mut(packed_len(depth, out));
         for panel in panels(S::LANES, S::TILE_VECTORS, out) {
             let width = panel.vectors * S::LANES;
             let to = &mut forward[depth * panel.offset..][..depth * width];
@@ -352,7 +352,7 @@ mod tests {
         let error = Linear { out: 0, bias: true }.spec(&x).unwrap_err().to_string();
         assert_eq!(error, "linear: out is 0; give the layer at least one output");
         let spec = Linear { out: usize::MAX, bias: true }.spec(&x).unwrap();
-        assert_eq!((spec.shared, spec.params_len()), (usize::MAX, usize::MAX));
+        assert_eq!((spec.batch_saved, spec.params_len()), (usize::MAX, usize::MAX));
     }
 
     #[test]

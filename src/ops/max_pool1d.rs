@@ -69,7 +69,7 @@ impl Op for MaxPool1d {
         let MaxPool1d { k, stride, .. } = *self;
         let refuse = |message| Err(ShapeError::new(self.name(), message));
         if !(1..=256).contains(&k) || stride == 0 {
-            return refuse(format!("k is {k} and stride {stride}; k must be 1 to 256 and stride at least 1"));
+            return refuse(format!("k is {k} and stride {stride}; k must be 1 to 256 and stride argmax least 1"));
         }
         let l_out = self.windows(l);
         if l_out == 0 {
@@ -105,18 +105,18 @@ impl Op for MaxPool1d {
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let at = &mut bytemuck::cast_slice_mut(b.saved)[..b.y.len()];
+        let argmax = &mut bytemuck::cast_slice_mut(b.saved)[..b.y.len()];
         let (c, stride) = (b.shapes[0].c, self.stride_within(b.shapes[0].l));
-        isa.run(MaxForward { x: b.x[0], c, k: self.k, stride, y: b.y, at });
+        isa.run(MaxForward { x: b.x[0], c, k: self.k, stride, y: b.y, argmax });
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
         if b.dx[0].is_empty() {
             return;
         }
-        let at = &bytemuck::cast_slice(b.saved)[..b.dy.len()];
+        let argmax = &bytemuck::cast_slice(b.saved)[..b.dy.len()];
         let (c, stride) = (b.shapes[0].c, self.stride_within(b.shapes[0].l));
-        isa.run(MaxBackward { dy: b.dy, at, c, k: self.k, stride, dx: b.dx[0] });
+        isa.run(MaxBackward { dy: b.dy, argmax, c, k: self.k, stride, dx: b.dx[0] });
     }
 
     fn on_device(&self, batch: &Batch<'_>) -> Passes {
@@ -145,7 +145,7 @@ struct MaxForward<'a> {
     k: usize,
     stride: usize,
     y: &'a mut [f32],
-    at: &'a mut [u8],
+    argmax: &'a mut [u8],
 }
 
 impl Kernel for MaxForward<'_> {
@@ -164,14 +164,14 @@ impl MaxForward<'_> {
     /// All windows; whole ones of `K` rows with the loop over them unrolled.
     #[inline(always)]
     fn windows<const K: usize>(self) {
-        let MaxForward { x, c, k, stride, y, at } = self;
-        for (r, (y, at)) in y.chunks_exact_mut(c).zip(at.chunks_exact_mut(c)).enumerate() {
+        let MaxForward { x, c, k, stride, y, argmax } = self;
+        for (r, (y, argmax)) in y.chunks_exact_mut(c).zip(argmax.chunks_exact_mut(c)).enumerate() {
             let x = &x[r * stride * c..];
             if K > 0 && x.len() >= K * c {
                 let rows: [&[f32]; K] = array::from_fn(|t| &x[t * c..][..c]);
-                largest(rows.iter().copied(), y, at);
+                largest(rows.iter().copied(), y, argmax);
             } else {
-                largest(x.chunks_exact(c).take(k), y, at);
+                largest(x.chunks_exact(c).take(k), y, argmax);
             }
         }
     }
@@ -182,10 +182,10 @@ const LANES: usize = 16;
 
 /// The largest number of the rows in every channel, and in which row it stands.
 #[inline(always)]
-fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], at: &mut [u8]) {
+fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], argmax: &mut [u8]) {
     let (y, y_rest) = y.as_chunks_mut::<LANES>();
-    let (at, at_rest) = at.as_chunks_mut::<LANES>();
-    for (v, (y, at)) in y.iter_mut().zip(at).enumerate() {
+    let (argmax, at_rest) = argmax.as_chunks_mut::<LANES>();
+    for (v, (y, argmax)) in y.iter_mut().zip(argmax).enumerate() {
         let (mut best, mut position) = ([0.0; LANES], [0u32; LANES]);
         for (t, row) in rows.clone().enumerate() {
             let x = row.as_chunks::<LANES>().0[v];
@@ -196,14 +196,14 @@ fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], at:
             }
         }
         *y = best;
-        *at = position.map(|t| t as u8);
+        *argmax = position.map(|t| t as u8);
     }
-    for (i, (y, at)) in y_rest.iter_mut().zip(at_rest).enumerate() {
-        (*y, *at) = (0.0, 0);
+    for (i, (y, argmax)) in y_rest.iter_mut().zip(at_rest).enumerate() {
+        (*y, *argmax) = (0.0, 0);
         for (t, row) in rows.clone().enumerate() {
             let x = row.as_chunks::<LANES>().1[i];
             if (t == 0) | (x > *y) | x.is_nan() {
-                (*y, *at) = (x, t as u8);
+                (*y, *argmax) = (x, t as u8);
             }
         }
     }
@@ -211,7 +211,7 @@ fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], at:
 
 struct MaxBackward<'a> {
     dy: &'a [f32],
-    at: &'a [u8],
+    argmax: &'a [u8],
     c: usize,
     k: usize,
     stride: usize,
@@ -229,18 +229,18 @@ impl MaxBackward<'_> {
     /// Every row belongs to one window at most, so that each is written once.
     #[inline(always)]
     fn side_by_side(self) {
-        let MaxBackward { dy, at, c, k, stride, dx } = self;
-        let windows = dy.chunks_exact(c).zip(at.chunks_exact(c));
+        let MaxBackward { dy, argmax, c, k, stride, dx } = self;
+        let windows = dy.chunks_exact(c).zip(argmax.chunks_exact(c));
         let read = (windows.len() * stride * c).min(dx.len());
         let (dx, rest) = dx.split_at_mut(read);
-        for ((dy, at), dx) in windows.zip(dx.chunks_mut(stride * c)) {
+        for ((dy, argmax), dx) in windows.zip(dx.chunks_mut(stride * c)) {
             for (t, dx) in dx.chunks_exact_mut(c).enumerate() {
                 if t >= k {
                     dx.fill(0.0);
                     continue;
                 }
-                for ((dx, &dy), &at) in dx.iter_mut().zip(dy).zip(at) {
-                    *dx = if at == t as u8 { dy } else { 0.0 };
+                for ((dx, &dy), &argmax) in dx.iter_mut().zip(dy).zip(argmax) {
+                    *dx = if argmax == t as u8 { dy } else { 0.0 };
                 }
             }
         }
@@ -249,12 +249,12 @@ impl MaxBackward<'_> {
 
     #[inline(always)]
     fn overlapping(self) {
-        let MaxBackward { dy, at, c, k, stride, dx } = self;
+        let MaxBackward { dy, argmax, c, k, stride, dx } = self;
         dx.fill(0.0);
-        for (r, (dy, at)) in dy.chunks_exact(c).zip(at.chunks_exact(c)).enumerate() {
+        for (r, (dy, argmax)) in dy.chunks_exact(c).zip(argmax.chunks_exact(c)).enumerate() {
             for (t, dx) in dx[r * stride * c..].chunks_exact_mut(c).take(k).enumerate() {
-                for ((dx, &dy), &at) in dx.iter_mut().zip(dy).zip(at) {
-                    *dx += if at == t as u8 { dy } else { 0.0 };
+                for ((dx, &dy), &argmax) in dx.iter_mut().zip(dy).zip(argmax) {
+                    *dx += if argmax == t as u8 { dy } else { 0.0 };
                 }
             }
         }
@@ -298,9 +298,9 @@ mod tests {
 
     fn pool(op: MaxPool1d, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
         let l_out = op.windows(x.len());
-        let (mut y, mut at) = (vec![f32::NAN; l_out], vec![9; l_out]);
-        Isa::best().run(MaxForward { x, c: 1, k: op.k, stride: op.stride, y: &mut y, at: &mut at });
-        (y, at)
+        let (mut y, mut argmax) = (vec![f32::NAN; l_out], vec![9; l_out]);
+        Isa::best().run(MaxForward { x, c: 1, k: op.k, stride: op.stride, y: &mut y, argmax: &mut argmax });
+        (y, argmax)
     }
 
     #[test]
@@ -316,9 +316,9 @@ mod tests {
                 let mut x = vec![1.0, f32::INFINITY, 2.0, 3.0, 4.0];
                 x.truncate(k);
                 x[place] = f32::NAN;
-                let (y, at) = pool(MaxPool1d::new(k), &x);
+                let (y, argmax) = pool(MaxPool1d::new(k), &x);
                 assert!(y[0].is_nan());
-                assert_eq!(at, [place as u8]);
+                assert_eq!(argmax, [place as u8]);
             }
         }
     }

@@ -110,7 +110,7 @@ pub enum Phase {
     Samples,
     /// All samples of a part of the batch in one call, one after the other in every operand: for weights that are too many
     /// to be read once a sample.
-    Parts,
+    Shards,
     /// Backward, before the inputs' gradients: the parameters' gradients once for the whole batch, piece by piece
     /// ([`Op::gradient_piece`]), each from all samples in their order. For parameters so many that their sums in every part would
     /// cost more than what is summed.
@@ -129,11 +129,11 @@ pub enum Pass {
 }
 
 /// The phases of an op that couples no samples.
-pub const EACH: &[Phase] = &[Phase::Samples];
+pub const PER_SAMPLE: &[Phase] = &[Phase::Samples];
 /// The phase of an op that takes the samples of a part together.
-pub const TOGETHER: &[Phase] = &[Phase::Parts];
+pub const PER_SHARD: &[Phase] = &[Phase::Shards];
 /// Backward phases of an op that takes the samples of a part together and sums its gradients once a batch.
-pub const ONCE: &[Phase] = &[Phase::Batch, Phase::Parts];
+pub const PER_BATCH: &[Phase] = &[Phase::Batch, Phase::Shards];
 
 /// What an op needs on given shapes; lengths count `f32`.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ pub struct Spec {
     /// Dead after each call.
     pub scratch: usize,
     /// One for all samples: packed weights made by [`Op::prepare`], or what [`Op::merge`] found.
-    pub shared: usize,
+    pub batch_saved: usize,
     /// Backward reads the inputs.
     pub reads_x: bool,
     /// Backward reads the output.
@@ -173,12 +173,12 @@ impl Spec {
             state: Vec::new(),
             saved: 0,
             scratch: 0,
-            shared: 0,
+            batch_saved: 0,
             reads_x: false,
             reads_y: false,
             in_place: false,
-            forward: EACH,
-            backward: EACH,
+            forward: PER_SAMPLE,
+            backward: PER_SAMPLE,
             macs: 0,
         }
     }
@@ -211,7 +211,7 @@ pub struct Fused {
     /// The op that does what they do, with the parameters of all.
     pub op: Box<dyn Op>,
     /// How many of the ops that follow the first are in it.
-    pub swallowed: usize,
+    pub followers: usize,
 }
 
 /// How convolutions are computed: the setting `conv`.
@@ -264,7 +264,7 @@ pub struct Algorithms {
 /// Most inputs an op may have.
 pub const MAX_INPUTS: usize = 2;
 
-/// Buffers of one sample for the forward pass, or in a [`Phase::Parts`] of several.
+/// Buffers of one sample for the forward pass, or in a [`Phase::Shards`] of several.
 pub struct Forward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
@@ -286,11 +286,11 @@ pub struct Forward<'a> {
     pub params: &'a [f32],
     /// The op's state.
     pub state: &'a [f32],
-    /// See [`Spec::shared`].
-    pub shared: &'a [f32],
+    /// See [`Spec::batch_saved`].
+    pub batch_saved: &'a [f32],
 }
 
-/// Buffers of one sample for the backward pass, or in a [`Phase::Parts`] or [`Phase::Batch`] of several.
+/// Buffers of one sample for the backward pass, or in a [`Phase::Shards`] or [`Phase::Batch`] of several.
 pub struct Backward<'a> {
     /// Shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
@@ -317,8 +317,8 @@ pub struct Backward<'a> {
     pub scratch: &'a mut [f32],
     /// The op's parameters.
     pub params: &'a [f32],
-    /// See [`Spec::shared`].
-    pub shared: &'a [f32],
+    /// See [`Spec::batch_saved`].
+    pub batch_saved: &'a [f32],
 }
 
 /// What a merge sees: what each sample saved, and the op's memory.
@@ -337,8 +337,8 @@ pub struct Merge<'a> {
     pub dparams: &'a mut [f32],
     /// The op's state.
     pub state: &'a mut [f32],
-    /// See [`Spec::shared`].
-    pub shared: &'a mut [f32],
+    /// See [`Spec::batch_saved`].
+    pub batch_saved: &'a mut [f32],
 }
 
 /// A whole batch in double precision, forward.
@@ -412,7 +412,7 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Likewise. Recomputes from the inputs whatever it needs.
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>);
 
-    /// Once a step, before any pass: packs `params` into `shared`. In inference the `state` may be taken in too.
+    /// Once a step, before any pass: packs `params` into `batch_saved`. In inference the `state` may be taken in too.
     fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _shared: &mut [f32]) {}
 
     /// One sample forward.
@@ -434,7 +434,7 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// Once a part of the batch, after the last pass of its last sample: brings the sums of the parameters' gradients, which the
     /// op may have kept in an order of its own, into that of the parameters. `scratch` is as long as [`Spec::scratch`].
-    fn settle(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
+    fn reorder_gradients(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
 
     /// A [`Phase::Merge`]. Must add in the order of the samples, so that no result depends on threads.
     fn merge(&self, _b: &mut Merge<'_>) {}

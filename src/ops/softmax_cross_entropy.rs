@@ -144,7 +144,7 @@ mod tests {
             scratch: &mut [],
             params: &[],
             state: &[],
-            shared: &[],
+            batch_saved: &[],
         };
         SoftmaxCrossEntropy.forward(Isa::best(), 0, &mut b);
         (y[0], saved)

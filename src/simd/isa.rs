@@ -9,11 +9,11 @@ use std::fmt;
 /// A number and where it belongs.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Pair {
+pub struct SparseEntry {
     /// A place in memory, in numbers.
-    pub at: u32,
+    pub offset: u32,
     /// The number.
-    pub number: f32,
+    pub value: f32,
 }
 
 /// Vectors of one instruction set. Every method is inlined into the body that [`Isa::run`] compiles for it.
@@ -23,7 +23,7 @@ pub trait Simd: Copy {
     /// The outcome of a comparison, lane by lane.
     type Mask: Copy;
     /// Places in a window, one a lane: whole numbers from 0 to 127.
-    type Places: Copy;
+    type Argmax: Copy;
     /// Numbers in a vector.
     const LANES: usize;
     /// Vectors in the widest tile of a product (outputs of a register tile = this many vectors).
@@ -75,36 +75,36 @@ pub trait Simd: Copy {
     fn le(self, a: Self::V, b: Self::V) -> Self::Mask;
     /// `a` where the mask is set, else `b`.
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
-    /// `place` in every lane.
-    fn places(self, place: u8) -> Self::Places;
-    /// `place` where the mask is set, unless a higher one is there already.
-    fn raise(self, mask: Self::Mask, place: u8, places: Self::Places) -> Self::Places;
-    /// Where `place` is.
-    fn is_place(self, places: Self::Places, place: u8) -> Self::Mask;
+    /// `index` in every lane.
+    fn splat_argmax(self, index: u8) -> Self::Argmax;
+    /// `index` where the mask is set, unless a higher one is there already.
+    fn masked_max(self, mask: Self::Mask, index: u8, argmax: Self::Argmax) -> Self::Argmax;
+    /// Where `index` is.
+    fn argmax_eq(self, argmax: Self::Argmax, index: u8) -> Self::Mask;
     /// Where the place is below `end`.
-    fn below(self, places: Self::Places, end: u8) -> Self::Mask;
+    fn argmax_lt(self, argmax: Self::Argmax, end: u8) -> Self::Mask;
     /// One more where the mask is set, for counts of up to 127.
-    fn count(self, mask: Self::Mask, counts: Self::Places) -> Self::Places;
+    fn masked_increment(self, mask: Self::Mask, counts: Self::Argmax) -> Self::Argmax;
     /// The first `lanes` bytes as places, zeros after.
     ///
     /// # Safety
     /// `lanes` bytes from `from` on are readable.
-    unsafe fn load_places(self, from: *const u8, lanes: usize) -> Self::Places;
+    unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> Self::Argmax;
     /// Writes the first `lanes` places as bytes.
     ///
     /// # Safety
     /// `lanes` bytes from `to` on are writable.
-    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: Self::Places);
+    unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: Self::Argmax);
     /// Writes places as numbers of 32 bits.
     ///
     /// # Safety
     /// [`Simd::LANES`] numbers from `to` on are writable.
-    unsafe fn store_counts(self, to: *mut u32, places: Self::Places);
-    /// Writes `first + place * step` and a number, lane by lane, for sums below 2^32.
+    unsafe fn store_counts(self, to: *mut u32, argmax: Self::Argmax);
+    /// Writes `first + index * step` and a number, lane by lane, for sums below 2^32.
     ///
     /// # Safety
     /// [`Simd::LANES`] pairs from `to` on are writable.
-    unsafe fn store_pairs(self, to: *mut Pair, places: Self::Places, first: u32, step: u32, numbers: Self::V);
+    unsafe fn store_entries(self, to: *mut SparseEntry, argmax: Self::Argmax, first: u32, step: u32, numbers: Self::V);
     /// Writes a vector past the caches where that is possible: for what is read much later. [`Simd::fence`] must follow.
     ///
     /// # Safety
@@ -121,7 +121,7 @@ pub trait Simd: Copy {
     ///
     /// # Safety
     /// 16 numbers from `from` on are readable; `K` is at most 5.
-    unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::Places) -> [Self::V; K];
+    unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::Argmax) -> [Self::V; K];
     /// Asks for the cache line of `at`; any address will do.
     fn prefetch(self, at: *const u8);
     /// Asks for the cache line of `at` in order to write it; any address will do.

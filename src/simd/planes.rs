@@ -9,7 +9,7 @@
 //! of the first, so that the sum runs over `segments` neighbouring rows of a plane, and tiles of output are `stride` of its
 //! rows apart.
 //!
-//! **Memory** the next block's rows are asked for during the products ([`Ahead`]): the transforms touch memory in
+//! **Memory** the next block's rows are asked for during the products ([`Prefetch`]): the transforms touch memory in
 //! bursts that the processor's own prefetcher does not see coming.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
@@ -47,7 +47,7 @@ impl Planes {
 
 /// Memory that is soon needed: what will be read, and what will be written.
 #[derive(Clone, Copy, Default)]
-pub struct Ahead<'a> {
+pub struct Prefetch<'a> {
     /// To be read.
     pub read: [&'a [u8]; 3],
     /// To be written.
@@ -58,23 +58,23 @@ pub struct Ahead<'a> {
 const LINE: usize = 64;
 
 /// How far the asking has got: an equal share at each of a fixed number of turns.
-pub(super) struct Asking<'a> {
-    ahead: Ahead<'a>,
+pub(super) struct Prefetcher<'a> {
+    prefetch: Prefetch<'a>,
     shares: [usize; 4],
     turn: usize,
 }
 
-impl<'a> Asking<'a> {
-    pub(super) fn new(ahead: Ahead<'a>, turns: usize) -> Asking<'a> {
-        let [a, b, c] = ahead.read.map(<[u8]>::len);
-        let shares = [a, b, c, ahead.write.len()].map(|len| len.div_ceil(LINE).div_ceil(turns.max(1)));
-        Asking { ahead, shares, turn: 0 }
+impl<'a> Prefetcher<'a> {
+    pub(super) fn new(prefetch: Prefetch<'a>, turns: usize) -> Prefetcher<'a> {
+        let [a, b, c] = prefetch.read.map(<[u8]>::len);
+        let shares = [a, b, c, prefetch.write.len()].map(|len| len.div_ceil(LINE).div_ceil(turns.max(1)));
+        Prefetcher { prefetch, shares, turn: 0 }
     }
 
     #[inline(always)]
     pub(super) fn step<S: Simd>(&mut self, s: S) {
-        let [a, b, c] = self.ahead.read;
-        for (k, memory) in [a, b, c, self.ahead.write].into_iter().enumerate() {
+        let [a, b, c] = self.prefetch.read;
+        for (k, memory) in [a, b, c, self.prefetch.write].into_iter().enumerate() {
             let first = memory.as_ptr().wrapping_add(self.turn * self.shares[k] * LINE);
             for line in 0..self.shares[k] {
                 let at = first.wrapping_add(line * LINE);
@@ -110,7 +110,7 @@ pub struct PlaneProduct<'a> {
     /// Planes.
     pub planes: usize,
     /// What to ask for meanwhile.
-    pub ahead: Ahead<'a>,
+    pub prefetch: Prefetch<'a>,
 }
 
 impl Kernel for PlaneProduct<'_> {
@@ -130,8 +130,20 @@ impl Kernel for PlaneProduct<'_> {
 impl PlaneProduct<'_> {
     #[inline(always)]
     fn products<S: Simd, const STRIDE: usize>(self, s: S) {
-        let PlaneProduct { v, v_planes, segments, stride, inner, packed, m, m_planes, outputs, tiles, planes, ahead } =
-            self;
+        let PlaneProduct {
+            v,
+            v_planes,
+            segments,
+            stride,
+            inner,
+            packed,
+            m,
+            m_planes,
+            outputs,
+            tiles,
+            planes,
+            prefetch,
+        } = self;
         if tiles == 0 {
             return;
         }
@@ -144,7 +156,7 @@ impl PlaneProduct<'_> {
         let turns = panels(S::LANES, S::TILE_VECTORS, outputs)
             .map(|panel| tiles.div_ceil(S::product_rows(panel.vectors)))
             .sum::<usize>();
-        let mut asking = Asking::new(ahead, planes * turns);
+        let mut prefetcher = Prefetcher::new(prefetch, planes * turns);
         for plane in 0..planes {
             for panel in panels(S::LANES, S::TILE_VECTORS, outputs) {
                 for t in (0..tiles).step_by(S::product_rows(panel.vectors)) {
@@ -164,7 +176,7 @@ impl PlaneProduct<'_> {
                         };
                         s.plane_tile::<STRIDE>(panel.vectors, &tile);
                     }
-                    asking.step(s);
+                    prefetcher.step(s);
                 }
             }
         }
@@ -247,15 +259,28 @@ pub struct PlaneUpdate<'a> {
     /// Planes.
     pub planes: usize,
     /// What to ask for meanwhile.
-    pub ahead: Ahead<'a>,
+    pub prefetch: Prefetch<'a>,
 }
 
 impl Kernel for PlaneUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let PlaneUpdate { v, v_planes, segments, stride, inner, z, z_planes, du, fresh, outputs, tiles, planes, ahead } =
-            self;
-        let mut asking = Asking::new(ahead, planes * segments);
+        let PlaneUpdate {
+            v,
+            v_planes,
+            segments,
+            stride,
+            inner,
+            z,
+            z_planes,
+            du,
+            fresh,
+            outputs,
+            tiles,
+            planes,
+            prefetch,
+        } = self;
+        let mut prefetcher = Prefetcher::new(prefetch, planes * segments);
         for plane in 0..planes {
             for segment in 0..segments {
                 let at = (plane * segments + segment) * inner * outputs;
@@ -271,7 +296,7 @@ impl Kernel for PlaneUpdate<'_> {
                     outputs,
                 };
                 update.run(s);
-                asking.step(s);
+                prefetcher.step(s);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The two instruction sets that every processor has: one number at a time, and the crate `wide`.
 #![allow(unsafe_code)] // reason: the vector contract reads and writes through pointers, so that tiles have no bounds checks
 
-use super::isa::{Pair, Simd};
+use super::isa::{Simd, SparseEntry};
 use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use wide::{f32x8, i32x8};
@@ -13,7 +13,7 @@ pub struct Scalar;
 impl Simd for Scalar {
     type V = f32;
     type Mask = bool;
-    type Places = u8;
+    type Argmax = u8;
     const LANES: usize = 1;
     const TILE_VECTORS: usize = 2;
 
@@ -80,45 +80,47 @@ impl Simd for Scalar {
         if mask { a } else { b }
     }
     #[inline(always)]
-    fn places(self, place: u8) -> u8 {
-        place
+    fn splat_argmax(self, index: u8) -> u8 {
+        index
     }
     #[inline(always)]
-    fn raise(self, mask: bool, place: u8, places: u8) -> u8 {
-        if mask { places.max(place) } else { places }
+    fn masked_max(self, mask: bool, index: u8, argmax: u8) -> u8 {
+        if mask { argmax.max(index) } else { argmax }
     }
     #[inline(always)]
-    fn is_place(self, places: u8, place: u8) -> bool {
-        places == place
+    fn argmax_eq(self, argmax: u8, index: u8) -> bool {
+        argmax == index
     }
     #[inline(always)]
-    fn below(self, places: u8, end: u8) -> bool {
-        places < end
+    fn argmax_lt(self, argmax: u8, end: u8) -> bool {
+        argmax < end
     }
     #[inline(always)]
-    fn count(self, mask: bool, counts: u8) -> u8 {
+    fn masked_increment(self, mask: bool, counts: u8) -> u8 {
         counts + u8::from(mask)
     }
     #[inline(always)]
-    unsafe fn store_counts(self, to: *mut u32, places: u8) {
+    unsafe fn store_counts(self, to: *mut u32, argmax: u8) {
         // SAFETY: the caller's contract.
-        unsafe { to.write(u32::from(places)) }
+        unsafe { to.write(u32::from(argmax)) }
     }
     #[inline(always)]
-    unsafe fn store_pairs(self, to: *mut Pair, places: u8, first: u32, step: u32, number: f32) {
+    unsafe fn store_entries(self, to: *mut SparseEntry, argmax: u8, first: u32, step: u32, number: f32) {
         // SAFETY: the caller's contract.
-        unsafe { to.write(Pair { at: first.wrapping_add(u32::from(places).wrapping_mul(step)), number }) }
+        unsafe {
+            to.write(SparseEntry { offset: first.wrapping_add(u32::from(argmax).wrapping_mul(step)), value: number })
+        }
     }
     #[inline(always)]
-    unsafe fn load_places(self, from: *const u8, lanes: usize) -> u8 {
+    unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> u8 {
         // SAFETY: the caller's contract; with no lanes nothing is read.
         if lanes == 0 { 0 } else { unsafe { from.read() } }
     }
     #[inline(always)]
-    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: u8) {
+    unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: u8) {
         if lanes > 0 {
             // SAFETY: the caller's contract.
-            unsafe { to.write(places) }
+            unsafe { to.write(argmax) }
         }
     }
     #[inline(always)]
@@ -194,7 +196,7 @@ pub struct Wide;
 impl Simd for Wide {
     type V = f32x8;
     type Mask = f32x8;
-    type Places = i32x8;
+    type Argmax = i32x8;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -261,48 +263,49 @@ impl Simd for Wide {
         mask.bitselect(a, b)
     }
     #[inline(always)]
-    fn places(self, place: u8) -> i32x8 {
-        i32x8::splat(i32::from(place))
+    fn splat_argmax(self, index: u8) -> i32x8 {
+        i32x8::splat(i32::from(index))
     }
     #[inline(always)]
-    fn raise(self, mask: f32x8, place: u8, places: i32x8) -> i32x8 {
-        (bytemuck::cast::<_, i32x8>(mask) & self.places(place)).max(places)
+    fn masked_max(self, mask: f32x8, index: u8, argmax: i32x8) -> i32x8 {
+        (bytemuck::cast::<_, i32x8>(mask) & self.splat_argmax(index)).max(argmax)
     }
     #[inline(always)]
-    fn is_place(self, places: i32x8, place: u8) -> f32x8 {
-        bytemuck::cast(places.simd_eq(self.places(place)))
+    fn argmax_eq(self, argmax: i32x8, index: u8) -> f32x8 {
+        bytemuck::cast(argmax.simd_eq(self.splat_argmax(index)))
     }
     #[inline(always)]
-    fn below(self, places: i32x8, end: u8) -> f32x8 {
-        bytemuck::cast(places.simd_lt(self.places(end)))
+    fn argmax_lt(self, argmax: i32x8, end: u8) -> f32x8 {
+        bytemuck::cast(argmax.simd_lt(self.splat_argmax(end)))
     }
     #[inline(always)]
-    fn count(self, mask: f32x8, counts: i32x8) -> i32x8 {
+    fn masked_increment(self, mask: f32x8, counts: i32x8) -> i32x8 {
         counts - bytemuck::cast::<_, i32x8>(mask) // -1 where it is set
     }
     #[inline(always)]
-    unsafe fn store_counts(self, to: *mut u32, places: i32x8) {
+    unsafe fn store_counts(self, to: *mut u32, argmax: i32x8) {
         // SAFETY: the caller's contract.
-        unsafe { to.cast::<[i32; 8]>().write(places.to_array()) }
+        unsafe { to.cast::<[i32; 8]>().write(argmax.to_array()) }
     }
     #[inline(always)]
-    unsafe fn store_pairs(self, to: *mut Pair, places: i32x8, first: u32, step: u32, numbers: f32x8) {
-        let at = (places * i32x8::splat(step as i32) + i32x8::splat(first as i32)).to_array();
+    unsafe fn store_entries(self, to: *mut SparseEntry, argmax: i32x8, first: u32, step: u32, numbers: f32x8) {
+        let at = (argmax * i32x8::splat(step as i32) + i32x8::splat(first as i32)).to_array();
         let numbers = numbers.to_array();
-        let pairs: [Pair; 8] = std::array::from_fn(|lane| Pair { at: at[lane] as u32, number: numbers[lane] });
+        let pairs: [SparseEntry; 8] =
+            std::array::from_fn(|lane| SparseEntry { offset: at[lane] as u32, value: numbers[lane] });
         // SAFETY: the caller's contract.
-        unsafe { to.cast::<[Pair; 8]>().write(pairs) }
+        unsafe { to.cast::<[SparseEntry; 8]>().write(pairs) }
     }
     #[inline(always)]
-    unsafe fn load_places(self, from: *const u8, lanes: usize) -> i32x8 {
+    unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> i32x8 {
         let mut all = [0u8; 8];
         // SAFETY: the caller's contract; at most eight bytes go into the array of eight.
         unsafe { from.copy_to_nonoverlapping(all.as_mut_ptr(), lanes.min(8)) };
         i32x8::new(all.map(i32::from))
     }
     #[inline(always)]
-    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: i32x8) {
-        let all = places.to_array().map(|place| place as u8);
+    unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: i32x8) {
+        let all = argmax.to_array().map(|index| index as u8);
         // SAFETY: the caller's contract; at most eight bytes come out of the array of eight.
         unsafe { to.copy_from_nonoverlapping(all.as_ptr(), lanes.min(8)) }
     }

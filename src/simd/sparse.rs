@@ -8,8 +8,8 @@
 //! before it is needed: where it follows at once, its multiply-adds wait for it (EPYC Zen 1: 20 % slower).
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at entry
 
-use super::isa::{Kernel, Pair, Simd};
-use super::planes::{Ahead, Asking};
+use super::isa::{Kernel, Simd, SparseEntry};
+use super::planes::{Prefetch, Prefetcher};
 use super::transform::load_some;
 
 /// Gradients of some cells of a pool, and which of a cell's rows each belongs to.
@@ -18,7 +18,7 @@ pub struct Cells<'a> {
     /// Gradients, `[count, outputs]`.
     pub dy: &'a [f32],
     /// Rows, `[count, outputs]`; from `window` on: none, the cell is dead.
-    pub at: &'a [u8],
+    pub argmax: &'a [u8],
     /// Cells, at most [`Cells::MOST`].
     pub count: usize,
     /// Rows of a cell.
@@ -36,11 +36,11 @@ impl Cells<'_> {
 
     /// Whether the windows, of `width` numbers, lie in `len` numbers; and whether there is anything to do.
     fn fit(&self, outputs: usize, width: usize, len: usize) -> bool {
-        let Cells { dy, at, count, window, row } = *self;
+        let Cells { dy, argmax, count, window, row } = *self;
         if count == 0 || outputs == 0 || width == 0 {
             return false;
         }
-        assert!(count <= Cells::MOST && dy.len() >= count * outputs && at.len() >= count * outputs);
+        assert!(count <= Cells::MOST && dy.len() >= count * outputs && argmax.len() >= count * outputs);
         assert!(len <= u32::MAX as usize && len >= (count * window - 1) * row + width);
         true
     }
@@ -52,7 +52,7 @@ const SIDE: usize = 16;
 /// The live cells of as many outputs as a vector has lanes.
 struct Lists {
     /// Where each one's window begins, and its gradient.
-    live: [[Pair; Cells::MOST + BEYOND]; SIDE],
+    live: [[SparseEntry; Cells::MOST + BEYOND]; SIDE],
     counts: [u32; SIDE],
     /// The sums of their gradients.
     sums: [f32; SIDE],
@@ -60,7 +60,7 @@ struct Lists {
 
 impl Lists {
     fn new() -> Lists {
-        Lists { live: [[Pair::default(); Cells::MOST + BEYOND]; SIDE], counts: [0; SIDE], sums: [0.0; SIDE] }
+        Lists { live: [[SparseEntry::default(); Cells::MOST + BEYOND]; SIDE], counts: [0; SIDE], sums: [0.0; SIDE] }
     }
 
     /// Lists those of the outputs from `o` on. **Registers** counts, sums, what a row of cells becomes.
@@ -71,22 +71,22 @@ impl Lists {
     unsafe fn fill<S: Simd>(&mut self, s: S, cells: &Cells<'_>, o: usize, outputs: usize) {
         let lanes = (outputs - o).min(S::LANES);
         let Cells { window, row, .. } = *cells;
-        let mut pairs = [Pair::default(); SIDE];
-        let (mut counts, mut sums) = (s.places(0), s.zero());
+        let mut pairs = [SparseEntry::default(); SIDE];
+        let (mut counts, mut sums) = (s.splat_argmax(0), s.zero());
         for cell in 0..cells.count {
             // SAFETY: the numbers are among the `count * outputs` of each; an output has no more live cells than there are.
             unsafe {
                 let g = load_some(s, cells.dy.as_ptr().add(cell * outputs + o), lanes);
-                let at = s.load_places(cells.at.as_ptr().add(cell * outputs + o), lanes);
-                s.store_pairs(pairs.as_mut_ptr(), at, (cell * window * row) as u32, row as u32, g);
+                let argmax = s.load_argmax(cells.argmax.as_ptr().add(cell * outputs + o), lanes);
+                s.store_entries(pairs.as_mut_ptr(), argmax, (cell * window * row) as u32, row as u32, g);
                 s.store_counts(self.counts.as_mut_ptr(), counts);
                 // Dead ones, too, and the next over them: a branch would be as hard to foresee as the gradient's sign.
                 for (lane, &pair) in pairs.iter().enumerate().take(S::LANES) {
                     let to = self.live.get_unchecked_mut(lane).as_mut_ptr();
                     to.add(self.counts[lane] as usize).write(pair);
                 }
-                let alive = s.below(at, window as u8);
-                counts = s.count(alive, counts);
+                let alive = s.argmax_lt(argmax, window as u8);
+                counts = s.masked_increment(alive, counts);
                 sums = s.add(sums, s.select(alive, g, s.zero()));
             }
         }
@@ -102,7 +102,7 @@ impl Lists {
     /// # Safety
     /// As [`Lists::fill`].
     #[inline(always)]
-    unsafe fn of<S: Simd>(&mut self, s: S, cells: &Cells<'_>, o: usize, outputs: usize) -> (&[Pair], f32) {
+    unsafe fn of<S: Simd>(&mut self, s: S, cells: &Cells<'_>, o: usize, outputs: usize) -> (&[SparseEntry], f32) {
         let lane = o % S::LANES;
         if lane == 0 {
             // SAFETY: the caller's contract.
@@ -139,7 +139,7 @@ macro_rules! share {
     };
 }
 
-/// `c[o, i] += sum over cells p alive of dy[p, o] * x[(p * window + at[p, o]) * row + i]` for `i < width`, and
+/// `c[o, i] += sum over cells p alive of dy[p, o] * x[(p * window + argmax[p, o]) * row + i]` for `i < width`, and
 /// `db[o] += sum of their dy[p, o]`.
 pub struct SparseUpdate<'a> {
     /// The gradient.
@@ -153,22 +153,22 @@ pub struct SparseUpdate<'a> {
     /// Numbers of a window of `x`.
     pub width: usize,
     /// What to ask for meanwhile.
-    pub ahead: Ahead<'a>,
+    pub prefetch: Prefetch<'a>,
 }
 
 impl Kernel for SparseUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SparseUpdate { cells, x, c, db, width, ahead } = self;
+        let SparseUpdate { cells, x, c, db, width, prefetch } = self;
         let outputs = db.len();
         if !cells.fit(outputs, width, x.len()) {
             return;
         }
         assert!(c.len() == outputs * width);
-        let mut asking = Asking::new(ahead, outputs);
+        let mut prefetcher = Prefetcher::new(prefetch, outputs);
         let mut lists = Lists::new();
         for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
-            asking.step(s);
+            prefetcher.step(s);
             // SAFETY: `o` is one of the outputs, and the cells fit.
             let (live, sum) = unsafe { lists.of(s, &cells, o, outputs) };
             *db += sum;
@@ -186,18 +186,23 @@ impl Kernel for SparseUpdate<'_> {
 /// # Safety
 /// `c` holds so many numbers, and as many are readable from `x` plus the place of any live cell on.
 #[inline(always)]
-unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f32, live: &[Pair], c: &mut [f32]) {
+unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(
+    s: S,
+    x: *const f32,
+    live: &[SparseEntry],
+    c: &mut [f32],
+) {
     debug_assert!(c.len() > (V - 1) * S::LANES && (MASKED || c.len() == V * S::LANES));
     let last = c.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
     let mut sums = [s.zero(); V];
     let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
     for &then in rest {
-        let [Pair { at, number }, next] = soon;
-        let g = s.splat(number);
+        let [SparseEntry { offset, value }, next] = soon;
+        let g = s.splat(value);
         for (v, sum) in sums.iter_mut().enumerate() {
             // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
-            unsafe { *sum = s.fma(g, load_some(s, x.add(at as usize + v * S::LANES), lanes(v)), *sum) }
+            unsafe { *sum = s.fma(g, load_some(s, x.add(offset as usize + v * S::LANES), lanes(v)), *sum) }
         }
         soon = [next, then];
     }
@@ -212,7 +217,7 @@ unsafe fn update<S: Simd, const V: usize, const MASKED: bool>(s: S, x: *const f3
     }
 }
 
-/// `dx[(p * window + at[p, o]) * row + i] += sum over outputs o of dy[p, o] * w[o, i]` for cells `p` alive and `i < width`.
+/// `dx[(p * window + argmax[p, o]) * row + i] += sum over outputs o of dy[p, o] * w[o, i]` for cells `p` alive and `i < width`.
 pub struct SparseSpread<'a> {
     /// The gradient.
     pub cells: Cells<'a>,
@@ -223,21 +228,21 @@ pub struct SparseSpread<'a> {
     /// From the first cell's first row on.
     pub dx: &'a mut [f32],
     /// What to ask for meanwhile.
-    pub ahead: Ahead<'a>,
+    pub prefetch: Prefetch<'a>,
 }
 
 impl Kernel for SparseSpread<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SparseSpread { cells, w, outputs, dx, ahead } = self;
+        let SparseSpread { cells, w, outputs, dx, prefetch } = self;
         let width = w.len() / outputs.max(1);
         if !cells.fit(outputs, width, dx.len()) {
             return;
         }
-        let mut asking = Asking::new(ahead, outputs);
+        let mut prefetcher = Prefetcher::new(prefetch, outputs);
         let mut lists = Lists::new();
         for (o, w) in w.chunks_exact(width).enumerate().take(outputs) {
-            asking.step(s);
+            prefetcher.step(s);
             // SAFETY: `o` is one of the outputs, and the cells fit.
             let (live, _) = unsafe { lists.of(s, &cells, o, outputs) };
             let mut end = width;
@@ -255,7 +260,7 @@ impl Kernel for SparseSpread<'_> {
 /// # Safety
 /// `w` holds so many numbers, and as many are writable from `dx` plus the place of any live cell on.
 #[inline(always)]
-unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[Pair], w: &[f32]) {
+unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32, live: &[SparseEntry], w: &[f32]) {
     debug_assert!(w.len() > (V - 1) * S::LANES && (MASKED || w.len() == V * S::LANES));
     let last = w.len() - (V - 1) * S::LANES;
     let lanes = |v: usize| if MASKED && v + 1 == V { last } else { S::LANES };
@@ -266,12 +271,12 @@ unsafe fn spread<S: Simd, const V: usize, const MASKED: bool>(s: S, dx: *mut f32
     }
     let (mut soon, rest) = ([live[0], live[1]], &live[BEYOND..]);
     for &then in rest {
-        let [Pair { at, number }, next] = soon;
-        let g = s.splat(number);
+        let [SparseEntry { offset, value }, next] = soon;
+        let g = s.splat(value);
         for (v, &weight) in weights.iter().enumerate() {
             // SAFETY: the caller's contract: cells are used two turns after they are read, so that the last two never are.
             unsafe {
-                let to = dx.add(at as usize + v * S::LANES);
+                let to = dx.add(offset as usize + v * S::LANES);
                 let sum = s.fma(g, weight, load_some(s, to, lanes(v)));
                 if lanes(v) == S::LANES { s.store(to, sum) } else { s.store_first(to, lanes(v), sum) }
             }

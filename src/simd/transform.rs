@@ -100,7 +100,7 @@ pub const GROUP: usize = 3 * TILE;
 
 /// Where a tile's rows lie.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct TilePos {
     /// First row.
     pub first: usize,
     /// Rows from the first on that there are, also those of later tiles. What stands in the places of others means nothing.
@@ -111,11 +111,11 @@ pub struct Place {
     pub lanes: usize,
 }
 
-impl Place {
+impl TilePos {
     /// That of tile `t`, if this is the first.
     #[inline(always)]
-    fn tile(self, t: usize) -> Place {
-        Place { first: self.first + TILE * t, left: self.left.saturating_sub(TILE * t), ..self }
+    fn tile(self, t: usize) -> TilePos {
+        TilePos { first: self.first + TILE * t, left: self.left.saturating_sub(TILE * t), ..self }
     }
 }
 
@@ -142,26 +142,26 @@ pub trait Epilogue {
     ///
     /// # Safety
     /// The rows and channels are among those that [`Epilogue::fits`] was asked for.
-    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>);
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, pos: TilePos, rows: [S::V; TILE], open: &mut Window<S>);
 }
 
 /// A window's largest row so far, and its place in the window.
 #[derive(Clone, Copy)]
 pub struct Window<S: Simd> {
     best: S::V,
-    at: S::Places,
+    argmax: S::Argmax,
 }
 
 /// Where pooled rows go.
 pub trait Windows {
     /// Whether anyone asks where in its window the largest row stood.
-    const PLACES: bool;
+    const ARGMAX: bool;
 
     /// Takes the largest row of window `cell`, and its place, in the place's channels.
     ///
     /// # Safety
     /// The window and the channels are among those that there is memory for.
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, place: &Place, best: S::V, at: S::Places);
+    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, pos: &TilePos, best: S::V, argmax: S::Argmax);
 }
 
 /// Pools the rows of tile `T` by windows of `WINDOW`, of which those that end here are closed; a last one that is not whole
@@ -172,27 +172,27 @@ pub trait Windows {
 #[inline(always)]
 pub unsafe fn pool<S: Simd, W: Windows, const WINDOW: usize, const T: usize>(
     s: S,
-    place: &Place,
+    pos: &TilePos,
     rows: [S::V; TILE],
     ceil: bool,
     open: &mut Window<S>,
     to: &mut W,
 ) {
-    let group = (place.first - TILE * T) / WINDOW;
+    let group = (pos.first - TILE * T) / WINDOW;
     for (i, row) in rows.into_iter().enumerate() {
-        if i < place.left {
+        if i < pos.left {
             let (window, t) = ((TILE * T + i) / WINDOW, (TILE * T + i) % WINDOW);
             if t == 0 {
-                *open = Window { best: row, at: s.places(0) };
+                *open = Window { best: row, argmax: s.splat_argmax(0) };
             } else {
-                if W::PLACES {
-                    open.at = s.raise(s.gt(row, open.best), t as u8, open.at);
+                if W::ARGMAX {
+                    open.argmax = s.masked_max(s.gt(row, open.best), t as u8, open.argmax);
                 }
                 open.best = s.max(open.best, row);
             }
-            if t + 1 == WINDOW || (ceil && i + 1 == place.left) {
+            if t + 1 == WINDOW || (ceil && i + 1 == pos.left) {
                 // SAFETY: the caller's contract.
-                unsafe { to.close(s, group + window, place, open.best, open.at) }
+                unsafe { to.close(s, group + window, pos, open.best, open.argmax) }
             }
         }
     }
@@ -310,7 +310,7 @@ pub unsafe fn load_some<S: Simd>(s: S, from: *const f32, lanes: usize) -> S::V {
 
 /// A block's rows of a convolution with one input channel, to an epilogue: too few products a row for register tiles, so that
 /// the sums never leave the registers. **Registers** a tile's eight sums, the taps, one broadcast.
-pub struct SingleChannel<'a, E> {
+pub struct MonoConvolution<'a, E> {
     /// Samples, `rows + k - 1`, from the first row's first tap on; as many zeros or anything behind them as complete a group.
     pub x: &'a [f32],
     /// `[k, c]`.
@@ -327,10 +327,10 @@ pub struct SingleChannel<'a, E> {
     pub epilogue: &'a mut E,
 }
 
-impl<E: Epilogue> Kernel for SingleChannel<'_, E> {
+impl<E: Epilogue> Kernel for MonoConvolution<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SingleChannel { x, w, k, c, first, rows, epilogue } = self;
+        let MonoConvolution { x, w, k, c, first, rows, epilogue } = self;
         assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
         match k {
             3 if E::FEW_TAPS => emit(s, epilogue, first, rows, c, &FewTaps::<3> { x, w, c }),
@@ -404,14 +404,14 @@ fn emit<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, first: usize, ro
     assert!(first.is_multiple_of(GROUP) && epilogue.fits(first + rows, c));
     for at in (0..rows).step_by(group) {
         for j in (0..c).step_by(S::LANES) {
-            let place = Place { first: first + at, left: rows - at, j, lanes: c - j };
+            let pos = TilePos { first: first + at, left: rows - at, j, lanes: c - j };
             // SAFETY: the epilogue has memory for these rows and channels (asserted). Twice, so that the usual case is
             // compiled without conditions.
             unsafe {
-                if place.left >= group && place.lanes >= S::LANES {
-                    emit_group(s, epilogue, Place { left: group, lanes: S::LANES, ..place }, at, tiles);
+                if pos.left >= group && pos.lanes >= S::LANES {
+                    emit_group(s, epilogue, TilePos { left: group, lanes: S::LANES, ..pos }, at, tiles);
                 } else {
-                    emit_group(s, epilogue, Place { lanes: place.lanes.min(S::LANES), ..place }, at, tiles);
+                    emit_group(s, epilogue, TilePos { lanes: pos.lanes.min(S::LANES), ..pos }, at, tiles);
                 }
             }
         }
@@ -424,14 +424,14 @@ fn emit<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, first: usize, ro
 /// # Safety
 /// As [`Epilogue::take`].
 #[inline(always)]
-unsafe fn emit_group<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, place: Place, at: usize, tiles: &T) {
-    let mut open = Window { best: s.zero(), at: s.places(0) };
+unsafe fn emit_group<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, pos: TilePos, at: usize, tiles: &T) {
+    let mut open = Window { best: s.zero(), argmax: s.splat_argmax(0) };
     // SAFETY: the caller's contract.
     unsafe {
-        epilogue.take::<S, 0>(s, place, tiles.tile(s, at, place.j, 0), &mut open);
+        epilogue.take::<S, 0>(s, pos, tiles.tile(s, at, pos.j, 0), &mut open);
         if E::TILES == 3 {
-            epilogue.take::<S, 1>(s, place.tile(1), tiles.tile(s, at, place.j, 1), &mut open);
-            epilogue.take::<S, 2>(s, place.tile(2), tiles.tile(s, at, place.j, 2), &mut open);
+            epilogue.take::<S, 1>(s, pos.tile(1), tiles.tile(s, at, pos.j, 1), &mut open);
+            epilogue.take::<S, 2>(s, pos.tile(2), tiles.tile(s, at, pos.j, 2), &mut open);
         }
     }
 }
@@ -460,7 +460,7 @@ impl Epilogue for PlainRows<'_> {
     unsafe fn take<S: Simd, const T: usize>(
         &mut self,
         s: S,
-        Place { first, left, j, lanes }: Place,
+        TilePos { first, left, j, lanes }: TilePos,
         rows: [S::V; TILE],
         _open: &mut Window<S>,
     ) {

@@ -1,7 +1,7 @@
 //! AVX2 with FMA and AVX-512, from `core::arch`: present in any x86-64 build, chosen at run time.
 #![allow(unsafe_code)] // reason: intrinsics; each runs only below a token that detection made
 
-use super::isa::{Pair, Simd};
+use super::isa::{Simd, SparseEntry};
 use super::planes::{PlaneTile, plane_tile};
 use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
 use std::arch::x86_64::*;
@@ -50,7 +50,7 @@ impl Avx2 {
 impl Simd for Avx2 {
     type V = __m256;
     type Mask = __m256;
-    type Places = __m256i;
+    type Argmax = __m256i;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
 
@@ -125,40 +125,40 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(b, a, mask) }
     }
     #[inline(always)]
-    fn places(self, place: u8) -> __m256i {
+    fn splat_argmax(self, index: u8) -> __m256i {
         // SAFETY: AVX2 is present (the token).
-        unsafe { _mm256_set1_epi32(i32::from(place)) }
+        unsafe { _mm256_set1_epi32(i32::from(index)) }
     }
     #[inline(always)]
-    fn raise(self, mask: __m256, place: u8, places: __m256i) -> __m256i {
+    fn masked_max(self, mask: __m256, index: u8, argmax: __m256i) -> __m256i {
         // SAFETY: AVX2 is present (the token).
-        unsafe { _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(mask), self.places(place)), places) }
+        unsafe { _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(mask), self.splat_argmax(index)), argmax) }
     }
     #[inline(always)]
-    fn is_place(self, places: __m256i, place: u8) -> __m256 {
+    fn argmax_eq(self, argmax: __m256i, index: u8) -> __m256 {
         // SAFETY: AVX2 is present (the token).
-        unsafe { _mm256_castsi256_ps(_mm256_cmpeq_epi32(places, self.places(place))) }
+        unsafe { _mm256_castsi256_ps(_mm256_cmpeq_epi32(argmax, self.splat_argmax(index))) }
     }
     #[inline(always)]
-    fn below(self, places: __m256i, end: u8) -> __m256 {
+    fn argmax_lt(self, argmax: __m256i, end: u8) -> __m256 {
         // SAFETY: AVX2 is present (the token).
-        unsafe { _mm256_castsi256_ps(_mm256_cmpgt_epi32(self.places(end), places)) }
+        unsafe { _mm256_castsi256_ps(_mm256_cmpgt_epi32(self.splat_argmax(end), argmax)) }
     }
     #[inline(always)]
-    fn count(self, mask: __m256, counts: __m256i) -> __m256i {
+    fn masked_increment(self, mask: __m256, counts: __m256i) -> __m256i {
         // SAFETY: AVX2 is present (the token).
         unsafe { _mm256_sub_epi32(counts, _mm256_castps_si256(mask)) } // -1 where it is set
     }
     #[inline(always)]
-    unsafe fn store_counts(self, to: *mut u32, places: __m256i) {
+    unsafe fn store_counts(self, to: *mut u32, argmax: __m256i) {
         // SAFETY: AVX2 is present (the token); the caller's contract.
-        unsafe { _mm256_storeu_si256(to.cast(), places) }
+        unsafe { _mm256_storeu_si256(to.cast(), argmax) }
     }
     #[inline(always)]
-    unsafe fn store_pairs(self, to: *mut Pair, places: __m256i, first: u32, step: u32, numbers: __m256) {
+    unsafe fn store_entries(self, to: *mut SparseEntry, argmax: __m256i, first: u32, step: u32, numbers: __m256) {
         // SAFETY: AVX2 is present (the token); the caller's contract.
         unsafe {
-            let at = _mm256_mullo_epi32(places, _mm256_set1_epi32(step as i32));
+            let at = _mm256_mullo_epi32(argmax, _mm256_set1_epi32(step as i32));
             let at = _mm256_add_epi32(at, _mm256_set1_epi32(first as i32));
             let numbers = _mm256_castps_si256(numbers);
             // Lanes 0, 1, 4, 5 and 2, 3, 6, 7.
@@ -169,7 +169,7 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m256i {
+    unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> __m256i {
         // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes go into the array of eight.
         unsafe {
             let bytes = if lanes >= 8 {
@@ -183,10 +183,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: __m256i) {
+    unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: __m256i) {
         // SAFETY: AVX2 is present (the token); the caller's contract, and at most eight bytes come out of the array of eight.
         unsafe {
-            let words = _mm_packus_epi32(_mm256_castsi256_si128(places), _mm256_extracti128_si256::<1>(places));
+            let words = _mm_packus_epi32(_mm256_castsi256_si128(argmax), _mm256_extracti128_si256::<1>(argmax));
             let bytes = _mm_packus_epi16(words, words);
             if lanes >= 8 {
                 _mm_storel_epi64(to.cast(), bytes);
@@ -312,7 +312,7 @@ impl Avx512 {
 impl Simd for Avx512 {
     type V = __m512;
     type Mask = __mmask16;
-    type Places = __m512i;
+    type Argmax = __m512i;
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 4;
 
@@ -387,40 +387,40 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(mask, b, a) }
     }
     #[inline(always)]
-    fn places(self, place: u8) -> __m512i {
+    fn splat_argmax(self, index: u8) -> __m512i {
         // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_set1_epi32(i32::from(place)) }
+        unsafe { _mm512_set1_epi32(i32::from(index)) }
     }
     #[inline(always)]
-    fn raise(self, mask: __mmask16, place: u8, places: __m512i) -> __m512i {
+    fn masked_max(self, mask: __mmask16, index: u8, argmax: __m512i) -> __m512i {
         // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_mask_max_epi32(places, mask, places, self.places(place)) }
+        unsafe { _mm512_mask_max_epi32(argmax, mask, argmax, self.splat_argmax(index)) }
     }
     #[inline(always)]
-    fn is_place(self, places: __m512i, place: u8) -> __mmask16 {
+    fn argmax_eq(self, argmax: __m512i, index: u8) -> __mmask16 {
         // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_cmpeq_epi32_mask(places, self.places(place)) }
+        unsafe { _mm512_cmpeq_epi32_mask(argmax, self.splat_argmax(index)) }
     }
     #[inline(always)]
-    fn below(self, places: __m512i, end: u8) -> __mmask16 {
+    fn argmax_lt(self, argmax: __m512i, end: u8) -> __mmask16 {
         // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_cmplt_epi32_mask(places, self.places(end)) }
+        unsafe { _mm512_cmplt_epi32_mask(argmax, self.splat_argmax(end)) }
     }
     #[inline(always)]
-    fn count(self, mask: __mmask16, counts: __m512i) -> __m512i {
+    fn masked_increment(self, mask: __mmask16, counts: __m512i) -> __m512i {
         // SAFETY: AVX-512 is present (the token).
-        unsafe { _mm512_mask_add_epi32(counts, mask, counts, self.places(1)) }
+        unsafe { _mm512_mask_add_epi32(counts, mask, counts, self.splat_argmax(1)) }
     }
     #[inline(always)]
-    unsafe fn store_counts(self, to: *mut u32, places: __m512i) {
+    unsafe fn store_counts(self, to: *mut u32, argmax: __m512i) {
         // SAFETY: AVX-512 is present (the token); the caller's contract.
-        unsafe { _mm512_storeu_si512(to.cast(), places) }
+        unsafe { _mm512_storeu_si512(to.cast(), argmax) }
     }
     #[inline(always)]
-    unsafe fn store_pairs(self, to: *mut Pair, places: __m512i, first: u32, step: u32, numbers: __m512) {
+    unsafe fn store_entries(self, to: *mut SparseEntry, argmax: __m512i, first: u32, step: u32, numbers: __m512) {
         // SAFETY: AVX-512 is present (the token); the caller's contract.
         unsafe {
-            let at = _mm512_mullo_epi32(places, _mm512_set1_epi32(step as i32));
+            let at = _mm512_mullo_epi32(argmax, _mm512_set1_epi32(step as i32));
             let at = _mm512_add_epi32(at, _mm512_set1_epi32(first as i32));
             let numbers = _mm512_castps_si512(numbers);
             let low = _mm512_loadu_si512(PAIRS[0].as_ptr().cast());
@@ -431,7 +431,7 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn load_places(self, from: *const u8, lanes: usize) -> __m512i {
+    unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> __m512i {
         // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
         unsafe {
             let bytes = if lanes >= 16 {
@@ -443,10 +443,10 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_places(self, to: *mut u8, lanes: usize, places: __m512i) {
+    unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: __m512i) {
         // SAFETY: AVX-512 is present (the token); masked lanes are not touched.
         unsafe {
-            let bytes = _mm512_cvtepi32_epi8(places);
+            let bytes = _mm512_cvtepi32_epi8(argmax);
             if lanes >= 16 {
                 _mm_storeu_si128(to.cast(), bytes);
             } else {

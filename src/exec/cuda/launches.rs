@@ -17,9 +17,9 @@ use std::ops::Range;
 pub(super) struct Memory {
     pub arena: Buffer,
     pub scratch: Buffer,
-    pub shared: Buffer,
-    /// Where each node's part of `shared` is.
-    pub shared_of: Vec<Range<usize>>,
+    pub batch_saved: Buffer,
+    /// Where each node's part of `batch_saved` is.
+    pub batch_saved_of: Vec<Range<usize>>,
     pub params: Buffer,
     pub dparams: Buffer,
     pub state: Buffer,
@@ -35,15 +35,15 @@ const LINE: usize = 16;
 impl Memory {
     /// For `plan`, of whose inputs number `labels` comes with a step's order.
     pub fn new(plan: &Plan, gpu: &Gpu, labels: Option<usize>) -> Result<Memory, DeviceError> {
-        let mut shared_len = 0;
-        let shared_of = plan.nodes.iter().map(|node| {
-            let from = shared_len;
-            shared_len += node.spec.shared.next_multiple_of(LINE);
-            from..from + node.spec.shared
+        let mut batch_saved_len = 0;
+        let batch_saved_of = plan.nodes.iter().map(|node| {
+            let from = batch_saved_len;
+            batch_saved_len += node.spec.batch_saved.next_multiple_of(LINE);
+            from..from + node.spec.batch_saved
         });
-        let shared_of = shared_of.collect();
+        let batch_saved_of = batch_saved_of.collect();
         let queue = StepQueue::new(gpu, plan.n)?;
-        Memory::allocate(plan, gpu, (shared_of, shared_len), (queue, labels)).map_err(|error| match error.0 {
+        Memory::allocate(plan, gpu, (batch_saved_of, batch_saved_len), (queue, labels)).map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
             _ => refused("give memory")(error),
         })
@@ -52,7 +52,7 @@ impl Memory {
     fn allocate(
         plan: &Plan,
         gpu: &Gpu,
-        (shared_of, shared_len): (Vec<Range<usize>>, usize),
+        (batch_saved_of, batch_saved_len): (Vec<Range<usize>>, usize),
         (queue, labels): (StepQueue, Option<usize>),
     ) -> Result<Memory, DriverError> {
         let stream = gpu.stream();
@@ -63,8 +63,8 @@ impl Memory {
         Ok(Memory {
             arena: unset(plan.n * plan.shard_len)?,
             scratch: unset(plan.device_scratch())?,
-            shared: unset(shared_len)?,
-            shared_of,
+            batch_saved: unset(batch_saved_len)?,
+            batch_saved_of,
             params: zeros(plan.params_len)?,
             dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
             state: zeros(plan.state_len)?,
@@ -122,7 +122,7 @@ pub(super) struct Call {
     function: CudaFunction,
     grid: (u32, u32, u32),
     block: u32,
-    shared: u32,
+    shared_bytes: u32,
     /// One word of eight bytes an argument, the value at its front.
     arguments: Box<[u64]>,
     /// The number of its step, and whether it may run beside what follows in this step and the next.
@@ -136,10 +136,10 @@ impl Call {
     fn new(gpu: &Gpu, launch: &Launch, cost: Cost, arguments: Vec<u64>) -> Result<Call, DeviceError> {
         Ok(Call {
             cost,
-            function: gpu.kernel(&launch.kernel, launch.shared)?,
+            function: gpu.kernel(&launch.kernel, launch.shared_bytes)?,
             grid: (launch.grid[0], launch.grid[1], launch.grid[2]),
             block: launch.block,
-            shared: launch.shared,
+            shared_bytes: launch.shared_bytes,
             arguments: arguments.into(),
             at: usize::MAX,
             concurrent: launch.concurrent,
@@ -160,7 +160,7 @@ impl Call {
         // SAFETY: the arguments are as many and of the types that the kernel's PTX tells (tests/device_launches.rs), their addresses are of
         // the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
         let launched = unsafe {
-            result::launch_kernel(function, self.grid, (self.block, 1, 1), self.shared, stream, &mut arguments)
+            result::launch_kernel(function, self.grid, (self.block, 1, 1), self.shared_bytes, stream, &mut arguments)
         };
         launched.map_err(refused("launch a kernel"))
     }
@@ -282,12 +282,12 @@ impl OperandAddresses<'_> {
 
     /// The address of an operand's first number, if the launch has it.
     fn find(&self, operand: Operand) -> Option<u64> {
-        let Memory { scratch, shared, shared_of, params, dparams, state, queue, .. } = self.memory;
+        let Memory { scratch, batch_saved, batch_saved_of, params, dparams, state, queue, .. } = self.memory;
         let number = |base: &Buffer, at: usize| Some(address(base, self.gpu) + 4 * at as u64);
         match operand {
             Operand::Scratch => number(scratch, 0),
             Operand::Draw => Some(queue.draw(self.gpu)),
-            Operand::Shared => number(shared, shared_of[self.planned.node?].start),
+            Operand::BatchSaved => number(batch_saved, batch_saved_of[self.planned.node?].start),
             Operand::Params => number(params, self.node()?.params.start),
             Operand::DParams => number(dparams, self.node()?.params.start),
             Operand::State => number(state, self.node()?.state.start),

@@ -282,7 +282,7 @@ impl<'a> Lowering<'a> {
         for (tick, draft) in self.drafts.iter().enumerate() {
             match stages.last_mut() {
                 _ if draft.kind == Phase::Merge => stages.push(Stage::Merge(tick)),
-                _ if draft.kind == Phase::Parts => stages.push(Stage::Shards(tick)),
+                _ if draft.kind == Phase::Shards => stages.push(Stage::Shards(tick)),
                 _ if draft.kind == Phase::Batch => stages.push(Stage::Batch(tick)),
                 Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
                 _ => stages.push(Stage::Samples(tick..tick + 1)),

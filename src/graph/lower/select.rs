@@ -4,7 +4,7 @@ use super::Lowering;
 use super::{Buffer, GraphError, Lowered, NodeId};
 use crate::base::{Shape, aligned::round_up};
 use crate::ops::device::{Batch, fits_int};
-use crate::ops::op::{ConvChoice, EACH, Fused, Inference, MAX_INPUTS, Op};
+use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE};
 use std::iter::successors;
 use std::sync::Arc;
 
@@ -74,11 +74,11 @@ impl Lowering<'_> {
                     .take(LONGEST_CHAIN)
                     .collect();
             let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
-            let Some(Fused { op, swallowed }) = self.nodes[first].op.fuse(choice, &next) else {
+            let Some(Fused { op, followers }) = self.nodes[first].op.fuse(choice, &next) else {
                 first += 1;
                 continue;
             };
-            let chain = &chain[..=swallowed];
+            let chain = &chain[..=followers];
             let node = &self.nodes[first];
             let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
             let refused = |source| GraphError::Shape { node: name.clone(), source };
@@ -87,7 +87,7 @@ impl Lowering<'_> {
                 _ => op,
             };
             let spec = op.spec(&node.shapes[..node.inputs]).map_err(refused)?;
-            let last = chain[swallowed];
+            let last = chain[followers];
             let all = || chain.iter().map(|&node| &self.nodes[node]);
             let with_params = all().filter(|node| !node.params.is_empty());
             let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
@@ -96,7 +96,7 @@ impl Lowering<'_> {
                 Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
-            for &gone in chain[..swallowed].iter().rev() {
+            for &gone in chain[..followers].iter().rev() {
                 self.nodes.remove(gone);
                 self.reads.remove(gone);
             }
@@ -115,9 +115,9 @@ impl Lowering<'_> {
             }
             let passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
             let spec = &mut node.spec;
-            (spec.saved, spec.shared, spec.scratch) = (passes.saved, passes.shared, 0);
+            (spec.saved, spec.batch_saved, spec.scratch) = (passes.saved, passes.batch_saved, 0);
             (spec.reads_x, spec.reads_y, spec.in_place) = (passes.reads_x, passes.reads_y, passes.in_place);
-            (spec.forward, spec.backward) = (EACH, EACH);
+            (spec.forward, spec.backward) = (PER_SAMPLE, PER_SAMPLE);
             node.passes = Some(passes);
         }
         Ok(())

@@ -215,13 +215,13 @@ impl Kernel for GradientSums<'_> {
     }
 }
 
-/// `dx = weight * inv_std * (dy - a - (x - mean) * b)`, where `shared` holds `[mean, inv_std, a, b]`.
+/// `dx = weight * inv_std * (dy - a - (x - mean) * b)`, where `batch_saved` holds `[mean, inv_std, a, b]`.
 pub(super) struct InputGradient<'a> {
     pub x: &'a [f32],
     pub dy: &'a [f32],
     pub l: usize,
     pub weight: &'a [f32],
-    pub shared: &'a [f32],
+    pub batch_saved: &'a [f32],
     pub dx: &'a mut [f32],
     pub scratch: &'a mut [f32],
 }
@@ -236,10 +236,10 @@ impl Kernel for InputGradient<'_> {
         let (a, scratch) = scratch.split_at_mut(width);
         let b = &mut scratch[..width];
         for j in 0..c {
-            mean[j] = self.shared[j];
-            scale[j] = self.weight[j] * self.shared[c + j];
-            a[j] = self.shared[2 * c + j];
-            b[j] = self.shared[3 * c + j];
+            mean[j] = self.batch_saved[j];
+            scale[j] = self.weight[j] * self.batch_saved[c + j];
+            a[j] = self.batch_saved[2 * c + j];
+            b[j] = self.batch_saved[3 * c + j];
         }
         for row in [&mut *mean, &mut *scale, &mut *a, &mut *b] {
             repeat(row, c);

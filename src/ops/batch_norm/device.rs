@@ -6,7 +6,7 @@
 use super::Over;
 use crate::base::Shape;
 use crate::ops::device::{Batch, Launch, Operand, Passes};
-use Operand::{DParams, Dx, Dy, Params, Scratch, Shared, State, X, Y};
+use Operand::{BatchSaved, DParams, Dx, Dy, Params, Scratch, State, X, Y};
 
 /// Where an array of a kernel begins: a number of an operand.
 pub(crate) type At = (Operand, usize);
@@ -225,7 +225,7 @@ fn rows_of(over: Over, batch: &Batch<'_>) -> (usize, usize) {
 
 /// The sums and merge that give the parameters' gradients.
 fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
-    let (partials, moments) = ((Scratch, 0), (Shared, 0));
+    let (partials, moments) = ((Scratch, 0), (BatchSaved, 0));
     vec![
         gradient_sums(&GradientSums { dy: (Dy, 0), position: None, z: (X(0), 0), moments, partials, rows, c }),
         gradient_merge(&GradientMerge {
@@ -242,10 +242,10 @@ fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
     ]
 }
 
-/// The passes while the network learns. `Shared` holds the moments.
+/// The passes while the network learns. `BatchSaved` holds the moments.
 pub(super) fn training(over: Over, eps: f64, momentum: f64, batch: &Batch<'_>) -> Passes {
     let (rows, c) = rows_of(over, batch);
-    let (partials, moments) = ((Scratch, 0), (Shared, 0));
+    let (partials, moments) = ((Scratch, 0), (BatchSaved, 0));
     let mut backward = parameter_gradients(rows, c);
     backward.push(
         with(
@@ -260,7 +260,7 @@ pub(super) fn training(over: Over, eps: f64, momentum: f64, batch: &Batch<'_>) -
     );
     Passes {
         scratch: 2 * pieces(rows, c) * c,
-        shared: 2 * c,
+        batch_saved: 2 * c,
         reads_x: true,
         forward: vec![
             statistics((X(0), 0), partials, rows, c),
@@ -286,10 +286,10 @@ pub(super) fn training(over: Over, eps: f64, momentum: f64, batch: &Batch<'_>) -
     }
 }
 
-/// The passes with running statistics. `Shared` holds them as moments.
+/// The passes with running statistics. `BatchSaved` holds them as moments.
 pub(super) fn inference(over: Over, eps: f64, batch: &Batch<'_>) -> Passes {
     let (rows, c) = rows_of(over, batch);
-    let moments = (Shared, 0);
+    let moments = (BatchSaved, 0);
     let mut backward = parameter_gradients(rows, c);
     backward.push(
         with(maps("norm_scale", rows, c), [(Dy, 0), moments, (Params, 0), (Dx(0), 0)])
@@ -300,7 +300,7 @@ pub(super) fn inference(over: Over, eps: f64, batch: &Batch<'_>) -> Passes {
     );
     Passes {
         scratch: 2 * pieces(rows, c) * c,
-        shared: 2 * c,
+        batch_saved: 2 * c,
         reads_x: true,
         prepare: vec![
             with(Launch::over("norm_running_moments", c, 1), [(State, 0), (State, c), moments])

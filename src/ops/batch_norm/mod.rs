@@ -108,7 +108,7 @@ impl Op for BatchNorm {
             return Err(ShapeError::new(self.name(), message));
         }
         // Mean, inv_std; then the two terms of the input's gradient, see `merge`.
-        Ok(Spec { shared: 4 * self.over.view(x[0]).c, forward: PHASES, backward: PHASES, ..spec })
+        Ok(Spec { batch_saved: 4 * self.over.view(x[0]).c, forward: PHASES, backward: PHASES, ..spec })
     }
 
     fn for_inference(&self) -> Inference {
@@ -153,7 +153,7 @@ impl Op for BatchNorm {
             let (mean, m2) = b.saved.split_at_mut(c);
             isa.run(Statistics { x: b.x[0], l, mean, m2, scratch: b.scratch });
         } else {
-            let (mean, inv_std) = b.shared[..2 * c].split_at(c);
+            let (mean, inv_std) = b.batch_saved[..2 * c].split_at(c);
             let (weight, bias) = b.params.split_at(c);
             isa.run(Affine { x: b.x[0], l, mean, inv_std, weight, bias, y: b.y, scratch: b.scratch });
         }
@@ -163,7 +163,7 @@ impl Op for BatchNorm {
         let Shape { l, c } = self.over.view(b.shapes[0]);
         if phase == 0 {
             let (dy_sum, product_sum) = b.saved.split_at_mut(c);
-            let mean = &b.shared[..c];
+            let mean = &b.batch_saved[..c];
             isa.run(GradientSums { x: b.x[0], dy: b.dy, l, mean, dy_sum, product_sum, scratch: b.scratch });
         } else if !b.dx[0].is_empty() {
             let weight = &b.params[..c];
@@ -172,7 +172,7 @@ impl Op for BatchNorm {
                 dy: b.dy,
                 l,
                 weight,
-                shared: b.shared,
+                batch_saved: b.batch_saved,
                 dx: b.dx[0],
                 scratch: b.scratch,
             });
@@ -197,8 +197,8 @@ impl BatchNorm {
     fn merge_statistics(&self, l: usize, c: usize, b: &mut Merge<'_>) {
         for j in 0..c {
             let (mean, squares) = together(l, (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j])));
-            b.shared[j] = mean as f32;
-            b.shared[c + j] = self.inv_std(squares / (b.n * l) as f64);
+            b.batch_saved[j] = mean as f32;
+            b.batch_saved[c + j] = self.inv_std(squares / (b.n * l) as f64);
             self.follow(b.state, (c, j), mean, squares / ((b.n * l) as f64 - 1.0).max(1.0));
         }
     }
@@ -230,10 +230,10 @@ pub(super) fn together(l: usize, samples: impl ExactSizeIterator<Item = (f32, f3
 fn merge_gradients(l: usize, c: usize, b: &mut Merge<'_>) {
     for j in 0..c {
         let samples = (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j]));
-        let sums = gradient_sums(samples, b.shared[c + j], b.n * l);
+        let sums = gradient_sums(samples, b.batch_saved[c + j], b.n * l);
         b.dparams[j] += sums.scale;
         b.dparams[c + j] += sums.shift;
-        (b.shared[2 * c + j], b.shared[3 * c + j]) = sums.terms;
+        (b.batch_saved[2 * c + j], b.batch_saved[3 * c + j]) = sums.terms;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Conv1d, Geometry};
 use crate::base::aligned::round_up;
 use crate::ops::batch_norm::device::At;
 use crate::ops::device::{Batch, Launch, Operand, Passes, Products};
-use Operand::{DParams, Dx, Dy, Params, Scratch, Shared, X, Y};
+use Operand::{BatchSaved, DParams, Dx, Dy, Params, Scratch, X, Y};
 
 /// Threads of a block.
 const THREADS: u32 = 128;
@@ -19,7 +19,7 @@ const STAGE_POSITIONS: usize = 48;
 /// their memory.
 const KEPT_PARTIALS: usize = 8 << 20;
 /// Taps of a segment in backward-weight of one input channel.
-const SINGLE_TAPS: usize = 5;
+const MONO_TAPS: usize = 5;
 /// Blocks that fill a large chip twice over.
 const MANY_BLOCKS: usize = 264;
 /// Blocks that leave a large chip's multiprocessors idle for a third of the time: one and a half for each, so that most have one and the
@@ -140,7 +140,7 @@ impl Convolution {
     }
 
     /// Whether it has the kernel for one input channel.
-    fn single(&self) -> bool {
+    fn is_mono(&self) -> bool {
         self.c_in == 1 && self.stride == 1 && self.dilation == 1
     }
 
@@ -148,7 +148,7 @@ impl Convolution {
     fn taps(&self) -> usize {
         let waste = |taps: usize| self.k.next_multiple_of(taps);
         match self.k {
-            _ if self.single() => 5,
+            _ if self.is_mono() => 5,
             _ if self.stride > 1 || self.dilation > 1 => 1,
             1 => 1,
             _ if waste(5) <= waste(3) => 5,
@@ -182,7 +182,7 @@ impl Convolution {
     /// Channels of a stage.
     fn stage_channels(&self) -> usize {
         match (self.products, self.taps()) {
-            _ if self.single() => 1,
+            _ if self.is_mono() => 1,
             (Products::Fma, _) => 8,
             (Products::Bf16, _) if self.small() => 32,
             (Products::Split, 3 | 5) if !self.small() => 8,
@@ -193,7 +193,7 @@ impl Convolution {
     /// How weights are packed: as they are for one input channel, and for small tiles, which split them themselves.
     fn packing(&self) -> Products {
         match self.products {
-            _ if self.single() => Products::Fma,
+            _ if self.is_mono() => Products::Fma,
             Products::Split if self.small() => Products::Fma,
             products => products,
         }
@@ -240,12 +240,12 @@ impl Convolution {
     }
 
     /// Bytes of shared memory of a tile: two stages, or its sums; of a small one three, or the sums of its shares.
-    fn shared(&self, source: &Rows) -> usize {
+    fn shared_bytes(&self, source: &Rows) -> usize {
         let ((outputs, rows), taps, channels) = (self.tile(), self.taps(), self.stage_channels());
-        let stride = if self.single() { 1 } else { channels + 4 * self.word() };
+        let stride = if self.is_mono() { 1 } else { channels + 4 * self.word() };
         let weight_rows = self.parts() * taps * channels / self.word();
         let rows_read = rows + taps - 1;
-        let beside = if self.single() { 0 } else { source.beside(rows_read * channels) };
+        let beside = if self.is_mono() { 0 } else { source.beside(rows_read * channels) };
         let stage = rows_read * stride + weight_rows * (outputs + 8) + beside;
         let sums = rows * (outputs + 4);
         let shares = if self.products == Products::Fma { 4 } else { 2 };
@@ -267,12 +267,12 @@ impl Convolution {
         let whole = if output.partials.is_some() { rows } else { output.window };
         let pitch = (self.l_out + taps - 1).next_multiple_of(whole);
         let stride = if spread > 1 { 1 } else { self.stride };
-        let suffix = if self.single() { "single" } else { self.products.suffix() };
+        let suffix = if self.is_mono() { "mono" } else { self.products.suffix() };
         let tile = if self.small() { format!("small_{taps}") } else { format!("{taps}x{outputs}") };
         let kernel = format!("conv_forward_{tile}_{suffix}");
         let launch = Launch::new(kernel, (self.n * pitch).div_ceil(rows), THREADS)
             .grid(self.c_out.div_ceil(outputs), 1)
-            .shared(self.shared(source));
+            .shared_bytes(self.shared_bytes(source));
         let launch = with(source.arguments(launch, self.n, spread), [Some(weights)]);
         let segments = self.k.div_ceil(taps);
         let launch = [segments, stride, self.dilation, self.pad as usize, pitch, output.mode as usize]
@@ -302,12 +302,12 @@ impl Convolution {
         let taps = self.taps();
         if self.c_in == 1 {
             let lanes = self.c_out.next_power_of_two().min(32);
-            let tiles = self.k.div_ceil(SINGLE_TAPS) * self.c_out.div_ceil(lanes);
+            let tiles = self.k.div_ceil(MONO_TAPS) * self.c_out.div_ceil(lanes);
             let sparse = gradient.position.is_some() && gradient.norm.is_none();
             let rows = self.n * if sparse { gradient.cells } else { gradient.l };
-            let (kernel, lengths) = ("conv_backward_weight_single".into(), [256, 8192]);
+            let (kernel, lengths) = ("conv_backward_weight_mono".into(), [256, 8192]);
             let pieces = Pieces::of(rows, tiles, 4 * MANY_BLOCKS, lengths, 1);
-            return WeightPlan { kernel, tiles, pieces, shared: 0, unit: lanes };
+            return WeightPlan { kernel, tiles, pieces, shared_bytes: 0, unit: lanes };
         }
         let inputs = if taps == 5 || self.products != Products::Fma { 32 } else { 64 };
         let tiles = self.k.div_ceil(taps) * self.c_in.div_ceil(inputs) * self.c_out.div_ceil(32);
@@ -318,7 +318,7 @@ impl Convolution {
         let pitch = self.l_out + taps - 1;
         let lengths = [10 * STAGE_POSITIONS, 4096];
         let pieces = Pieces::of(self.n * pitch, tiles, MANY_BLOCKS, lengths, STAGE_POSITIONS);
-        WeightPlan { kernel, tiles, pieces, shared: 4 * 2 * stage, unit: pitch }
+        WeightPlan { kernel, tiles, pieces, shared_bytes: 4 * 2 * stage, unit: pitch }
     }
 
     /// Numbers of a piece's partial sums.
@@ -336,11 +336,11 @@ impl Convolution {
     pub fn gradients(&self, gradient: &Rows, weights: At, (bias, zeros): (bool, usize), passes: &mut Passes) {
         let partials = self.partials(gradient, bias);
         let keeps = partials <= KEPT_PARTIALS;
-        let at = if keeps { (Shared, passes.shared) } else { (Scratch, 0) };
+        let at = if keeps { (BatchSaved, passes.batch_saved) } else { (Scratch, 0) };
         let [sums, reduce] = self.weight_gradient(gradient, at, bias, zeros);
         if keeps {
             passes.backward.push(sums.concurrent());
-            passes.shared += round_up(partials);
+            passes.batch_saved += round_up(partials);
             // All of one size, so that they can be one launch.
             passes.finish.push(Launch { block: 256, ..reduce });
         } else {
@@ -357,9 +357,9 @@ impl Convolution {
     }
 
     fn weight_gradient(&self, gradient: &Rows, partials: At, bias: bool, zeros: usize) -> [Launch; 2] {
-        let WeightPlan { kernel, tiles, pieces, shared, unit } = self.weight_plan(gradient);
+        let WeightPlan { kernel, tiles, pieces, shared_bytes, unit } = self.weight_plan(gradient);
         let numbers = self.gradient_numbers(bias);
-        let launch = Launch::new(kernel, pieces.count * tiles, THREADS).shared(shared);
+        let launch = Launch::new(kernel, pieces.count * tiles, THREADS).shared_bytes(shared_bytes);
         let launch = with(gradient.arguments(launch, self.n, 1), [Some((X(0), 0))]);
         let geometry = [self.l_in, self.c_in, self.k, self.stride, self.dilation, self.pad as usize, unit, pieces.rows];
         let launch = with(geometry.into_iter().fold(launch, Launch::int), [Some(partials)]);
@@ -380,7 +380,7 @@ struct WeightPlan {
     /// Blocks of a piece.
     tiles: usize,
     pieces: Pieces,
-    shared: usize,
+    shared_bytes: usize,
     /// The pitch, or with one input channel the channels side by side.
     unit: usize,
 }
@@ -408,11 +408,11 @@ impl Conv1d {
         let (n, products, pad) = (batch.n, batch.products, pad as isize);
         let conv = Convolution { n, l_in, c_in, l_out, c_out, k, stride, dilation, pad, products };
         let backward_data = conv.backward_data();
-        let (weights, backward_weights) = ((Shared, 0), (Shared, conv.packed()));
+        let (weights, backward_weights) = ((BatchSaved, 0), (BatchSaved, conv.packed()));
         let gradient = Rows::plain((Dy, 0), l_out, c_out);
         let bias = self.bias.then_some((Params, g.weights()));
         let mut passes = Passes {
-            shared: conv.packed() + backward_data.packed(),
+            batch_saved: conv.packed() + backward_data.packed(),
             reads_x: true,
             prepare: vec![conv.pack(weights, false), backward_data.pack(backward_weights, true).only_for(Dx(0))],
             forward: vec![conv.forward(&Rows::plain((X(0), 0), l_in, c_in), 1, weights, &Output::plain((Y, 0), bias))],
@@ -434,7 +434,7 @@ mod tests {
 
     /// Bytes of shared memory that every chip of a kernel's kind gives a block.
     fn limit(kernel: &str) -> u32 {
-        let everywhere = ["_fma", "_single"].iter().any(|end| kernel.ends_with(end));
+        let everywhere = ["_fma", "_mono"].iter().any(|end| kernel.ends_with(end));
         if everywhere { 64 << 10 } else { 99 << 10 }
     }
 
@@ -456,8 +456,11 @@ mod tests {
     fn launches_stay_within_the_limits_of_chips() {
         passes_of_all_cases(|name, _, _, _, passes| {
             for launch in launches(passes) {
-                let Launch { kernel, grid: [x, y, z], block, shared, .. } = launch;
-                assert!(*shared <= limit(kernel), "{name}: {kernel} takes {shared} bytes of shared memory");
+                let Launch { kernel, grid: [x, y, z], block, shared_bytes, .. } = launch;
+                assert!(
+                    *shared_bytes <= limit(kernel),
+                    "{name}: {kernel} takes {shared_bytes} bytes of shared_bytes memory"
+                );
                 assert!(*x > 0 && *y > 0 && *y < 65_536 && *z == 1 && *block <= 1024, "{name}: {kernel}");
             }
         });
@@ -473,7 +476,7 @@ mod tests {
                     let len = match operand {
                         Saved => n * passes.saved,
                         Scratch => passes.scratch,
-                        Shared => passes.shared,
+                        BatchSaved => passes.batch_saved,
                         Params | DParams => spec.params_len(),
                         Operand::State => spec.state_len(),
                         _ => continue,

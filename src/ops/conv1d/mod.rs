@@ -146,7 +146,7 @@ impl Op for Conv1d {
         let packed = |depth: usize, outputs: usize| (k * depth).saturating_mul(outputs.next_multiple_of(16));
         Ok(Spec {
             params: if self.bias { vec![weight, bias] } else { vec![weight] },
-            shared: packed(c_in, c_out).saturating_add(packed(c_out, c_in)),
+            batch_saved: packed(c_in, c_out).saturating_add(packed(c_out, c_in)),
             scratch: cpu::scratch(&g),
             reads_x: true,
             macs: (g.l_out as u64 * k as u64).saturating_mul(c_in as u64 * c_out as u64),
@@ -172,8 +172,8 @@ impl Op for Conv1d {
         let before = next.len() - rest.len();
         let with_pool =
             pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool), choice)).map(|block| (block, before + 1));
-        let (block, swallowed) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None, choice)?, before)))?;
-        Some(Fused { op: Box::new(block), swallowed })
+        let (block, followers) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None, choice)?, before)))?;
+        Some(Fused { op: Box::new(block), followers })
     }
 
     fn algorithms(&self, _x: &[Shape]) -> Algorithms {
@@ -188,15 +188,15 @@ impl Op for Conv1d {
         reference::backward(&self.planned(b.shapes[0]), b);
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], shared: &mut [f32]) {
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
         let g = self.planned(x[0]);
-        isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: shared });
+        isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
         let bias = &b.params[g.weights()..];
-        cpu::Conv1dForward { g, x: b.x[0], packed: b.shared, bias, y: b.y, scratch: b.scratch }.run(isa);
+        cpu::Conv1dForward { g, x: b.x[0], packed: b.batch_saved, bias, y: b.y, scratch: b.scratch }.run(isa);
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
@@ -207,7 +207,7 @@ impl Op for Conv1d {
         }
         let [dx, _] = &mut b.dx;
         if !dx.is_empty() {
-            cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.shared, dx, scratch: b.scratch }.run(isa);
+            cpu::Conv1dBackwardData { g, dy: b.dy, packed: b.batch_saved, dx, scratch: b.scratch }.run(isa);
         }
     }
 

@@ -2,8 +2,8 @@
 //! epilogue. A block's numbers stay in the L1 and L2 caches from its first row read to its last row written.
 
 use super::geometry::{Algorithm, Convolution};
-use crate::simd::planes::{Ahead, PlaneProduct};
-use crate::simd::transform::{Epilogue, InputTransform, OutputTransform, SingleChannel, StoredRows};
+use crate::simd::planes::{PlaneProduct, Prefetch};
+use crate::simd::transform::{Epilogue, InputTransform, MonoConvolution, OutputTransform, StoredRows};
 use crate::simd::winograd::{FiveTaps, TAPS, TILE, ThreeTaps, Toom};
 use crate::simd::{Isa, Kernel, Product, Simd, panels};
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ pub trait Rows {
 }
 
 /// The part of `all`, rows of `c` numbers, that holds the rows `first .. first + count`.
-pub fn part<T>(all: &[T], c: usize, first: usize, count: usize) -> &[T] {
+pub fn rows_of<T>(all: &[T], c: usize, first: usize, count: usize) -> &[T] {
     let end = ((first + count) * c).min(all.len());
     &all[(first * c).min(end)..end]
 }
@@ -57,7 +57,7 @@ impl Rows for Stored<'_> {
     }
 
     fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
-        [bytemuck::cast_slice(part(self.x, self.c, first, count)), &[], &[]]
+        [bytemuck::cast_slice(rows_of(self.x, self.c, first, count)), &[], &[]]
     }
 }
 
@@ -76,7 +76,7 @@ impl<W: Fn(usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
     fn run<S: Simd>(self, _s: S) {
         let Pack { conv, weight, packed } = self;
         let Convolution { c_in, c_out, algorithm, .. } = conv;
-        if conv.single() {
+        if conv.is_mono() {
             for (tap, row) in packed.chunks_exact_mut(c_out).enumerate().take(conv.k) {
                 row.iter_mut().enumerate().for_each(|(o, w)| *w = weight(tap, 0, o));
             }
@@ -162,7 +162,7 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
                 outputs: c_out,
                 tiles,
                 planes: F::PRODUCTS,
-                ahead: Ahead { read, write: epilogue.writes(first, rows) },
+                prefetch: Prefetch { read, write: epilogue.writes(first, rows) },
             });
             isa.run(OutputTransform { m, planes: m_planes, c: c_out, first, rows, epilogue, algorithm });
         }
@@ -175,8 +175,8 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
         for first in all.clone().step_by(conv.block_rows()) {
             let rows = conv.block_rows().min(all.end - first);
             let a = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
-            if conv.single() {
-                isa.run(SingleChannel { x: a, w: packed, k, c: c_out, first, rows, epilogue });
+            if conv.is_mono() {
+                isa.run(MonoConvolution { x: a, w: packed, k, c: c_out, first, rows, epilogue });
                 continue;
             }
             isa.run(Product {

@@ -3,7 +3,7 @@
 //! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the positions.
 //! A norm keeps the rows `z` and what the pool will choose of them, by the sign of its scale; their gradient is an affine map of
 //! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map. With one
-//! input channel the norm needs no rows either: `single_norm_device.rs`.
+//! input channel the norm needs no rows either: `mono_norm_device.rs`.
 
 use super::{ConvBlock, Geometry, Norm};
 use crate::base::aligned::round_up;
@@ -14,7 +14,7 @@ use crate::ops::batch_norm::device::{
 };
 use crate::ops::conv1d::device::{Convolution, Mode, Output, Rows};
 use crate::ops::device::{Batch, Launch, Operand, Passes};
-use Operand::{DParams, Dx, Dy, Params, Saved, Scratch, Shared, State, X, Y};
+use Operand::{BatchSaved, DParams, Dx, Dy, Params, Saved, Scratch, State, X, Y};
 
 /// The block with the numbers that its passes share.
 pub(super) struct Block {
@@ -43,7 +43,7 @@ impl ConvBlock {
         match self.norm {
             Norm::None => block.plain(self.learns),
             Norm::Running(norm) => block.running(norm.eps),
-            Norm::Batch(norm) if block.single() => block.single_normed(norm),
+            Norm::Batch(norm) if block.is_mono() => block.mono_normed(norm),
             Norm::Batch(norm) => block.normed(norm),
         }
     }
@@ -60,12 +60,12 @@ impl Block {
 
     /// Packed weights for backward-data follow those for forward.
     fn backward_weights(&self) -> At {
-        (Shared, self.conv.packed())
+        (BatchSaved, self.conv.packed())
     }
 
     fn pack(&self) -> Vec<Launch> {
         let backward = self.conv.backward_data().pack(self.backward_weights(), true);
-        vec![self.conv.pack((Shared, 0), false), backward.only_for(Dx(0))]
+        vec![self.conv.pack((BatchSaved, 0), false), backward.only_for(Dx(0))]
     }
 
     fn packed(&self) -> usize {
@@ -81,7 +81,7 @@ impl Block {
     fn active(&self, affine: Option<At>, position: Option<At>) -> Launch {
         let (bias, window, cells) = (self.bias(), self.g.window, self.g.cells());
         let output = Output { mode: Mode::Active, affine, position, window, cells, ..Output::plain((Y, 0), bias) };
-        self.conv.forward(&self.input(), 1, (Shared, 0), &output)
+        self.conv.forward(&self.input(), 1, (BatchSaved, 0), &output)
     }
 
     /// The convolution's rows' gradient, from that of the output.
@@ -93,15 +93,15 @@ impl Block {
     /// Without norm.
     fn plain(&self, learns: bool) -> Passes {
         if !learns {
-            let (shared, prepare) = (self.conv.packed(), vec![self.conv.pack((Shared, 0), false)]);
-            return Passes { shared, prepare, forward: vec![self.active(None, None)], ..Passes::default() };
+            let (batch_saved, prepare) = (self.conv.packed(), vec![self.conv.pack((BatchSaved, 0), false)]);
+            return Passes { batch_saved, prepare, forward: vec![self.active(None, None)], ..Passes::default() };
         }
         let pooled = self.g.window > 1;
         let position = pooled.then_some((Saved, 0));
         let rows = Rows { position, y: (!pooled).then_some((Y, 0)), ..self.gradient_rows() };
         let mut passes = Passes {
             saved: if pooled { self.positions() } else { 0 },
-            shared: self.packed(),
+            batch_saved: self.packed(),
             reads_x: true,
             reads_y: !pooled,
             prepare: self.pack(),
@@ -115,7 +115,7 @@ impl Block {
     /// In inference: the norm's affine map stands behind the packed weights.
     fn running(&self, eps: f64) -> Passes {
         let (c, scale) = (self.g.c_out, self.norm_at);
-        let affine = (Shared, self.conv.packed());
+        let affine = (BatchSaved, self.conv.packed());
         let map = running_affine(&RunningAffine {
             scale: (Params, scale),
             shift: (Params, scale + c),
@@ -127,14 +127,14 @@ impl Block {
             eps,
         });
         Passes {
-            shared: self.conv.packed() + round_up(2 * c),
-            prepare: vec![self.conv.pack((Shared, 0), false), map],
+            batch_saved: self.conv.packed() + round_up(2 * c),
+            prepare: vec![self.conv.pack((BatchSaved, 0), false), map],
             forward: vec![self.active(Some(affine), None)],
             ..Passes::default()
         }
     }
 
-    /// With batch norm. `Saved` holds the rows, with a pool what it chose of them, and positions; `Shared` behind the weights the
+    /// With batch norm. `Saved` holds the rows, with a pool what it chose of them, and positions; `BatchSaved` behind the weights the
     /// norm's moments, affine map and coefficients.
     fn normed(&self, norm: BatchNorm) -> Passes {
         let Geometry { l_out, c_out: c, window, .. } = self.g;
@@ -142,7 +142,7 @@ impl Block {
         let (z, rows, kept) = ((Saved, 0), n * l_out * c, if window > 1 { cells * c } else { 0 });
         let pooled = (window > 1).then_some((Saved, rows));
         let position = (Saved, rows + n * kept);
-        let numbers = |i: usize| (Shared, self.packed() + i * round_up(3 * c));
+        let numbers = |i: usize| (BatchSaved, self.packed() + i * round_up(3 * c));
         let (moments, affine, coefficients) = (numbers(0), numbers(1), numbers(2));
         let (scale, shift) = ((Params, self.norm_at), (Params, self.norm_at + c));
         let chosen = pooled.unwrap_or(z);
@@ -187,7 +187,7 @@ impl Block {
         let mut passes = Passes {
             saved: l_out * c + kept + self.positions(),
             scratch: tiles,
-            shared: self.packed() + 3 * round_up(3 * c),
+            batch_saved: self.packed() + 3 * round_up(3 * c),
             reads_x: true,
             prepare: self.pack(),
             forward,
@@ -216,7 +216,7 @@ impl Block {
             cells: self.g.cells(),
             ..Output::plain(z, self.bias())
         };
-        let mut launches = vec![self.conv.forward(&self.input(), 1, (Shared, 0), &output)];
+        let mut launches = vec![self.conv.forward(&self.input(), 1, (BatchSaved, 0), &output)];
         if short {
             launches.push(statistics(z, partials, self.conv.n * self.g.l_out, self.g.c_out));
         }

@@ -2,24 +2,24 @@
 //! rows while they are in registers.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
-use super::convolve::{Convolve, Rows, Stored, part};
+use super::convolve::{Convolve, Rows, Stored, rows_of};
 use super::geometry::{Convolution, Geometry};
-use crate::simd::transform::{Epilogue, Place, Window, Windows, load_some, pool};
+use crate::simd::transform::{Epilogue, TilePos, Window, Windows, load_some, pool};
 use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Simd};
 
 /// In place of a position: the window's largest row is not above zero, so that no gradient passes.
-pub const DEAD: u8 = 7;
+pub const NO_GRADIENT: u8 = 7;
 
-/// Bias, the largest row of every window, with its position if `PLACES`, ReLU. The bias, equal in a window, is added after the
+/// Bias, the largest row of every window, with its position if `ARGMAX`, ReLU. The bias, equal in a window, is added after the
 /// choice.
-pub struct ActivePool<'a, const WINDOW: usize, const PLACES: bool> {
+pub struct ActivePool<'a, const WINDOW: usize, const ARGMAX: bool> {
     pub bias: &'a [f32],
     pub ceil: bool,
     /// `[cells, c]`.
     pub y: &'a mut [f32],
     /// Positions, `[cells, c]`; not written where no gradient is wanted, or without pool.
-    pub at: &'a mut [u8],
+    pub argmax: &'a mut [u8],
 }
 
 /// Windows that are whole, or that count though they are not.
@@ -28,33 +28,40 @@ pub fn windows(rows: usize, window: usize, ceil: bool) -> usize {
     if ceil { rows.div_ceil(window) } else { rows / window }
 }
 
-impl<const WINDOW: usize, const PLACES: bool> Epilogue for ActivePool<'_, WINDOW, PLACES> {
+impl<const WINDOW: usize, const ARGMAX: bool> Epilogue for ActivePool<'_, WINDOW, ARGMAX> {
     const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
         let numbers = windows(rows, WINDOW, self.ceil) * c;
-        self.bias.len() == c && self.y.len() >= numbers && (!PLACES || self.at.len() >= numbers)
+        self.bias.len() == c && self.y.len() >= numbers && (!ARGMAX || self.argmax.len() >= numbers)
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
         let c = self.bias.len();
-        bytemuck::cast_slice(part(self.y, c, first / WINDOW, rows / WINDOW))
+        bytemuck::cast_slice(rows_of(self.y, c, first / WINDOW, rows / WINDOW))
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>) {
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, pos: TilePos, rows: [S::V; TILE], open: &mut Window<S>) {
         // SAFETY: the caller's contract.
-        unsafe { pool::<S, _, WINDOW, T>(s, &place, rows, self.ceil, open, self) }
+        unsafe { pool::<S, _, WINDOW, T>(s, &pos, rows, self.ceil, open, self) }
     }
 }
 
-impl<const WINDOW: usize, const PLACES: bool> Windows for ActivePool<'_, WINDOW, PLACES> {
-    const PLACES: bool = PLACES;
+impl<const WINDOW: usize, const ARGMAX: bool> Windows for ActivePool<'_, WINDOW, ARGMAX> {
+    const ARGMAX: bool = ARGMAX;
 
     #[inline(always)]
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::Places) {
-        // SAFETY: `lanes` channels from `j` on are among the bias's, and those of the cell among those of `y` and `at`, by the
+    unsafe fn close<S: Simd>(
+        &mut self,
+        s: S,
+        cell: usize,
+        &TilePos { j, lanes, .. }: &TilePos,
+        best: S::V,
+        argmax: S::Argmax,
+    ) {
+        // SAFETY: `lanes` channels from `j` on are among the bias's, and those of the cell among those of `y` and `argmax`, by the
         // caller's contract.
         unsafe {
             let bias = load_some(s, self.bias.as_ptr().add(j), lanes);
@@ -66,9 +73,9 @@ impl<const WINDOW: usize, const PLACES: bool> Windows for ActivePool<'_, WINDOW,
             } else {
                 s.store_first(self.y.as_mut_ptr().add(to), lanes, y);
             }
-            if PLACES {
-                let at = s.raise(s.le(value, s.zero()), DEAD, at);
-                s.store_places(self.at.as_mut_ptr().add(to), lanes, at);
+            if ARGMAX {
+                let argmax = s.masked_max(s.le(value, s.zero()), NO_GRADIENT, argmax);
+                s.store_argmax(self.argmax.as_mut_ptr().add(to), lanes, argmax);
             }
         }
     }
@@ -99,13 +106,13 @@ pub struct Forward<'a> {
     /// The first cell of `y`.
     pub cell: usize,
     pub y: &'a mut [f32],
-    pub at: &'a mut [u8],
+    pub argmax: &'a mut [u8],
     pub scratch: &'a mut [f32],
 }
 
 impl Forward<'_> {
     pub fn run(self, isa: Isa) {
-        match (self.g.window, self.at.is_empty()) {
+        match (self.g.window, self.argmax.is_empty()) {
             (1, _) => self.windows::<1, false>(isa),
             (2, true) => self.windows::<2, false>(isa),
             (2, false) => self.windows::<2, true>(isa),
@@ -116,12 +123,12 @@ impl Forward<'_> {
         }
     }
 
-    fn windows<const WINDOW: usize, const PLACES: bool>(self, isa: Isa) {
-        let Forward { g, x, packed, bias, cell, y, at, scratch } = self;
+    fn windows<const WINDOW: usize, const ARGMAX: bool>(self, isa: Isa) {
+        let Forward { g, x, packed, bias, cell, y, argmax, scratch } = self;
         let (whole, from) = (g.forward(false), cell * WINDOW);
         let rows_out = (y.len() / g.c_out * WINDOW).min(whole.rows_out - from);
         let source = From { rows: Stored { x, c: g.c_in }, from };
-        let mut epilogue = ActivePool::<WINDOW, PLACES> { bias, ceil: g.ceil, y, at };
+        let mut epilogue = ActivePool::<WINDOW, ARGMAX> { bias, ceil: g.ceil, y, argmax };
         let conv = Convolution { rows_out, ..whole };
         let rows = 0..conv.rows_out;
         Convolve { conv, rows, packed, source: &source, epilogue: &mut epilogue, scratch }.run(isa);

@@ -122,7 +122,7 @@ pub struct Convolution {
 
 impl Convolution {
     /// Whether it goes without register tiles: few products a row.
-    pub fn single(&self) -> bool {
+    pub fn is_mono(&self) -> bool {
         self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8
     }
 
@@ -177,7 +177,7 @@ impl Convolution {
     /// Rows that the outputs of `rows` rows read.
     pub fn rows_read(&self, rows: usize) -> usize {
         match self.algorithm {
-            Algorithm::Direct if self.single() => rows.next_multiple_of(GROUP) + self.k - 1,
+            Algorithm::Direct if self.is_mono() => rows.next_multiple_of(GROUP) + self.k - 1,
             Algorithm::Direct => rows + self.k - 1,
             _ => self.tile_step() * (self.tiles_in(rows.div_ceil(TILE)) - 1) + TILE + self.algorithm.taps() - 1,
         }
@@ -289,14 +289,18 @@ impl Geometry {
     }
 
     /// How backward-weight is computed, from rows that are `sparse` behind the pool or not.
-    pub fn weight(&self, conv: Convolution, sparse: bool) -> Weight {
+    pub fn weight_grad_path(&self, conv: Convolution, sparse: bool) -> WeightGradPath {
         let auto = self.choice == ConvChoice::Auto;
         match self.window {
-            2.. if self.c_in == 1 && SINGLE_TAPS.contains(&self.k) => Weight::Single,
-            SPARSE_WINDOW.. if sparse && self.sparse_fits() && !(auto && self.l < SPARSE_ROWS) => Weight::Sparse,
+            2.. if self.c_in == 1 && MONO_TAPS.contains(&self.k) => WeightGradPath::Mono,
+            SPARSE_WINDOW.. if sparse && self.sparse_fits() && !(auto && self.l < SPARSE_ROWS) => {
+                WeightGradPath::Sparse
+            }
             // Transforms of the sums cost as much as so short a layer.
-            _ if auto && self.l < SUM_ROWS => Weight::Dense(Convolution { algorithm: Algorithm::Direct, ..conv }),
-            _ => Weight::Dense(conv),
+            _ if auto && self.l < SUM_ROWS => {
+                WeightGradPath::Dense(Convolution { algorithm: Algorithm::Direct, ..conv })
+            }
+            _ => WeightGradPath::Dense(conv),
         }
     }
 }
@@ -325,15 +329,15 @@ const SPREAD_COST: f64 = 1.75;
 /// Numbers of a window of the input from which on it is.
 const SPARSE_NUMBERS: usize = 8;
 /// Taps for which one input channel has a kernel of its own.
-const SINGLE_TAPS: [usize; 2] = [3, 5];
+const MONO_TAPS: [usize; 2] = [3, 5];
 
 /// How backward-weight is computed.
 #[derive(Clone, Copy, Debug)]
-pub enum Weight {
+pub enum WeightGradPath {
     /// From the positions of a pooled gradient.
     Sparse,
     /// Likewise, with one input channel, in registers.
-    Single,
+    Mono,
     /// From dense rows, as this convolution.
     Dense(Convolution),
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
 use super::WIDEST_WINDOW;
-use super::convolve::{Rows, clear_outside, part};
+use super::convolve::{Rows, clear_outside, rows_of};
 use super::geometry::Geometry;
 use crate::simd::transform::load_some;
 use crate::simd::{Isa, Kernel, Simd};
@@ -16,7 +16,7 @@ pub struct Unpooled<'a> {
     /// `[cells, c_out]`.
     pub dy: &'a [f32],
     /// Positions, `[cells, c_out]`; empty without pool.
-    pub at: &'a [u8],
+    pub argmax: &'a [u8],
     /// Output, `[cells, c_out]`; empty with pool.
     pub y: &'a [f32],
 }
@@ -31,8 +31,8 @@ impl Rows for Unpooled<'_> {
     fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
         let (c, cell) = (self.g.c_out, first / self.g.window);
         let cells = count.div_ceil(self.g.window);
-        let of = |all| bytemuck::cast_slice(part(all, c, cell, cells));
-        [of(self.dy), of(self.y), part(self.at, c, cell, cells)]
+        let of = |all| bytemuck::cast_slice(rows_of(all, c, cell, cells));
+        [of(self.dy), of(self.y), rows_of(self.argmax, c, cell, cells)]
     }
 }
 
@@ -73,14 +73,17 @@ impl Kernel for Unpool<'_, '_> {
 #[inline(always)]
 fn windows<S: Simd, const WINDOW: usize>(
     s: S,
-    &Unpooled { g, dy, at, .. }: &Unpooled<'_>,
+    &Unpooled { g, dy, argmax, .. }: &Unpooled<'_>,
     from: usize,
     rows: &mut [f32],
 ) {
     let c = g.c_out;
     let count = rows.len() / c;
     assert!(
-        g.window == WINDOW && dy.len() == g.cells() * c && at.len() == dy.len() && from + count <= g.cells() * WINDOW
+        g.window == WINDOW
+            && dy.len() == g.cells() * c
+            && argmax.len() == dy.len()
+            && from + count <= g.cells() * WINDOW
     );
     for cell in from / WINDOW..(from + count).div_ceil(WINDOW) {
         let start = cell * WINDOW;
@@ -88,14 +91,14 @@ fn windows<S: Simd, const WINDOW: usize>(
         let whole = start >= from && start + WINDOW <= from + count;
         for j in (0..c).step_by(S::LANES) {
             let (lanes, number) = ((c - j).min(S::LANES), cell * c + j);
-            // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `at`, and among those of every row that is
+            // SAFETY: `lanes` channels from `j` on are among the cell's in `dy` and `argmax`, and among those of every row that is
             // written: row `start + t` of the gradient is row `start + t - from` of `rows`.
             unsafe {
                 let dy = load_some(s, dy.as_ptr().add(number), lanes);
-                let at = s.load_places(at.as_ptr().add(number), lanes);
+                let argmax = s.load_argmax(argmax.as_ptr().add(number), lanes);
                 for t in 0..WINDOW {
                     if whole || (start + t >= from && start + t < from + count) {
-                        let row = s.select(s.is_place(at, t as u8), dy, s.zero());
+                        let row = s.select(s.argmax_eq(argmax, t as u8), dy, s.zero());
                         let to = rows.as_mut_ptr().add((start + t - from) * c + j);
                         if lanes == S::LANES { s.store(to, row) } else { s.store_first(to, lanes, row) }
                     }

@@ -24,11 +24,11 @@ mod device;
 mod forward;
 mod geometry;
 mod gradient;
+mod mono_norm;
+mod mono_norm_device;
 mod norm;
 mod norm_gradient;
 mod reference;
-mod single_norm;
-mod single_norm_device;
 mod spread;
 mod weight;
 
@@ -44,7 +44,7 @@ use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
 pub use cases::cases;
 use convolve::{Convolve, Pack, Rows};
-use geometry::{Convolution, Geometry, Weight};
+use geometry::{Convolution, Geometry, WeightGradPath};
 use gradient::Unpooled;
 use std::ops::Range;
 
@@ -122,8 +122,8 @@ impl ConvBlock {
         g.forward(self.batch_norm().is_some())
     }
 
-    fn weight(&self, g: &Geometry) -> Weight {
-        g.weight(self.forward_of(g), self.batch_norm().is_none())
+    fn weight_grad_path(&self, g: &Geometry) -> WeightGradPath {
+        g.weight_grad_path(self.forward_of(g), self.batch_norm().is_none())
     }
 
     /// The share of live cells below which backward-data is sparse.
@@ -145,16 +145,16 @@ impl ConvBlock {
         }
         let dense = self.dense_data(g).map_or(0, |conv| conv.scratch());
         let data = if self.spread_below(g) > 0.0 { dense.max(weight::sparse_scratch(g)) } else { dense };
-        let backward = match self.weight(g) {
-            Weight::Sparse => weight::sparse_scratch(g).max(data),
-            Weight::Single => weight::single_scratch(g).max(data),
-            Weight::Dense(conv) => weight::sums_len(&conv) + weight::dense_scratch(&conv).max(data),
+        let backward = match self.weight_grad_path(g) {
+            WeightGradPath::Sparse => weight::sparse_scratch(g).max(data),
+            WeightGradPath::Mono => weight::mono_scratch(g).max(data),
+            WeightGradPath::Dense(conv) => weight::sums_len(&conv) + weight::dense_scratch(&conv).max(data),
         };
-        let again = match (self.batch_norm(), self.weight(g)) {
-            (Some(_), Weight::Single) => norm_gradient::again_scratch(g) + single_norm::scratch(g),
+        let recomputed = match (self.batch_norm(), self.weight_grad_path(g)) {
+            (Some(_), WeightGradPath::Mono) => norm_gradient::recomputed_scratch(g) + mono_norm::scratch(g),
             _ => 0,
         };
-        terms + again + forward.max(backward)
+        terms + recomputed + forward.max(backward)
     }
 
     /// Where the norm's parameters begin: after the convolution's, at a cache line, as in the graph's arena.
@@ -163,7 +163,7 @@ impl ConvBlock {
     }
 
     /// Of the memory for all samples, where packed weights of backward-data begin, dense and sparse, and the norm's numbers.
-    fn shared(&self, g: &Geometry) -> [usize; 3] {
+    fn batch_saved_at(&self, g: &Geometry) -> [usize; 3] {
         let dense = round_up(self.forward_of(g).packed());
         let sparse = dense + round_up(self.dense_data(g).map_or(0, |conv| conv.packed()));
         let spreads = self.learns && self.spread_below(g) > 0.0;
@@ -186,16 +186,16 @@ impl Op for ConvBlock {
             Some(pool) => pool.spec(&[convolved.y])?.y,
             None => convolved.y,
         };
-        let positions = if self.pool.is_some() { y.size().div_ceil(size_of::<f32>()) } else { 0 };
-        let [.., packed] = self.shared(&g);
+        let argmax_len = if self.pool.is_some() { y.size().div_ceil(size_of::<f32>()) } else { 0 };
+        let [.., packed] = self.batch_saved_at(&g);
         let spec = Spec {
             params: convolved.params,
-            saved: if self.learns { positions } else { 0 },
-            shared: packed,
+            saved: if self.learns { argmax_len } else { 0 },
+            batch_saved: packed,
             scratch: self.scratch(&g),
             reads_x: true,
             reads_y: self.pool.is_none(),
-            backward: if self.learns { super::op::EACH } else { &[] },
+            backward: if self.learns { super::op::PER_SAMPLE } else { &[] },
             macs: convolved.macs,
             ..Spec::new(y)
         };
@@ -205,18 +205,18 @@ impl Op for ConvBlock {
             let layout = Layout::Vector { c: gap };
             params.extend((gap > 0).then_some(TensorSpec { suffix: "padding", layout, role: Role::Shift }));
             params.extend(norm.params);
-            Spec { params, state: norm.state, shared: packed + numbers, ..spec.clone() }
+            Spec { params, state: norm.state, batch_saved: packed + numbers, ..spec.clone() }
         };
         match self.norm {
             Norm::None => Ok(spec),
             // The folded bias.
             Norm::Running(norm) => Ok(normed(norm.spec(&[convolved.y])?, g.c_out)),
             // Mean, inv_std; then the two terms of the gradient, see `merge`.
-            Norm::Batch(norm) if matches!(self.weight(&g), Weight::Single) => Ok(Spec {
-                saved: single_norm::saved_len(&g),
+            Norm::Batch(norm) if matches!(self.weight_grad_path(&g), WeightGradPath::Mono) => Ok(Spec {
+                saved: mono_norm::saved_len(&g),
                 forward: NORM_PHASES,
                 backward: NORM_PHASES,
-                ..normed(norm.spec(&[convolved.y])?, 4 * g.c_out + single_norm::folded_len(&g))
+                ..normed(norm.spec(&[convolved.y])?, 4 * g.c_out + mono_norm::folded_len(&g))
             }),
             Norm::Batch(norm) => Ok(Spec {
                 saved: norm::saved_len(&g),
@@ -245,9 +245,9 @@ impl Op for ConvBlock {
                 (Some(conv), true) => conv.algorithm.name_or_sparse(),
                 (None, _) => "sparse",
             },
-            backward_weight: match self.weight(&g) {
-                Weight::Sparse | Weight::Single => "sparse",
-                Weight::Dense(conv) => conv.algorithm.name_of_sums(),
+            backward_weight: match self.weight_grad_path(&g) {
+                WeightGradPath::Sparse | WeightGradPath::Mono => "sparse",
+                WeightGradPath::Dense(conv) => conv.algorithm.name_of_sums(),
             },
         }
     }
@@ -260,10 +260,10 @@ impl Op for ConvBlock {
         reference::backward(self, b);
     }
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], state: &[f32], shared: &mut [f32]) {
+    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], state: &[f32], batch_saved: &mut [f32]) {
         let g = self.planned(x[0]);
-        let (conv, [dense_at, sparse_at, norm_at]) = (self.forward_of(&g), self.shared(&g));
-        let (packed, numbers) = shared.split_at_mut(norm_at);
+        let (conv, [dense_at, sparse_at, norm_at]) = (self.forward_of(&g), self.batch_saved_at(&g));
+        let (packed, numbers) = batch_saved.split_at_mut(norm_at);
         let (packed, sparse) = packed.split_at_mut(sparse_at);
         let (forward, dense) = packed.split_at_mut(dense_at);
         let at = |tap: usize, i: usize, o: usize| params[(tap * g.c_in + i) * g.c_out + o];
@@ -300,20 +300,20 @@ impl Op for ConvBlock {
 
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let [packed, _, norm_at] = self.shared(&g);
+        let [packed, _, norm_at] = self.batch_saved_at(&g);
         if self.batch_norm().is_none() {
-            let positions = if g.window > 1 && self.learns { b.y.len() } else { 0 };
-            let at = &mut bytemuck::cast_slice_mut(b.saved)[..positions];
+            let argmax_len = if g.window > 1 && self.learns { b.y.len() } else { 0 };
+            let argmax = &mut bytemuck::cast_slice_mut(b.saved)[..argmax_len];
             let bias = match self.norm {
-                Norm::Running(_) => &b.shared[norm_at..],
+                Norm::Running(_) => &b.batch_saved[norm_at..],
                 _ => &b.params[g.weights()..],
             };
-            let (packed, cell) = (&b.shared[..packed], b.from / g.c_out);
-            forward::Forward { g, x: b.x[0], packed, bias, cell, y: b.y, at, scratch: b.scratch }.run(isa);
+            let (packed, cell) = (&b.batch_saved[..packed], b.from / g.c_out);
+            forward::Forward { g, x: b.x[0], packed, bias, cell, y: b.y, argmax, scratch: b.scratch }.run(isa);
             return;
         }
-        match self.weight(&g) {
-            Weight::Single => self.single_norm_forward(isa, phase, &g, b),
+        match self.weight_grad_path(&g) {
+            WeightGradPath::Mono => self.mono_norm_forward(isa, phase, &g, b),
             _ => self.norm_forward(isa, phase, &g, b),
         }
     }
@@ -321,20 +321,20 @@ impl Op for ConvBlock {
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
         let g = self.planned(b.shapes[0]);
         if self.batch_norm().is_some() {
-            return match self.weight(&g) {
-                Weight::Single => self.single_norm_backward(isa, phase, &g, b),
+            return match self.weight_grad_path(&g) {
+                WeightGradPath::Mono => self.mono_norm_backward(isa, phase, &g, b),
                 _ => self.norm_backward(isa, phase, &g, b),
             };
         }
-        let positions = if g.window > 1 { b.dy.len() } else { 0 };
-        let dz = Unpooled { g, dy: b.dy, at: &bytemuck::cast_slice(b.saved)[..positions], y: b.y };
+        let argmax_len = if g.window > 1 { b.dy.len() } else { 0 };
+        let dz = Unpooled { g, dy: b.dy, argmax: &bytemuck::cast_slice(b.saved)[..argmax_len], y: b.y };
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
-            let (x, dy, at, scratch) = (b.x[0], dz.dy, dz.at, &mut *b.scratch);
-            match self.weight(&g) {
-                Weight::Sparse => weight::PooledWeight { g, x, dy, at, dw, db, scratch }.sparse(isa),
-                Weight::Single => weight::PooledWeight { g, x, dy, at, dw, db, scratch }.single(isa),
-                Weight::Dense(conv) => {
+            let (x, dy, argmax, scratch) = (b.x[0], dz.dy, dz.argmax, &mut *b.scratch);
+            match self.weight_grad_path(&g) {
+                WeightGradPath::Sparse => weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.sparse(isa),
+                WeightGradPath::Mono => weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.mono(isa),
+                WeightGradPath::Dense(conv) => {
                     isa.run(weight::BiasSums { dz: &dz, db });
                     let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&conv));
                     let mut of_weights = weight::DenseWeight { conv, x, dw, sums };
@@ -344,28 +344,28 @@ impl Op for ConvBlock {
             }
         }
         let (dx, scratch) = (&mut *b.dx[0], &mut *b.scratch);
-        if dx.is_empty() || !self.spreads(&g, dz.at) {
-            self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, dx, scratch);
+        if dx.is_empty() || !self.spreads(&g, dz.argmax) {
+            self.backward_data(isa, &g, (&dz, 0..g.l), b.batch_saved, dx, scratch);
             return;
         }
-        let packed = &b.shared[self.shared(&g)[1]..][..g.weights()];
-        spread::Spread { g, dy: dz.dy, at: dz.at, packed, dx, scratch }.run(isa);
+        let packed = &b.batch_saved[self.batch_saved_at(&g)[1]..][..g.weights()];
+        spread::Spread { g, dy: dz.dy, argmax: dz.argmax, packed, dx, scratch }.run(isa);
     }
 
-    fn settle(&self, x: &[Shape], dparams: &mut [f32], scratch: &mut [f32]) {
+    fn reorder_gradients(&self, x: &[Shape], dparams: &mut [f32], scratch: &mut [f32]) {
         let g = self.planned(x[0]);
-        if matches!(self.weight(&g), Weight::Sparse) {
-            weight::settle(&g, &mut dparams[..g.weights()], scratch);
+        if matches!(self.weight_grad_path(&g), WeightGradPath::Sparse) {
+            weight::reorder_gradients(&g, &mut dparams[..g.weights()], scratch);
         }
     }
 
     fn merge(&self, b: &mut Merge<'_>) {
         let Some(norm) = self.batch_norm() else { return };
         let g = self.planned(b.shapes[0]);
-        let ([.., at], norm_at) = (self.shared(&g), self.norm_at(&g));
-        let channels = norm::Channels { g, norm, norm_at, at, merge: b };
-        match self.weight(&g) {
-            Weight::Single => channels.of_moments(),
+        let ([.., statistics_at], norm_at) = (self.batch_saved_at(&g), self.norm_at(&g));
+        let channels = norm::Channels { g, norm, norm_at, statistics_at, merge: b };
+        match self.weight_grad_path(&g) {
+            WeightGradPath::Mono => channels.of_moments(),
             _ => channels.of_rows(),
         }
     }
@@ -377,10 +377,10 @@ impl Op for ConvBlock {
 
 impl ConvBlock {
     /// Whether so few cells are alive that backward-data pays from them.
-    fn spreads(&self, g: &Geometry, at: &[u8]) -> bool {
+    fn spreads(&self, g: &Geometry, argmax: &[u8]) -> bool {
         let below = self.spread_below(g);
-        let alive = || at.iter().map(|&at| u32::from(usize::from(at) < g.window)).sum::<u32>();
-        below >= 1.0 || (below > 0.0 && f64::from(alive()) < below * at.len() as f64)
+        let alive = || argmax.iter().map(|&index| u32::from(usize::from(index) < g.window)).sum::<u32>();
+        below >= 1.0 || (below > 0.0 && f64::from(alive()) < below * argmax.len() as f64)
     }
 
     /// These rows of `dx` by the dense convolution, if anybody needs them.
@@ -389,14 +389,14 @@ impl ConvBlock {
         isa: Isa,
         g: &Geometry,
         (dz, rows): (&impl Rows, Range<usize>),
-        shared: &[f32],
+        batch_saved: &[f32],
         dx: &mut [f32],
         scratch: &mut [f32],
     ) {
         if !dx.is_empty() {
-            let [from, to, _] = self.shared(g);
+            let [from, to, _] = self.batch_saved_at(g);
             let mut epilogue = PlainRows { y: dx, c: g.c_in };
-            let (conv, packed) = (g.backward_data(), &shared[from..to]);
+            let (conv, packed) = (g.backward_data(), &batch_saved[from..to]);
             Convolve { conv, rows, packed, source: dz, epilogue: &mut epilogue, scratch }.run(isa);
         }
     }

@@ -10,20 +10,20 @@
 //!   (Chan's formula).
 //!
 //! The gradient of `z` takes the place of `z`, block by block, see `norm_gradient.rs`. One input channel goes another way,
-//! see `single_norm.rs`.
+//! see `mono_norm.rs`.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
 use super::ConvBlock;
-use super::convolve::{Convolve, Stored, part};
-use super::forward::{DEAD, windows};
-use super::geometry::{Geometry, Weight};
+use super::convolve::{Convolve, Stored, rows_of};
+use super::forward::{NO_GRADIENT, windows};
+use super::geometry::{Geometry, WeightGradPath};
 use super::norm_gradient::{GradientSums, NormGradient, TurnRows};
 use super::weight::{self, DenseWeight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};
 use crate::ops::op::{Backward, Forward, Merge, Pass};
-use crate::simd::transform::{Epilogue, GROUP, Place, Window, Windows, pool};
+use crate::simd::transform::{Epilogue, GROUP, TilePos, Window, Windows, pool};
 use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -37,7 +37,7 @@ pub struct Saved<'a> {
     /// its products with the deviations.
     pub sums: &'a mut [f32],
     /// Positions of the pool's choice, `[cells, c_out]`; empty without pool.
-    pub at: &'a mut [u8],
+    pub argmax: &'a mut [u8],
 }
 
 /// The lengths of [`Saved`]'s first three parts and of the last in `f32`.
@@ -57,10 +57,10 @@ pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> Saved<'a> {
     let [z, pooled, sums, _] = lengths(g);
     let (z, rest) = saved.split_at_mut(z);
     let (pooled, rest) = rest.split_at_mut(pooled);
-    let (sums, at) = rest.split_at_mut(sums);
+    let (sums, argmax) = rest.split_at_mut(sums);
     let cells = if g.window > 1 { g.cells() * g.c_out } else { 0 };
-    let at = &mut bytemuck::cast_slice_mut(at)[..cells];
-    Saved { z: &mut z[..g.l_out * g.c_out], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], at }
+    let argmax = &mut bytemuck::cast_slice_mut(argmax)[..cells];
+    Saved { z: &mut z[..g.l_out * g.c_out], pooled: &mut pooled[..cells], sums: &mut sums[..2 * g.c_out], argmax }
 }
 
 /// Rows whose gradient is made at once: a multiple of the rows of a block of either gradient. So many stay in the L2 cache
@@ -75,32 +75,32 @@ pub fn sign(scale: f32) -> f32 {
 impl ConvBlock {
     /// Convolution, pool and statistics; then the norm.
     pub(super) fn norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
-        let (g, [packed, _, norm_at]) = (*g, self.shared(g));
+        let (g, [packed, _, norm_at]) = (*g, self.batch_saved_at(g));
         let saved = saved(&g, b.saved);
         if phase == 0 {
-            NormForward { g, x: b.x[0], packed: &b.shared[..packed], saved, scratch: b.scratch }.run(isa);
+            NormForward { g, x: b.x[0], packed: &b.batch_saved[..packed], saved, scratch: b.scratch }.run(isa);
             return;
         }
-        let (statistics, norm) = (&b.shared[norm_at..][..2 * g.c_out], &b.params[self.norm_at(&g)..]);
+        let (statistics, norm) = (&b.batch_saved[norm_at..][..2 * g.c_out], &b.params[self.norm_at(&g)..]);
         let z = if g.window > 1 { saved.pooled } else { saved.z };
-        isa.run(Activate { z, statistics, norm, y: b.y, at: saved.at });
+        isa.run(Activate { z, statistics, norm, y: b.y, argmax: saved.argmax });
     }
 
     /// Sums over what the pool chose; then the gradients from dense rows.
     pub(super) fn norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (g, [.., norm_at]) = (*g, self.shared(g));
+        let (g, [.., norm_at]) = (*g, self.batch_saved_at(g));
         let saved = saved(&g, b.saved);
-        let shared = &b.shared[norm_at..];
+        let batch_saved = &b.batch_saved[norm_at..];
         if phase == 0 {
             let z = if g.window > 1 { saved.pooled } else { saved.z };
-            isa.run(GradientSums { dy: b.dy, z, y: b.y, mean: &shared[..g.c_out], sums: saved.sums });
+            isa.run(GradientSums { dy: b.dy, z, y: b.y, mean: &batch_saved[..g.c_out], sums: saved.sums });
             return;
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
-        let terms = NormGradient::terms(shared, &b.params[self.norm_at(&g)..][..g.c_out], terms);
-        let gradient = NormGradient { g, dy: b.dy, at: saved.at, y: b.y, terms };
+        let terms = NormGradient::terms(batch_saved, &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let gradient = NormGradient { g, dy: b.dy, argmax: saved.argmax, y: b.y, terms };
         // What a norm leaves is dense.
-        let Weight::Dense(conv) = self.weight(&g) else { return };
+        let WeightGradPath::Dense(conv) = self.weight_grad_path(&g) else { return };
         let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&conv));
         let learns = !b.dparams.is_empty();
         let dw = if learns { &mut b.dparams[..g.weights()] } else { &mut [] };
@@ -119,7 +119,7 @@ impl ConvBlock {
             if learns {
                 of_weights.add(isa, &dz, until(g.l_out), scratch);
             }
-            self.backward_data(isa, &g, (&dz, until(g.l)), b.shared, &mut *b.dx[0], scratch);
+            self.backward_data(isa, &g, (&dz, until(g.l)), b.batch_saved, &mut *b.dx[0], scratch);
         }
         if learns {
             of_weights.finish(isa);
@@ -133,16 +133,16 @@ pub struct Channels<'a, 'b> {
     pub norm: BatchNorm,
     /// Where the norm's parameters begin.
     pub norm_at: usize,
-    /// Where in `shared` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient. With one
+    /// Where in `batch_saved` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient. With one
     /// input channel the folded weights and bias follow.
-    pub at: usize,
+    pub statistics_at: usize,
     pub merge: &'a mut Merge<'b>,
 }
 
 impl Channels<'_, '_> {
     /// From every sample's sums over its rows.
     pub fn of_rows(self) {
-        let Channels { g, norm, norm_at, at, merge: b } = self;
+        let Channels { g, norm, norm_at, statistics_at, merge: b } = self;
         let c = g.c_out;
         let [z, pooled, ..] = lengths(&g);
         let m = b.n * g.l_out;
@@ -155,16 +155,16 @@ impl Channels<'_, '_> {
             match b.pass {
                 Pass::Forward => {
                     let (mean, squares) = together(g.l_out, (0..b.n).map(of));
-                    b.shared[at + j] = mean as f32;
-                    b.shared[at + c + j] = norm.inv_std(squares / m as f64);
+                    b.batch_saved[statistics_at + j] = mean as f32;
+                    b.batch_saved[statistics_at + c + j] = norm.inv_std(squares / m as f64);
                     let mean = f64::from(sign) * mean + f64::from(b.params[g.weights() + j]);
                     norm.follow(b.state, (c, j), mean, squares / (m as f64 - 1.0).max(1.0));
                 }
                 Pass::Backward => {
-                    let sums = gradient_sums((0..b.n).map(of), b.shared[at + c + j], m);
+                    let sums = gradient_sums((0..b.n).map(of), b.batch_saved[statistics_at + c + j], m);
                     b.dparams[norm_at + j] += sign * sums.scale;
                     b.dparams[norm_at + c + j] += sums.shift;
-                    (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
+                    (b.batch_saved[statistics_at + 2 * c + j], b.batch_saved[statistics_at + 3 * c + j]) = sums.terms;
                 }
             }
         }
@@ -184,27 +184,31 @@ struct Observe<'a, const WINDOW: usize> {
 
 impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
-    // Behind a pool, `single_norm` keeps no rows.
+    // Behind a pool, `mono_norm` keeps no rows.
     const FEW_TAPS: bool = WINDOW == 1;
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
         let cells = if WINDOW == 1 { 0 } else { windows(rows, WINDOW, self.ceil) * c };
-        let Saved { z, pooled, at, .. } = &self.saved;
-        c == self.c && self.block.len() == 3 * c && z.len() >= rows * c && pooled.len() >= cells && at.len() >= cells
+        let Saved { z, pooled, argmax, .. } = &self.saved;
+        c == self.c
+            && self.block.len() == 3 * c
+            && z.len() >= rows * c
+            && pooled.len() >= cells
+            && argmax.len() >= cells
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
-        bytemuck::cast_slice(part(self.saved.pooled, self.c, first / WINDOW, rows / WINDOW))
+        bytemuck::cast_slice(rows_of(self.saved.pooled, self.c, first / WINDOW, rows / WINDOW))
     }
 
     #[inline(always)]
-    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, place: Place, rows: [S::V; TILE], open: &mut Window<S>) {
-        let Place { first, left, j, lanes } = place;
+    unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, pos: TilePos, rows: [S::V; TILE], open: &mut Window<S>) {
+        let TilePos { first, left, j, lanes } = pos;
         let c = self.c;
         let whole = lanes == S::LANES;
         // SAFETY: `lanes` channels from `j` on are among those of `block`, of every row of `z` and of every cell of `pooled`
-        // and `at`, by the caller's contract.
+        // and `argmax`, by the caller's contract.
         unsafe {
             let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
             let store = |to: *mut f32, v: S::V| if whole { s.store(to, v) } else { s.store_first(to, lanes, v) };
@@ -230,7 +234,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
             if WINDOW == 1 {
                 return;
             }
-            pool::<S, _, WINDOW, T>(s, &place, rows, self.ceil, open, self);
+            pool::<S, _, WINDOW, T>(s, &pos, rows, self.ceil, open, self);
         }
     }
 
@@ -256,12 +260,19 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
 }
 
 impl<const WINDOW: usize> Windows for Observe<'_, WINDOW> {
-    const PLACES: bool = true;
+    const ARGMAX: bool = true;
 
     #[inline(always)]
-    unsafe fn close<S: Simd>(&mut self, s: S, cell: usize, &Place { j, lanes, .. }: &Place, best: S::V, at: S::Places) {
+    unsafe fn close<S: Simd>(
+        &mut self,
+        s: S,
+        cell: usize,
+        &TilePos { j, lanes, .. }: &TilePos,
+        best: S::V,
+        argmax: S::Argmax,
+    ) {
         let to = cell * self.c + j;
-        // SAFETY: `lanes` channels from `j` on of the cell are among those of `pooled` and `at`, by the caller's contract.
+        // SAFETY: `lanes` channels from `j` on of the cell are among those of `pooled` and `argmax`, by the caller's contract.
         unsafe {
             let pooled = self.saved.pooled.as_mut_ptr().add(to);
             if lanes == S::LANES {
@@ -269,7 +280,7 @@ impl<const WINDOW: usize> Windows for Observe<'_, WINDOW> {
             } else {
                 s.store_first(pooled, lanes, best)
             }
-            s.store_places(self.saved.at.as_mut_ptr().add(to), lanes, at);
+            s.store_argmax(self.saved.argmax.as_mut_ptr().add(to), lanes, argmax);
         }
     }
 }
@@ -317,20 +328,20 @@ pub struct Activate<'a> {
     pub norm: &'a [f32],
     pub y: &'a mut [f32],
     /// Empty without pool.
-    pub at: &'a mut [u8],
+    pub argmax: &'a mut [u8],
 }
 
 impl Kernel for Activate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Activate { z, statistics, norm, y, at } = self;
+        let Activate { z, statistics, norm, y, argmax } = self;
         let c = norm.len() / 2;
         assert!(z.len() == y.len() && y.len().is_multiple_of(c) && statistics.len() >= 2 * c);
-        assert!(at.is_empty() || at.len() == y.len());
+        assert!(argmax.is_empty() || argmax.len() == y.len());
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
             let whole = lanes == S::LANES;
-            // SAFETY: `lanes` channels from `j` on lie in every row of `z`, `y` and `at`, which are as long, and in the
+            // SAFETY: `lanes` channels from `j` on lie in every row of `z`, `y` and `argmax`, which are as long, and in the
             // channels' numbers (asserted).
             unsafe {
                 let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
@@ -347,10 +358,10 @@ impl Kernel for Activate<'_> {
                     } else {
                         s.store_first(to, lanes, active)
                     }
-                    if !at.is_empty() {
-                        let at = at.as_mut_ptr().add(row);
-                        let chosen = s.load_places(at, lanes);
-                        s.store_places(at, lanes, s.raise(s.le(value, s.zero()), DEAD, chosen));
+                    if !argmax.is_empty() {
+                        let argmax = argmax.as_mut_ptr().add(row);
+                        let chosen = s.load_argmax(argmax, lanes);
+                        s.store_argmax(argmax, lanes, s.masked_max(s.le(value, s.zero()), NO_GRADIENT, chosen));
                     }
                 }
             }

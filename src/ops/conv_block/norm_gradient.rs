@@ -3,13 +3,13 @@
 //!
 //! **Registers** of a window: four terms, its gradient and places, a row and its place; no row is touched twice.
 //!
-//! If the gradient of the audio is asked for, the rows of one input channel are made again for it ([`Again`]).
+//! If the gradient of the audio is asked for, the rows of one input channel are made again for it ([`RecomputedRows`]).
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
-use super::convolve::{Rows, Stored, clear_outside, part};
+use super::convolve::{Rows, Stored, clear_outside, rows_of};
 use super::geometry::Geometry;
 use crate::base::aligned::round_up;
-use crate::simd::transform::{GROUP, PlainRows, SingleChannel};
+use crate::simd::transform::{GROUP, MonoConvolution, PlainRows};
 use crate::simd::{Isa, Kernel, Simd};
 use std::cell::RefCell;
 
@@ -51,9 +51,9 @@ impl Kernel for GradientSums<'_> {
                         sum = s.add(sum, g);
                         product = s.fma(g, s.sub(load(z.as_ptr().add(row)), mean), product);
                     }
-                    for (at, sum) in [(j, sum), (c + j, product)] {
-                        let total = s.add(load(sums.as_ptr().add(at)), sum);
-                        s.store_to(&mut sums[at..at + lanes], total);
+                    for (first, sum) in [(j, sum), (c + j, product)] {
+                        let total = s.add(load(sums.as_ptr().add(first)), sum);
+                        s.store_to(&mut sums[first..first + lanes], total);
                     }
                 }
             }
@@ -68,7 +68,7 @@ pub struct NormGradient<'a> {
     pub g: Geometry,
     pub dy: &'a [f32],
     /// Positions; empty without pool.
-    pub at: &'a [u8],
+    pub argmax: &'a [u8],
     /// Output; empty with pool.
     pub y: &'a [f32],
     /// `[mean, p, q, r]`.
@@ -77,15 +77,15 @@ pub struct NormGradient<'a> {
 
 impl NormGradient<'_> {
     /// The terms, from `[mean, inv_std, a, b]` (see `merge`) and the scale.
-    pub fn terms<'t>(shared: &[f32], scale: &[f32], terms: &'t mut [f32]) -> &'t [f32] {
+    pub fn terms<'t>(batch_saved: &[f32], scale: &[f32], terms: &'t mut [f32]) -> &'t [f32] {
         let c = scale.len();
         let terms = &mut terms[..4 * c];
         for j in 0..c {
-            let size = scale[j] * shared[c + j]; // the sign is the scale's own
-            terms[j] = shared[j];
+            let size = scale[j] * batch_saved[c + j]; // the sign is the scale's own
+            terms[j] = batch_saved[j];
             terms[c + j] = size;
-            terms[2 * c + j] = -size * shared[2 * c + j];
-            terms[3 * c + j] = -size * shared[3 * c + j];
+            terms[2 * c + j] = -size * batch_saved[2 * c + j];
+            terms[3 * c + j] = -size * batch_saved[3 * c + j];
         }
         terms
     }
@@ -99,17 +99,17 @@ pub struct TurnRows<'a, 'g> {
 }
 
 /// Bytes ahead of a row that its successors are asked for.
-const AHEAD: usize = 2048;
+const PREFETCH_BYTES: usize = 2048;
 
 impl Kernel for TurnRows<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let TurnRows { gradient, first, rows } = self;
-        let NormGradient { g, dy, at, y, terms } = *gradient;
+        let NormGradient { g, dy, argmax, y, terms } = *gradient;
         let c = g.c_out;
         let end = first + rows.len() / c;
         assert!(rows.len().is_multiple_of(c) && end <= g.l_out && dy.len() == g.cells() * c && terms.len() == 4 * c);
-        assert!(if g.window > 1 { at.len() == dy.len() } else { y.len() == dy.len() });
+        assert!(if g.window > 1 { argmax.len() == dy.len() } else { y.len() == dy.len() });
         let mut row = first;
         while row < end {
             // A whole window of rows, or what of it is among them; rows after the last window have the norm's terms alone.
@@ -150,32 +150,32 @@ impl Window<'_, '_> {
     ///
     /// # Safety
     /// `lanes` channels from `j` on are among those of every row and of `terms`; where rows are chosen, as many numbers from
-    /// `number` on are in `dy`, and in `at` or `y`.
+    /// `number` on are in `dy`, and in `argmax` or `y`.
     #[inline(always)]
     unsafe fn turn<S: Simd, const CHOSEN: bool>(self, s: S, lanes: usize, to: *mut f32) {
-        let Window { gradient: NormGradient { g, dy, at, y, terms }, number, t, rows, j } = self;
+        let Window { gradient: NormGradient { g, dy, argmax, y, terms }, number, t, rows, j } = self;
         let (c, whole) = (g.c_out, lanes == S::LANES);
         // SAFETY: the caller's contract.
         unsafe {
             let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
             let term = |k: usize| load(terms.as_ptr().add(k * c + j));
             let (mean, p, q, r) = (term(0), term(1), term(2), term(3));
-            let (mut dy_cell, mut place) = (s.zero(), s.places(0));
+            let (mut dy_cell, mut chosen) = (s.zero(), s.splat_argmax(0));
             if CHOSEN {
                 dy_cell = load(dy.as_ptr().add(number));
                 // Without pool the row is chosen where the output is above zero.
-                place = if g.window > 1 {
-                    s.load_places(at.as_ptr().add(number), lanes)
+                chosen = if g.window > 1 {
+                    s.load_argmax(argmax.as_ptr().add(number), lanes)
                 } else {
-                    s.raise(s.le(load(y.as_ptr().add(number)), s.zero()), 1, place)
+                    s.masked_max(s.le(load(y.as_ptr().add(number)), s.zero()), 1, chosen)
                 };
             }
             for i in 0..rows {
                 let to = to.add(i * c);
-                s.prefetch_write(to.cast::<u8>().wrapping_add(AHEAD));
+                s.prefetch_write(to.cast::<u8>().wrapping_add(PREFETCH_BYTES));
                 let mut row = s.fma(r, s.sub(load(to), mean), q);
                 if CHOSEN {
-                    row = s.select(s.is_place(place, (t + i) as u8), s.fma(p, dy_cell, row), row);
+                    row = s.select(s.argmax_eq(chosen, (t + i) as u8), s.fma(p, dy_cell, row), row);
                 }
                 if whole { s.store(to, row) } else { s.store_first(to, lanes, row) }
             }
@@ -184,7 +184,7 @@ impl Window<'_, '_> {
 }
 
 /// The gradient where the rows are not kept: they are made again.
-pub struct Again<'a> {
+pub struct RecomputedRows<'a> {
     pub gradient: NormGradient<'a>,
     pub x: &'a [f32],
     /// Forward's.
@@ -193,13 +193,13 @@ pub struct Again<'a> {
     pub scratch: RefCell<&'a mut [f32]>,
 }
 
-/// Numbers of scratch for [`Again`].
-pub fn again_scratch(g: &Geometry) -> usize {
+/// Numbers of scratch for [`RecomputedRows`].
+pub fn recomputed_scratch(g: &Geometry) -> usize {
     let rows = g.backward_data().rows_read(g.backward_data().block_rows()).next_multiple_of(GROUP);
     round_up(rows + g.k - 1)
 }
 
-impl Rows for Again<'_> {
+impl Rows for RecomputedRows<'_> {
     fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32] {
         let Geometry { c_out: c, k, pad, l_out, .. } = self.gradient.g;
         let rows = &mut scratch[..count * c];
@@ -212,14 +212,14 @@ impl Rows for Again<'_> {
         let (x, mut own) = (Stored { x: self.x, c: 1 }, self.scratch.borrow_mut());
         let x = x.rows(isa, from as isize - pad as isize, made.next_multiple_of(GROUP) + k - 1, &mut own);
         let mut keep = PlainRows { y: &mut *z, c };
-        isa.run(SingleChannel { x, w: self.packed, k, c, first: 0, rows: made, epilogue: &mut keep });
+        isa.run(MonoConvolution { x, w: self.packed, k, c, first: 0, rows: made, epilogue: &mut keep });
         isa.run(TurnRows { gradient: &self.gradient, first: from, rows: z });
         rows
     }
 
     fn memory(&self, first: usize, count: usize) -> [&[u8]; 3] {
-        let NormGradient { g, dy, at, .. } = self.gradient;
+        let NormGradient { g, dy, argmax, .. } = self.gradient;
         let (cell, cells) = (first / g.window, count.div_ceil(g.window));
-        [bytemuck::cast_slice(part(dy, g.c_out, cell, cells)), part(at, g.c_out, cell, cells), &[]]
+        [bytemuck::cast_slice(rows_of(dy, g.c_out, cell, cells)), rows_of(argmax, g.c_out, cell, cells), &[]]
     }
 }

@@ -6,14 +6,14 @@ use crate::ops::Relu;
 use crate::ops::op::{Op, ReferenceBackward, ReferenceForward, Spec};
 
 /// An op of the block with the shape of its input, and how many of the block's parameters are before its own.
-struct Part {
+struct Component {
     op: Box<dyn Op>,
     shape: Shape,
     params_at: usize,
 }
 
 /// The ops that the block stands for, one after the other.
-fn parts(block: &ConvBlock, x: Shape) -> Vec<Part> {
+fn components(block: &ConvBlock, x: Shape) -> Vec<Component> {
     let norm_at = block.norm_at(&block.planned(x));
     let norm: Option<Box<dyn Op>> = match block.norm {
         Norm::None => None,
@@ -23,12 +23,12 @@ fn parts(block: &ConvBlock, x: Shape) -> Vec<Part> {
     let pool = block.pool.map(|pool| Box::new(pool) as Box<dyn Op>);
     let ops: [(Option<Box<dyn Op>>, usize); 4] =
         [(Some(Box::new(block.conv)), 0), (norm, norm_at), (Some(Box::new(Relu)), 0), (pool, 0)];
-    let mut parts: Vec<Part> = Vec::new();
+    let mut components: Vec<Component> = Vec::new();
     for (op, params_at) in ops.into_iter().filter_map(|(op, at)| op.map(|op| (op, at))) {
-        let shape = parts.last().map_or(x, |last| spec(&*last.op, last.shape).y);
-        parts.push(Part { op, shape, params_at });
+        let shape = components.last().map_or(x, |last| spec(&*last.op, last.shape).y);
+        components.push(Component { op, shape, params_at });
     }
-    parts
+    components
 }
 
 fn spec(op: &dyn Op, x: Shape) -> Spec {
@@ -38,7 +38,7 @@ fn spec(op: &dyn Op, x: Shape) -> Spec {
 /// The output of every part of the block on `b`'s input.
 fn outputs(block: &ConvBlock, b: &mut ReferenceForward<'_>) -> Vec<Vec<f64>> {
     let mut outputs: Vec<Vec<f64>> = Vec::new();
-    for Part { op, shape, params_at } in parts(block, b.shapes[0]) {
+    for Component { op, shape, params_at } in components(block, b.shapes[0]) {
         let spec = spec(&*op, shape);
         let mut y = vec![0.0; b.n * spec.y.size()];
         let x = outputs.last().map_or(b.x[0], |last| &last[..]);
@@ -59,16 +59,16 @@ fn outputs(block: &ConvBlock, b: &mut ReferenceForward<'_>) -> Vec<Vec<f64>> {
 /// The whole batch forward.
 pub fn forward(block: &ConvBlock, b: &mut ReferenceForward<'_>) {
     let outputs = outputs(block, b);
-    b.y.copy_from_slice(outputs.last().expect("the block has parts"));
+    b.y.copy_from_slice(outputs.last().expect("the block has components"));
 }
 
 /// The whole batch backward.
 pub fn backward(block: &ConvBlock, b: &mut ReferenceBackward<'_>) {
     let (n, draw, shapes, mut state) = (b.n, b.draw, b.shapes, b.state.to_vec());
-    let mut again = ReferenceForward { n, shapes, x: b.x, params: b.params, state: &mut state, draw, y: &mut [] };
-    let outputs = outputs(block, &mut again);
+    let mut recomputed = ReferenceForward { n, shapes, x: b.x, params: b.params, state: &mut state, draw, y: &mut [] };
+    let outputs = outputs(block, &mut recomputed);
     let mut dy = b.dy.to_vec();
-    for (i, Part { op, shape, params_at }) in parts(block, shapes[0]).into_iter().enumerate().rev() {
+    for (i, Component { op, shape, params_at }) in components(block, shapes[0]).into_iter().enumerate().rev() {
         let spec = spec(&*op, shape);
         let x = if i == 0 { b.x[0] } else { &outputs[i - 1] };
         let mut dx = vec![if i == 0 { std::mem::take(&mut b.dx[0]) } else { vec![0.0; x.len()] }];

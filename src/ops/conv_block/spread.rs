@@ -3,10 +3,10 @@
 //! and the sums are as exact as direct ones. Its time follows the share of cells that are alive, which is known only when the
 //! gradient is there: where too many are, the dense convolution is faster ([`Geometry::spread_below`]).
 
-use super::convolve::part;
+use super::convolve::rows_of;
 use super::geometry::Geometry;
 use super::weight::{cells, transpose};
-use crate::simd::planes::Ahead;
+use crate::simd::planes::Prefetch;
 use crate::simd::{Cells, Isa, SparseSpread};
 
 /// Turns the weights, `[k, c_in, c_out]`, into `[c_out, k * c_in]`.
@@ -18,7 +18,7 @@ pub fn pack(g: &Geometry, weights: &[f32], packed: &mut [f32]) {
 pub struct Spread<'a> {
     pub g: Geometry,
     pub dy: &'a [f32],
-    pub at: &'a [u8],
+    pub argmax: &'a [u8],
     /// As [`pack`] makes them.
     pub packed: &'a [f32],
     pub dx: &'a mut [f32],
@@ -28,7 +28,7 @@ pub struct Spread<'a> {
 
 impl Spread<'_> {
     pub fn run(self, isa: Isa) {
-        let Spread { g, dy, at, packed, dx, scratch } = self;
+        let Spread { g, dy, argmax, packed, dx, scratch } = self;
         let Geometry { c_in, c_out, window, k, pad, .. } = g;
         let block = cells(&g);
         let mut cleared = 0;
@@ -41,10 +41,11 @@ impl Spread<'_> {
             now[cleared * c_in..].fill(0.0);
             cleared = end;
             let (numbers, next) = (first * c_out..(first + count) * c_out, first + block);
-            let read = [bytemuck::cast_slice(part(dy, c_out, next, block)), part(at, c_out, next, block), &[]];
-            let ahead = Ahead { read, write: bytemuck::cast_slice(part(later, c_in, 0, window * block)) };
-            let cells = Cells { dy: &dy[numbers.clone()], at: &at[numbers], count, window, row: c_in };
-            let spread = |dx| isa.run(SparseSpread { cells, w: packed, outputs: c_out, dx, ahead });
+            let read =
+                [bytemuck::cast_slice(rows_of(dy, c_out, next, block)), rows_of(argmax, c_out, next, block), &[]];
+            let prefetch = Prefetch { read, write: bytemuck::cast_slice(rows_of(later, c_in, 0, window * block)) };
+            let cells = Cells { dy: &dy[numbers.clone()], argmax: &argmax[numbers], count, window, row: c_in };
+            let spread = |dx| isa.run(SparseSpread { cells, w: packed, outputs: c_out, dx, prefetch });
             if before == 0 && from + rows == end {
                 spread(&mut now[from * c_in..]);
                 continue;
@@ -65,13 +66,13 @@ mod tests {
     use super::*;
     use crate::base::rng::{Key, Stream};
     use crate::ops::ConvChoice;
-    use crate::ops::conv_block::{forward::DEAD, weight::sparse_scratch};
+    use crate::ops::conv_block::{forward::NO_GRADIENT, weight::sparse_scratch};
 
     /// `dx` by definition, in double precision.
-    fn by_definition(g: &Geometry, dy: &[f32], at: &[u8], w: &[f32]) -> Vec<f64> {
+    fn by_definition(g: &Geometry, dy: &[f32], argmax: &[u8], w: &[f32]) -> Vec<f64> {
         let mut dx = vec![0.0; g.l * g.c_in];
-        for (number, &at) in at.iter().enumerate().filter(|&(_, &at)| usize::from(at) < g.window) {
-            let (row, o) = (number / g.c_out * g.window + usize::from(at), number % g.c_out);
+        for (number, &argmax) in argmax.iter().enumerate().filter(|&(_, &argmax)| usize::from(argmax) < g.window) {
+            let (row, o) = (number / g.c_out * g.window + usize::from(argmax), number % g.c_out);
             for (tap, i) in (0..g.k).flat_map(|tap| (0..g.c_in).map(move |i| (tap, i))) {
                 if let Some(l) = (row + tap).checked_sub(g.pad).filter(|&l| l < g.l) {
                     dx[l * g.c_in + i] += f64::from(dy[number]) * f64::from(w[(tap * g.c_in + i) * g.c_out + o]);
@@ -108,15 +109,20 @@ mod tests {
             for alive in [0, 1, 5, 10] {
                 let position = |i: usize| {
                     let rows = window.min(l_out - i / c_out * window) as u64;
-                    if key.with(2).below(i as u64, 10) < alive { key.with(3).below(i as u64, rows) as u8 } else { DEAD }
+                    if key.with(2).below(i as u64, 10) < alive {
+                        key.with(3).below(i as u64, rows) as u8
+                    } else {
+                        NO_GRADIENT
+                    }
                 };
-                let at: Vec<u8> = (0..dy.len()).map(position).collect();
-                let judge = by_definition(&g, &dy, &at, &w);
+                let argmax: Vec<u8> = (0..dy.len()).map(position).collect();
+                let judge = by_definition(&g, &dy, &argmax, &w);
                 let scale = judge.iter().map(|v| v * v).sum::<f64>().sqrt();
                 let mut bits: Option<Vec<u32>> = None;
                 for isa in Isa::all() {
                     let (mut dx, mut scratch) = (vec![f32::NAN; l * c_in], vec![f32::NAN; sparse_scratch(&g)]);
-                    Spread { g, dy: &dy, at: &at, packed: &packed, dx: &mut dx, scratch: &mut scratch }.run(isa);
+                    Spread { g, dy: &dy, argmax: &argmax, packed: &packed, dx: &mut dx, scratch: &mut scratch }
+                        .run(isa);
                     let error = dx.iter().zip(&judge).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
                     assert!(error <= 3e-7 * scale, "{number}, {alive} of ten alive, {isa:?}: {error:e} of {scale:e}");
                     let these: Vec<u32> = dx.iter().map(|v| v.to_bits()).collect();

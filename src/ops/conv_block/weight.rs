@@ -3,11 +3,11 @@
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
 use super::WIDEST_WINDOW;
-use super::convolve::{Rows, Stored, part};
-use super::forward::DEAD;
+use super::convolve::{Rows, Stored, rows_of};
+use super::forward::NO_GRADIENT;
 use super::geometry::{Algorithm, Convolution, Geometry};
 use super::gradient::Unpooled;
-use crate::simd::planes::{Ahead, PlaneUpdate};
+use crate::simd::planes::{PlaneUpdate, Prefetch};
 use crate::simd::transform::{GradientTransform, InputTransform, load_some};
 use crate::simd::winograd::{FiveTapSums, PRODUCTS, TILE, ThreeTaps, Toom};
 use crate::simd::{Cells, Isa, Kernel, RankUpdate, Simd, SparseUpdate};
@@ -106,7 +106,7 @@ impl DenseWeight<'_> {
             let dy = dz.rows(isa, first as isize, TILE * tiles, scratch);
             isa.run(GradientTransform { dy, c: c_out, tiles, z, planes: z_planes, algorithm });
             let next = first + conv.update_rows();
-            let [dy, at, y] = dz.memory(next, conv.update_rows());
+            let [dy, argmax, y] = dz.memory(next, conv.update_rows());
             let soon = x.memory(next, conv.block_rows())[0];
             isa.run(PlaneUpdate {
                 fresh: first == 0,
@@ -121,7 +121,7 @@ impl DenseWeight<'_> {
                 outputs: c_out,
                 tiles,
                 planes: F::PRODUCTS,
-                ahead: Ahead { read: [soon, dy, at], write: y },
+                prefetch: Prefetch { read: [soon, dy, argmax], write: y },
             });
         }
     }
@@ -180,7 +180,7 @@ pub struct PooledWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
     pub dy: &'a [f32],
-    pub at: &'a [u8],
+    pub argmax: &'a [u8],
     pub dw: &'a mut [f32],
     pub db: &'a mut [f32],
     pub scratch: &'a mut [f32],
@@ -199,16 +199,16 @@ pub fn cells(g: &Geometry) -> usize {
     (rows / g.window).clamp(FEWEST_CELLS, Cells::MOST)
 }
 
-/// Numbers of scratch for [`PooledWeight::sparse`] and [`settle`].
+/// Numbers of scratch for [`PooledWeight::sparse`] and [`reorder_gradients`].
 pub fn sparse_scratch(g: &Geometry) -> usize {
     g.weights().max((g.window * cells(g) + g.k - 1) * g.c_in).next_multiple_of(16)
 }
 
 impl PooledWeight<'_> {
     /// Every cell of an output channel adds its number times one contiguous window of the input. `dw` is
-    /// `[c_out, k * c_in]` here, until [`settle`] is called.
+    /// `[c_out, k * c_in]` here, until [`reorder_gradients`] is called.
     pub fn sparse(self, isa: Isa) {
-        let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
+        let PooledWeight { g, x, dy, argmax, dw, db, scratch } = self;
         let Geometry { c_in, c_out, window, k, .. } = g;
         let block = cells(&g);
         let x = Stored { x, c: c_in };
@@ -217,21 +217,22 @@ impl PooledWeight<'_> {
             let numbers = first * c_out..(first + count) * c_out;
             let next = first + block;
             let rows = x.memory(next * window, window * block)[0];
-            let read = [rows, bytemuck::cast_slice(part(dy, c_out, next, block)), part(at, c_out, next, block)];
+            let read =
+                [rows, bytemuck::cast_slice(rows_of(dy, c_out, next, block)), rows_of(argmax, c_out, next, block)];
             isa.run(SparseUpdate {
-                cells: Cells { dy: &dy[numbers.clone()], at: &at[numbers], count, window, row: c_in },
+                cells: Cells { dy: &dy[numbers.clone()], argmax: &argmax[numbers], count, window, row: c_in },
                 x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
                 c: dw,
                 db,
                 width: k * c_in,
-                ahead: Ahead { read, write: &[] },
+                prefetch: Prefetch { read, write: &[] },
             });
         }
     }
 }
 
 /// Turns the sums that [`PooledWeight::sparse`] leaves, `[c_out, k * c_in]`, into the order of the weights.
-pub fn settle(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
+pub fn reorder_gradients(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
     let sums = &mut scratch[..dw.len()];
     sums.copy_from_slice(dw);
     transpose(sums, g.k * g.c_in, dw);
@@ -249,45 +250,53 @@ pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
 }
 
 /// Cells whose sums are taken before they join the total.
-const SINGLE_CELLS: usize = 128;
+const MONO_CELLS: usize = 128;
 
 /// Samples behind the last cell that are read, though none of them counts: a whole vector from its first sample on.
 const WINDOW_MARGIN: usize = 16;
 
 /// Numbers of scratch for [`PooledWeight::single`].
-pub fn single_scratch(g: &Geometry) -> usize {
-    g.window * SINGLE_CELLS + WINDOW_MARGIN
+pub fn mono_scratch(g: &Geometry) -> usize {
+    g.window * MONO_CELLS + WINDOW_MARGIN
 }
 
 impl PooledWeight<'_> {
     /// For one input channel and few taps: a window of the input is too short for vectors, which lie along the outputs
     /// instead; each lane picks its samples from one vector. **Registers** `K` sums and the bias's, the window,
     /// places, `K` picked vectors.
-    pub fn single(self, isa: Isa) {
-        let PooledWeight { g, x, dy, at, dw, db, scratch } = self;
+    pub fn mono(self, isa: Isa) {
+        let PooledWeight { g, x, dy, argmax, dw, db, scratch } = self;
         let x = Stored { x, c: 1 };
-        for first in (0..g.cells()).step_by(SINGLE_CELLS) {
-            let count = SINGLE_CELLS.min(g.cells() - first);
+        for first in (0..g.cells()).step_by(MONO_CELLS) {
+            let count = MONO_CELLS.min(g.cells() - first);
             let numbers = first * g.c_out..(first + count) * g.c_out;
             let rows = g.window * count + WINDOW_MARGIN;
             let x = x.rows(isa, (g.window * first) as isize - g.pad as isize, rows, scratch);
-            isa.run(SingleCells { k: g.k, window: g.window, x, dy: &dy[numbers.clone()], at: &at[numbers], dw, db });
+            isa.run(MonoWindows {
+                k: g.k,
+                window: g.window,
+                x,
+                dy: &dy[numbers.clone()],
+                argmax: &argmax[numbers],
+                dw,
+                db,
+            });
         }
     }
 }
 
 /// The share of some cells, whose first window begins at the start of `x`.
-struct SingleCells<'a> {
+struct MonoWindows<'a> {
     k: usize,
     window: usize,
     x: &'a [f32],
     dy: &'a [f32],
-    at: &'a [u8],
+    argmax: &'a [u8],
     dw: &'a mut [f32],
     db: &'a mut [f32],
 }
 
-impl Kernel for SingleCells<'_> {
+impl Kernel for MonoWindows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.k {
@@ -297,29 +306,29 @@ impl Kernel for SingleCells<'_> {
     }
 }
 
-impl SingleCells<'_> {
+impl MonoWindows<'_> {
     #[inline(always)]
     fn cells<S: Simd, const K: usize>(self, s: S) {
-        let SingleCells { window, x, dy, at, dw, db, .. } = self;
+        let MonoWindows { window, x, dy, argmax, dw, db, .. } = self;
         let c = db.len();
         let cells = dy.len() / c;
         assert!(
             window <= WIDEST_WINDOW
                 && x.len() >= window * cells + WINDOW_MARGIN
-                && at.len() == dy.len()
+                && argmax.len() == dy.len()
                 && dw.len() == K * c
         );
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
             let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
-                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `at`, and 16 samples from its first on,
+                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `argmax`, and 16 samples from its first on,
                 // which hold all that its windows read, in `x`, as asserted above.
                 unsafe {
-                    let (dy, at) = (dy.as_ptr().add(cell * c + j), at.as_ptr().add(cell * c + j));
-                    let (g, at) = (load_some(s, dy, lanes), s.load_places(at, lanes));
-                    let g = s.select(s.is_place(at, DEAD), s.zero(), g);
-                    let windows = s.lookup::<K>(x.as_ptr().add(window * cell), at);
+                    let (dy, argmax) = (dy.as_ptr().add(cell * c + j), argmax.as_ptr().add(cell * c + j));
+                    let (g, argmax) = (load_some(s, dy, lanes), s.load_argmax(argmax, lanes));
+                    let g = s.select(s.argmax_eq(argmax, NO_GRADIENT), s.zero(), g);
+                    let windows = s.lookup::<K>(x.as_ptr().add(window * cell), argmax);
                     bias = s.add(bias, g);
                     for (sum, x) in sums.iter_mut().zip(windows) {
                         *sum = s.fma(x, g, *sum);
@@ -350,13 +359,13 @@ impl Kernel for BiasSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (g, c) = (self.dz.g, self.db.len());
-        let (dy, at, y) = (self.dz.dy, self.dz.at, self.dz.y);
-        assert!(dy.len().is_multiple_of(c) && (g.window == 1 && y.len() == dy.len() || at.len() == dy.len()));
+        let (dy, argmax, y) = (self.dz.dy, self.dz.argmax, self.dz.y);
+        assert!(dy.len().is_multiple_of(c) && (g.window == 1 && y.len() == dy.len() || argmax.len() == dy.len()));
         for first in (0..dy.len()).step_by(SUM_CELLS * c) {
             let cells = (first..(first + SUM_CELLS * c).min(dy.len())).step_by(c);
             let mut j = 0;
             while j < c {
-                // SAFETY: `lanes` channels from `j` on of every cell lie in `dy`, in `y` or `at` (asserted), and in `db`.
+                // SAFETY: `lanes` channels from `j` on of every cell lie in `dy`, in `y` or `argmax` (asserted), and in `db`.
                 j += unsafe {
                     match (c - j) / S::LANES {
                         8.. => self.channels::<S, 8>(s, cells.clone(), j, S::LANES),
@@ -384,7 +393,7 @@ impl BiasSums<'_> {
         j: usize,
         lanes: usize,
     ) -> usize {
-        let &Unpooled { g, dy, at, y } = self.dz;
+        let &Unpooled { g, dy, argmax, y } = self.dz;
         let mut sums = [s.zero(); V];
         for cell in cells {
             for (v, sum) in sums.iter_mut().enumerate() {
@@ -395,7 +404,7 @@ impl BiasSums<'_> {
                     let dead = if g.window == 1 {
                         s.le(load_some(s, y.as_ptr().add(number), lanes), s.zero())
                     } else {
-                        s.is_place(s.load_places(at.as_ptr().add(number), lanes), DEAD)
+                        s.argmax_eq(s.load_argmax(argmax.as_ptr().add(number), lanes), NO_GRADIENT)
                     };
                     *sum = s.add(*sum, s.select(dead, s.zero(), g_cell));
                 }

@@ -1,4 +1,4 @@
-// conv_single.cu: convolutions of one input channel, always in f32: bound by what they write and by the gradient that they read.
+// conv_mono.cu: convolutions of one input channel, always in f32: bound by what they write and by the gradient that they read.
 //
 // Forward is conv_forward.cuh with a stage of one channel and five taps: a thread makes 6 positions x 8 outputs, 48 sums, from ten
 // numbers of the input and 8 weights: 127 registers, four blocks an SM.
@@ -9,7 +9,7 @@
 #include "conv_forward.cuh"
 
 template <int T, int BM, int BN>
-struct Tile<SINGLE, T, BM, BN> {
+struct Tile<MONO, T, BM, BN> {
   static constexpr int KC = 1, LDA = 1, LDB = BN + 8, WEIGHT_ROWS = T, PARTS = 1, FLUSH = 1, SHARES = 1, DEPTH = 2;
   static constexpr int GROUPS = BN / 8;
   float sum[6][8] = {};
@@ -50,8 +50,8 @@ struct Tile<SINGLE, T, BM, BN> {
   }
 };
 
-CONV_FORWARD(conv_forward_5x32_single, SINGLE, 5, 192, 32, 4)
-CONV_FORWARD(conv_forward_5x64_single, SINGLE, 5, 96, 64, 4)
+CONV_FORWARD(conv_forward_5x32_mono, MONO, 5, 192, 32, 4)
+CONV_FORWARD(conv_forward_5x64_mono, MONO, 5, 96, 64, 4)
 
 constexpr int TAPS = 5;    // of a segment
 constexpr int CHAIN = 16;  // rows in a sum before it joins the total
@@ -73,7 +73,7 @@ struct Sums {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    conv_backward_weight_single(CONV_SOURCE, const float* __restrict__ input, int l_in, int c_in, int k, int stride, int dilation,
+    conv_backward_weight_mono(CONV_SOURCE, const float* __restrict__ input, int l_in, int c_in, int k, int stride, int dilation,
                                 int pad, int lanes, int piece_rows, float* partials, int numbers, int with_bias) {
   __shared__ float shared[TAPS + 1][THREADS];
   Source gradient = {x, y, position, z, coefficients, n, l, c, window, cells, spread};

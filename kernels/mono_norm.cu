@@ -1,10 +1,10 @@
-// single_norm.cu: batch norm behind a convolution of one input channel and up to five taps, while the network learns, without the
-// convolution's rows ever being kept. What is computed and why stands at the head of src/ops/conv_block/single_norm.rs.
+// mono_norm.cu: batch norm behind a convolution of one input channel and up to five taps, while the network learns, without the
+// convolution's rows ever being kept. What is computed and why stands at the head of src/ops/conv_block/mono_norm.rs.
 //
-// Forward: `single_norm_moments` reads the audio once, `single_norm_fold` makes statistics of its moments and the weights with the norm
-// in them, and the convolution runs as one without norm (conv_single.cu). Backward: its sums over a sparse gradient give those of the
-// parameters (`single_norm_gradients`). The gradient of the audio, if anybody asks, is that of the convolution with the folded weights,
-// and what the norm's two means add to it (`single_norm_input`).
+// Forward: `mono_norm_moments` reads the audio once, `mono_norm_fold` makes statistics of its moments and the weights with the norm
+// in them, and the convolution runs as one without norm (conv_mono.cu). Backward: its sums over a sparse gradient give those of the
+// parameters (`mono_norm_gradients`). The gradient of the audio, if anybody asks, is that of the convolution with the folded weights,
+// and what the norm's two means add to it (`mono_norm_input`).
 //
 // moments   [30]    X[t], the sum of x[row + t], and R[t][u], that of x[row + t] x[row + u], over all rows of all samples; zeros stand
 //                   before and behind the audio. Of taps that the convolution does not have, anything.
@@ -30,7 +30,7 @@ __device__ __forceinline__ int place(int sample) { return sample + sample / RUN;
 
 // Grid: pieces of a sample times samples. `rows` of a sample, of `l` numbers behind `pad` zeros.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    single_norm_moments(const float* __restrict__ x, double* __restrict__ partials, int l, int rows, int pad, int pieces) {
+    mono_norm_moments(const float* __restrict__ x, double* __restrict__ partials, int l, int rows, int pad, int pieces) {
   __shared__ float samples[PIECE + HALO + (PIECE + HALO) / RUN + 1];
   __shared__ double sums[TAPS + 1][THREADS];
   int t = threadIdx.x, first = (int)blockIdx.x % pieces * PIECE, count = min(PIECE, rows - first);
@@ -95,7 +95,7 @@ constexpr int FOLD_WARPS = FOLD_THREADS / 32;
 // One block. `count` rows in the batch. Writes the weights as conv_pack does, [5][outputs] with zeros beyond the last tap and output, and
 // the bias; running statistics follow, of rows with the bias that the norm takes away.
 extern "C" __global__ void __launch_bounds__(FOLD_THREADS)
-    single_norm_fold(const double* __restrict__ partials, const float* __restrict__ w, const float* __restrict__ bias,
+    mono_norm_fold(const double* __restrict__ partials, const float* __restrict__ w, const float* __restrict__ bias,
                      const float* __restrict__ scale, const float* __restrict__ shift, double* __restrict__ moments,
                      double* __restrict__ channels, float* __restrict__ folded, float* __restrict__ folded_bias,
                      float* __restrict__ running_mean, float* __restrict__ running_variance, int pieces, int count, int k, int c,
@@ -147,7 +147,7 @@ constexpr int GRADIENT_THREADS = PARTS * (TAPS + 1) * CHANNELS;
 // From the sums of pieces, [pieces][k + 1][c], of g x[row + t] and of g, where g is the gradient behind the norm. `zeros` numbers behind
 // the weights' gradients are cleared: the bias, which the norm takes away, and a gap.
 extern "C" __global__ void __launch_bounds__(GRADIENT_THREADS)
-    single_norm_gradients(const float* __restrict__ partials, const float* __restrict__ w, const float* __restrict__ scale,
+    mono_norm_gradients(const float* __restrict__ partials, const float* __restrict__ w, const float* __restrict__ scale,
                           const double* __restrict__ moments, const double* __restrict__ channels, float* __restrict__ dw,
                           float* __restrict__ dscale, float* __restrict__ dshift, double* __restrict__ slopes, int pieces, int count,
                           int zeros, int k, int c) {
@@ -190,7 +190,7 @@ constexpr int INPUT_EACH = 16;  // numbers of a thread
 // Adds to the audio's gradient what beta z + delta give: another convolution, of a channel, and its transpose in one.
 // Grid: pieces of THREADS * INPUT_EACH numbers of a sample times samples.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    single_norm_input(const float* __restrict__ x, const float* __restrict__ w, const double* __restrict__ slopes, float* dx, int l,
+    mono_norm_input(const float* __restrict__ x, const float* __restrict__ w, const double* __restrict__ slopes, float* dx, int l,
                       int rows, int pad, int k, int c, int pieces) {
   // Of all outputs: the sum of w[t] delta, and of w[t] beta w[u].
   __shared__ double parts[THREADS / 32][MOMENTS], sums[MOMENTS];

@@ -1,7 +1,7 @@
 //! conv_block with batch norm and one input channel on a GPU, while the network learns: the launches of
-//! `kernels/single_norm.cu` around those of the block without norm.
+//! `kernels/mono_norm.cu` around those of the block without norm.
 //!
-//! As on the CPU (`single_norm.rs`), for any window: the norm's statistics come from moments of the audio, forward is the convolution with the norm
+//! As on the CPU (`mono_norm.rs`), for any window: the norm's statistics come from moments of the audio, forward is the convolution with the norm
 //! in its weights, backward-weight that of a sparse gradient. The gradient of the audio is the convolution's, whose weights are the
 //! folded ones, and a small one of its own. All of it is in f32, whatever the precision, and what the moments give in f64.
 
@@ -12,23 +12,23 @@ use crate::ops::BatchNorm;
 use crate::ops::batch_norm::device::At;
 use crate::ops::conv1d::device::{Convolution, Mode, Output, Rows, with};
 use crate::ops::device::{Launch, Operand, Passes, Products};
-use Operand::{DParams, Dx, Params, Saved, Scratch, Shared, State, X, Y};
+use Operand::{BatchSaved, DParams, Dx, Params, Saved, Scratch, State, X, Y};
 
 /// Most taps.
 const TAPS: usize = 5;
 /// Numbers of the moments, which are of twice as many bits.
 const MOMENTS: usize = 2 * (TAPS + TAPS * TAPS);
-/// Rows of a block of `single_norm_moments`, numbers of one of `single_norm_input`.
+/// Rows of a block of `mono_norm_moments`, numbers of one of `mono_norm_input`.
 const PIECE: usize = 4096;
-/// Threads of `single_norm_fold`, `single_norm_gradients` and the others.
+/// Threads of `mono_norm_fold`, `mono_norm_gradients` and the others.
 const FOLD_THREADS: u32 = 512;
 const GRADIENT_THREADS: u32 = 960;
 const THREADS: u32 = 256;
-/// Channels of a block of `single_norm_gradients`.
+/// Channels of a block of `mono_norm_gradients`.
 const GRADIENT_CHANNELS: usize = 8;
 
-/// What stands in `Shared`.
-struct Places {
+/// What stands in `BatchSaved`.
+struct Buffers {
     /// Packed weights with the norm in them, and the bias.
     folded: At,
     bias: At,
@@ -43,26 +43,26 @@ struct Places {
 
 impl Block {
     /// Whether the block's norm needs no rows.
-    pub fn single(&self) -> bool {
+    pub fn is_mono(&self) -> bool {
         self.g.c_in == 1 && self.g.k <= TAPS
     }
 
     /// The gradient's convolution.
-    fn single_backward(&self) -> Convolution {
+    fn mono_backward(&self) -> Convolution {
         Convolution { products: Products::Fma, ..self.conv }.backward_data()
     }
 
-    fn single_places(&self) -> Places {
+    fn mono_buffers(&self) -> Buffers {
         let c = self.g.c_out;
         let mut len = 0;
         let mut next = |numbers: usize| {
             len += round_up(numbers);
-            (Shared, len - round_up(numbers))
+            (BatchSaved, len - round_up(numbers))
         };
-        Places {
+        Buffers {
             folded: next(self.conv.packed()),
             bias: next(c),
-            backward: next(self.single_backward().packed()),
+            backward: next(self.mono_backward().packed()),
             moments: next(MOMENTS),
             channels: next(4 * c),
             slopes: next(4 * c),
@@ -71,22 +71,22 @@ impl Block {
     }
 
     /// With batch norm and one input channel. `Saved` holds the positions.
-    pub fn single_normed(&self, norm: BatchNorm) -> Passes {
-        let (at, position) = (self.single_places(), Some((Saved, 0)));
+    pub fn mono_normed(&self, norm: BatchNorm) -> Passes {
+        let (at, position) = (self.mono_buffers(), Some((Saved, 0)));
         let (window, cells, n) = (self.g.window, self.g.cells(), self.conv.n);
         let output = Output { mode: Mode::Active, position, window, cells, ..Output::plain((Y, 0), Some(at.bias)) };
         let rows = Rows { position, ..self.gradient_rows() };
         let (sums, pieces) = self.conv.weight_sums(&rows, (Scratch, 0));
-        let mut backward = vec![sums, self.single_gradients(&at, pieces)];
-        backward.extend(self.single_input(&at, &rows));
+        let mut backward = vec![sums, self.mono_gradients(&at, pieces)];
+        backward.extend(self.mono_input(&at, &rows));
         Passes {
             saved: self.positions(),
             scratch: (MOMENTS * n * self.g.l_out.div_ceil(PIECE)).max(pieces * (self.g.k + 1) * self.g.c_out),
-            shared: at.len,
+            batch_saved: at.len,
             reads_x: true,
             forward: vec![
-                self.single_moments(),
-                self.single_fold(norm, &at),
+                self.mono_moments(),
+                self.mono_fold(norm, &at),
                 self.conv.forward(&self.input(), 1, at.folded, &output),
             ],
             backward,
@@ -95,20 +95,20 @@ impl Block {
     }
 
     /// The moments of the audio's pieces.
-    fn single_moments(&self) -> Launch {
+    fn mono_moments(&self) -> Launch {
         let Geometry { l, l_out, pad, .. } = self.g;
         let (n, pieces) = (self.conv.n, l_out.div_ceil(PIECE));
-        let launch = Launch::new("single_norm_moments", n * pieces, THREADS).with(X(0)).with(Scratch);
+        let launch = Launch::new("mono_norm_moments", n * pieces, THREADS).with(X(0)).with(Scratch);
         let flops = 2 * (TAPS as u64 + 1) * (n * l_out) as u64;
         [l, l_out, pad, pieces].into_iter().fold(launch, Launch::int).costs(n * l + n * pieces * MOMENTS, flops)
     }
 
     /// From those to statistics, and weights and bias with the norm in them.
-    fn single_fold(&self, norm: BatchNorm, at: &Places) -> Launch {
+    fn mono_fold(&self, norm: BatchNorm, at: &Buffers) -> Launch {
         let Geometry { l_out, c_out: c, k, .. } = self.g;
         let (n, pieces, outputs) = (self.conv.n, self.conv.n * l_out.div_ceil(PIECE), self.conv.packed() / TAPS);
         let [w, scale, shift] = [0, self.norm_at, self.norm_at + c].map(|number| (Params, number));
-        let launch = Launch::new("single_norm_fold", 1, FOLD_THREADS).with(Scratch);
+        let launch = Launch::new("mono_norm_fold", 1, FOLD_THREADS).with(Scratch);
         let launch = with(launch, [Some(w), self.bias(), Some(scale), Some(shift)]);
         let written = [at.moments, at.channels, at.folded, at.bias, (State, 0), (State, c)];
         [pieces, n * l_out, k, c, outputs]
@@ -120,9 +120,9 @@ impl Block {
     }
 
     /// The gradients of all parameters from the sums of pieces.
-    fn single_gradients(&self, at: &Places, pieces: usize) -> Launch {
+    fn mono_gradients(&self, at: &Buffers, pieces: usize) -> Launch {
         let Geometry { l_out, c_out: c, k, .. } = self.g;
-        let launch = Launch::new("single_norm_gradients", c.div_ceil(GRADIENT_CHANNELS), GRADIENT_THREADS);
+        let launch = Launch::new("mono_norm_gradients", c.div_ceil(GRADIENT_CHANNELS), GRADIENT_THREADS);
         let read = [(Scratch, 0), (Params, 0), (Params, self.norm_at), at.moments, at.channels];
         let written = [(DParams, 0), (DParams, self.norm_at), (DParams, self.norm_at + c), at.slopes];
         let launch = with(with(launch, read.map(Some)), written.map(Some));
@@ -135,12 +135,12 @@ impl Block {
     }
 
     /// The gradient of the audio, if it is asked for: of the convolution with the folded weights, and what the norm's means add.
-    fn single_input(&self, at: &Places, rows: &Rows) -> [Launch; 3] {
+    fn mono_input(&self, at: &Buffers, rows: &Rows) -> [Launch; 3] {
         let Geometry { l, l_out, c_out: c, k, pad, .. } = self.g;
         let (n, pieces) = (self.conv.n, l.div_ceil(PIECE));
         let forward = Convolution { products: Products::Fma, ..self.conv };
-        let pack = self.single_backward().pack_from(at.folded, self.conv.packed() / TAPS, at.backward, true);
-        let launch = Launch::new("single_norm_input", n * pieces, THREADS);
+        let pack = self.mono_backward().pack_from(at.folded, self.conv.packed() / TAPS, at.backward, true);
+        let launch = Launch::new("mono_norm_input", n * pieces, THREADS);
         let means = with(launch, [(X(0), 0), (Params, 0), at.slopes, (Dx(0), 0)].map(Some));
         let means = [l, l_out, pad, k, c, pieces].into_iter().fold(means, Launch::int);
         let means = means.costs(3 * n * l + (k + 4) * c, 2 * (n * l * k * (k + 1)) as u64);

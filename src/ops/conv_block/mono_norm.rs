@@ -14,7 +14,7 @@
 use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
 use super::norm::{Channels, sign};
-use super::norm_gradient::{Again, NormGradient, again_scratch};
+use super::norm_gradient::{NormGradient, RecomputedRows, recomputed_scratch};
 use super::{ConvBlock, forward, weight};
 use crate::base::aligned::round_up;
 use crate::ops::batch_norm::gradient_sums;
@@ -54,58 +54,58 @@ impl Moments {
 }
 
 /// Where in what a sample keeps the moments, the sparse sums `[k + 1, c_out]` and the positions begin, and where they end.
-fn places(g: &Geometry) -> [usize; 4] {
+fn offsets(g: &Geometry) -> [usize; 4] {
     let sums = MOMENTS.next_multiple_of(16);
-    let at = sums + round_up((g.k + 1) * g.c_out);
-    [0, sums, at, at + round_up((g.cells() * g.c_out).div_ceil(size_of::<f32>()))]
+    let argmax_at = sums + round_up((g.k + 1) * g.c_out);
+    [0, sums, argmax_at, argmax_at + round_up((g.cells() * g.c_out).div_ceil(size_of::<f32>()))]
 }
 
 /// Numbers that a sample keeps.
 pub fn saved_len(g: &Geometry) -> usize {
-    places(g)[3]
+    offsets(g)[3]
 }
 
 /// Of what a sample keeps: the sparse sums and the positions.
 pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> (&'a mut [f32], &'a mut [u8]) {
-    let [_, sums, at, _] = places(g);
-    let (before, positions) = saved.split_at_mut(at);
-    let positions = &mut bytemuck::cast_slice_mut(positions)[..g.cells() * g.c_out];
-    (&mut before[sums..][..(g.k + 1) * g.c_out], positions)
+    let [_, sums, argmax_at, _] = offsets(g);
+    let (before, argmax) = saved.split_at_mut(argmax_at);
+    let argmax = &mut bytemuck::cast_slice_mut(argmax)[..g.cells() * g.c_out];
+    (&mut before[sums..][..(g.k + 1) * g.c_out], argmax)
 }
 
 impl ConvBlock {
     /// Moments; then the convolution with the norm in its weights.
-    pub(super) fn single_norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
+    pub(super) fn mono_norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
         let g = *g;
         if phase == 0 {
             Observe { g, x: b.x[0], saved: b.saved, scratch: b.scratch }.run(isa);
             return;
         }
-        let [.., norm_at] = self.shared(&g);
-        let (packed, bias) = b.shared[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
-        let (_, at) = saved(&g, b.saved);
-        forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, at, scratch: b.scratch }.run(isa);
+        let [.., norm_at] = self.batch_saved_at(&g);
+        let (packed, bias) = b.batch_saved[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
+        let (_, argmax) = saved(&g, b.saved);
+        forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, argmax, scratch: b.scratch }.run(isa);
     }
 
     /// The sparse sums; then, if the gradient of the audio is asked for, that from rows made again.
-    pub(super) fn single_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (g, [packed, _, norm_at]) = (*g, self.shared(g));
-        let (sums, at) = saved(&g, b.saved);
+    pub(super) fn mono_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
+        let (g, [packed, _, norm_at]) = (*g, self.batch_saved_at(g));
+        let (sums, argmax) = saved(&g, b.saved);
         if phase == 0 {
             sums.fill(0.0);
             let (dw, db) = sums.split_at_mut(g.weights());
-            weight::PooledWeight { g, x: b.x[0], dy: b.dy, at, dw, db, scratch: b.scratch }.single(isa);
+            weight::PooledWeight { g, x: b.x[0], dy: b.dy, argmax, dw, db, scratch: b.scratch }.mono(isa);
             return;
         }
         if b.dx[0].is_empty() {
             return;
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
-        let (own, scratch) = scratch.split_at_mut(again_scratch(&g));
-        let terms = NormGradient::terms(&b.shared[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
-        let gradient = NormGradient { g, dy: b.dy, at, y: &[], terms };
-        let dz = Again { gradient, x: b.x[0], packed: &b.shared[..packed], scratch: own.into() };
-        self.backward_data(isa, &g, (&dz, 0..g.l), b.shared, &mut *b.dx[0], scratch);
+        let (own, scratch) = scratch.split_at_mut(recomputed_scratch(&g));
+        let terms = NormGradient::terms(&b.batch_saved[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let gradient = NormGradient { g, dy: b.dy, argmax, y: &[], terms };
+        let dz = RecomputedRows { gradient, x: b.x[0], packed: &b.batch_saved[..packed], scratch: own.into() };
+        self.backward_data(isa, &g, (&dz, 0..g.l), b.batch_saved, &mut *b.dx[0], scratch);
     }
 }
 
@@ -234,7 +234,7 @@ impl Channels<'_, '_> {
     /// Statistics, and the weights with the norm in them.
     fn moments_forward(self) {
         let moments = self.moments();
-        let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);
+        let (c, k, statistics_at, norm_at) = (self.g.c_out, self.g.k, self.statistics_at, self.norm_at);
         let m = (self.merge.n * self.g.l_out) as f64;
         for j in 0..c {
             let w = self.taps(j);
@@ -244,10 +244,10 @@ impl Channels<'_, '_> {
             let inv_std = self.norm.inv_std(variance);
             let b = &mut *self.merge;
             let (scale, bias) = (b.params[norm_at + j], b.params[k * c + j]);
-            b.shared[at + j] = sign(scale) * mean as f32;
-            b.shared[at + c + j] = inv_std;
+            b.batch_saved[statistics_at + j] = sign(scale) * mean as f32;
+            b.batch_saved[statistics_at + c + j] = inv_std;
             let size = f64::from(scale) * f64::from(inv_std);
-            let folded = &mut b.shared[at + 4 * c..];
+            let folded = &mut b.batch_saved[statistics_at + 4 * c..];
             for (t, w) in w.iter().enumerate().take(k) {
                 folded[t * c + j] = (size * w) as f32;
             }
@@ -260,8 +260,8 @@ impl Channels<'_, '_> {
     /// All parameters' gradients.
     fn moments_backward(self) {
         let moments = self.moments();
-        let [_, sums_at, ..] = places(&self.g);
-        let (c, k, at, norm_at) = (self.g.c_out, self.g.k, self.at, self.norm_at);
+        let [_, sums_at, ..] = offsets(&self.g);
+        let (c, k, statistics_at, norm_at) = (self.g.c_out, self.g.k, self.statistics_at, self.norm_at);
         let m = self.merge.n * self.g.l_out;
         for j in 0..c {
             let w = self.taps(j);
@@ -273,14 +273,14 @@ impl Channels<'_, '_> {
             }
             let total = std::mem::take(&mut sparse[k]);
             let scale = f64::from(b.params[norm_at + j]);
-            let (sign, inv_std) = (f64::from(sign(b.params[norm_at + j])), b.shared[at + c + j]);
-            let mean = sign * f64::from(b.shared[at + j]);
+            let (sign, inv_std) = (f64::from(sign(b.params[norm_at + j])), b.batch_saved[statistics_at + c + j]);
+            let mean = sign * f64::from(b.batch_saved[statistics_at + j]);
             let products = dot(&w, &sparse[..TAPS]) - mean * total;
             // Of the signed rows, as everywhere.
             let sums = gradient_sums(std::iter::once((total as f32, (sign * products) as f32)), inv_std, m);
             b.dparams[norm_at + j] += (products * f64::from(inv_std)) as f32;
             b.dparams[norm_at + c + j] += total as f32;
-            (b.shared[at + 2 * c + j], b.shared[at + 3 * c + j]) = sums.terms;
+            (b.batch_saved[statistics_at + 2 * c + j], b.batch_saved[statistics_at + 3 * c + j]) = sums.terms;
             let inv_std = f64::from(inv_std);
             let (mean_gradient, slope) = (total / m as f64, products * inv_std * inv_std / m as f64);
             for (t, sparse) in sparse.iter().enumerate().take(k) {
