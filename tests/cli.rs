@@ -241,7 +241,7 @@ fn json_is_whole_and_numbers_agree() {
 
     let dir = tempfile::tempdir().unwrap();
     let report = json(train(dir.path(), "json").args(["--epochs", "1", "--json"]));
-    assert_eq!(report["heard"].as_array().unwrap().len(), 3);
+    assert_eq!(report["examples"].as_array().unwrap().len(), 3);
     let metrics = fs::read_to_string(dir.path().join("json/metrics.jsonl")).unwrap();
     assert!(metrics.contains(report["weights"].as_str().unwrap()), "the hash is that of the last epoch");
 }

@@ -8,7 +8,7 @@ use stapes::graph::{Order, Plan, PlanOptions, Work};
 use stapes::nn::{Initialisation, Network, NetworkSpec, initialise};
 use stapes::optim::{Adam, AdamSettings};
 use stapes::simd::Isa;
-use stapes::train::{EpochRecord, Observer, Outcome, RunFolder, Session, TrainConfig, Trainer, Weights};
+use stapes::train::{EpochRecord, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig, Trainer, Weights};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -325,16 +325,19 @@ impl Finished {
 /// A run on `threads` threads that is stopped after each of these numbers of steps and resumed from its folder.
 fn run(data: &Arc<Dataset>, threads: usize, stops: &[u64]) -> Finished {
     let runs = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(runs.path(), "run", false).unwrap();
+    let claim = RunClaim::create(runs.path(), "run", false).unwrap();
     on_threads(threads, || {
-        let mut session = Session::start(config(), data.clone(), folder, Isa::best()).unwrap();
+        let mut session = Session::start(config(), data.clone(), claim, Isa::best()).unwrap();
         for &steps in stops {
             let outcome = session.run(&mut StopAfter(steps)).unwrap();
             assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
             let folder = RunFolder::open(&runs.path().join("run")).unwrap();
             let text = std::fs::read_to_string(folder.config()).unwrap();
             let config = TrainConfig::from_toml(&text, "config.toml").unwrap();
-            session = Session::resume(config, data.clone(), folder, Isa::best()).unwrap();
+            // A run has one owner: the session that was stopped gives it back first.
+            drop(session);
+            let claim = RunClaim::of(&folder).unwrap();
+            session = Session::resume(config, data.clone(), claim, Isa::best()).unwrap();
         }
         let outcome = session.run(&mut StopAfter(u64::MAX)).unwrap();
         finished(&session, &outcome)

@@ -3,10 +3,11 @@
 use super::context::Context;
 use super::settings;
 use super::{interrupt, output, recordings, report};
+use crate::base::name::display_path;
 use crate::data::Split;
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunFolder, Which, check_split, save_evaluation};
+use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunClaim, RunFolder, Which, check_split, save_evaluation};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ Examples:
   stapes eval runs/NAME
   stapes eval runs/NAME --split validation --weights last --json
 
-Writes eval-SPLIT.json and confusion-SPLIT.csv into the run.";
+Writes eval-SPLIT.json, confusion-SPLIT.csv and predictions-SPLIT.csv (the probability of each class for every clip)
+into the run.";
 
 /// Options of `stapes eval`.
 #[derive(Debug, clap::Args)]
@@ -90,10 +92,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut recogniser =
         Recogniser::with_plan(bundle.network, bundle.weights, &options, context.device()?.precision(precision))?;
     let evaluation = recogniser.evaluate(&data, split)?;
-    save_evaluation(&folder, &evaluation)?;
-    let name = report::split_name(split);
-    for file in [folder.evaluation(name), folder.confusion(name)] {
-        context.remark(&format!("wrote {}", file.display()));
+    match context.json {
+        true => output::json(&evaluation)?,
+        false => {
+            output::print(&format!("{}{}", report::evaluation(&evaluation), report::mistakes(&evaluation, &data)))?
+        }
     }
-    if context.json { output::json(&evaluation) } else { output::print(&report::evaluation(&evaluation)) }
+    // The result counts, whether or not the folder can be written now.
+    let saved = RunClaim::of(&folder).and_then(|claim| save_evaluation(&claim, &evaluation, &data));
+    match saved {
+        Ok(files) => files.iter().for_each(|file| context.remark(&format!("wrote {}", display_path(file)))),
+        Err(error) => context.remark(&format!("note: the evaluation is not saved: {error}")),
+    }
+    Ok(())
 }

@@ -11,6 +11,8 @@ const WIDTH: usize = 80;
 const WORST: usize = 15;
 /// Clips that are shown by name.
 const SHOWN: usize = 3;
+/// Mistakes that are shown by name.
+const MISTAKES: usize = 5;
 
 /// Everything: accuracy, table of classes, confusions.
 pub fn evaluation(e: &Evaluation) -> String {
@@ -61,74 +63,87 @@ fn confusions(e: &Evaluation) -> String {
         let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
         table.row(std::iter::once(short(name, label)).chain(cells));
     }
-    format!("confusions (a row: what was said; a column: what was heard)\n{table}")
+    format!("confusions (a row for each label, a column for each predicted class)\n{table}")
 }
 
 fn worst_pairs(e: &Evaluation) -> String {
     let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
-    for (said, row) in e.confusion.iter().enumerate() {
-        pairs.extend(
-            row.iter().enumerate().filter(|&(heard, &n)| heard != said && n > 0).map(|(heard, &n)| (n, said, heard)),
-        );
+    for (label, row) in e.confusion.iter().enumerate() {
+        let wrong = row.iter().enumerate().filter(|&(predicted, &n)| predicted != label && n > 0);
+        pairs.extend(wrong.map(|(predicted, &n)| (n, label, predicted)));
     }
     if pairs.is_empty() {
         return "no confusions\n".into();
     }
-    pairs.sort_by_key(|&(n, said, heard)| (std::cmp::Reverse(n), said, heard));
-    let mut table = Table::new([left("said"), left("heard"), right("clips"), right("of")]);
-    for &(n, said, heard) in pairs.iter().take(WORST) {
-        let (said, heard) = (&e.classes[said], &e.classes[heard]);
-        table.row([said.class.clone(), heard.class.clone(), thousands(n), thousands(said.clips)]);
+    pairs.sort_by_key(|&(n, label, predicted)| (std::cmp::Reverse(n), label, predicted));
+    let mut table = Table::new([left("label"), left("predicted"), right("clips"), right("of")]);
+    for &(n, label, predicted) in pairs.iter().take(WORST) {
+        let (label, predicted) = (&e.classes[label], &e.classes[predicted]);
+        table.row([label.class.to_string(), predicted.class.to_string(), thousands(n), thousands(label.clips)]);
     }
     let rest = pairs.len().saturating_sub(WORST);
     let rest = if rest > 0 { format!("and {}\n", count(rest as u64, "rarer pair")) } else { String::new() };
     format!("worst confusions\n{table}{rest}")
 }
 
-/// A clip and what the network heard.
+/// The mistakes by name, the most confident prediction first; nothing if there are none.
+pub fn mistakes(e: &Evaluation, data: &Dataset) -> String {
+    let wrong = e.mistakes();
+    if wrong.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([left("clip"), left("predicted"), right("probability")]);
+    for clip in wrong.iter().take(MISTAKES) {
+        let prediction = &clip.prediction;
+        let (name, predicted) = (&data.clips()[clip.clip as usize].name, &e.classes[prediction.class].class);
+        table.row([name.to_string(), predicted.to_string(), format!("{:.3}", prediction.probability)]);
+    }
+    let rest = wrong.len().saturating_sub(MISTAKES);
+    let rest = if rest > 0 { format!("and {}\n", count(rest as u64, "other mistake")) } else { String::new() };
+    format!("\nworst mistakes (the most confident wrong predictions)\n{table}{rest}")
+}
+
+/// A clip and its prediction.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Heard {
+pub struct Example {
     /// The clip, `word/file`.
     pub clip: String,
-    /// What was said.
-    pub class: String,
-    /// What the network heard.
-    pub answer: String,
-    /// How sure it was.
+    /// Its class.
+    pub label: String,
+    /// The predicted class.
+    pub predicted: String,
+    /// The probability of the predicted class.
     pub probability: f64,
 }
 
-/// Clips of the evaluation chosen before looking at the answers: the first clip of classes spread evenly over the list,
-/// each by a speaker of its own.
-pub fn heard(e: &Evaluation, data: &Dataset) -> Vec<Heard> {
+/// Clips of the evaluation that are chosen before their predictions are known: the first clip of classes spread evenly
+/// over the list, each by another speaker.
+pub fn examples(e: &Evaluation, data: &Dataset) -> Vec<Example> {
     let classes = e.classes.len();
-    let mut speakers: Vec<&str> = Vec::new();
+    let mut speakers = Vec::new();
     let mut shown = Vec::new();
     for k in 0..SHOWN.min(classes) {
         let class = k * classes / SHOWN.min(classes);
-        let first = e.answers.iter().find(|(clip, _, _)| {
-            let clip = &data.clips()[*clip as usize];
-            clip.class as usize == class && !speakers.contains(&clip.speaker.as_str())
-        });
-        let Some(&(clip, answer, probability)) = first else { continue };
-        let clip = &data.clips()[clip as usize];
-        speakers.push(&clip.speaker);
-        shown.push(Heard {
-            clip: clip.name.clone(),
-            class: data.classes()[class].clone(),
-            answer: data.classes()[answer].clone(),
-            probability,
+        let speaker = |clip: u32| &data.clips()[clip as usize].speaker;
+        let first = e.predictions.iter().find(|clip| clip.label == class && !speakers.contains(&speaker(clip.clip)));
+        let Some(clip) = first else { continue };
+        speakers.push(speaker(clip.clip));
+        shown.push(Example {
+            clip: data.clips()[clip.clip as usize].name.to_string(),
+            label: data.classes()[class].to_string(),
+            predicted: data.classes()[clip.prediction.class].to_string(),
+            probability: clip.prediction.probability,
         });
     }
     shown
 }
 
-/// The clips as lines.
-pub fn heard_lines(heard: &[Heard]) -> String {
-    let mut table = Table::new([left("clip"), left("heard as"), right("probability"), left("")]);
-    for h in heard {
-        let verdict = if h.class == h.answer { "" } else { "wrong" };
-        table.row([h.clip.clone(), h.answer.clone(), format!("{:.3}", h.probability), verdict.into()]);
+/// The examples as lines.
+pub fn example_lines(examples: &[Example]) -> String {
+    let mut table = Table::new([left("clip"), left("predicted"), right("probability"), left("")]);
+    for e in examples {
+        let verdict = if e.label == e.predicted { "" } else { "wrong" };
+        table.row([e.clip.clone(), e.predicted.clone(), format!("{:.3}", e.probability), verdict.into()]);
     }
     table.to_string()
 }
@@ -153,7 +168,7 @@ mod tests {
             confusion: (0..k)
                 .map(|r| (0..k).map(|c| if r == c { 38 } else { u64::from((r + 1) % k == c) * 2 }).collect())
                 .collect(),
-            answers: Vec::new(),
+            predictions: Vec::new(),
         }
     }
 
@@ -170,7 +185,10 @@ mod tests {
     fn many_classes_give_the_worst_pairs() {
         let words: Vec<String> = (0..35).map(|i| format!("word{i}")).collect();
         let text = confusions(&sample(&words));
-        assert!(text.starts_with("worst confusions\nsaid    heard   clips  of\nword0   word1       2  40\n"), "{text}");
+        assert!(
+            text.starts_with("worst confusions\nlabel   predicted  clips  of\nword0   word1          2  40\n"),
+            "{text}"
+        );
         assert!(text.ends_with("and 20 rarer pairs\n"), "{text}");
     }
 }

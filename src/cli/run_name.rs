@@ -3,7 +3,6 @@
 use super::ending::usage;
 use crate::nn::{NetworkSpec, Variant};
 use anyhow::Result;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A name that is one folder and no path.
@@ -27,15 +26,12 @@ pub fn variant(network: &NetworkSpec) -> Option<Variant> {
     }
 }
 
-/// Model, variant and date (UTC), with a number if there is such a run already.
-pub fn unused(runs: &Path, network: &NetworkSpec) -> String {
+/// The name of a run that was given none: model, variant and date (UTC).
+pub fn dated(network: &NetworkSpec) -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = date(seconds / 86_400);
     let variant = variant(network).map_or(String::new(), |variant| format!("-{variant}"));
-    let name = format!("{}{variant}-{year}-{month:02}-{day:02}", network.name);
-    let numbered = (2u32..).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(numbered);
-    names.find(|name| !runs.join(name).exists()).unwrap_or(name)
+    format!("{}{variant}-{year}-{month:02}-{day:02}", network.name)
 }
 
 /// Year, month and day so many days after 1970-01-01.

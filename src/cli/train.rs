@@ -1,13 +1,14 @@
-//! `stapes train`: a network learns, and what comes of it is shown and kept.
+//! `stapes train`: a network learns, and the result is shown and saved.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::settings::Settings;
 use super::table::{bytes, count, duration, thousands};
 use super::{interrupt, output, progress, recordings, report, run_name, settings};
+use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Split};
 use crate::nn::Network;
-use crate::train::{Evaluation, Observer, Outcome, RunFolder, Session, TrainConfig, TrainError};
+use crate::train::{Evaluation, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::HashSet;
@@ -58,19 +59,11 @@ fn start(args: &Args, context: &Context) -> Result<()> {
         0 => config.network.check()?,
         classes => drop(Network::build(&config.network, classes)?),
     }
-    let name = match &args.name {
-        Some(name) => run_name::check(name)?,
-        None => run_name::unused(&args.runs, &config.network),
-    };
-    let path = args.runs.join(&name);
-    if path.exists() && !args.force {
-        return Err(TrainError::RunExists(path).into());
-    }
-    // A new folder is made before the recordings are read, which can take minutes; an old run is replaced only when they
-    // have been.
-    let new = match path.exists() {
-        true => None,
-        false => Some(NewFolder::create(&args.runs, &name)?),
+    // The folder is claimed before the recordings are read, which can take minutes. A run that is to be replaced stays
+    // until the new one has begun.
+    let claim = match &args.name {
+        Some(name) => RunClaim::create(&args.runs, &run_name::check(name)?, args.force)?,
+        None => RunClaim::create_numbered(&args.runs, &run_name::dated(&config.network))?,
     };
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
@@ -79,14 +72,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
         // The run's folder may be used from elsewhere.
         *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     }
-    let folder = match &new {
-        Some(new) => new.folder.clone(),
-        None => RunFolder::create(&args.runs, &name, args.force)?,
-    };
-    let session = Session::start(config.clone(), data.clone(), folder, context.device()?)?;
-    if let Some(new) = new {
-        new.keep();
-    }
+    let session = Session::start(config.clone(), data.clone(), claim, context.device()?)?;
     context.remark(&introduction(context, &config, &data, &session));
     work(context, &config, &data, session)
 }
@@ -98,6 +84,13 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
         )));
     }
     let folder = RunFolder::open(path)?;
+    let claim = RunClaim::of(&folder)?;
+    if claim.restored() {
+        context.remark(&format!(
+            "note: {} holds its earlier run: the process that was replacing it was killed before its first checkpoint",
+            display_path(path)
+        ));
+    }
     let mut config = settings::of_run(&folder)?;
     if context.seed.is_some_and(|seed| seed != config.seed) {
         return Err(usage(format!("--seed cannot change with --resume: the run's seed is {}", config.seed)));
@@ -111,7 +104,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
     }
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
-    let session = Session::resume(config.clone(), data.clone(), folder.clone(), context.device()?)?;
+    let session = Session::resume(config.clone(), data.clone(), claim, context.device()?)?;
     let done = session.records().len() as u64;
     if done > config.epochs {
         return Err(usage(format!("the run has {done} complete epochs; give --epochs at least that many")));
@@ -131,39 +124,6 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
         context.remark(&format!("going on after {}", count(done, "complete epoch")));
     }
     work(context, &config, &data, session)
-}
-
-/// A run's folder that is taken away again should the run not begin.
-struct NewFolder {
-    folder: RunFolder,
-    runs: Option<PathBuf>,
-    kept: bool,
-}
-
-impl NewFolder {
-    fn create(runs: &Path, name: &str) -> Result<NewFolder> {
-        let made = !runs.exists();
-        let folder = RunFolder::create(runs, name, false)?;
-        Ok(NewFolder { folder, runs: made.then(|| runs.to_path_buf()), kept: false })
-    }
-
-    fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        if !self.kept {
-            let folder = &self.folder;
-            for file in [folder.config(), folder.classes(), folder.split(), folder.metrics()] {
-                _ = std::fs::remove_file(file);
-            }
-            // Removes empty folders only.
-            _ = std::fs::remove_dir(self.folder.path());
-            _ = self.runs.as_ref().map(std::fs::remove_dir);
-        }
-    }
 }
 
 /// Whether there is a batch of training clips, said before anything is written.
@@ -261,7 +221,7 @@ struct End<'a> {
 
 impl End<'_> {
     fn show(&self, best_epoch: u64, test: Option<&Evaluation>) -> Result<()> {
-        let heard = test.map(|test| report::heard(test, self.data)).unwrap_or_default();
+        let examples = test.map(|test| report::examples(test, self.data)).unwrap_or_default();
         let run = self.session.folder().path();
         if self.context.json {
             let last = self.session.records().last();
@@ -276,13 +236,13 @@ impl End<'_> {
                 "weights": last.map(|r| &r.weights),
                 "seconds": self.seconds,
                 "test": test,
-                "heard": heard,
+                "examples": examples,
             }));
         }
         let mut text = String::new();
         if let Some(test) = test {
             text += &report::evaluation(test);
-            text += &format!("\n{}\n", report::heard_lines(&heard));
+            text += &format!("\n{}\n", report::example_lines(&examples));
         }
         text += &format!(
             "trained for {}; the best weights are those of epoch {best_epoch}; saved in {}\nnext: stapes predict {} clip.wav\n",

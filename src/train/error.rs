@@ -1,5 +1,6 @@
 //! Why training, evaluation or a weight file fails, each in one sentence with a way out.
 
+use crate::base::name::display_path;
 #[cfg(feature = "audio")]
 use crate::data::DataError;
 use crate::exec::DeviceError;
@@ -25,7 +26,7 @@ pub enum TrainError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A file or folder cannot be read or written.
-    #[error("cannot {doing} {}: {source}; {advice}", .path.display())]
+    #[error("cannot {doing} {}: {source}; {advice}", display_path(.path))]
     Io {
         /// What was tried: `read`, `write`, ..
         doing: &'static str,
@@ -37,10 +38,18 @@ pub enum TrainError {
         advice: &'static str,
     },
     /// A run of this name exists.
-    #[error("the run folder {} exists; give another --name, or --force to replace it, or --resume to go on with it", .0.display())]
+    #[error("the run folder {} exists; give another --name, or --force to replace it, or --resume to continue it", display_path(.0))]
     RunExists(PathBuf),
+    /// Another process writes in the run folder.
+    #[error("the run folder {} is in use by {}; wait until that process ends, or give another --name", display_path(.path), process(.pid))]
+    RunInUse {
+        /// The run folder.
+        path: PathBuf,
+        /// The process, if it is known.
+        pid: Option<u32>,
+    },
     /// What is given as a run is none.
-    #[error("{} is no run: it has no {missing}; give the folder that `stapes train` made, or a .safetensors file in it", .path.display())]
+    #[error("{} is no run: it has no {missing}; give the folder that `stapes train` made, or a .safetensors file in it", display_path(.path))]
     NotARun {
         /// The path.
         path: PathBuf,
@@ -48,7 +57,7 @@ pub enum TrainError {
         missing: &'static str,
     },
     /// A weight file is damaged.
-    #[error("{} is damaged ({reason}); train again or take another file of the run", .path.display())]
+    #[error("{} is damaged ({reason}); train again or take another file of the run", display_path(.path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -56,7 +65,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A weight file is of another network.
-    #[error("{} holds the weights of another network: {reason}", .path.display())]
+    #[error("{} holds the weights of another network: {reason}", display_path(.path))]
     OtherNetwork {
         /// The file.
         path: PathBuf,
@@ -88,7 +97,7 @@ pub enum TrainError {
         clips: String,
     },
     /// The recordings are no longer those of a run.
-    #[error("the recordings are not those of {}: {difference}; give the data it was trained on with --data", .path.display())]
+    #[error("the recordings are not those of {}: {difference}; give the data it was trained on with --data", display_path(.path))]
     OtherData {
         /// The run's list of clips.
         path: PathBuf,
@@ -104,7 +113,7 @@ pub enum TrainError {
         bytes: usize,
     },
     /// A run to be resumed differs in something that would change its results.
-    #[error("{} cannot be resumed: {reason}", .path.display())]
+    #[error("{} cannot be resumed: {reason}", display_path(.path))]
     CannotResume {
         /// The run folder.
         path: PathBuf,
@@ -122,4 +131,8 @@ impl TrainError {
     ) -> impl Fn(std::io::Error) -> TrainError + 'a {
         move |source| TrainError::Io { doing, path: path.to_path_buf(), source, advice }
     }
+}
+
+fn process(pid: &Option<u32>) -> String {
+    pid.map_or("another process".into(), |pid| format!("process {pid}"))
 }

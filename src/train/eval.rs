@@ -55,11 +55,29 @@ pub struct Evaluation {
     pub loss: f64,
     /// Class by class.
     pub classes: Vec<ClassFigures>,
-    /// Clips by class (rows) and answer (columns).
+    /// Clips by label (rows) and predicted class (columns).
     pub confusion: Vec<Vec<u64>>,
-    /// The answer to each clip: its number in the data set, the class it was called, and with which probability.
+    /// The prediction for each clip, in the order of the clips' names.
     #[serde(skip)]
-    pub answers: Vec<(u32, usize, f64)>,
+    pub predictions: Vec<ClipPrediction>,
+}
+
+/// What a network predicts for one labelled clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipPrediction {
+    /// Number of the clip in the data set.
+    pub clip: u32,
+    /// Its class.
+    pub label: usize,
+    /// The prediction.
+    pub prediction: Prediction,
+}
+
+impl ClipPrediction {
+    /// Whether the prediction is the label.
+    pub fn is_correct(&self) -> bool {
+        self.prediction.class == self.label
+    }
 }
 
 impl Evaluation {
@@ -75,7 +93,7 @@ impl Evaluation {
             loss: 0.0,
             classes: classes.iter().map(figures).collect(),
             confusion: vec![vec![0; classes.len()]; classes.len()],
-            answers: Vec::new(),
+            predictions: Vec::new(),
         }
     }
 
@@ -84,7 +102,7 @@ impl Evaluation {
         self.correct += u64::from(prediction.class == label);
         self.loss -= prediction.probabilities[label].max(f64::MIN_POSITIVE).ln();
         self.confusion[label][prediction.class] += 1;
-        self.answers.push((clip, prediction.class, prediction.probability));
+        self.predictions.push(ClipPrediction { clip, label, prediction });
     }
 
     fn finish(&mut self) {
@@ -102,12 +120,16 @@ impl Evaluation {
         }
     }
 
-    /// The confusion matrix as CSV: a line a class, a column an answer.
+    /// The mistakes, the most confident prediction first.
+    pub fn mistakes(&self) -> Vec<&ClipPrediction> {
+        let mut wrong: Vec<&ClipPrediction> = self.predictions.iter().filter(|clip| !clip.is_correct()).collect();
+        wrong.sort_by(|a, b| b.prediction.probability.total_cmp(&a.prediction.probability).then(a.clip.cmp(&b.clip)));
+        wrong
+    }
+
+    /// The confusion matrix as CSV: a row for each label, a column for each predicted class.
     pub fn confusion_csv(&self) -> String {
-        let quote = |name: &String| {
-            if name.contains([',', '"', '\n']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.clone() }
-        };
-        let names: Vec<String> = self.classes.iter().map(|figures| quote(&figures.class)).collect();
+        let names: Vec<String> = self.classes.iter().map(|figures| csv_field(&figures.class)).collect();
         let mut csv = format!("class,{}\n", names.join(","));
         for (name, row) in names.iter().zip(&self.confusion) {
             let row: Vec<String> = row.iter().map(u64::to_string).collect();
@@ -115,6 +137,26 @@ impl Evaluation {
         }
         csv
     }
+
+    /// The predictions as CSV: clip, label, predicted class, and the probability of each class. `data` is the data set
+    /// that was evaluated.
+    pub fn predictions_csv(&self, data: &Dataset) -> String {
+        let names: Vec<String> = self.classes.iter().map(|figures| csv_field(&figures.class)).collect();
+        let mut csv = format!("clip,label,predicted,{}\n", names.join(","));
+        for clip in &self.predictions {
+            let name = csv_field(&data.clips()[clip.clip as usize].name);
+            csv += &format!("{name},{},{}", names[clip.label], names[clip.prediction.class]);
+            clip.prediction.probabilities.iter().for_each(|probability| csv += &format!(",{probability:.6}"));
+            csv.push('\n');
+        }
+        csv
+    }
+}
+
+/// A name as a field of a CSV file (RFC 4180).
+fn csv_field(name: &impl std::fmt::Display) -> String {
+    let text = name.to_string();
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// The 95 % interval of a share: `right` of `all`.

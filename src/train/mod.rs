@@ -15,7 +15,11 @@ pub mod gradcheck;
 #[cfg(feature = "audio")]
 mod metrics;
 mod recogniser;
+#[cfg(feature = "audio")]
+mod run_claim;
 mod run_folder;
+#[cfg(feature = "audio")]
+mod run_lock;
 #[cfg(feature = "audio")]
 mod session;
 mod trainer;
@@ -27,10 +31,12 @@ pub use checkpoint::{Checkpoint, Progress as TrainingProgress};
 pub use config::{SETTINGS, Setting, TrainConfig};
 pub use error::TrainError;
 #[cfg(feature = "audio")]
-pub use eval::{ClassFigures, Evaluation};
+pub use eval::{ClassFigures, ClipPrediction, Evaluation};
 #[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
 pub use recogniser::{Prediction, Recogniser};
+#[cfg(feature = "audio")]
+pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};
 #[cfg(feature = "audio")]
 pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_split, save_evaluation};

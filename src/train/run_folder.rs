@@ -5,36 +5,24 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-const SPACE: &str = "free some space or choose a folder that can be written with --runs";
+pub(super) const SPACE: &str = "free some space or choose a folder that can be written with --runs";
+
+/// How the names of temporary files begin.
+pub(super) const TEMPORARY: &str = ".stapes-";
 
 /// A run's folder and the names of its files.
+///
+/// It gives no right to write there: that is a [`RunClaim`](super::RunClaim).
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
 impl RunFolder {
-    /// Makes the folder `runs/name`; one that exists is replaced only if `force`.
-    pub fn create(runs: &Path, name: &str, force: bool) -> Result<RunFolder, TrainError> {
-        let path = runs.join(name);
-        if path.exists() {
-            if !force {
-                return Err(TrainError::RunExists(path));
-            }
-            let folder = RunFolder { path };
-            // Only what a run is made of: a mistyped name must not cost a user's folder.
-            for file in folder.files() {
-                match fs::remove_file(&file) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(TrainError::io("replace", &file, SPACE)(e));
-                    }
-                    _ => {}
-                }
-            }
-            return Ok(folder);
-        }
-        fs::create_dir_all(&path).map_err(TrainError::io("make the folder", &path, SPACE))?;
-        Ok(RunFolder { path })
+    #[cfg(feature = "audio")]
+    /// The folder at `path`, whatever is in it.
+    pub(super) fn at(path: &Path) -> RunFolder {
+        RunFolder { path: path.into() }
     }
 
     /// The folder of a run that exists.
@@ -91,37 +79,85 @@ impl RunFolder {
         self.path.join(format!("confusion-{split}.csv"))
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![self.config(), self.metrics(), self.best(), self.last(), self.classes(), self.split()];
+    /// The label, the predicted class and the probability of each class for every clip of a split.
+    pub fn predictions(&self, split: &str) -> PathBuf {
+        self.path.join(format!("predictions-{split}.csv"))
+    }
+
+    #[cfg(feature = "audio")]
+    /// All files that a run can have, the last checkpoint first.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.last(), self.best(), self.config(), self.metrics(), self.classes(), self.split()];
         for split in ["training", "validation", "test"] {
-            files.extend([self.evaluation(split), self.confusion(split)]);
+            files.extend([self.evaluation(split), self.confusion(split), self.predictions(split)]);
         }
         files
     }
 }
 
-/// Writes a file whole or not at all: to a temporary name beside it, synced, then renamed, then the folder synced.
+/// Writes a file completely or not at all: to a temporary name beside it, synced, then renamed, then the folder synced.
+///
+/// # Errors
+/// The file cannot be written; a file that was there before is unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let io = TrainError::io("write", path, SPACE);
-    let error = |e| io(without_path(e));
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".stapes-").tempfile_in(folder).map_err(error)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A temporary file is the owner's alone; a result is everybody's who may read the folder.
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(error)?;
+    put(stage(path, bytes)?, path)?;
+    sync_folder(path);
+    Ok(())
+}
+
+#[cfg(feature = "audio")]
+/// Writes files that belong together: after a kill at any moment, either none of them is there, or some of the new ones;
+/// never an old one beside a new one.
+pub(super) fn write_together(files: &[(PathBuf, String)]) -> Result<(), TrainError> {
+    let staged = files.iter().map(|(path, text)| stage(path, text.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    for (path, _) in files {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::io("replace", path, SPACE)(e));
+            }
+            _ => {}
+        }
     }
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(error)?;
-    file.persist(path).map_err(|e| error(e.error))?;
-    // Not every file system lets a folder be opened; the rename is done all the same.
-    if let Ok(folder) = File::open(folder) {
-        _ = folder.sync_all();
+    for (file, (path, _)) in staged.into_iter().zip(files) {
+        put(file, path)?;
+        sync_folder(path);
     }
     Ok(())
 }
 
-/// The system's own words: a temporary file's error goes on with a path that nobody knows.
+/// A temporary file with these bytes, in the folder of `path`.
+fn stage(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, TrainError> {
+    let io = TrainError::io("write", path, SPACE);
+    let error = |e| io(without_path(e));
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(path)).map_err(error)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // A temporary file can be read by its owner only; a result by everyone who may read the folder.
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(error)?;
+    }
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(error)?;
+    Ok(file)
+}
+
+/// Gives a temporary file its name.
+fn put(file: tempfile::NamedTempFile, path: &Path) -> Result<(), TrainError> {
+    file.persist(path).map_err(|e| TrainError::io("write", path, SPACE)(without_path(e.error)))?;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_folder(path: &Path) {
+    // Not every file system lets a folder be opened; the file is renamed nevertheless.
+    if let Ok(folder) = File::open(folder_of(path)) {
+        _ = folder.sync_all();
+    }
+}
+
+/// The system's message only: that of a temporary file also names a path that means nothing to a user.
 fn without_path(e: std::io::Error) -> std::io::Error {
     match e.to_string().split_once(" at path ") {
         Some((system, _)) => std::io::Error::new(e.kind(), system),

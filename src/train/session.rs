@@ -7,13 +7,15 @@ use super::error::TrainError;
 use super::eval::Evaluation;
 use super::metrics::{self, EpochRecord};
 use super::recogniser::Recogniser;
-use super::run_folder::{RunFolder, write_atomically};
+use super::run_claim::RunClaim;
+use super::run_folder::{RunFolder, write_atomically, write_together};
 use super::trainer::Trainer;
 use super::weights::Weights;
 use crate::data::{Batches, Dataset, FULL_SCALE, Split};
 use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,7 +58,7 @@ pub struct Session {
     config: TrainConfig,
     network: Arc<Network>,
     data: Arc<Dataset>,
-    folder: RunFolder,
+    claim: RunClaim,
     device: Device,
     /// Whether steps take clips by number, on a GPU.
     clips_on_gpu: bool,
@@ -68,19 +70,25 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new run in `folder`: builds the network, draws its weights, writes what is known before the first step.
+    /// A new run in a claimed folder: builds the network, draws its weights, and writes the files that are known before
+    /// the first step. Until its first checkpoint the run is provisional: see [`RunClaim`].
+    ///
+    /// # Errors
+    /// The network cannot be built, there is no memory for it, or the folder cannot be written.
     pub fn start(
         config: TrainConfig,
         data: Arc<Dataset>,
-        folder: RunFolder,
+        claim: RunClaim,
         device: impl Into<Device>,
     ) -> Result<Session, TrainError> {
-        let session = Session::new(config, data, folder, device.into())?;
-        write_atomically(&session.folder.config(), session.config.to_toml().as_bytes())?;
+        let mut session = Session::new(config, data, claim, device.into())?;
+        session.claim.begin()?;
+        let folder = session.claim.folder();
+        write_atomically(&folder.config(), session.config.to_toml().as_bytes())?;
         let names = session.data.classes().iter().map(|class| format!("{class}\n")).collect::<String>();
-        write_atomically(&session.folder.classes(), names.as_bytes())?;
-        write_atomically(&session.folder.split(), split_tsv(&session.data).as_bytes())?;
-        metrics::write(&session.folder.metrics(), &[])?;
+        write_atomically(&folder.classes(), names.as_bytes())?;
+        write_atomically(&folder.split(), split_tsv(&session.data).as_bytes())?;
+        metrics::write(&folder.metrics(), &[])?;
         Ok(session)
     }
 
@@ -88,33 +96,33 @@ impl Session {
     pub fn resume(
         config: TrainConfig,
         data: Arc<Dataset>,
-        folder: RunFolder,
+        claim: RunClaim,
         device: impl Into<Device>,
     ) -> Result<Session, TrainError> {
-        let mut session = Session::new(config, data, folder, device.into())?;
-        let path = session.folder.path().to_path_buf();
+        let mut session = Session::new(config, data, claim, device.into())?;
+        let path = session.folder().path().to_path_buf();
         let cannot = |reason: &str| TrainError::CannotResume { path: path.clone(), reason: reason.into() };
-        check_split(&session.folder, &session.data)?;
-        if !session.folder.last().exists() {
+        check_split(session.folder(), &session.data)?;
+        if !session.folder().last().exists() {
             return Err(cannot("it was ended before anything was saved; start it again with --config and --force"));
         }
-        let last = checkpoint::load(&session.folder.last(), &session.network.graph)?;
+        let last = checkpoint::load(&session.folder().last(), &session.network.graph)?;
         let (Some((m, v, step)), Some(progress)) = (last.optimizer, last.progress) else {
             return Err(cannot("last.safetensors has no optimiser state; train anew"));
         };
         (session.trainer.adam.m, session.trainer.adam.v, session.trainer.adam.step) = (m, v, step);
         session.trainer.weights = last.weights;
         session.trainer.weights_changed()?;
-        session.records = metrics::read(&session.folder.metrics(), progress.epoch)?;
+        session.records = metrics::read(&session.folder().metrics(), progress.epoch)?;
         session.best = match progress.best_epoch {
             0 => session.trainer.weights.clone(),
-            _ => checkpoint::load(&session.folder.best(), &session.network.graph)?.weights,
+            _ => checkpoint::load(&session.folder().best(), &session.network.graph)?.weights,
         };
         session.progress = progress;
         Ok(session)
     }
 
-    fn new(config: TrainConfig, data: Arc<Dataset>, folder: RunFolder, device: Device) -> Result<Session, TrainError> {
+    fn new(config: TrainConfig, data: Arc<Dataset>, claim: RunClaim, device: Device) -> Result<Session, TrainError> {
         let device = device.precision(config.precision);
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
         // The run is repeated with these words, whatever is added to the data later.
@@ -124,12 +132,12 @@ impl Session {
         let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, device.clone())?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
-        Ok(Session { config, network, data, folder, device, clips_on_gpu: false, trainer, progress, records, best })
+        Ok(Session { config, network, data, claim, device, clips_on_gpu: false, trainer, progress, records, best })
     }
 
     /// The run's folder.
     pub fn folder(&self) -> &RunFolder {
-        &self.folder
+        self.claim.folder()
     }
 
     /// Where it runs.
@@ -192,7 +200,7 @@ impl Session {
             }
         };
         if let Some(test) = &test {
-            save_evaluation(&self.folder, test)?;
+            save_evaluation(&self.claim, test, &self.data)?;
         }
         Ok(Outcome::Finished { best_epoch: self.progress.best_epoch, test })
     }
@@ -291,20 +299,22 @@ impl Session {
             p.best_loss = validation.as_ref().map(|v| v.loss);
             p.best_epoch = p.epoch;
             self.best = self.trainer.weights.clone();
-            let path = self.folder.best();
+            let path = self.folder().best();
             checkpoint::save(&path, &self.network.graph, &self.best, None, self.metadata())?;
         }
         self.records.push(record);
-        metrics::write(&self.folder.metrics(), &self.records)?;
+        metrics::write(&self.folder().metrics(), &self.records)?;
         self.save_last()?;
         observer.epoch(self.records.last().expect("one was just added"), better);
         Ok(())
     }
 
-    fn save_last(&self) -> Result<(), TrainError> {
+    fn save_last(&mut self) -> Result<(), TrainError> {
         let Trainer { weights, adam, .. } = &self.trainer;
         let resume = Some((adam, &self.progress));
-        checkpoint::save(&self.folder.last(), &self.network.graph, weights, resume, self.metadata())
+        checkpoint::save(&self.folder().last(), &self.network.graph, weights, resume, self.metadata())?;
+        self.claim.keep();
+        Ok(())
     }
 
     fn metadata(&self) -> HashMap<String, String> {
@@ -318,15 +328,24 @@ impl Session {
     }
 }
 
-/// Writes `eval-SPLIT.json` and `confusion-SPLIT.csv`.
-pub fn save_evaluation(folder: &RunFolder, evaluation: &Evaluation) -> Result<(), TrainError> {
-    let name = match evaluation.split {
+/// Writes `confusion-SPLIT.csv`, `predictions-SPLIT.csv` and `eval-SPLIT.json`, and gives their paths.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn save_evaluation(claim: &RunClaim, e: &Evaluation, data: &Dataset) -> Result<[PathBuf; 3], TrainError> {
+    let folder = claim.folder();
+    let name = match e.split {
         Split::Testing => "test",
         other => other.name(),
     };
-    let json = serde_json::to_string_pretty(evaluation).expect("numbers and names are valid JSON") + "\n";
-    write_atomically(&folder.evaluation(name), json.as_bytes())?;
-    write_atomically(&folder.confusion(name), evaluation.confusion_csv().as_bytes())
+    let json = serde_json::to_string_pretty(e).expect("numbers and names are valid JSON") + "\n";
+    let files = [
+        (folder.confusion(name), e.confusion_csv()),
+        (folder.predictions(name), e.predictions_csv(data)),
+        (folder.evaluation(name), json),
+    ];
+    write_together(&files)?;
+    Ok(files.map(|(path, _)| path))
 }
 
 /// The content of `split.tsv`.
