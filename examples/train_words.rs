@@ -3,6 +3,7 @@
 //! `cargo run --release --example train_words` learns three words of the embedded recordings;
 //! `cargo run --release --example train_words -- DIR` those in a folder, or a .tar.gz, with one folder a word.
 
+use stapes::base::Name;
 use stapes::data::{Batches, DataConfig, Dataset, Format, Source, Split, embedded};
 use stapes::nn::{Initialisation, Network, NetworkSpec};
 use stapes::optim::AdamSettings;
@@ -34,7 +35,8 @@ fn train() -> Result<(), Box<dyn Error>> {
     let spec = NetworkSpec::parse(NETWORK, "example")?;
     let data = Arc::new(recordings(&spec)?);
     let network = Arc::new(Network::build(&spec, data.classes().len())?);
-    println!("{} clips of {}; {} parameters", data.clips().len(), data.classes().join(", "), network.params());
+    let classes: Vec<String> = data.classes().iter().map(Name::to_string).collect();
+    println!("{} clips of {}; {} parameters", data.clips().len(), classes.join(", "), network.params());
 
     let start = (Initialisation::HeNormal, SEED);
     let adam = AdamSettings { lr: 2e-3, ..AdamSettings::default() };
@@ -68,7 +70,7 @@ fn recordings(spec: &NetworkSpec) -> Result<Dataset, Box<dyn Error>> {
     let config = DataConfig {
         length: spec.input.length,
         format: Format { rate_hz: spec.input.sample_rate, channels: 1 },
-        classes: path.is_none().then(|| ["one", "six", "seven"].map(String::from).to_vec()),
+        classes: path.is_none().then(|| ["one", "six", "seven"].map(Name::from).to_vec()),
         ..DataConfig::default()
     };
     Ok(Dataset::open(&source, &config, &|_stage, _done, _total| ControlFlow::Continue(()))?)

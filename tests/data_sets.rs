@@ -36,7 +36,7 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
     let from_folder = open(&folder, &config).unwrap();
     assert_eq!(from_folder.classes(), ["bed", "cat", "dog"]);
     assert_eq!(from_folder.counts(), [[9, 1, 0], [9, 0, 1], [9, 0, 1]]);
-    assert_eq!((from_folder.noise(), from_folder.other_files()), (&["rain.wav".to_string()][..], 1));
+    assert_eq!((from_folder.noise(), from_folder.other_files()), (&["rain.wav".into()][..], 1));
     assert_eq!(from_folder.problems().len(), 1);
     assert_eq!(from_folder.samples(0)[..400], noise(10, 400));
     assert_eq!(from_folder.samples(0)[400..], [0; 100]);
@@ -82,13 +82,13 @@ fn classes_follow_the_caller_and_wrong_ones_are_named() {
     let temp = tempfile::tempdir().unwrap();
     small_set(temp.path());
     let with = |classes: &[&str]| {
-        let classes = Some(classes.iter().map(|c| c.to_string()).collect());
+        let classes = Some(classes.iter().map(|&c| c.into()).collect());
         open(temp.path(), &DataConfig { classes, ..config(CacheMode::Off) })
     };
     let data = with(&["dog", "bed"]).unwrap();
     assert_eq!(data.classes(), ["dog", "bed"]);
     assert_eq!(data.clips().len(), 20);
-    assert!(data.clips().iter().all(|c| data.classes()[c.class as usize] == c.name[..3]));
+    assert!(data.clips().iter().all(|c| data.classes()[c.class as usize].as_bytes() == &c.name.as_bytes()[..3]));
     assert_eq!(data.clips()[0].name, "bed/000abeef_nohash_0.wav");
     for (classes, says) in [
         (&["dog", "bad"][..], "no word `bad`, did you mean `bed`"),
@@ -239,7 +239,7 @@ fn child_opens_the_set() {
         let data = open(Path::new(&folder), &config(CacheMode::Auto)).unwrap();
         assert!(data.is_cached() && data.remarks().is_empty(), "{:?}", data.remarks());
         for (i, clip) in data.clips().iter().enumerate() {
-            let seed = u64::from_str_radix(&clip.name[4..8], 16).unwrap();
+            let seed = u64::from_str_radix(&clip.name.to_string()[4..8], 16).unwrap();
             assert_eq!(data.samples(i)[..400], noise(seed, 400));
         }
     }

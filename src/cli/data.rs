@@ -41,7 +41,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         None => DataConfig::default(),
     };
     let config = DataConfig {
-        classes: args.classes.as_deref().map(settings::words),
+        classes: args.classes.as_deref().map(settings::words).transpose()?,
         split: match args.split.as_str() {
             "official" => SplitRule::Official,
             "random" => SplitRule::Random { seed: context.seed.unwrap_or(1) },
@@ -97,7 +97,8 @@ fn counts(audit: &Audit) -> Table {
         let cells = [c.training, c.validation, c.testing, c.skipped];
         total.iter_mut().zip(cells).for_each(|(sum, n)| *sum += n);
         table.row(
-            std::iter::once(c.name.clone()).chain(cells[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))),
+            std::iter::once(c.name.to_string())
+                .chain(cells[..3 + usize::from(skips)].iter().map(|&n| thousands(n as u64))),
         );
     }
     table.row(

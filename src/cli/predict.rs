@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
+use crate::base::Name;
 use crate::data::{Format, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -60,7 +61,7 @@ pub struct Args {
 /// A class and how likely it is.
 #[derive(Clone, Debug, Serialize)]
 struct Guess {
-    class: String,
+    class: Name,
     probability: f64,
 }
 
@@ -69,7 +70,7 @@ struct Guess {
 struct Line {
     file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<String>,
+    class: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -137,7 +138,7 @@ fn bundle(args: &Args) -> Result<Bundle> {
         )));
     }
     let spec = settings::network(model, args.variant.as_deref())?;
-    let classes = settings::words(args.classes.as_deref().unwrap_or_default());
+    let classes = settings::words(args.classes.as_deref().unwrap_or_default())?;
     Ok(Bundle::open_as(&args.run, &spec, classes)?)
 }
 
@@ -172,7 +173,7 @@ fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(anyhow!("{name} has more than {MOST_BYTES} bytes; cut it into shorter clips"));
     }
-    Ok(read_clip(&bytes, &name, format)?.samples)
+    Ok(read_clip(&bytes, name.as_str(), format)?.samples)
 }
 
 /// As in training: cut to the input's length or padded with zeros, full scale 1.
@@ -185,7 +186,7 @@ fn broken(path: &Path) -> Line {
     Line { file: path.display().to_string(), class: None, probability: None, top: Vec::new(), error: None }
 }
 
-fn recognised(path: &Path, classes: &[String], probabilities: &[f64], top: usize) -> Line {
+fn recognised(path: &Path, classes: &[Name], probabilities: &[f64], top: usize) -> Line {
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
     let guesses = order.iter().map(|&c| Guess { class: classes[c].clone(), probability: probabilities[c] });

@@ -1,6 +1,7 @@
 //! An evaluation as people read it: accuracy, classes, confusions, single clips.
 
 use super::table::{Table, count, left, right, thousands};
+use crate::base::Name;
 use crate::data::{Dataset, Split};
 use crate::train::Evaluation;
 use serde::Serialize;
@@ -43,14 +44,14 @@ fn classes(e: &Evaluation) -> Table {
     let mut table = Table::new([left("class"), right("clips"), right("precision"), right("recall"), right("F1")]);
     for c in &e.classes {
         let shares = [c.precision, c.recall, c.f1].map(|share| format!("{share:.3}"));
-        table.row([c.class.clone(), thousands(c.clips)].into_iter().chain(shares));
+        table.row([c.class.to_string(), thousands(c.clips)].into_iter().chain(shares));
     }
     table
 }
 
 /// The matrix, if it fits the terminal with at least three letters a column, else the worst pairs.
 fn confusions(e: &Evaluation) -> String {
-    let names: Vec<&str> = e.classes.iter().map(|c| c.class.as_str()).collect();
+    let names: Vec<String> = e.classes.iter().map(|c| c.class.to_string()).collect();
     let widest = |most: usize| names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(most);
     let digits = e.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
     let label = widest(12);
@@ -107,11 +108,11 @@ pub fn mistakes(e: &Evaluation, data: &Dataset) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Example {
     /// The clip, `word/file`.
-    pub clip: String,
+    pub clip: Name,
     /// Its class.
-    pub label: String,
+    pub label: Name,
     /// The predicted class.
-    pub predicted: String,
+    pub predicted: Name,
     /// The probability of the predicted class.
     pub probability: f64,
 }
@@ -129,9 +130,9 @@ pub fn examples(e: &Evaluation, data: &Dataset) -> Vec<Example> {
         let Some(clip) = first else { continue };
         speakers.push(speaker(clip.clip));
         shown.push(Example {
-            clip: data.clips()[clip.clip as usize].name.to_string(),
-            label: data.classes()[class].to_string(),
-            predicted: data.classes()[clip.prediction.class].to_string(),
+            clip: data.clips()[clip.clip as usize].name.clone(),
+            label: data.classes()[class].clone(),
+            predicted: data.classes()[clip.prediction.class].clone(),
             probability: clip.prediction.probability,
         });
     }
@@ -143,7 +144,7 @@ pub fn example_lines(examples: &[Example]) -> String {
     let mut table = Table::new([left("clip"), left("predicted"), right("probability"), left("")]);
     for e in examples {
         let verdict = if e.label == e.predicted { "" } else { "wrong" };
-        table.row([e.clip.clone(), e.predicted.clone(), format!("{:.3}", e.probability), verdict.into()]);
+        table.row([e.clip.to_string(), e.predicted.to_string(), format!("{:.3}", e.probability), verdict.into()]);
     }
     table.to_string()
 }
@@ -153,9 +154,9 @@ mod tests {
     use super::*;
     use crate::train::ClassFigures;
 
-    fn sample(names: &[String]) -> Evaluation {
+    fn sample(names: &[Name]) -> Evaluation {
         let figures =
-            |class: &String| ClassFigures { class: class.clone(), clips: 40, precision: 1.0, recall: 1.0, f1: 1.0 };
+            |class: &Name| ClassFigures { class: class.clone(), clips: 40, precision: 1.0, recall: 1.0, f1: 1.0 };
         let k = names.len();
         Evaluation {
             split: Split::Testing,
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn the_matrix_of_twelve_words_fits_a_terminal() {
         let words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "bed", "cat"];
-        let text = confusions(&sample(&words.map(String::from)));
+        let text = confusions(&sample(&words.map(Name::from)));
         assert!(text.lines().skip(1).all(|line| line.chars().count() <= WIDTH), "{text}");
         assert_eq!(text.lines().count(), 14);
         assert!(text.contains("three"), "{text}");
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn many_classes_give_the_worst_pairs() {
-        let words: Vec<String> = (0..35).map(|i| format!("word{i}")).collect();
+        let words: Vec<Name> = (0..35).map(|i| format!("word{i}").into()).collect();
         let text = confusions(&sample(&words));
         assert!(
             text.starts_with("worst confusions\nlabel   predicted  clips  of\nword0   word1          2  40\n"),

@@ -1,6 +1,7 @@
 //! A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
 
 use super::ending::usage;
+use crate::base::Name;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -77,9 +78,9 @@ pub fn precision(given: Option<&str>, otherwise: Precision) -> Result<Precision>
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }
 
-/// Words separated by commas.
-pub fn words(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(String::from).collect()
+/// Class names separated by commas; `\,` is a comma within a name.
+pub fn words(list: &str) -> Result<Vec<Name>> {
+    Name::parse_list(list).map_err(|e| usage(format!("--classes: {e}")))
 }
 
 impl Settings {

@@ -5,6 +5,7 @@ use super::ending::{Ending, usage};
 use super::settings::Settings;
 use super::table::{bytes, count, duration, thousands};
 use super::{interrupt, output, progress, recordings, report, run_name, settings};
+use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Split};
 use crate::nn::Network;
@@ -137,7 +138,7 @@ fn check_batch(data: &Dataset, batch: usize) -> Result<(), DataError> {
 
 /// What is about to be done, line by line.
 fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session: &Session) -> String {
-    let speakers: HashSet<&str> = data.clips().iter().map(|clip| clip.speaker.as_str()).collect();
+    let speakers: HashSet<&Name> = data.clips().iter().map(|clip| &clip.speaker).collect();
     let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
     let per_split =
         Split::ALL.iter().zip(clips).map(|(&split, n)| format!("{} {}", thousands(n), report::split_name(split)));

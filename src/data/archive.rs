@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use crate::base::Name;
+
 use super::error::{ClipFault, DataError};
 use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
-use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word};
+use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, clip_name, file_kind, is_word};
 
 /// Bytes of a block at which it is handed on even if it has few clips.
 const BLOCK_BYTES: usize = 16 << 20;
@@ -20,7 +22,7 @@ const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// One sound file of the archive.
 struct Member {
-    name: String,
+    name: Name,
     bytes: Result<Vec<u8>, ClipFault>,
 }
 
@@ -90,11 +92,11 @@ struct Walk<'a> {
     sender: SyncSender<Vec<Member>>,
     block: Vec<Member>,
     block_bytes: usize,
-    root: Option<String>, // the folder in which the word folders lie, from the first clip
-    words: BTreeSet<String>,
-    noise: BTreeSet<String>,
-    others: BTreeMap<String, u64>, // other files, by the folder above their word folder
-    lists: [Option<String>; 2],    // validation, testing
+    root: Option<Vec<Name>>, // the folder in which the word folders lie, from the first clip
+    words: BTreeSet<Name>,
+    noise: BTreeSet<Name>,
+    others: BTreeMap<Vec<Name>, u64>, // other files, by the folder above their word folder
+    lists: [Option<String>; 2],       // validation, testing
 }
 
 impl<'a> Walk<'a> {
@@ -151,10 +153,10 @@ impl<'a> Walk<'a> {
     /// Takes one member; false when the other side is gone.
     fn visit(&mut self, entry: &mut tar::Entry<'_, Box<dyn Read>>) -> Result<bool, DataError> {
         let path = entry.path().map_err(|e| self.bad(e))?.into_owned();
-        let parts: Vec<String> = path
+        let parts: Vec<Name> = path
             .components()
             .filter_map(|c| match c {
-                Component::Normal(part) => Some(part.to_string_lossy().into_owned()),
+                Component::Normal(part) => Some(Name::from_os(part)),
                 _ => None,
             })
             .collect();
@@ -164,9 +166,9 @@ impl<'a> Walk<'a> {
         if !entry.header().entry_type().is_file() {
             return Ok(true);
         }
-        match (file.as_str(), folders.split_last()) {
-            ("validation_list.txt", _) => self.lists[0] = Some(self.list(entry)?),
-            ("testing_list.txt", _) => self.lists[1] = Some(self.list(entry)?),
+        match (file.as_bytes(), folders.split_last()) {
+            (b"validation_list.txt", _) => self.lists[0] = Some(self.list(entry)?),
+            (b"testing_list.txt", _) => self.lists[1] = Some(self.list(entry)?),
             (_, Some((word, above))) => return self.visit_file(entry, above, word, file),
             _ => {}
         }
@@ -176,34 +178,34 @@ impl<'a> Walk<'a> {
     fn visit_file(
         &mut self,
         entry: &mut tar::Entry<'_, Box<dyn Read>>,
-        above: &[String],
-        word: &str,
-        file: &str,
+        above: &[Name],
+        word: &Name,
+        file: &Name,
     ) -> Result<bool, DataError> {
         match file_kind(file) {
-            FileKind::Clip if word == NOISE => _ = self.noise.insert(file.into()),
+            FileKind::Clip if *word == NOISE => _ = self.noise.insert(file.clone()),
             FileKind::Clip if is_word(word) => {
-                let above = above.join("/");
                 match &self.root {
-                    None => self.root = Some(above),
+                    None => self.root = Some(above.to_vec()),
                     Some(root) if *root == above => {}
                     Some(root) => {
-                        let reason = format!("word folders lie both in `{root}/` and in `{above}/`");
+                        let path = |parts: &[Name]| parts.iter().map(|part| format!("{part}/")).collect::<String>();
+                        let reason = format!("word folders lie both in `{}` and in `{}`", path(root), path(above));
                         return Err(self.bad(reason));
                     }
                 }
-                self.words.insert(word.into());
+                self.words.insert(word.clone());
                 if self.wanted.wants(word) {
-                    return self.take(entry, format!("{word}/{file}"));
+                    return self.take(entry, clip_name(word, file));
                 }
             }
-            FileKind::Other if is_word(word) => *self.others.entry(above.join("/")).or_default() += 1,
+            FileKind::Other if is_word(word) => *self.others.entry(above.to_vec()).or_default() += 1,
             _ => {}
         }
         Ok(true)
     }
 
-    fn take(&mut self, entry: &mut tar::Entry<'_, Box<dyn Read>>, name: String) -> Result<bool, DataError> {
+    fn take(&mut self, entry: &mut tar::Entry<'_, Box<dyn Read>>, name: Name) -> Result<bool, DataError> {
         let size = entry.size();
         let bytes = if size > MAX_FILE_BYTES {
             Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 })

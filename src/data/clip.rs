@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Name;
+
 use super::decode::{self, Container};
 use super::error::{ClipError, ClipFault};
 use super::pcm::{Pcm, Values};
@@ -98,7 +100,7 @@ impl ClipReader {
 ///
 /// # Errors
 /// Whatever is wrong with the file; nothing is decoded beyond 2^28 values.
-pub fn read_clip(bytes: &[u8], name: &str, format: Format) -> Result<Clip, ClipError> {
+pub fn read_clip(bytes: &[u8], name: impl Into<Name>, format: Format) -> Result<Clip, ClipError> {
     let named = |fault| ClipError { name: name.into(), fault };
     ClipReader::new(format, MAX_VALUES).read(bytes).map_err(named)
 }

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Name;
+use crate::base::nearest::nearest;
+
 use super::cache::Rows;
 use super::clip::{Format, RATES_HZ};
-use super::error::{ClipError, DataError, nearest};
+use super::error::{ClipError, DataError};
 use super::load;
 use super::prepare::ClipInfo;
-use super::source::{Progress, Source, Wanted};
+use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{Split, SplitRule, random_splits, speaker, which_set};
 use super::store::{self, CacheMode};
 
@@ -19,7 +22,7 @@ pub struct DataConfig {
     /// Rate and channels.
     pub format: Format,
     /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
-    pub classes: Option<Vec<String>>,
+    pub classes: Option<Vec<Name>>,
     /// Who trains and who tests.
     pub split: SplitRule,
     /// Whether a single clip that cannot be used is an error.
@@ -46,13 +49,13 @@ impl Default for DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipMeta {
     /// `word/file`.
-    pub name: String,
+    pub name: Name,
     /// Index into the classes.
     pub class: u32,
     /// What it is used for.
     pub split: Split,
     /// Who speaks, as far as the file name tells.
-    pub speaker: String,
+    pub speaker: Name,
     /// Frames at the network's rate, before cutting or padding.
     pub len_samples: u64,
     /// The file's own rate.
@@ -73,7 +76,7 @@ pub struct ClipMeta {
 #[derive(Debug)]
 pub struct Dataset {
     source: String,
-    classes: Vec<String>,
+    classes: Vec<Name>,
     clips: Vec<ClipMeta>,
     rows: Rows,
     length: usize,
@@ -81,7 +84,7 @@ pub struct Dataset {
     split_rule: SplitRule,
     problems: Vec<ClipError>,
     remarks: Vec<String>,
-    noise: Vec<String>,
+    noise: Vec<Name>,
     other_files: u64,
 }
 
@@ -146,7 +149,7 @@ impl Dataset {
     fn require_clips_in_every_class(&self) -> Result<(), DataError> {
         for (name, counts) in self.classes.iter().zip(self.counts()) {
             if counts == [0; 3] {
-                let first = self.problems.iter().find(|p| p.name.split('/').next() == Some(name));
+                let first = self.problems.iter().find(|p| word_of(&p.name) == *name);
                 let (data, name) = (self.source.clone(), name.clone());
                 return Err(DataError::EmptyClass { data, name, first: first.cloned() });
             }
@@ -174,7 +177,7 @@ impl Dataset {
 
     /// Speakers in more than one split, and all speakers.
     fn leaking_speakers(&self) -> (usize, usize) {
-        let mut of: std::collections::HashMap<&str, [bool; 3]> = std::collections::HashMap::new();
+        let mut of: std::collections::HashMap<&Name, [bool; 3]> = std::collections::HashMap::new();
         for clip in &self.clips {
             of.entry(&clip.speaker).or_default()[clip.split as usize] = true;
         }
@@ -187,7 +190,7 @@ impl Dataset {
     }
 
     /// Class names in the order of the network's outputs.
-    pub fn classes(&self) -> &[String] {
+    pub fn classes(&self) -> &[Name] {
         &self.classes
     }
 
@@ -251,7 +254,7 @@ impl Dataset {
     }
 
     /// The files of `_background_noise_`.
-    pub fn noise(&self) -> &[String] {
+    pub fn noise(&self) -> &[Name] {
         &self.noise
     }
 
@@ -266,13 +269,13 @@ impl Dataset {
     }
 }
 
-fn clip_meta(info: &ClipInfo, split: Split, classes: &[String]) -> Option<ClipMeta> {
-    let word = info.name.split('/').next()?;
+fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta> {
+    let word = word_of(&info.name);
     Some(ClipMeta {
         name: info.name.clone(),
-        class: classes.iter().position(|c| c == word)? as u32,
+        class: classes.iter().position(|c| *c == word)? as u32,
         split,
-        speaker: speaker(&info.name).into(),
+        speaker: speaker(&info.name),
         len_samples: info.len_samples,
         source_rate_hz: info.source_rate_hz,
         source_channels: info.source_channels,
@@ -299,7 +302,7 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
 }
 
 /// The classes: the caller's, each of which must be a word, or all words.
-fn resolve_classes(asked: Option<&[String]>, words: &[String], data: &str) -> Result<Vec<String>, DataError> {
+fn resolve_classes(asked: Option<&[Name]>, words: &[Name], data: &str) -> Result<Vec<Name>, DataError> {
     if words.is_empty() {
         return Err(DataError::NoWords { data: data.into() });
     }
@@ -311,7 +314,10 @@ fn resolve_classes(asked: Option<&[String]>, words: &[String], data: &str) -> Re
             return Err(DataError::RepeatedClass { name: name.clone() });
         }
         if !words.contains(name) {
-            let nearest = nearest(name, words.iter().map(String::as_str));
+            let texts: Vec<String> = words.iter().map(Name::to_string).collect();
+            let near = nearest(&name.to_string(), texts.iter().map(String::as_str));
+            let nearest =
+                words.iter().zip(&texts).find(|(_, text)| Some(text.as_str()) == near).map(|(word, _)| word.clone());
             return Err(DataError::UnknownClass { data: data.into(), name: name.clone(), nearest });
         }
     }

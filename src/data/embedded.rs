@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::base::Name;
+
 use super::clip::{ClipReader, finite};
 use super::decode::{self, Container};
 use super::error::{ClipError, ClipFault, DataError};
@@ -26,10 +28,10 @@ struct Row<'a> {
 /// Decodes the wanted clips into `sink`, word by word in the order of the words, clips in that of the index.
 pub(super) fn read(embedded: &Embedded<'_>, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
     let rows = parse(embedded)?;
-    let mut words: Vec<String> = embedded.words.iter().map(|(word, _)| word.to_string()).collect();
+    let mut words: Vec<Name> = embedded.words.iter().map(|&(word, _)| word.into()).collect();
     words.sort_unstable();
-    let chosen: Vec<_> = embedded.words.iter().filter(|(word, _)| wanted.wants(word)).collect();
-    let (mut done, total) = (0, rows.iter().filter(|r| wanted.wants(r.word)).count() as u64);
+    let chosen: Vec<_> = embedded.words.iter().filter(|&&(word, _)| wanted.wants(&word.into())).collect();
+    let (mut done, total) = (0, rows.iter().filter(|r| wanted.wants(&r.word.into())).count() as u64);
     // As many words at a time as there are threads: a word of 400 clips is 13 MB.
     for block in chosen.chunks(rayon::current_num_threads().max(1)) {
         wanted.report(Stage::Reading, done, total)?;
@@ -87,7 +89,7 @@ fn read_word(word: &str, ogg: &[u8], rows: &[Row<'_>], wanted: &Wanted<'_>) -> R
             line: row.line,
             reason: format!("the sound of `{word}` ends at sample {}", values.len() / wide),
         })?;
-        let name = format!("{word}/{}", row.clip);
+        let name = Name::from(format!("{word}/{}", row.clip));
         let pcm = Pcm { values: Values::F32(part.to_vec()), channels, rate_hz };
         Ok(match reader.convert(pcm) {
             Ok(clip) => Ok(prepare(name, Some(row.split), clip, wanted)),

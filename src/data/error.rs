@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::base::Name;
+
 use super::split::Split;
 
 /// Why one clip cannot be used. Each text continues the sentence "`clip`: ..".
@@ -112,7 +114,7 @@ pub enum ClipFault {
 #[error("{name}: {fault}")]
 pub struct ClipError {
     /// The clip: `word/file` in a data set, else the name that the caller gave.
-    pub name: String,
+    pub name: Name,
     /// What is wrong with it.
     pub fault: ClipFault,
 }
@@ -168,15 +170,15 @@ pub enum DataError {
         /// The source.
         data: String,
         /// The name that was asked for.
-        name: String,
+        name: Name,
         /// The word spelt most like it.
-        nearest: Option<String>,
+        nearest: Option<Name>,
     },
     /// A class that is listed twice.
     #[error("the class `{name}` is listed twice; name each class once in --classes")]
     RepeatedClass {
         /// The class.
-        name: String,
+        name: Name,
     },
     /// A class without a clip that can be used.
     #[error("the class `{name}` of {data} has no clip that can be used{}; add recordings or leave it out with --classes", first_text(.first))]
@@ -184,7 +186,7 @@ pub enum DataError {
         /// The source.
         data: String,
         /// The class.
-        name: String,
+        name: Name,
         /// The first broken clip of the class, if it has any.
         first: Option<ClipError>,
     },
@@ -247,47 +249,10 @@ pub enum DataError {
     Interrupted,
 }
 
-fn nearest_text(nearest: &Option<String>) -> String {
+fn nearest_text(nearest: &Option<Name>) -> String {
     nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`"))
 }
 
 fn first_text(first: &Option<ClipError>) -> String {
     first.as_ref().map_or(String::new(), |e| format!(" ({e})"))
-}
-
-/// The name in `names` that is spelt most like `name`, if any is similar at all.
-pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let limit = name.chars().count().div_ceil(2);
-    let best = names.into_iter().map(|n| (edit_distance(name, n), n)).min()?;
-    (best.0 <= limit).then(|| best.1.to_string())
-}
-
-/// Insertions, deletions and replacements that turn `a` into `b` (Levenshtein), case ignored.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_found_and_a_strange_one_is_not() {
-        let words = ["bed", "seven", "three", "tree"];
-        assert_eq!(nearest("sevn", words), Some("seven".into()));
-        assert_eq!(nearest("Tre", words), Some("tree".into()));
-        assert_eq!(nearest("marvin", words), None);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-    }
 }

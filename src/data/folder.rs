@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
+use crate::base::Name;
+
 use super::error::{ClipFault, DataError};
 use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
-use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, file_kind, is_word, modified_ns};
+use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, clip_name, file_kind, is_word, modified_ns};
 
 /// One sound file.
 struct Entry {
-    file: String,
+    file: Name,
     path: PathBuf,
     size: u64,
     modified_ns: u128,
@@ -21,7 +23,7 @@ struct Entry {
 
 /// All files of a folder that matter.
 pub(super) struct Listing {
-    words: BTreeMap<String, Vec<Entry>>, // files sorted by name
+    words: BTreeMap<Name, Vec<Entry>>, // files sorted by name
     pub(super) found: Found,
 }
 
@@ -35,14 +37,14 @@ impl Listing {
         }
         hash.update(format!("{:?}{}", self.found.noise, self.found.other_files));
         for list in self.found.lists.iter().flat_map(|l| [&l.validation, &l.testing]) {
-            let mut names: Vec<&String> = list.iter().collect();
+            let mut names: Vec<&Name> = list.iter().collect();
             names.sort_unstable();
             hash.update(format!("{names:?}"));
         }
     }
 
     /// Sound files of a word.
-    pub(super) fn clips_of(&self, word: &str) -> usize {
+    pub(super) fn clips_of(&self, word: &Name) -> usize {
         self.words.get(word).map_or(0, Vec::len)
     }
 }
@@ -68,14 +70,14 @@ pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
 }
 
 /// Name, path and (where it can be had) metadata of everything in a folder, sorted by name; links are followed.
-fn entries_of(folder: &Path) -> Result<Vec<(String, PathBuf, Option<std::fs::Metadata>)>, DataError> {
+fn entries_of(folder: &Path) -> Result<Vec<(Name, PathBuf, Option<std::fs::Metadata>)>, DataError> {
     let failed = |source| DataError::Io { path: folder.into(), source };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         let meta = std::fs::metadata(&path).ok();
-        entries.push((entry.file_name().to_string_lossy().into_owned(), path, meta));
+        entries.push((Name::from_os(&entry.file_name()), path, meta));
     }
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(entries)
@@ -115,11 +117,11 @@ fn lists_of(root: &Path) -> Result<Option<Lists>, DataError> {
 /// Decodes the wanted clips into `sink`, in name order.
 pub(super) fn read(listing: &Listing, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<(), Stop> {
     let chosen = listing.words.iter().filter(|(word, _)| wanted.wants(word));
-    let files: Vec<(&String, &Entry)> = chosen.flat_map(|(word, files)| files.iter().map(move |f| (word, f))).collect();
+    let files: Vec<(&Name, &Entry)> = chosen.flat_map(|(word, files)| files.iter().map(move |f| (word, f))).collect();
     for (block, chunk) in files.chunks(BLOCK_CLIPS).enumerate() {
         wanted.report(Stage::Reading, (block * BLOCK_CLIPS) as u64, files.len() as u64)?;
         let outcomes = decode_block(chunk, wanted, |&(word, entry)| RawClip {
-            name: format!("{word}/{}", entry.file),
+            name: clip_name(word, &entry.file),
             bytes: read_file(&entry.path, entry.size).map(Into::into),
         });
         for outcome in outcomes {

@@ -7,6 +7,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use crate::base::Name;
+
 use super::clip::{Clip, ClipReader};
 use super::error::{ClipError, ClipFault, DataError};
 use super::source::Wanted;
@@ -23,7 +25,7 @@ const MAX_CLIP_VALUES: usize = 1 << 24;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ClipInfo {
     /// `word/file`.
-    pub(super) name: String,
+    pub(super) name: Name,
     /// The split that the source itself gives it.
     pub(super) listed: Option<Split>,
     /// Frames after resampling, before cutting or padding.
@@ -48,7 +50,7 @@ pub(super) struct Prepared {
 
 /// A file before decoding.
 pub(super) struct RawClip<'a> {
-    pub(super) name: String,
+    pub(super) name: Name,
     pub(super) bytes: Result<Cow<'a, [u8]>, ClipFault>,
 }
 
@@ -87,7 +89,7 @@ pub(super) fn decode_block<'a, T: Sync>(
 }
 
 /// Measures a clip, then cuts it or pads it with zeros at the end.
-pub(super) fn prepare(name: String, listed: Option<Split>, clip: Clip, wanted: &Wanted<'_>) -> Prepared {
+pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wanted<'_>) -> Prepared {
     let Clip { mut samples, source_rate_hz, source_channels } = clip;
     let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
     for &v in &samples {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::{Name, name};
+
 use super::clip::Format;
 use super::error::DataError;
 use super::split::Split;
@@ -60,7 +62,7 @@ impl Source<'_> {
     /// The source in words: its path, or "the embedded set".
     pub fn describe(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) => path.display().to_string(),
+            Source::Folder(path) | Source::Archive(path) => name::display_path(path),
             Source::Embedded(_) => "the embedded set".into(),
         }
     }
@@ -69,7 +71,8 @@ impl Source<'_> {
     pub(super) fn identity(&self) -> String {
         match self {
             Source::Folder(path) | Source::Archive(path) => {
-                std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).to_string_lossy().into_owned()
+                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                Name::from_os(path.as_os_str()).to_string()
             }
             Source::Embedded(_) => "embedded".into(),
         }
@@ -86,9 +89,9 @@ pub(super) fn modified_ns(meta: &std::fs::Metadata) -> u128 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Found {
     /// All word folders, sorted.
-    pub(super) words: Vec<String>,
+    pub(super) words: Vec<Name>,
     /// The files of [`NOISE`], sorted.
-    pub(super) noise: Vec<String>,
+    pub(super) noise: Vec<Name>,
     /// Files in word folders that are not called like sound.
     pub(super) other_files: u64,
     /// The official lists, if both are there; only the embedded set keeps the split beside the clip.
@@ -98,18 +101,18 @@ pub(super) struct Found {
 /// The official lists of clip names (`word/file`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Lists {
-    pub(super) validation: HashSet<String>,
-    pub(super) testing: HashSet<String>,
+    pub(super) validation: HashSet<Name>,
+    pub(super) testing: HashSet<Name>,
 }
 
 impl Lists {
     /// The lists from the texts of both files, one name a line.
     pub(super) fn parse(validation: &str, testing: &str) -> Lists {
-        let names = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        let names = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Name::from).collect();
         Lists { validation: names(validation), testing: names(testing) }
     }
 
-    pub(super) fn split(&self, clip: &str) -> Split {
+    pub(super) fn split(&self, clip: &Name) -> Split {
         if self.validation.contains(clip) {
             Split::Validation
         } else if self.testing.contains(clip) {
@@ -118,6 +121,17 @@ impl Lists {
             Split::Training
         }
     }
+}
+
+/// The name of a clip: its word folder and its file.
+pub(super) fn clip_name(word: &Name, file: &Name) -> Name {
+    Name::from_bytes(&[word.as_bytes(), b"/", file.as_bytes()].concat())
+}
+
+/// The word folder in the name of a clip.
+pub(super) fn word_of(clip: &Name) -> Name {
+    let bytes = clip.as_bytes();
+    Name::from_bytes(bytes.split(|&b| b == b'/').next().unwrap_or(bytes))
 }
 
 /// What a file below a word folder is to us.
@@ -129,11 +143,12 @@ pub(super) enum FileKind {
 }
 
 /// Judges a file by its name alone; whether a clip is sound is seen when it is read.
-pub(super) fn file_kind(file: &str) -> FileKind {
-    let extension = file.rsplit_once('.').map_or("", |(_, e)| e);
-    if file.starts_with('.') {
+pub(super) fn file_kind(file: &Name) -> FileKind {
+    let file = file.as_bytes();
+    let extension = file.iter().rposition(|&b| b == b'.').map_or(&[][..], |dot| &file[dot + 1..]);
+    if file.starts_with(b".") {
         FileKind::Hidden
-    } else if ["wav", "wave", "flac", "ogg", "oga"].iter().any(|e| extension.eq_ignore_ascii_case(e)) {
+    } else if ["wav", "wave", "flac", "ogg", "oga"].iter().any(|e| extension.eq_ignore_ascii_case(e.as_bytes())) {
         FileKind::Clip
     } else {
         FileKind::Other
@@ -141,8 +156,8 @@ pub(super) fn file_kind(file: &str) -> FileKind {
 }
 
 /// Whether a folder of this name is a word: `_background_noise_` and hidden folders are not.
-pub(super) fn is_word(folder: &str) -> bool {
-    !folder.starts_with(['_', '.'])
+pub(super) fn is_word(folder: &Name) -> bool {
+    !matches!(folder.as_bytes(), [b'_' | b'.', ..])
 }
 
 /// What a long read is doing, for a progress bar.
@@ -163,7 +178,7 @@ pub type Progress<'a> = &'a (dyn Fn(Stage, u64, u64) -> ControlFlow<()> + Sync);
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// The words to read; all, if none are named.
-    pub(super) words: Option<&'a [String]>,
+    pub(super) words: Option<&'a [Name]>,
     pub(super) format: Format,
     /// Frames of a row.
     pub(super) length: usize,
@@ -171,8 +186,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    pub(super) fn wants(&self, word: &str) -> bool {
-        self.words.is_none_or(|words| words.iter().any(|w| w == word))
+    pub(super) fn wants(&self, word: &Name) -> bool {
+        self.words.is_none_or(|words| words.contains(word))
     }
 
     /// Values of a row: every clip is cut or padded to it.

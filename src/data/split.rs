@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use crate::base::Name;
 use crate::base::rng::{Key, Stream};
 
 /// What a clip is used for.
@@ -65,14 +66,17 @@ const MAX_CLIPS: u64 = (1 << 27) - 1;
 
 /// Who speaks: the file name up to `_nohash_`. A name without the mark stands for a speaker of its own, as a whole
 /// and with its extension, because TensorFlow hashes it so. Folders before the name are ignored.
-pub fn speaker(clip: &str) -> &str {
-    let base = clip.rsplit('/').next().unwrap_or(clip);
-    base.split_once("_nohash_").map_or(base, |(speaker, _)| speaker)
+pub fn speaker(clip: &Name) -> Name {
+    const MARK: &[u8] = b"_nohash_";
+    let bytes = clip.as_bytes();
+    let file = bytes.rsplit(|&b| b == b'/').next().unwrap_or(bytes);
+    let end = file.windows(MARK.len()).position(|window| window == MARK).unwrap_or(file.len());
+    Name::from_bytes(&file[..end])
 }
 
 /// The percentage in `[0, 100]` that TensorFlow's `which_set` gives a speaker: SHA-1 of the name, as one number,
 /// modulo 2^27, times 100 / (2^27 - 1).
-pub fn speaker_percentage(speaker: &str) -> f64 {
+pub fn speaker_percentage(speaker: &Name) -> f64 {
     let hash = Sha1::digest(speaker.as_bytes());
     // The modulus is a power of two, so the last four of the twenty big-endian bytes decide alone.
     let tail = u32::from_be_bytes([hash[16], hash[17], hash[18], hash[19]]);
@@ -80,8 +84,8 @@ pub fn speaker_percentage(speaker: &str) -> f64 {
 }
 
 /// The split of a clip by its speaker: below 10 % validation, below 20 % testing, else training.
-pub fn which_set(clip: &str) -> Split {
-    let percentage = speaker_percentage(speaker(clip));
+pub fn which_set(clip: &Name) -> Split {
+    let percentage = speaker_percentage(&speaker(clip));
     if percentage < 10.0 {
         Split::Validation
     } else if percentage < 20.0 {
@@ -93,7 +97,7 @@ pub fn which_set(clip: &str) -> Split {
 
 /// Deals the `len` clips of `word` 80/10/10 by `seed`; the tenths are rounded to the nearest clip. Words are dealt
 /// by their names, so the order and choice of classes does not change a word's split.
-pub(super) fn random_splits(seed: u64, word: &str, len: usize) -> Vec<Split> {
+pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     let hash = Sha1::digest(word.as_bytes());
     let word = hash[..8].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
     let tenth = (len + 5) / 10;
@@ -114,26 +118,26 @@ mod tests {
 
     #[test]
     fn percentages_are_tensorflows() {
-        assert_eq!(speaker_percentage("0a196374"), 29.380001346617945);
-        assert_eq!(speaker_percentage("bobby"), 94.1747873587518);
+        assert_eq!(speaker_percentage(&"0a196374".into()), 29.380001346617945);
+        assert_eq!(speaker_percentage(&"bobby".into()), 94.1747873587518);
     }
 
     #[test]
     fn the_speaker_is_what_stands_before_the_mark() {
-        assert_eq!(speaker("bed/0a196374_nohash_0.wav"), "0a196374");
-        assert_eq!(speaker("bobby_nohash_1_nohash_2.wav"), "bobby");
-        assert_eq!(speaker("bed/mine.wav"), "mine.wav");
-        assert_eq!(which_set("bed/bobby_nohash_0.wav"), which_set("cat/bobby_nohash_7.flac"));
+        assert_eq!(speaker(&"bed/0a196374_nohash_0.wav".into()), "0a196374");
+        assert_eq!(speaker(&"bobby_nohash_1_nohash_2.wav".into()), "bobby");
+        assert_eq!(speaker(&"bed/mine.wav".into()), "mine.wav");
+        assert_eq!(which_set(&"bed/bobby_nohash_0.wav".into()), which_set(&"cat/bobby_nohash_7.flac".into()));
     }
 
     #[test]
     fn random_deals_eight_one_one() {
-        let splits = random_splits(3, "bed", 200);
+        let splits = random_splits(3, &"bed".into(), 200);
         let count = |s| splits.iter().filter(|&&x| x == s).count();
         assert_eq!([count(Split::Training), count(Split::Validation), count(Split::Testing)], [160, 20, 20]);
-        assert_eq!(splits, random_splits(3, "bed", 200));
-        assert_ne!(splits, random_splits(4, "bed", 200));
-        assert_ne!(splits, random_splits(3, "cat", 200));
-        assert!(random_splits(1, "bed", 4).iter().all(|&s| s == Split::Training));
+        assert_eq!(splits, random_splits(3, &"bed".into(), 200));
+        assert_ne!(splits, random_splits(4, &"bed".into(), 200));
+        assert_ne!(splits, random_splits(3, &"cat".into(), 200));
+        assert!(random_splits(1, &"bed".into(), 4).iter().all(|&s| s == Split::Training));
     }
 }

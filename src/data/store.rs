@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
+use crate::base::Name;
+
 use super::cache::{self, Index, Rows, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
 use super::load::{self, Survey};
@@ -88,7 +90,7 @@ pub(super) fn load(
 
 /// The question in words. Words are sorted: the order of classes changes no sample.
 fn key(source: &Source<'_>, wanted: &Wanted<'_>) -> String {
-    let mut words = wanted.words.map(<[String]>::to_vec);
+    let mut words = wanted.words.map(<[Name]>::to_vec);
     words.iter_mut().for_each(|w| w.sort_unstable());
     let (identity, format, length) = (source.identity(), wanted.format, wanted.length);
     format!("{identity:?} words {words:?} {} Hz x {} x {length}", format.rate_hz, format.channels)

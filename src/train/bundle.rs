@@ -4,6 +4,7 @@ use super::checkpoint::{self, key};
 use super::error::TrainError;
 use super::run_folder::RunFolder;
 use super::weights::Weights;
+use crate::base::Name;
 use crate::nn::{Network, NetworkSpec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct Bundle {
     /// Its weights.
     pub weights: Weights,
     /// Names of the outputs.
-    pub classes: Vec<String>,
+    pub classes: Vec<Name>,
     /// The weight file.
     pub file: PathBuf,
     /// The run it belongs to, if it was given as a folder.
@@ -52,13 +53,13 @@ impl Bundle {
             found.ok_or_else(|| other(format!("it does not say which (no `{key}`); give --model and --classes")))
         };
         let spec = NetworkSpec::parse(&text(key::NETWORK)?, &file.display().to_string())?;
-        let classes: Vec<String> = serde_json::from_str(&text(key::CLASSES)?)
+        let classes: Vec<Name> = serde_json::from_str(&text(key::CLASSES)?)
             .map_err(|e| TrainError::Damaged { path: file.clone(), reason: format!("its class names: {e}") })?;
         Bundle::with(file, folder, &spec, classes)
     }
 
     /// Loads a weight file of a network that is known otherwise: a state dict saved from PyTorch, say.
-    pub fn open_as(file: &Path, spec: &NetworkSpec, classes: Vec<String>) -> Result<Bundle, TrainError> {
+    pub fn open_as(file: &Path, spec: &NetworkSpec, classes: Vec<Name>) -> Result<Bundle, TrainError> {
         Bundle::with(file.into(), None, spec, classes)
     }
 
@@ -66,7 +67,7 @@ impl Bundle {
         file: PathBuf,
         folder: Option<RunFolder>,
         spec: &NetworkSpec,
-        classes: Vec<String>,
+        classes: Vec<Name>,
     ) -> Result<Bundle, TrainError> {
         let network = Arc::new(Network::build(spec, classes.len())?);
         let weights = checkpoint::load(&file, &network.graph)?.weights;

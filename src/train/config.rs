@@ -1,6 +1,7 @@
 //! A run's configuration: every setting has one name, in flags, `--set`, and `config.toml`.
 
 use super::error::TrainError;
+use crate::base::Name;
 use crate::base::nearest::nearest;
 use crate::data::SplitRule;
 use crate::nn::{Initialisation, NetworkSpec, SpecError, Variant};
@@ -17,7 +18,7 @@ pub struct TrainConfig {
     /// Folder or archive of recordings; none for the embedded set.
     pub data: Option<PathBuf>,
     /// Class names in the order of the outputs; empty for all words of the data.
-    pub classes: Vec<String>,
+    pub classes: Vec<Name>,
     /// Who trains and who tests.
     pub split: SplitRule,
     /// Whether one broken clip is an error.
@@ -104,10 +105,10 @@ pub const SETTINGS: &[Setting] = &[
         key: "classes",
         help: "the words, in the order of the network's outputs, separated by commas; empty for all",
         set: |c, v| {
-            c.classes = v.split(',').map(str::trim).filter(|w| !w.is_empty()).map(String::from).collect();
+            c.classes = Name::parse_list(v).map_err(|e| e.to_string())?;
             Ok(())
         },
-        get: |c| Some(c.classes.clone().into()),
+        get: |c| Some(c.classes.iter().map(Name::to_string).collect::<Vec<_>>().into()),
     },
     Setting {
         key: "split",
@@ -310,9 +311,12 @@ impl TrainConfig {
             let line = line_of(key);
             let text = match value {
                 toml::Value::String(text) => text.clone(),
-                toml::Value::Array(words) if words.iter().all(toml::Value::is_str) => {
-                    words.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
-                }
+                toml::Value::Array(words) if words.iter().all(toml::Value::is_str) => words
+                    .iter()
+                    .filter_map(toml::Value::as_str)
+                    .map(|word| word.replace(',', "\\,"))
+                    .collect::<Vec<_>>()
+                    .join(","),
                 toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
                 _ => return Err(fail(line, format!("`{key}` is a {}, not a plain value", value.type_str()))),
             };

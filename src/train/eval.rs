@@ -2,6 +2,7 @@
 
 use super::error::TrainError;
 use super::recogniser::{Prediction, Recogniser};
+use crate::base::Name;
 use crate::data::{Batches, Dataset, Split};
 use serde::Serialize;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ impl Recogniser {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassFigures {
     /// Its name.
-    pub class: String,
+    pub class: Name,
     /// Clips of it.
     pub clips: u64,
     /// Of the clips called so, the share that are.
@@ -81,9 +82,9 @@ impl ClipPrediction {
 }
 
 impl Evaluation {
-    fn new(split: Split, classes: &[String]) -> Evaluation {
+    fn new(split: Split, classes: &[Name]) -> Evaluation {
         let figures =
-            |class: &String| ClassFigures { class: class.clone(), clips: 0, precision: 0.0, recall: 0.0, f1: 0.0 };
+            |class: &Name| ClassFigures { class: class.clone(), clips: 0, precision: 0.0, recall: 0.0, f1: 0.0 };
         Evaluation {
             split,
             clips: 0,

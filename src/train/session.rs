@@ -244,7 +244,7 @@ impl Session {
     /// Why the run ends with the step on these clips.
     fn not_finite(&mut self, loss: f64, clips: &[u32], labels: &[f32]) -> Result<TrainError, TrainError> {
         self.trainer.download()?;
-        let name = |&clip: &u32| self.data.clips()[clip as usize].name.as_str();
+        let name = |&clip: &u32| self.data.clips()[clip as usize].name.to_string();
         Ok(TrainError::NotFinite {
             loss,
             epoch: self.progress.epoch + 1,

@@ -4,6 +4,7 @@
 
 use crate::fixture::{ReferenceAdam, difference, narrow, norm, path, widen};
 use serde::Deserialize;
+use stapes::base::Name;
 use stapes::base::rng::{Key, Stream};
 use stapes::data::{Format, read_clip};
 use stapes::exec::{Cpu, Reference};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 #[derive(Deserialize)]
 struct Golden {
     network: String,
-    classes: Vec<String>,
+    classes: Vec<Name>,
     clips: Vec<ClipFile>,
     steps: Vec<Vec<usize>>,
     curves: Vec<Curve>,
@@ -61,7 +62,8 @@ impl Golden {
     fn batches(&self) -> Vec<Batch> {
         let read = |clip: &ClipFile| {
             let bytes = std::fs::read(path("clips").join(&clip.file)).unwrap();
-            let mut samples = read_clip(&bytes, &clip.file, Format { rate_hz: 16_000, channels: 1 }).unwrap().samples;
+            let mut samples =
+                read_clip(&bytes, clip.file.as_str(), Format { rate_hz: 16_000, channels: 1 }).unwrap().samples;
             samples.resize(16_000, 0);
             samples.into_iter().map(|v| f32::from(v) / 32768.0).collect::<Vec<f32>>()
         };
