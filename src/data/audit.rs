@@ -4,11 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Name;
-
 use super::dataset::{ClipMeta, Dataset};
 use super::error::ClipFault;
-use super::source::word_of;
 use super::split::Split;
 
 /// Largest magnitude of a clip that counts as silent: 1/1024 of full scale, -60 dB.
@@ -72,7 +69,7 @@ pub struct Finding {
     /// What.
     pub kind: FindingKind,
     /// The clip (`word/file`), or the speaker.
-    pub subject: Name,
+    pub subject: String,
     /// The particulars, for people.
     pub detail: String,
 }
@@ -81,7 +78,7 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
     /// The class.
-    pub name: Name,
+    pub name: String,
     /// Clips that train.
     pub training: usize,
     /// Clips that validate.
@@ -141,8 +138,8 @@ impl Audit {
 }
 
 fn class_counts(data: &Dataset) -> Vec<ClassCount> {
-    let skipped = |name: &Name| data.problems().iter().filter(|p| word_of(&p.name) == *name).count();
-    let row = |(name, [training, validation, testing]): (&Name, [usize; 3])| ClassCount {
+    let skipped = |name: &str| data.problems().iter().filter(|p| p.name.split('/').next() == Some(name)).count();
+    let row = |(name, [training, validation, testing]): (&String, [usize; 3])| ClassCount {
         name: name.clone(),
         training,
         validation,
@@ -152,12 +149,12 @@ fn class_counts(data: &Dataset) -> Vec<ClassCount> {
     data.classes().iter().zip(data.counts()).map(row).collect()
 }
 
-fn finding_of_fault(name: &Name, fault: &ClipFault) -> Finding {
+fn finding_of_fault(name: &str, fault: &ClipFault) -> Finding {
     let kind = match fault {
         ClipFault::EmptyFile | ClipFault::NoSamples => FindingKind::Empty,
         _ => FindingKind::Unreadable,
     };
-    Finding { kind, subject: name.clone(), detail: fault.to_string() }
+    Finding { kind, subject: name.into(), detail: fault.to_string() }
 }
 
 fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
@@ -192,7 +189,7 @@ fn find_duplicates(clips: &[ClipMeta], findings: &mut Vec<Finding>) {
 
 /// Adds every speaker with clips in more than one split; returns the number of all speakers.
 fn find_leaking_speakers(clips: &[ClipMeta], findings: &mut Vec<Finding>) -> usize {
-    let mut counts: BTreeMap<&Name, [usize; 3]> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
     for clip in clips {
         counts.entry(&clip.speaker).or_default()[clip.split as usize] += 1;
     }
@@ -200,7 +197,11 @@ fn find_leaking_speakers(clips: &[ClipMeta], findings: &mut Vec<Finding>) -> usi
         if of.iter().filter(|&&n| n > 0).count() > 1 {
             let parts: Vec<String> = Split::ALL.iter().zip(of).map(|(split, n)| format!("{n} {split}")).collect();
             let kind = FindingKind::SpeakerInTwoSplits;
-            findings.push(Finding { kind, subject: (*speaker).clone(), detail: format!("{} clips", parts.join(", ")) });
+            findings.push(Finding {
+                kind,
+                subject: speaker.to_string(),
+                detail: format!("{} clips", parts.join(", ")),
+            });
         }
     }
     counts.len()

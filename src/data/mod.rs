@@ -22,7 +22,7 @@
 //! ```
 
 mod archive;
-mod audit;
+
 mod batch;
 mod cache;
 mod clip;
@@ -31,6 +31,7 @@ mod decode;
 mod embedded;
 mod embedded_words;
 mod error;
+mod findings;
 mod folder;
 mod load;
 mod pcm;
@@ -42,12 +43,12 @@ mod store;
 mod wav;
 
 pub use crate::base::FULL_SCALE;
-pub use audit::{Audit, ClassCount, Finding, FindingKind};
 pub use batch::{Batch, Batches};
 pub use clip::{Clip, Format, read_clip};
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};
+pub use findings::{Audit, ClassCount, Finding, FindingKind};
 pub use source::{Embedded, Progress, Source, Stage};
 pub use split::{Split, SplitRule, speaker, speaker_percentage, which_set};
 pub use store::CacheMode;

@@ -1,0 +1,207 @@
+//! What a data set holds and what is wrong with it, as `stapes data` tells it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Name;
+
+use super::dataset::{ClipMeta, Dataset};
+use super::error::ClipFault;
+use super::source::word_of;
+use super::split::Split;
+
+/// Largest magnitude of a clip that counts as silent: 1/1024 of full scale, -60 dB.
+const SILENT_PEAK: u16 = 32;
+/// Consecutive values at full scale from which on a clip counts as clipped; fewer can be a peak that just fits.
+const CLIPPED_RUN: u32 = 3;
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// The clip was skipped: its file is broken, of another format or of another channel count.
+    Unreadable,
+    /// The clip was skipped: there is no sound in its file.
+    Empty,
+    /// Another sample rate than the network's: the clip is resampled.
+    WrongRate,
+    /// Shorter than the network's input: the clip is padded with zeros.
+    TooShort,
+    /// Nothing above -60 dB.
+    Silent,
+    /// Three or more values in a row at full scale.
+    Clipped,
+    /// The same samples as another clip.
+    Duplicate,
+    /// A speaker in more than one split: the accuracy on held-out clips is too good.
+    SpeakerInTwoSplits,
+}
+
+impl FindingKind {
+    /// All kinds, gravest first.
+    pub const ALL: [FindingKind; 8] = [
+        FindingKind::Unreadable,
+        FindingKind::Empty,
+        FindingKind::SpeakerInTwoSplits,
+        FindingKind::Duplicate,
+        FindingKind::Silent,
+        FindingKind::Clipped,
+        FindingKind::WrongRate,
+        FindingKind::TooShort,
+    ];
+
+    /// The kind in words, for a table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FindingKind::Unreadable => "unreadable",
+            FindingKind::Empty => "empty",
+            FindingKind::WrongRate => "wrong rate",
+            FindingKind::TooShort => "too short",
+            FindingKind::Silent => "silent",
+            FindingKind::Clipped => "clipped",
+            FindingKind::Duplicate => "duplicate",
+            FindingKind::SpeakerInTwoSplits => "speaker in two splits",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What.
+    pub kind: FindingKind,
+    /// The clip (`word/file`), or the speaker.
+    pub subject: Name,
+    /// The particulars, for people.
+    pub detail: String,
+}
+
+/// Clips of one class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// The class.
+    pub name: Name,
+    /// Clips that train.
+    pub training: usize,
+    /// Clips that validate.
+    pub validation: usize,
+    /// Clips that test.
+    pub testing: usize,
+    /// Clips that were skipped.
+    pub skipped: usize,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Path of the source, or "the embedded set".
+    pub source: String,
+    /// In the order of the classes.
+    pub classes: Vec<ClassCount>,
+    /// Clips that can be used.
+    pub clips: usize,
+    /// Different speakers among them.
+    pub speakers: usize,
+    /// Files of `_background_noise_`.
+    pub noise_files: usize,
+    /// Files in word folders that are not called like sound.
+    pub other_files: u64,
+    /// How often each kind was found; kinds that were not found are left out.
+    pub totals: BTreeMap<FindingKind, usize>,
+    /// Every finding, sorted by kind and then by name.
+    pub findings: Vec<Finding>,
+}
+
+impl Audit {
+    /// Examines a data set. Nothing is decoded: what was measured while reading is enough.
+    pub fn of(data: &Dataset) -> Audit {
+        let mut findings: Vec<Finding> = data.problems().iter().map(|p| finding_of_fault(&p.name, &p.fault)).collect();
+        for clip in data.clips() {
+            examine(clip, data, &mut findings);
+        }
+        find_duplicates(data.clips(), &mut findings);
+        let speakers = find_leaking_speakers(data.clips(), &mut findings);
+        findings.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+        let mut totals = BTreeMap::new();
+        for finding in &findings {
+            *totals.entry(finding.kind).or_insert(0) += 1;
+        }
+        Audit {
+            source: data.source().into(),
+            classes: class_counts(data),
+            clips: data.clips().len(),
+            speakers,
+            noise_files: data.noise().len(),
+            other_files: data.other_files(),
+            totals,
+            findings,
+        }
+    }
+}
+
+fn class_counts(data: &Dataset) -> Vec<ClassCount> {
+    let skipped = |name: &Name| data.problems().iter().filter(|p| word_of(&p.name) == *name).count();
+    let row = |(name, [training, validation, testing]): (&Name, [usize; 3])| ClassCount {
+        name: name.clone(),
+        training,
+        validation,
+        testing,
+        skipped: skipped(name),
+    };
+    data.classes().iter().zip(data.counts()).map(row).collect()
+}
+
+fn finding_of_fault(name: &Name, fault: &ClipFault) -> Finding {
+    let kind = match fault {
+        ClipFault::EmptyFile | ClipFault::NoSamples => FindingKind::Empty,
+        _ => FindingKind::Unreadable,
+    };
+    Finding { kind, subject: name.clone(), detail: fault.to_string() }
+}
+
+fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
+    let mut add = |kind, detail| findings.push(Finding { kind, subject: clip.name.clone(), detail });
+    let rate_hz = data.format().rate_hz;
+    if clip.source_rate_hz != rate_hz {
+        add(FindingKind::WrongRate, format!("{} Hz, resampled to {rate_hz} Hz", clip.source_rate_hz));
+    }
+    if clip.len_samples < data.length() as u64 {
+        add(FindingKind::TooShort, format!("{} of {} samples, padded with zeros", clip.len_samples, data.length()));
+    }
+    if clip.peak <= SILENT_PEAK {
+        add(FindingKind::Silent, format!("its largest value is {} of 32768", clip.peak));
+    }
+    if clip.clipped_run >= CLIPPED_RUN {
+        add(FindingKind::Clipped, format!("{} values in a row at full scale", clip.clipped_run));
+    }
+}
+
+/// Every clip but the first of those with equal samples.
+fn find_duplicates(clips: &[ClipMeta], findings: &mut Vec<Finding>) {
+    let mut first: HashMap<&str, &ClipMeta> = HashMap::with_capacity(clips.len());
+    for clip in clips {
+        let original = *first.entry(&clip.fingerprint).or_insert(clip);
+        if original.name != clip.name {
+            let across = if original.split == clip.split { "" } else { ", which is in another split" };
+            let detail = format!("the same samples as {}{across}", original.name);
+            findings.push(Finding { kind: FindingKind::Duplicate, subject: clip.name.clone(), detail });
+        }
+    }
+}
+
+/// Adds every speaker with clips in more than one split; returns the number of all speakers.
+fn find_leaking_speakers(clips: &[ClipMeta], findings: &mut Vec<Finding>) -> usize {
+    let mut counts: BTreeMap<&Name, [usize; 3]> = BTreeMap::new();
+    for clip in clips {
+        counts.entry(&clip.speaker).or_default()[clip.split as usize] += 1;
+    }
+    for (speaker, of) in &counts {
+        if of.iter().filter(|&&n| n > 0).count() > 1 {
+            let parts: Vec<String> = Split::ALL.iter().zip(of).map(|(split, n)| format!("{n} {split}")).collect();
+            let kind = FindingKind::SpeakerInTwoSplits;
+            findings.push(Finding { kind, subject: (*speaker).clone(), detail: format!("{} clips", parts.join(", ")) });
+        }
+    }
+    counts.len()
+}
