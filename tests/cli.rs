@@ -12,7 +12,8 @@ use std::path::Path;
 fn every_command_explains_itself() {
     let top = stapes().arg("--help").output().unwrap();
     let top = String::from_utf8(top.stdout).unwrap();
-    let commands = ["train", "eval", "predict", "models", "data", "gradcheck", "bench", "devices"];
+    let commands =
+        ["train", "eval", "predict", "models", "data", "gradcheck", "bench", "devices", "completions", "man"];
     for command in commands {
         assert!(top.contains(&format!("\n  {command} ")), "{command} is not listed:\n{top}");
         let help = stapes().args([command, "--help"]).output().unwrap();
@@ -96,7 +97,9 @@ fn a_run_is_trained_evaluated_and_asked() {
     let listed = fs::read_to_string(run.join("split.tsv")).unwrap().matches("\ttesting\n").count() as u64;
     assert_eq!(told["clips"], listed);
     let text = stapes().args(["eval", "--split", "validation", "--weights", "last"]).arg(&run).assert().success();
-    text.stdout(contains("on the validation clips").and(contains("confusions")));
+    text.stdout(
+        contains("on the validation clips").and(contains("confusion matrix (rows: label, columns: predicted)")),
+    );
     assert!(run.join("confusion-validation.csv").is_file());
 
     // One line a file, in order.
@@ -156,7 +159,9 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
     let end = stopped.wait_with_output().unwrap();
     let said = String::from_utf8(end.stderr).unwrap();
     assert_eq!(end.status.code(), Some(130), "{said}");
-    assert!(said.contains("all saved; go on with: stapes train --resume "), "{said}");
+    let program = assert_cmd::cargo::cargo_bin!("stapes");
+    assert!(said.contains("; everything is saved\nnext: "), "{said}");
+    assert!(said.contains(program.to_str().unwrap()) && said.contains(" train --resume"), "{said}");
     assert!(end.stdout.is_empty());
     let run = dir.path().join("stopped");
     assert!(!run.join("eval-test.json").exists());
@@ -211,13 +216,14 @@ fn json_is_whole_and_numbers_agree() {
     assert_eq!((Some(sum("params")), Some(sum("macs"))), (custom["params"].as_u64(), custom["macs"].as_u64()));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "infer", "--batch", "4", "--json"]));
     assert_eq!(plan["macs"], custom["macs"]);
-    let plan = stapes().args(["models", "custom32-8", "--plan", "--variant", "do+bn"]).assert().success();
+    let wide = |args: &[&str]| stapes().env("COLUMNS", "200").arg("models").args(args).assert().success();
+    let plan = wide(&["custom32-8", "--plan", "--variant", "do+bn"]);
     plan.stdout(contains("merge").and(contains("backward")).and(contains("memory with")));
-    let plan = stapes().args(["models", "custom32-8", "--plan"]).assert().success();
-    let order = "\norder: depth first, a clip takes all steps before the next clip takes any\n";
+    let plan = wide(&["custom32-8", "--plan"]);
+    let order = "\norder: depth first, each clip passes through all steps before the next clip\n";
     plan.stdout(contains(order).and(contains(", sparse")));
-    let plan = stapes().args(["models", "baseline", "--plan"]).assert().success();
-    plan.stdout(contains("; all clips of a shard of the batch at once at steps ").and(contains("  shards  ")));
+    let plan = wide(&["baseline", "--plan"]);
+    plan.stdout(contains(" take all clips of a shard at once\n").and(contains("  shards  ")));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
     assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
     let steps = plan["steps"].as_array().unwrap();
@@ -278,18 +284,18 @@ fn a_network_is_measured() {
     };
     let table = String::from_utf8(bench().output().unwrap().stdout).unwrap();
     for part in [
-        "tiny do: 16,000 samples of 16000 Hz mono to 4 words\n2 threads, ",
-        "  2000 x 8 to 500 x 8",
+        "tiny with dropout: input of 16,000 samples at 16,000 Hz, mono; 4 classes\n2 threads, ",
+        ": 2000 x 8 to 500 x 8\n",
         "conv2",
         "backward-data",
         "\nall layers",
-        "\na training step of 3 clips: ",
-        "\nrecognising 1 clip: ",
+        "\ntraining step of 3 clips: ",
+        "\ninference of 1 clip: ",
         " % of the peak of 2 cores\n",
     ] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
-    assert!(table.lines().all(|line| line.chars().count() <= 120), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
 
     let told = json(bench().args(["--conv", "direct", "--json"]).env("STAPES_ISA", "wide"));
     assert_eq!(
@@ -338,7 +344,7 @@ fn a_run_on_all_words_fills_one_cache() {
 
 #[test]
 fn gradients_of_a_network_are_checked() {
-    let checked = stapes().args(["gradcheck", "--places", "2"]).arg(tiny()).args(["--length", "1000"]).assert();
+    let checked = stapes().args(["gradcheck", "--elements", "2"]).arg(tiny()).args(["--length", "1000"]).assert();
     checked.success().stdout(contains("conv1.weight")).stderr(contains("every gradient agrees"));
     let short = stapes().args(["gradcheck", "--length", "3"]).arg(tiny()).assert();
     short.code(1).stderr(contains("tiny"));

@@ -1,6 +1,7 @@
 //! What every other module uses.
 
 pub mod aligned;
+pub mod cpu_time;
 pub mod name;
 pub mod nearest;
 pub mod rng;

@@ -1,8 +1,10 @@
-//! `stapes devices`: the processor, its instruction sets and how fast they are; the GPUs, and why one cannot be used.
+//! `stapes devices`: the CPU, its instruction sets and their speed; the GPUs, and why one cannot be used.
 
 use super::context::Context;
 use super::output;
 use super::table::{Table, bytes, count, left, right};
+use crate::base::Name;
+use crate::base::cpu_time::{CpuTime, busy_remark};
 use crate::exec::DeviceError;
 use crate::ops::device::{Precision, Products};
 use crate::simd::{Isa, cpu_brand, fma_peak};
@@ -20,7 +22,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// List the environment variables that change how the program works.
+    /// List the environment variables that the program reads.
     #[arg(long)]
     knobs: bool,
 }
@@ -33,13 +35,18 @@ struct Knob {
 }
 
 const KNOBS: &[Knob] = &[
-    Knob { name: "STAPES_ISA", default: "the fastest", effect: "instruction set: scalar, wide, avx2, avx512" },
-    Knob { name: "STAPES_THREADS", default: "all cores", effect: "threads to compute on, as --threads" },
-    Knob { name: "STAPES_CACHE", default: "~/.cache/stapes", effect: "folder that keeps decoded clips" },
-    Knob { name: "NO_COLOR", default: "not set", effect: "if set, nothing is coloured" },
+    Knob {
+        name: "STAPES_ISA",
+        default: "the fastest",
+        effect: "instruction set of the CPU: scalar, wide, avx2 or avx512",
+    },
+    Knob { name: "STAPES_THREADS", default: "one per core", effect: "number of threads, as --threads" },
+    Knob { name: "STAPES_CACHE", default: "~/.cache/stapes", effect: "folder of the cache of decoded clips" },
+    Knob { name: "COLUMNS", default: "the terminal's", effect: "width of text and tables in columns" },
+    Knob { name: "NO_COLOR", default: "unset", effect: "if set, help has no colours" },
 ];
 
-/// Instruction sets that the build takes for granted outside the kernels, which choose theirs when the program starts.
+/// Instruction sets that the compiler may use everywhere; the kernels choose theirs when the program starts.
 fn built_for() -> Vec<&'static str> {
     let sets = [
         ("avx2", cfg!(target_feature = "avx2")),
@@ -55,28 +62,28 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn knobs(context: &Context) -> Result<()> {
-    let value = |knob: &Knob| std::env::var_os(knob.name).map(|value| value.to_string_lossy().into_owned());
+    let value = |knob: &Knob| std::env::var_os(knob.name).map(|value| Name::from_os(&value).to_string());
     if context.json {
         let all = KNOBS.iter().map(
             |knob| json!({ "name": knob.name, "value": value(knob), "default": knob.default, "effect": knob.effect }),
         );
         return output::json(&all.collect::<Vec<_>>());
     }
-    let mut table = Table::new([left("variable"), left("now"), left("default"), left("effect")]);
+    let mut table = Table::new([left("variable"), left("value"), left("default"), left("effect")]);
     for knob in KNOBS {
         table.row([knob.name, &value(knob).unwrap_or("-".into()), knob.default, knob.effect]);
     }
     output::print(&table.to_string())
 }
 
-/// A GPU, or why there is none.
+/// A GPU, or why there is none to use.
 struct Gpu {
-    /// `cuda:0`, or `cuda` where none can be counted.
+    /// `cuda:0`, or `cuda` where the GPUs cannot be counted.
     name: String,
     found: Result<Facts, DeviceError>,
 }
 
-/// What a GPU is.
+/// The properties of a GPU.
 #[derive(Serialize)]
 struct Facts {
     chip: String,
@@ -93,7 +100,7 @@ impl Gpu {
         match &self.found {
             Err(error) => format!("{:<6} {error}\n", self.name),
             Ok(f) => format!(
-                "{} {}, compute capability {}, driver for CUDA {}, {} of {} free; {} kernels; f32 by {}\n",
+                "{} {}, compute capability {}, driver for CUDA {}, {} of {} free; {} kernels; f32 products by {}\n",
                 self.name,
                 f.chip,
                 f.capability,
@@ -143,16 +150,19 @@ impl Gpu {
 
 fn devices(context: &Context) -> Result<()> {
     let gpus = Gpu::all();
-    let brand = cpu_brand().unwrap_or("a processor that does not give its name".into());
+    let brand = cpu_brand().unwrap_or("CPU of unknown name".into());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let peaks: Vec<(Isa, f64)> = Isa::all().into_iter().map(|isa| (isa, fma_peak(isa) / 2.0)).collect();
+    let mut cpu_time = CpuTime::default();
+    let peaks: Vec<(Isa, f64)> =
+        Isa::all().into_iter().map(|isa| (isa, cpu_time.measure(|| fma_peak(isa)) / 2.0)).collect();
+    let lost_share = cpu_time.lost_share();
     let used = |isa: Isa| isa.name() == context.isa.name();
     if context.json {
         let sets = peaks
             .iter()
             .map(|&(isa, rate)| json!({ "name": isa.name(), "gmacs_per_second_per_core": rate, "used": used(isa) }));
         return output::json(&json!({
-            "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>() },
+            "cpu": { "name": brand, "cores": cores, "threads": context.threads, "instruction_sets": sets.collect::<Vec<_>>(), "lost_share": lost_share },
             "built_for": built_for(),
             "cuda": gpus.iter().map(Gpu::json).collect::<Vec<_>>(),
         }));
@@ -163,12 +173,15 @@ fn devices(context: &Context) -> Result<()> {
         table.row([isa.name().to_string(), format!("{rate:.1}"), mark.into()]);
     }
     let build = match built_for()[..] {
-        [] => format!("any {} processor", std::env::consts::ARCH),
-        ref sets => format!("processors with {}", sets.join(", ")),
+        [] => format!("any {} CPU", std::env::consts::ARCH),
+        ref sets => format!("CPUs with {}", sets.join(", ")),
     };
     let threads = count(context.threads as u64, "thread");
-    output::print(&format!(
-        "cpu    {brand}, {}, {threads} used\nbuild  for {build}; the kernels choose when the program starts\n\n{table}\n(measured now: multiply-adds from registers alone, the most that a kernel could reach)\n\n{}",
+    let busy = busy_remark(lost_share).map_or(String::new(), |remark| format!("{remark}\n"));
+    output::print_filled(&format!(
+        "cpu    {brand}, {}, {threads} used\nbuild  for {build}; the kernels choose their instruction set at start\n\n{table}\n\
+         GMAC/s: thousand millions of multiply-accumulate operations (MACs) per second, measured just now in a loop that reads \
+         no memory, the upper limit of any kernel; 1 MAC is 2 FLOPs\n{busy}\n{}",
         count(cores as u64, "core"),
         gpus.iter().map(Gpu::line).collect::<String>()
     ))

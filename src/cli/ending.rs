@@ -1,20 +1,20 @@
-//! How a command can end other than well, and the exit code of each way.
+//! The ways a command can end other than with success, and their exit codes.
 
-/// An ending that is not simply an error with a sentence.
+/// An ending that differs from an error with one sentence and exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub enum Ending {
     /// The command line is wrong: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// Interrupted by a signal: exit code 130.
+    /// A signal interrupted the command: exit code 130.
     #[error("{0}")]
     Interrupted(String),
-    /// Whoever reads our output has heard enough: exit code 0.
+    /// The reader of standard output has closed it: exit code 0.
     #[error("standard output was closed")]
     ClosedPipe,
-    /// Failed, and everything is said: exit code 1.
-    #[error("some of it failed")]
-    Told,
+    /// The command failed and has printed every reason already: exit code 1.
+    #[error("the command failed; the reasons stand above")]
+    Reported,
 }
 
 /// A usage error with this sentence.

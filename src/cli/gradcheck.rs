@@ -1,4 +1,4 @@
-//! `stapes gradcheck`: gradients against central differences in double precision, and a GPU's kernels against the formulas.
+//! `stapes gradcheck`: gradients compared with central differences in double precision, and kernels with the reference.
 
 use super::context::Context;
 use super::settings::DEFAULT_MODEL;
@@ -18,51 +18,54 @@ use serde::Serialize;
 
 const EXAMPLES: &str = "\
 Examples:
-  stapes gradcheck                               every op on all its small cases
-  stapes gradcheck custom32-8 --length 6561      a whole network
-  stapes gradcheck mine.toml --places 10
-  stapes gradcheck --device cuda --precision tf32   the kernels on a GPU
+  stapes gradcheck                                 every operation, all small cases
+  stapes gradcheck custom32-8 --length 6561        a whole network
+  stapes gradcheck mine.toml --elements 10
+  stapes gradcheck --device cuda --precision tf32  the kernels of a GPU
   stapes gradcheck custom32-8 --length 6561 --device cuda
 
-The formulas of each op, computed slowly in double precision, are compared with (f(x+h) - f(x-h)) / 2h.
-The error is relative to the largest gradient of the tensor (or a thousandth of the largest of all, if that is more); the
-check fails above 1e-5 for an op, 1e-4 for a network, whose many ReLUs and maxima may change over within h.
-With --device cpu or cuda the kernels of every op are run there and compared with the formulas instead: relative rms error of
-outputs, gradients and running statistics, each case with its own tolerance; of a network, the gradients of its parameters.";
+The gradients of the reference, which computes every operation in double precision, are compared with the central difference
+(f(x+h) - f(x-h)) / 2h. The error is relative to the largest gradient of the tensor (or to a thousandth of the largest gradient
+of all tensors, if that is larger). The check fails above 1e-5 for an operation and above 1e-4 for a network, in which a ReLU or
+a maximum may change its branch within h.
 
-/// Largest error of an op.
+With --device cpu or cuda, the kernels of that device are compared with the reference instead: the relative rms error of outputs,
+gradients and running statistics, for each case with its own tolerance; for a network, of the gradients of its parameters.";
+
+/// Largest error of an operation.
 const OP_LIMIT: f64 = 1e-5;
 /// Largest error of a network.
 const NETWORK_LIMIT: f64 = 1e-4;
 /// Clips in the batch that a network is checked on.
 const BATCH: usize = 2;
-/// Likewise where the kernels are judged: a norm over two clips takes all differences but a sign away.
+/// Clips in the batch on which kernels are checked: batch norm over two clips leaves only the sign of their difference.
 const KERNELS_BATCH: usize = 5;
-/// Classes of a network that does not say how many it has.
+/// Classes of a network whose file does not give their number.
 const CLASSES: usize = 4;
 
 /// Options of `stapes gradcheck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Network by name or TOML file; every op by itself if not given.
+    /// Network, by name or by TOML file; every operation by itself if omitted.
     #[arg(value_name = "NAME|FILE.toml")]
     model: Option<String>,
-    /// Variant of the network.
+    /// Build the network with dropout (do), batch norm (bn) or both.
     #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
     variant: Option<String>,
-    /// Most places of a tensor that are tried [default: 50 for an op, 3 for a network].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    places: Option<u32>,
-    /// Samples that the network hears, to save time; its own length if not given.
+    /// Number of elements checked per tensor, at most [default: 50 for an operation, 3 for a network].
+    #[arg(long, value_name = "N", 
+          value_parser = clap::value_parser!(u32).range(1..))]
+    elements: Option<u32>,
+    /// Input length in samples; a shorter input makes the check faster [default: that of the network].
     #[arg(long, value_name = "N", requires = "model")]
     length: Option<usize>,
-    /// How exactly a GPU computes [default: f32].
+    /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES, conflicts_with = "model")]
     precision: Option<String>,
 }
 
-/// A tensor of an op's case or of a network.
+/// A checked tensor of an operation's case or of a network.
 #[derive(Serialize)]
 struct Row {
     of: String,
@@ -83,11 +86,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return kernels(&rows, args.model.is_some() || context.verbose, context);
     }
     let (rows, limit) = match &args.model {
-        None => (ops_rows(args.places.unwrap_or(50) as usize), OP_LIMIT),
+        None => (ops_rows(args.elements.unwrap_or(50) as usize), OP_LIMIT),
         Some(_) => {
             let spec = checked_spec(args)?;
             let seed = context.seed.unwrap_or(1);
-            (network_rows(&spec, args.places.unwrap_or(3) as usize, seed)?, NETWORK_LIMIT)
+            (network_rows(&spec, args.elements.unwrap_or(3) as usize, seed)?, NETWORK_LIMIT)
         }
     };
     let wrong = rows.iter().filter(|row| row.checked.error > limit || row.checked.error.is_nan()).count();
@@ -97,22 +100,22 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         (false, model) => output::print(&by_tensor(&rows, model.is_none()))?,
     }
     if wrong > 0 {
-        bail!("{} of {} tensors have a gradient that is off by more than {limit:e}", wrong, rows.len());
+        bail!("the gradient of {wrong} of {} tensors differs by more than {limit:e}", rows.len());
     }
-    context.remark(&format!("every gradient agrees to {limit:e}"));
+    context.remark(&format!("every gradient agrees within {limit:e}"));
     Ok(())
 }
 
-fn ops_rows(places: usize) -> Vec<Row> {
+fn ops_rows(elements: usize) -> Vec<Row> {
     let cases: Vec<_> = ops::ALL.iter().flat_map(|family| (family.cases)()).filter(|case| !case.real).collect();
     let rows = cases.par_iter().flat_map_iter(|case| {
         let row = |checked| Row { of: case.op.name().into(), case: case.name.clone(), checked };
-        check_case(case, places).into_iter().map(row)
+        check_case(case, elements).into_iter().map(row)
     });
     rows.collect()
 }
 
-/// The network that the command line names, at the length that it gives.
+/// The network of the command line, with the input length of the command line.
 fn checked_spec(args: &Args) -> Result<NetworkSpec> {
     let mut spec = settings::network(args.model.as_deref().unwrap_or(DEFAULT_MODEL), args.variant.as_deref())?;
     spec.input.length = args.length.unwrap_or(spec.input.length);
@@ -141,13 +144,13 @@ fn drawn(spec: &NetworkSpec, batch: usize, seed: u64) -> Result<Drawn> {
     Ok(Drawn { network, params, state, inputs: [audio, labels] })
 }
 
-fn network_rows(spec: &NetworkSpec, places: usize, seed: u64) -> Result<Vec<Row>> {
+fn network_rows(spec: &NetworkSpec, elements: usize, seed: u64) -> Result<Vec<Row>> {
     let Drawn { network, params, inputs, .. } = drawn(spec, BATCH, seed)?;
-    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &inputs, &[1]), places);
+    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &inputs, &[1]), elements);
     Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
 }
 
-/// What a device's kernels made of a case.
+/// The error of a device's kernels on one tensor of a case.
 #[derive(Serialize)]
 struct KernelRow {
     op: String,
@@ -156,7 +159,7 @@ struct KernelRow {
     compared: Compared,
 }
 
-/// Every op's kernels on `device`, all small cases.
+/// The kernels of every operation on `device`, on all small cases.
 fn kernel_rows(device: &Device, precision: Precision) -> Result<Vec<KernelRow>> {
     let mut rows = Vec::new();
     for family in ops::ALL {
@@ -187,14 +190,14 @@ fn kernels(rows: &[KernelRow], verbose: bool, context: &Context) -> Result<()> {
         false => output::print(&kernel_table(rows, verbose))?,
     }
     if wrong > 0 {
-        bail!("{wrong} of {} tensors are farther from the reference than their tolerance", rows.len());
+        bail!("{wrong} of {} tensors differ from the reference by more than their tolerance", rows.len());
     }
     let all = thousands(rows.len() as u64);
     context.remark(&format!("all {all} tensors agree with the reference in double precision"));
     Ok(())
 }
 
-/// A row an op, the case that comes nearest to its tolerance; or every row, as `verbose`. Whatever is wrong is always there.
+/// A row per operation, for the case whose error is closest to its tolerance; with `verbose`, every row. Failures are always shown.
 fn kernel_table(rows: &[KernelRow], verbose: bool) -> String {
     let heads = [left("op"), right("cases"), right("error"), right("tolerance"), left("case"), left("tensor")];
     let mut table = Table::new(heads);
@@ -216,7 +219,7 @@ fn kernel_table(rows: &[KernelRow], verbose: bool) -> String {
 
 fn by_op(rows: &[Row]) -> String {
     let mut table =
-        Table::new([left("op"), right("cases"), right("places"), right("worst error"), left("case"), left("tensor")]);
+        Table::new([left("op"), right("cases"), right("elements"), right("worst error"), left("case"), left("tensor")]);
     for family in ops::ALL {
         let of: Vec<&Row> = rows.iter().filter(|row| row.of == family.name).collect();
         let Some(worst) = of.iter().max_by(|a, b| a.checked.error.total_cmp(&b.checked.error)) else { continue };
@@ -236,7 +239,7 @@ fn by_op(rows: &[Row]) -> String {
 
 fn by_tensor(rows: &[Row], cases: bool) -> String {
     let firsts = if cases { vec![left("op"), left("case"), left("tensor")] } else { vec![left("tensor")] };
-    let heads = ["places", "error", "gradient", "difference"].map(right);
+    let heads = ["elements", "error", "gradient", "difference"].map(right);
     let mut table = Table::new(firsts.into_iter().chain(heads));
     for Row { of, case, checked } in rows {
         let firsts = if cases { vec![of.clone(), case.clone()] } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! Ctrl-C, and the requests to end that a system sends.
+//! Ctrl-C and termination signals.
 
 use super::output::note;
 use anyhow::{Result, anyhow};
@@ -6,41 +6,49 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-const AT_ONCE: u8 = 0;
-const WHEN_ASKED: u8 = 1;
+/// A signal ends the program immediately.
+const EXIT: u8 = 0;
+/// A signal is noted, and the command ends when it next looks.
+const NOTE: u8 = 1;
+/// A signal has been noted.
 const REQUESTED: u8 = 2;
 
-static STATE: AtomicU8 = AtomicU8::new(AT_ONCE);
+static STATE: AtomicU8 = AtomicU8::new(EXIT);
 
-/// Whoever sends a signal to a group of processes and to each of its members sends it twice; that is one request.
+/// A sender that signals a group of processes and each of its members signals this one twice. Signals within this time count
+/// as one.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// From now on an interrupt is a request that the command answers when it can; a later one ends the program at once.
+/// From here on the first signal only sets [`requested`], so that the command can save its work; a later one ends the program.
+///
+/// # Errors
+/// The handler cannot be installed.
 pub fn watch() -> Result<()> {
-    STATE.store(WHEN_ASKED, SeqCst);
+    STATE.store(NOTE, SeqCst);
     let mut first: Option<Instant> = None;
-    let heard = move || {
-        if STATE.compare_exchange(WHEN_ASKED, REQUESTED, SeqCst, SeqCst).is_ok() {
+    let handler = move || {
+        if STATE.compare_exchange(NOTE, REQUESTED, SeqCst, SeqCst).is_ok() {
             first = Some(Instant::now());
-            note("stapes: stopping; press Ctrl-C again to end at once");
+            note("stapes: stopping; press Ctrl-C again to exit immediately");
         } else if first.is_none_or(|first| first.elapsed() > SAME_REQUEST) {
             std::process::exit(130);
         }
     };
-    ctrlc::set_handler(heard).map_err(|e| anyhow!("cannot listen for interrupts: {e}; try again"))
+    ctrlc::set_handler(handler)
+        .map_err(|e| anyhow!("cannot install the handler of interrupt signals: {e}; start the program again"))
 }
 
-/// From now on an interrupt ends the program at once: there is nothing to save.
+/// From here on a signal ends the program immediately, because there is nothing to save.
 pub fn unwatch() {
-    _ = STATE.compare_exchange(WHEN_ASKED, AT_ONCE, SeqCst, SeqCst);
+    _ = STATE.compare_exchange(NOTE, EXIT, SeqCst, SeqCst);
 }
 
-/// Whether somebody has asked us to stop.
+/// Whether a signal has asked the command to stop.
 pub fn requested() -> bool {
     STATE.load(SeqCst) == REQUESTED
 }
 
-/// What a long read is to do.
+/// Whether a long read continues: it breaks once a signal has arrived.
 pub fn flow() -> ControlFlow<()> {
     if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

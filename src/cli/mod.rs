@@ -1,13 +1,16 @@
-//! The program: its commands, and how their errors become exit codes.
+//! The program: its commands, and the exit codes of their errors.
 
 mod bench;
+mod completions;
 mod context;
 mod data;
 mod devices;
 mod ending;
 mod eval;
+mod example;
 mod gradcheck;
 mod interrupt;
+mod man;
 mod models;
 mod output;
 mod predict;
@@ -16,13 +19,15 @@ mod recordings;
 mod report;
 mod run_name;
 mod settings;
+mod shell;
 mod table;
 mod train;
+mod width;
 
 use crate::data::DataError;
 use crate::train::TrainError;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::{Context, Global};
 use ending::Ending;
 use std::ffi::OsString;
@@ -30,17 +35,22 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  stapes train                                  learn twelve words from the built-in recordings
-  stapes predict runs/NAME clip.wav             say which word a recording is
-  stapes train --data DIR --model vgg64-16      learn the words in your own recordings
-  stapes models                                 list the networks
+  stapes train                               train on the built-in recordings
+  stapes predict runs/NAME clip.wav          recognize the word in a sound file
+  stapes train --data DIR --model vgg64-16   train on your own recordings
+  stapes models                              list the networks
 
-Results go to standard output, progress and remarks to standard error.
-Exit codes: 0 done, 1 failed, 2 wrong command line, 130 interrupted.";
+Results go to standard output, progress and remarks to standard error. Text and
+tables are as wide as the terminal (or the variable COLUMNS, or 80 columns).
 
-/// Trains and runs networks that hear words in raw audio.
+Exit codes: 0 success, 1 failure, 2 wrong command line, 130 interrupted.";
+
+/// The most columns of help; longer lines are hard to read.
+const HELP_WIDTH: usize = 100;
+
+/// Trains and runs small 1-D convolutional networks that recognize words in raw audio.
 #[derive(Debug, Parser)]
-#[command(name = "stapes", version, about, after_help = EXAMPLES, max_term_width = 100, subcommand_required = true,
+#[command(name = "stapes", version, about, after_help = EXAMPLES, subcommand_required = true,
           arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
@@ -51,22 +61,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a network on recordings.
+    /// Train a network and test it.
     Train(train::Args),
-    /// Measure a trained network on the clips it has not learned from.
+    /// Evaluate a trained network on the clips of one split.
     Eval(eval::Args),
-    /// Say which word a sound file holds.
+    /// Recognize the words in sound files.
     Predict(predict::Args),
-    /// List the networks, or the layers or the plan of one.
+    /// List the networks, or show the layers or the plan of one.
     Models(models::Args),
-    /// Tell what a data set holds and what is wrong with it.
+    /// Show the content of a data set and the faults in it.
     Data(data::Args),
-    /// Check gradients against central differences in double precision.
+    /// Compare gradients with central differences, or kernels with the reference.
     Gradcheck(gradcheck::Args),
-    /// Measure how fast a network is here, layer by layer, and how exact.
+    /// Measure the speed and the rounding error of a network, layer by layer.
     Bench(bench::Args),
-    /// Show the processor, its instruction sets and how fast they are.
+    /// Show the processor, its instruction sets and their speed, and the GPUs.
     Devices(devices::Args),
+    /// Print the completion script of a shell.
+    Completions(completions::Args),
+    /// Print the manual page of the program or of a command.
+    Man(man::Args),
 }
 
 impl Command {
@@ -80,17 +94,23 @@ impl Command {
             Command::Gradcheck(args) => gradcheck::run(args, context),
             Command::Bench(args) => bench::run(args, context),
             Command::Devices(args) => devices::run(args, context),
+            Command::Completions(args) => completions::run(args, Cli::command()),
+            Command::Man(args) => man::run(args, Cli::command()),
         }
     }
 }
 
-/// Runs the program with these arguments, the first being its name, and gives its exit code: 0 done, 1 failed with one
-/// sentence on standard error, 2 wrong command line, 130 interrupted.
+/// Runs the program with `arguments`, the first of which is its name, and returns its exit code: 0 after success, 1 after a
+/// failure with one sentence on standard error, 2 for a wrong command line, 130 after an interruption.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    shell::set_program(arguments.first().map_or("stapes".as_ref(), OsString::as_os_str));
+    let line = Cli::command().term_width(width::columns().min(HELP_WIDTH));
+    let parsed = line.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output; a closed pipe is no failure.
+            // Help and version go to standard output; a closed pipe is not a failure.
             _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -102,7 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Says what is to be said of an error on standard error, and gives the exit code.
+/// Prints the sentence of an error on standard error and returns its exit code.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let tell = |code: u8| {
         output::note(&format!("stapes: error: {error}"));
@@ -110,10 +130,10 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     };
     match error.downcast_ref::<Ending>() {
         Some(Ending::ClosedPipe) => return ExitCode::SUCCESS,
-        Some(Ending::Told) => return ExitCode::from(1),
+        Some(Ending::Reported) => return ExitCode::from(1),
         Some(Ending::Usage(_)) => {
             let code = tell(2);
-            output::note("For the options, type the command with --help.");
+            output::note("The option --help lists the options of a command.");
             return code;
         }
         Some(Ending::Interrupted(sentence)) => {

@@ -1,4 +1,4 @@
-//! `stapes models`: the networks, the layers of one, the plan of one.
+//! `stapes models`: the list of networks, the layers of one, the plan of one.
 
 use super::context::Context;
 use super::ending::usage;
@@ -21,32 +21,33 @@ Examples:
   stapes models mine.toml --plan --batch 8
   stapes models custom32-8 --plan --device cuda --precision tf32
 
-do, bn, do+bn: the test accuracy that the study printed for the network with dropout, batch norm, or both.";
+The columns do, bn and do+bn hold the test accuracy that the study reports for the network with dropout, batch norm, or both.
+MMACs: millions of multiply-accumulate operations (MACs); 1 MAC is 2 floating-point operations (FLOPs).";
 
 /// Options of `stapes models`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Network by name or TOML file; all if not given.
+    /// Network, by name or by TOML file; lists all networks if omitted.
     #[arg(value_name = "NAME|FILE.toml")]
     model: Option<String>,
-    /// With dropout, batch norm or both.
+    /// Build the network with dropout (do), batch norm (bn) or both.
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     variant: Option<String>,
-    /// How many words it tells apart [default: as the file says, else 16 as in the study].
+    /// Number of classes [default: that of the file, else 16 as in the study].
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
-    /// Print the plan: each step with its buffers; with --device cuda each launch of a kernel, for which no GPU need be there.
+    /// Print the plan for training or inference: each step with its buffers, or with --device cuda each kernel launch (works without a GPU).
     #[arg(long, value_enum, value_name = "FOR", requires = "model", num_args = 0..=1, default_missing_value = "train")]
     plan: Option<Purpose>,
     /// Clips in a batch of the plan.
     #[arg(long, value_name = "N", default_value_t = 32, requires = "plan",
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch: u32,
-    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
+    /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both [default: auto].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES, requires = "plan")]
     conv: Option<String>,
-    /// How exactly the GPU of the plan computes [default: f32].
+    /// Precision of matrix products on the GPU of the plan [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES, requires = "plan")]
     precision: Option<String>,
     /// Compute capability of the GPU of the plan.
@@ -57,7 +58,7 @@ pub struct Args {
 fn capability(text: &str) -> Result<(u32, u32), String> {
     let number = |text: &str| text.parse().ok();
     let both = text.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-    both.ok_or_else(|| format!("`{text}` is no compute capability such as 9.0"))
+    both.ok_or_else(|| format!("`{text}` is not a compute capability; write it as MAJOR.MINOR, such as 9.0"))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -103,12 +104,27 @@ fn list(args: &Args, context: &Context) -> Result<()> {
         let figures = [s.layers.to_string(), thousands(s.params), mega(s.macs)];
         table.row([s.name.clone()].into_iter().chain(figures).chain(accuracies(s)));
     }
-    output::print(&format!(
-        "{table}\n{} with {}, {} as built; MMACs: millions of MACs of one clip, forward (1 MAC is 2 FLOPs); accuracies: as the study printed them\n",
+    output::print_filled(&format!(
+        "{table}\n{} with {}, built {}\nMMACs: millions of MACs in the forward pass of one clip; 1 MAC is 2 FLOPs\n\
+         do, bn, do+bn: test accuracy that the study reports with dropout, batch norm, or both\n",
         count(summaries.len() as u64, "network"),
-        count(args.classes.unwrap_or(STUDY_CLASSES) as u64, "word"),
-        variant
+        count(args.classes.unwrap_or(STUDY_CLASSES) as u64, "class"),
+        with(variant),
     ))
+}
+
+/// `with dropout`, for a variant.
+fn with(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Do => "with dropout",
+        Variant::Bn => "with batch norm",
+        Variant::DoBn => "with dropout and batch norm",
+    }
+}
+
+/// `custom32-8 with dropout`.
+pub fn described(network: &NetworkSpec) -> String {
+    run_name::variant(network).map_or(network.name.clone(), |variant| format!("{} {}", network.name, with(variant)))
 }
 
 fn mega(macs: u64) -> String {
@@ -126,8 +142,9 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
     if context.json {
         return output::json(&json!({ "summary": summary, "layers": rows }));
     }
-    let heads = ["length", "channels", "parameters", "MMACs", "hears", "ms"].map(right);
-    let mut table = Table::new([left("layer"), left("op")].into_iter().chain(heads));
+    let heads = ["length", "channels", "parameters", "MMACs"].map(right);
+    let reach = [right("receptive field"), right("ms").optional(1)];
+    let mut table = Table::new([left("layer"), left("op")].into_iter().chain(heads).chain(reach));
     for row in &rows {
         table.row([
             row.name.clone(),
@@ -142,34 +159,36 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
     }
     let mut text = format!("{}\n\n{table}\n", title(network));
     text += &format!(
-        "{}, {} a clip forward; hears: samples of the recording that one output sees\n",
+        "{}, {} million MACs in the forward pass of one clip (1 MAC is 2 FLOPs)\n",
         count(summary.params, "parameter"),
-        format_args!("{} million MACs (1 MAC is 2 FLOPs)", mega(summary.macs))
+        mega(summary.macs)
     );
-    if let Some(printed) = &summary.study {
+    text +=
+        "MMACs: millions of MACs\nreceptive field: samples of the input that influence one output; ms: its duration\n";
+    if let Some(reported) = &summary.study {
         let [dropout, bn, both] = accuracies(&summary);
-        text += &format!("test accuracy that the study printed: do {dropout}, bn {bn}, do+bn {both}\n");
-        if let Some(params) = printed.params {
-            text += &format!("parameters that the study printed: {}\n", thousands(params));
+        text += &format!("test accuracy that the study reports: do {dropout}, bn {bn}, do+bn {both}\n");
+        if let Some(params) = reported.params {
+            text += &format!("parameters that the study reports: {}\n", thousands(params));
         }
     }
-    output::print(&text)
+    output::print_filled(&text)
 }
 
-/// What the network is, in a line.
+/// The network and its input in a line.
 pub fn title(network: &Network) -> String {
-    let NetworkSpec { name, input, .. } = &network.spec;
-    let variant = run_name::variant(&network.spec).map_or(String::new(), |variant| format!(" {variant}"));
+    let NetworkSpec { input, .. } = &network.spec;
     let channels = if input.channels == 1 { "mono".into() } else { count(input.channels as u64, "channel") };
     format!(
-        "{name}{variant}: {} of {} Hz {channels} to {}",
+        "{}: input of {} at {} Hz, {channels}; {}",
+        described(&network.spec),
         count(input.length as u64, "sample"),
-        input.sample_rate,
-        count(network.classes as u64, "word")
+        thousands(u64::from(input.sample_rate)),
+        count(network.classes as u64, "class")
     )
 }
 
-/// As the program itself lowers a network for this purpose.
+/// The options with which the program lowers a network for this purpose.
 fn options(network: &Network, purpose: Purpose, batch: usize) -> PlanOptions {
     match purpose {
         Purpose::Train => Trainer::options(network, batch),
@@ -184,23 +203,24 @@ fn order_name(order: Order) -> &'static str {
     }
 }
 
-/// The order of a plan's steps in a line.
+/// The order of a plan's steps, in sentences.
 fn order(plan: &Plan, order: Order) -> String {
-    let list = |what: &str, steps: Vec<usize>| match steps[..] {
+    let list = |steps: Vec<usize>, what: &str| match steps[..] {
         [] => String::new(),
-        ref steps => format!("; {what} at steps {}", steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+        [step] => format!("\nstep {step} {what}"),
+        ref steps => format!("\nsteps {} {what}", steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let way = match (order, plan.stages.len()) {
-        (Order::LayerByLayer, _) => "all clips take one step before the next",
-        (Order::DepthFirst, 0 | 1) => "a clip takes all steps before the next clip takes any",
-        (Order::DepthFirst, _) => "a clip takes all steps of a stage before the next clip takes any",
+    let explanation = match (order, plan.stages.len()) {
+        (Order::LayerByLayer, _) => "each step is executed for all clips before the next step",
+        (Order::DepthFirst, 0 | 1) => "each clip passes through all steps before the next clip",
+        (Order::DepthFirst, _) => "each clip passes through all steps of a stage before the next clip",
     };
-    let merges = list("merges over the whole batch", plan.merges());
-    let together = list("all clips of a shard of the batch at once", plan.per_shard());
-    format!("order: {}, {way}{merges}{together}", order_name(order))
+    let merges = list(plan.merges(), "combine sums over the whole batch");
+    let together = list(plan.per_shard(), "take all clips of a shard at once");
+    format!("order: {}, {explanation}{merges}{together}", order_name(order))
 }
 
-/// The launches of a plan for a GPU, with what each costs.
+/// Prints the launches of a plan for a GPU with the cost of each.
 fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Result<()> {
     let plan = Plan::new(&network.graph, options)?;
     let preparing = if plan.trains() { plan.preparing_launches() } else { Vec::new() };
@@ -225,9 +245,9 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
         left("layer"),
         left("pass"),
         left("kernel"),
-        left("blocks"),
-        right("threads"),
-        right("shared"),
+        left("blocks").optional(1),
+        right("threads").optional(2),
+        right("shared").optional(3),
         right("MB"),
         right("MMACs"),
     ]);
@@ -238,15 +258,18 @@ fn launches(network: &Network, options: &PlanOptions, context: &Context) -> Resu
             group.layer(&plan),
             (*pass).into(),
             group.kernel(),
-            format!("{x} x {y} x {z}"),
+            if y * z == 1 { x.to_string() } else { format!("{x} x {y} x {z}") },
             block.to_string(),
             shared_bytes.to_string(),
             format!("{:.2}", group.bytes() as f64 / 1e6),
             format!("{:.1}", macs_of(group) as f64 / 1e6),
         ]);
     }
-    output::print(&format!(
-        "{}, batches of {} on a GPU\n\n{table}\n{}, {:.2} GMACs, {:.1} MB read and written, each number once; memory {}\n",
+    output::print_filled(&format!(
+        "{}\nbatches of {} on a GPU\n\n{table}\n\
+         {}: {:.2} thousand million MACs, {:.1} MB read and written; memory {}\n\
+         MMACs: millions of MACs of the batch (1 MAC is 2 FLOPs); any other operation counts as half a MAC\n\
+         MB: numbers read and written, each once; shared: bytes of shared memory per block\n",
         title(network),
         plan.n,
         count(all.len() as u64, "kernel"),
@@ -273,13 +296,13 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
     let mut table = Table::new([
         right("step"),
         left("node"),
-        left("op"),
+        left("op").optional(3),
         left("pass"),
         left("algorithm"),
         right("stage"),
-        left("runs"),
-        left("space"),
-        right("offset"),
+        left("runs").optional(1),
+        left("space").optional(2),
+        right("offset").optional(4),
         right("bytes"),
         right("MMACs"),
     ]);
@@ -299,8 +322,11 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
             format!("{:.3}", row.macs as f64 / 1e6),
         ]);
     }
-    output::print(&format!(
-        "{}, batches of {batch} in {}\n{}\n\n{table}\n{} in {}; {:.1} million MACs per clip\nmemory with {}: {} (a workspace of {} a thread, {} a clip, packed weights and sums of gradients)\n",
+    output::print_filled(&format!(
+        "{}\nbatches of {batch} in {}\n{}\n\n{table}\n\
+         {} in {}; {:.1} million MACs per clip (1 MAC is 2 FLOPs)\n\
+         memory with {}: {} (a workspace of {} per thread, {} per clip, packed weights and gradient accumulators)\n\
+         MMACs: millions of MACs of one clip; bytes, offset: of the result of the step in its space\n",
         title(network),
         count(plan.shards as u64, "shard"),
         order(&plan, options.order),

@@ -124,7 +124,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             print(context, &line)?;
         }
     }
-    if failed > 0 { Err(Ending::Told.into()) } else { Ok(()) }
+    if failed > 0 { Err(Ending::Reported.into()) } else { Ok(()) }
 }
 
 fn bundle(args: &Args) -> Result<Bundle> {

@@ -1,63 +1,78 @@
-//! Progress: a bar on a terminal, plain lines in a pipe, nothing with `-q`.
+//! Progress: a bar on a terminal, plain lines in a pipe, nothing with `--quiet`.
 
 use super::context::Context;
 use super::interrupt;
 use super::output::note;
-use super::table::{duration, thousands};
+use super::table::{bytes, duration, thousands};
+use super::width::{columns, display_width};
 use crate::data::{Source, Stage};
 use crate::train::{EpochRecord, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// A bar on standard error; hidden where that is no terminal, and with `-q`.
-fn bar(context: &Context, template: &str) -> ProgressBar {
+/// The message is cut where the line would exceed the terminal, so that a bar never takes two lines.
+const TEMPLATE: &str = "[{bar:16}] {wide_msg}";
+
+/// A bar on standard error; hidden where that is not a terminal, and with `--quiet`.
+fn bar(context: &Context) -> ProgressBar {
     let target = if context.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(0), target);
-    let style = ProgressStyle::with_template(template).expect("the templates are constants that the tests draw");
+    let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant that a test parses");
     bar.set_style(style.progress_chars("=> "));
     bar
 }
 
-const CLIPS: &str = "{msg} [{bar:24}] {pos}/{len} clips, {per_sec}, {eta} left";
-const BYTES: &str = "{msg} [{bar:24}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-const MEASURING: &str = "measuring [{bar:24}] {pos}/{len} {msg}";
-const STEPS: &str = "epoch {prefix} [{bar:24}] {pos}/{len} steps, {msg}, {eta} left";
+/// `, 2 min 14 s left`, as soon as it can be estimated.
+fn left(bar: &ProgressBar) -> String {
+    match bar.eta().as_secs_f64() {
+        seconds if seconds >= 0.5 => format!(", {} left", duration(seconds)),
+        _ => String::new(),
+    }
+}
 
 /// Progress of reading recordings.
 pub struct Reading {
     bar: ProgressBar,
     lines: bool,
+    in_bytes: bool,
     source: String,
-    said: OnceLock<()>,
-    said_waiting: OnceLock<()>,
+    reported: OnceLock<()>,
+    reported_waiting: OnceLock<()>,
 }
 
 impl Reading {
-    /// Nothing is shown before the first report: reading from the cache has none.
+    /// Shows nothing before the first report, so that reading from the cache is silent.
     pub fn new(context: &Context, source: &Source<'_>) -> Reading {
-        let bar = bar(context, if matches!(source, Source::Archive(_)) { BYTES } else { CLIPS });
+        let bar = bar(context);
         let lines = bar.is_hidden() && !context.quiet;
-        Reading { bar, lines, source: source.describe(), said: OnceLock::new(), said_waiting: OnceLock::new() }
+        let in_bytes = matches!(source, Source::Archive(_));
+        let source = source.describe();
+        Reading { bar, lines, in_bytes, source, reported: OnceLock::new(), reported_waiting: OnceLock::new() }
     }
 
-    /// So much of so much is done.
+    /// Shows that `done` of `total` clips are done; of an archive, bytes.
     pub fn report(&self, stage: Stage, done: u64, total: u64) {
         let message = match stage {
             Stage::Waiting => "waiting for another process that reads the same clips",
             Stage::Reading => "reading the clips",
             Stage::Checking => "checking the clips",
         };
-        let said = if stage == Stage::Waiting { &self.said_waiting } else { &self.said };
-        if self.lines && said.set(()).is_ok() {
+        let reported = if stage == Stage::Waiting { &self.reported_waiting } else { &self.reported };
+        if self.lines && reported.set(()).is_ok() {
             note(&format!("{message} of {}", self.source));
         }
-        self.bar.set_message(message);
         self.bar.set_length(total);
         self.bar.set_position(done);
+        let amount = match (stage, self.in_bytes) {
+            (Stage::Waiting, _) => String::new(),
+            (_, true) => format!(": {} of {}", bytes(done), bytes(total)),
+            (_, false) => format!(": {} of {}", thousands(done), thousands(total)),
+        };
+        self.bar.set_message(format!("{message}{amount}{}", left(&self.bar)));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -69,20 +84,20 @@ pub struct Measuring {
 }
 
 impl Measuring {
-    /// Shown on a terminal only.
+    /// Shows something on a terminal only.
     pub fn new(context: &Context) -> Measuring {
-        Measuring { bar: bar(context, MEASURING) }
+        Measuring { bar: bar(context) }
     }
 
-    /// So much of so much is done, and this comes next.
+    /// Shows that `done` of `total` measurements are done, and that `next` is being measured.
     pub fn report(&self, next: &str, done: usize, total: usize) {
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
-        self.bar.set_message(next.to_string());
+        self.bar.set_message(format!("measuring {next}, {} of {total}", done + 1));
         self.bar.tick();
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -95,19 +110,19 @@ pub struct Training {
     quiet: bool,
     epochs: u64,
     batch: u64,
-    /// Start and steps since then, for the rate.
+    /// The time of the first step seen, and its position in the run: the origin of the rate.
     since: Option<(Instant, u64)>,
 }
 
 impl Training {
-    /// Of a run of so many epochs of batches of so many clips.
+    /// For a run of `epochs` epochs with `batch` clips per step.
     pub fn new(context: &Context, epochs: u64, batch: usize) -> Training {
-        let bar = bar(context, STEPS);
+        let bar = bar(context);
         let lines = bar.is_hidden();
         Training { bar, lines, quiet: context.quiet, epochs, batch: batch as u64, since: None }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -120,7 +135,7 @@ impl Observer for Training {
         }
         let position = (epoch - 1) * steps + step;
         let Some((start, first)) = self.since else {
-            // The rate counts from the first step seen: a resumed run has not done what lies before.
+            // The rate counts from the first step seen: a resumed run has not executed the steps before it.
             self.since = Some((Instant::now(), position));
             self.bar.set_length(self.epochs * steps);
             self.bar.set_position(position);
@@ -128,13 +143,17 @@ impl Observer for Training {
             return;
         };
         let rate = (position - first) as f64 * self.batch as f64 / start.elapsed().as_secs_f64().max(1e-9);
-        self.bar.set_prefix(format!("{epoch}/{}", self.epochs));
-        self.bar.set_message(format!("loss {loss:.3}, {} clips/s", thousands(rate.round() as u64)));
         self.bar.set_position(position);
+        self.bar.set_message(format!(
+            "epoch {epoch}/{}, loss {loss:.3}, {} clips/s{}",
+            self.epochs,
+            thousands(rate.round() as u64),
+            left(&self.bar)
+        ));
     }
 
     fn epoch(&mut self, record: &EpochRecord, best: bool) {
-        let line = epoch_line(record, self.epochs, best);
+        let line = epoch_line(record, self.epochs, best, columns());
         if self.quiet {
             return;
         }
@@ -146,18 +165,24 @@ impl Observer for Training {
     }
 }
 
-/// `epoch  3/20  loss 1.234  accuracy 0.512  validation 0.634 (best)  6.1 s  512 clips/s`
-fn epoch_line(record: &EpochRecord, epochs: u64, best: bool) -> String {
-    let width = epochs.to_string().len();
-    let mut line = format!(
-        "epoch {:>width$}/{epochs}  loss {:.3}  accuracy {:.3}",
-        record.epoch, record.train_loss, record.train_accuracy
-    );
-    if let Some(accuracy) = record.validation_accuracy {
-        line += &format!("  validation {accuracy:.3}{}", if best { " best" } else { "     " });
-    }
-    let rate = thousands(record.clips_per_second.round() as u64);
-    line + &format!("  {}  {rate} clips/s", duration(record.seconds))
+/// `epoch  3/20  loss 1.234  accuracy 0.512  validation 0.634 best  6.1 s  1,512 clips/s`, without the figures that matter least
+/// where `width` columns do not hold them all.
+fn epoch_line(record: &EpochRecord, epochs: u64, best: bool, width: usize) -> String {
+    let digits = epochs.to_string().len();
+    let validation = |accuracy: f64| format!("  validation {accuracy:.3}{}", if best { " best" } else { "     " });
+    // In the order of display, each with its rank of importance.
+    let parts = [
+        (0, format!("epoch {:>digits$}/{epochs}  loss {:.3}", record.epoch, record.train_loss)),
+        (2, format!("  accuracy {:.3}", record.train_accuracy)),
+        (1, record.validation_accuracy.map_or(String::new(), validation)),
+        (3, format!("  {}", duration(record.seconds))),
+        (4, format!("  {} clips/s", thousands(record.clips_per_second.round() as u64))),
+    ];
+    let used =
+        |rank: usize| parts.iter().filter(|part| part.0 <= rank).map(|part| display_width(&part.1)).sum::<usize>();
+    let most = (0..parts.len()).rev().find(|&rank| used(rank) <= width).unwrap_or(0);
+    let line: String = parts.iter().filter(|part| part.0 <= most).map(|part| part.1.as_str()).collect();
+    line.trim_end().to_string()
 }
 
 #[cfg(test)]
@@ -165,26 +190,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_template_can_be_drawn() {
-        for template in [CLIPS, BYTES, MEASURING, STEPS] {
-            ProgressStyle::with_template(template).unwrap();
-        }
+    fn the_template_can_be_parsed() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
     }
 
     #[test]
-    fn an_epoch_is_one_line() {
-        let record = EpochRecord {
-            epoch: 3,
-            train_loss: 1.2344,
+    fn an_epoch_is_one_line_of_the_terminal() {
+        let record = |epoch, loss, seconds, rate| EpochRecord {
+            epoch,
+            train_loss: loss,
             train_accuracy: 0.5,
             validation_loss: Some(1.0),
             validation_accuracy: Some(0.634),
             lr: 1e-3,
-            seconds: 6.12,
-            clips_per_second: 1512.3,
+            seconds,
+            clips_per_second: rate,
             weights: String::new(),
         };
-        let line = "epoch  3/20  loss 1.234  accuracy 0.500  validation 0.634 best  6.1 s  1,512 clips/s";
-        assert_eq!(epoch_line(&record, 20, true), line);
+        let usual = record(3, 1.2344, 6.12, 1512.3);
+        let line = "epoch  3/20  loss 1.234  accuracy 0.500  validation 0.634 best  6.1 s";
+        assert_eq!(epoch_line(&usual, 20, true, 80), line);
+        assert_eq!(epoch_line(&usual, 20, true, 100), format!("{line}  1,512 clips/s"));
+        for (record, epochs) in
+            [(usual, 20), (record(999, 123.4, 3000.0, 12345.0), 1000), (record(9, 9.0, 1e5, 1.0), 9)]
+        {
+            for (width, best) in [(80, true), (80, false), (60, false), (100, true)] {
+                let line = epoch_line(&record, epochs, best, width);
+                assert!(display_width(&line) <= width && line.contains("validation"), "{width}: {line}");
+            }
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! An evaluation as people read it: accuracy, classes, confusions, single clips.
 
 use super::table::{Table, count, left, right, thousands};
+use super::width::{columns, display_width};
 use crate::base::Name;
 use crate::data::{Dataset, Split};
 use crate::train::Evaluation;
 use serde::Serialize;
 
-/// Columns of a terminal.
-const WIDTH: usize = 80;
-/// Confusions that are listed where the matrix does not fit.
+/// Confusions that are listed where the matrix does not fit the terminal.
 const WORST: usize = 15;
 /// Clips that are shown by name.
 const SHOWN: usize = 3;
@@ -17,13 +16,13 @@ const MISTAKES: usize = 5;
 
 /// Everything: accuracy, table of classes, confusions.
 pub fn evaluation(e: &Evaluation) -> String {
-    format!("{}\n\n{}\n{}", accuracy(e), classes(e), confusions(e))
+    format!("{}\n\n{}\n{}", accuracy(e), classes(e), confusions(e, columns()))
 }
 
 fn accuracy(e: &Evaluation) -> String {
     let [low, high] = e.interval;
     format!(
-        "accuracy {:.4} on the {} clips: {} of {} (95 % interval {low:.3} to {high:.3}), loss {:.3}",
+        "accuracy {:.4} on the {} clips: {} of {} (95 % interval {low:.3} to {high:.3})\nloss {:.3}",
         e.accuracy,
         split_name(e.split),
         thousands(e.correct),
@@ -32,7 +31,7 @@ fn accuracy(e: &Evaluation) -> String {
     )
 }
 
-/// The split in words and in file names.
+/// The name of a split in output and in file names.
 pub fn split_name(split: Split) -> &'static str {
     match split {
         Split::Testing => "test",
@@ -49,22 +48,30 @@ fn classes(e: &Evaluation) -> Table {
     table
 }
 
-/// The matrix, if it fits the terminal with at least three letters a column, else the worst pairs.
-fn confusions(e: &Evaluation) -> String {
+/// The confusion matrix, if it fits `width` columns with at least three letters of each class, else the most frequent confusions.
+fn confusions(e: &Evaluation, width: usize) -> String {
     let names: Vec<String> = e.classes.iter().map(|c| c.class.to_string()).collect();
-    let widest = |most: usize| names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(most);
+    let widest = |most: usize| names.iter().map(|name| display_width(name)).max().unwrap_or(0).min(most);
     let digits = e.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
     let label = widest(12);
-    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= WIDTH);
+    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= width);
     let Some(cut) = cut else { return worst_pairs(e) };
-    let short = |name: &str, most: usize| name.chars().take(most).collect::<String>();
+    let short = |name: &str, most: usize| {
+        let mut text = String::new();
+        name.chars()
+            .take_while(|&c| {
+                text.push(c);
+                display_width(&text) <= most
+            })
+            .collect::<String>()
+    };
     let heads = names.iter().map(|name| right(short(name, cut)));
     let mut table = Table::new(std::iter::once(left("")).chain(heads)).narrow();
     for (name, row) in names.iter().zip(&e.confusion) {
         let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
         table.row(std::iter::once(short(name, label)).chain(cells));
     }
-    format!("confusions (a row for each label, a column for each predicted class)\n{table}")
+    format!("confusion matrix (rows: label, columns: predicted)\n{table}")
 }
 
 fn worst_pairs(e: &Evaluation) -> String {
@@ -83,8 +90,8 @@ fn worst_pairs(e: &Evaluation) -> String {
         table.row([label.class.to_string(), predicted.class.to_string(), thousands(n), thousands(label.clips)]);
     }
     let rest = pairs.len().saturating_sub(WORST);
-    let rest = if rest > 0 { format!("and {}\n", count(rest as u64, "rarer pair")) } else { String::new() };
-    format!("worst confusions\n{table}{rest}")
+    let rest = if rest > 0 { format!("and {}\n", count(rest as u64, "less frequent pair")) } else { String::new() };
+    format!("most frequent confusions\n{table}{rest}")
 }
 
 /// The mistakes by name, the most confident prediction first; nothing if there are none.
@@ -115,6 +122,9 @@ pub struct Example {
     pub predicted: Name,
     /// The probability of the predicted class.
     pub probability: f64,
+    /// The clip's number in the data set.
+    #[serde(skip)]
+    pub number: usize,
 }
 
 /// Clips of the evaluation that are chosen before their predictions are known: the first clip of classes spread evenly
@@ -134,6 +144,7 @@ pub fn examples(e: &Evaluation, data: &Dataset) -> Vec<Example> {
             label: data.classes()[class].clone(),
             predicted: data.classes()[clip.prediction.class].clone(),
             probability: clip.prediction.probability,
+            number: clip.clip as usize,
         });
     }
     shown
@@ -176,8 +187,8 @@ mod tests {
     #[test]
     fn the_matrix_of_twelve_words_fits_a_terminal() {
         let words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "bed", "cat"];
-        let text = confusions(&sample(&words.map(Name::from)));
-        assert!(text.lines().skip(1).all(|line| line.chars().count() <= WIDTH), "{text}");
+        let text = confusions(&sample(&words.map(Name::from)), 80);
+        assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
         assert_eq!(text.lines().count(), 14);
         assert!(text.contains("three"), "{text}");
     }
@@ -185,11 +196,11 @@ mod tests {
     #[test]
     fn many_classes_give_the_worst_pairs() {
         let words: Vec<Name> = (0..35).map(|i| format!("word{i}").into()).collect();
-        let text = confusions(&sample(&words));
+        let text = confusions(&sample(&words), 80);
         assert!(
-            text.starts_with("worst confusions\nlabel   predicted  clips  of\nword0   word1          2  40\n"),
+            text.starts_with("most frequent confusions\nlabel   predicted  clips  of\nword0   word1          2  40\n"),
             "{text}"
         );
-        assert!(text.ends_with("and 20 rarer pairs\n"), "{text}");
+        assert!(text.ends_with("and 20 less frequent pairs\n"), "{text}");
     }
 }

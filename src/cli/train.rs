@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ending::{Ending, usage};
 use super::settings::Settings;
 use super::table::{bytes, count, duration, thousands};
-use super::{interrupt, output, progress, recordings, report, run_name, settings};
+use super::{example, interrupt, models, output, progress, recordings, report, run_name, settings, shell};
 use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Split};
@@ -152,9 +152,8 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         per_split.collect::<Vec<_>>().join(", "),
     );
     text += &format!(
-        "network  {}{}: {}, {:.1} million MACs per clip\n",
-        config.network.name,
-        run_name::variant(&config.network).map_or(String::new(), |variant| format!(" {variant}")),
+        "network  {}: {}, {:.1} million MACs per clip\n",
+        models::described(&config.network),
         count(network.params(), "parameter"),
         network.macs() as f64 / 1e6
     );
@@ -203,8 +202,8 @@ fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut sessio
                 output::json(&json!({ "run": run, "interrupted": true, "epoch": epoch, "step": step }))?;
             }
             let done = format!("{} and {}", count(epoch, "epoch"), count(step, "step"));
-            let sentence =
-                format!("interrupted after {done}, all saved; go on with: stapes train --resume {}", run.display());
+            let next = shell::next(["train".as_ref(), "--resume".as_ref(), run.as_os_str()]);
+            let sentence = format!("interrupted after {done}; everything is saved\n{next}");
             Err(Ending::Interrupted(sentence).into())
         }
     }
@@ -245,11 +244,15 @@ impl End<'_> {
             text += &report::evaluation(test);
             text += &format!("\n{}\n", report::example_lines(&examples));
         }
+        let number = examples.first().map_or(0, |example| example.number);
+        let next = match example::clip_file(self.data, self.config.data.as_deref(), number, run) {
+            Some(clip) => shell::next(["predict".as_ref(), run.as_os_str(), clip.as_os_str()]),
+            None => shell::next(["eval".as_ref(), run.as_os_str()]),
+        };
         text += &format!(
-            "trained for {}; the best weights are those of epoch {best_epoch}; saved in {}\nnext: stapes predict {} clip.wav\n",
+            "trained for {}; the best weights are those of epoch {best_epoch}\nsaved in {}\n{next}\n",
             duration(self.seconds),
-            run.display(),
-            run.display()
+            display_path(run),
         );
         output::print(&text)
     }

@@ -4,6 +4,7 @@ use super::error::TrainError;
 use super::recogniser::Recogniser;
 use super::trainer::Trainer;
 use crate::base::Shape;
+use crate::base::cpu_time::CpuTime;
 use crate::base::rng::{Key, Stream};
 use crate::exec::{Errors, SingleOp};
 use crate::graph::{GraphError, Lowered, Plan};
@@ -116,6 +117,8 @@ pub struct NetworkBench {
     pub isa: &'static str,
     /// How convolutions are computed.
     pub conv: String,
+    /// Share of the time that went to other processes while the layers were measured; none if the system does not tell.
+    pub lost_share: Option<f64>,
     /// Peak of one core in thousand millions of MACs per second: the median of those measured before each layer.
     pub peak_gmacs_per_second: f64,
     /// The layers in order.
@@ -164,12 +167,13 @@ pub fn bench(
         return Err(TrainError::TooLargeToMeasure { batch, bytes });
     }
     let mut layers = Vec::with_capacity(plan.nodes.len());
+    let mut cpu_time = CpuTime::default();
     for (i, node) in plan.nodes.iter().enumerate() {
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
         let (makes, inputs, shard_len) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0).len());
         let layer = Layer { node, makes, inputs, shard_len, isa };
-        layers.push(layer.bench(batch, quick).map_err(refused)?);
+        layers.push(layer.bench(batch, quick, &mut cpu_time).map_err(refused)?);
     }
     let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gmacs_per_second).collect();
     let peak_gmacs_per_second = median(&mut peaks);
@@ -197,6 +201,7 @@ pub fn bench(
         threads,
         isa: isa.name(),
         conv: conv.to_string(),
+        lost_share: cpu_time.lost_share(),
         peak_gmacs_per_second,
         totals: totals(&layers, peak_gmacs_per_second),
         layers,
@@ -240,19 +245,19 @@ struct Timed {
 }
 
 impl Layer<'_> {
-    fn bench(&self, batch: usize, quick: bool) -> Result<LayerBench, ShapeError> {
+    fn bench(&self, batch: usize, quick: bool, cpu_time: &mut CpuTime) -> Result<LayerBench, ShapeError> {
         let Lowered { op, spec, .. } = self.node;
         let x: usize = self.inputs.iter().map(|input| input.shape.size()).sum();
         let sample = 4 * (2 * (x + spec.y.size()) + spec.saved);
         let samples = batch.min((MOST_BYTES / sample).max(1));
         let (checked_rows, errors) = self.errors()?;
-        let peak_gmacs_per_second = fma_peak(self.isa) / 2.0;
+        let peak_gmacs_per_second = cpu_time.measure(|| fma_peak(self.isa)) / 2.0;
         let mut single_op = SingleOp::new(&**op, &self.inputs, samples, self.isa, 1)?.shard_size(self.shard_len);
         let passes = self.passes().into_iter().map(|timed| {
             let times = if timed.pass == "forward" {
-                measure(quick, || single_op.forward())
+                cpu_time.measure(|| measure(quick, || single_op.forward()))
             } else {
-                measure(quick, || single_op.backward(timed.data, timed.weight))
+                cpu_time.measure(|| measure(quick, || single_op.backward(timed.data, timed.weight)))
             };
             let seconds = times * batch as f64 / samples as f64;
             let macs = timed.macs * spec.macs * batch as u64;

@@ -18,7 +18,7 @@ fn shared() -> &'static Path {
 pub fn stapes() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("stapes"));
     command.env("STAPES_CACHE", shared().join("cache"));
-    for knob in ["STAPES_ISA", "STAPES_THREADS"] {
+    for knob in ["STAPES_ISA", "STAPES_THREADS", "COLUMNS"] {
         command.env_remove(knob);
     }
     command
