@@ -17,7 +17,7 @@ fn is_skipped() -> bool {
     static MISSING: OnceLock<Option<&str>> = OnceLock::new();
     let find = || {
         let tools = ["bash", "g++"];
-        let found = |tool| std::process::Command::new(tool).arg("--version").output().is_ok();
+        let found = |tool: &str| std::process::Command::new(tool).arg("--version").output().is_ok();
         let missing = tools.into_iter().find(|tool| !found(tool));
         if let Some(tool) = missing {
             // Straight to standard error: the test harness shows what `eprintln` writes only if the test fails.
