@@ -1,4 +1,4 @@
-//! The program `stapes`.
+//! The entry point of the program `stapes`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     if let Some(missing) = stapes::simd::missing_cpu_features() {
         let text = format!(
-            "stapes: error: this build needs a processor with {missing}, which this one has not; build it here with RUSTFLAGS= cargo build --release\n"
+            "stapes: error: this build needs a processor with {missing}, which this processor does not have; build the program on this machine with `RUSTFLAGS= cargo build --release`\n"
         );
         _ = std::io::stderr().write_all(text.as_bytes());
         return ExitCode::from(1);

@@ -1,4 +1,4 @@
-//! What every other module uses.
+//! Shapes, aligned memory, random numbers, names from outside and spelling suggestions: what all other modules use.
 
 pub mod aligned;
 pub mod cpu_time;
@@ -7,6 +7,7 @@ pub mod nearest;
 pub mod rng;
 mod shape;
 
+pub use aligned::OutOfMemory;
 pub use name::{Name, NameError};
 pub use shape::Shape;
 

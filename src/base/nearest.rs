@@ -1,6 +1,7 @@
-//! What was probably meant by a misspelt word.
+//! Suggestions for a misspelt word.
 
-/// The candidate that is spelt most like `word`, if few enough edits lie between them for a slip.
+/// The candidate with the smallest edit distance to `word`, or `None` if even that distance is too large for a typing
+/// error. Upper and lower case are equal.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let with_distance = candidates.into_iter().map(|c| (distance(&word, &c.to_lowercase()), c));
@@ -8,8 +9,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     (distance <= (best.len() / 3).max(2) && distance < best.len()).then_some(best)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbouring characters that turn `a` into `b`
-/// (Damerau-Levenshtein, each place edited once).
+/// The number of insertions, deletions, replacements and swaps of neighbouring characters that turn `a` into `b`
+/// (the restricted Damerau-Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let a: Vec<char> = a.chars().collect();
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_is_silent_when_nothing_is_near() {
+    fn no_candidate_is_suggested_beyond_a_typing_error() {
         assert_eq!(nearest("Kernal", ["kernel", "pool"]), Some("kernel"));
         assert_eq!(nearest("sevn", ["bed", "seven", "three"]), Some("seven"));
         assert_eq!(nearest("marvin", ["bed", "seven", "three"]), None);

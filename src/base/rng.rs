@@ -1,10 +1,11 @@
-//! Counter-based random numbers: a value depends on its coordinates alone, never on the order of
-//! drawing or the number of threads, so a run resumes without generator state and CPU and GPU agree.
+//! Counter-based random numbers: a value is a function of its key and its index, and depends neither on the order in which
+//! values are drawn nor on the number of threads. A run therefore resumes without generator state, and CPU and GPU draw the
+//! same values.
 //!
-//! **Source**: the finaliser is SplitMix64's (Steele, Lea, Flood, "Fast splittable pseudorandom number
-//! generators", OOPSLA 2014), applied once a coordinate.
+//! **Source**: the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA
+//! 2014), applied once for each coordinate.
 
-/// What a stream of numbers is drawn for; streams with the same seed are independent.
+/// The purpose of a stream of random numbers. Streams with the same seed are independent of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
@@ -26,7 +27,7 @@ const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The key of one family of numbers: fold in coordinates with [`Key::with`], then draw by index.
+/// The key of a sequence of random numbers: add coordinates (step, layer) with [`Key::with`], then draw values by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u64);
 
@@ -36,12 +37,12 @@ impl Key {
         Key(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15))).with(stream as u64)
     }
 
-    /// This key narrowed by one more coordinate (step, layer, ..).
+    /// The key of a subsequence, which one more coordinate (a step, a layer) selects.
     pub const fn with(self, coordinate: u64) -> Key {
         Key(mix(self.0 ^ coordinate.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// The key as a number, for a device that folds in coordinates and draws by the same formulas.
+    /// The key as a number, for a device that adds coordinates and draws values by the same formulas.
     pub const fn value(self) -> u64 {
         self.0
     }
@@ -52,23 +53,23 @@ impl Key {
         mix(self.0.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// A number in `0..bound` at `index` (multiply-shift; the bias is below `bound` / 2^64).
+    /// An integer in `0..bound` at `index` (multiply-shift; the bias is below `bound` / 2^64).
     pub const fn below(self, index: u64, bound: u64) -> u64 {
         ((self.bits(index) as u128 * bound as u128) >> 64) as u64
     }
 
-    /// A uniform number in `[0, 1)` at `index`, 53 bits.
+    /// A uniformly distributed number in `[0, 1)` at `index`, with 53 random bits.
     pub const fn uniform(self, index: u64) -> f64 {
         (self.bits(index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// A standard normal number at `index` (Box-Muller).
+    /// A number from the standard normal distribution at `index` (Box-Muller).
     pub fn normal(self, index: u64) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform(2 * index)).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform(2 * index + 1)).cos()
     }
 
-    /// The numbers `0..len` in random order (Fisher-Yates).
+    /// The integers `0..len` in random order (Fisher-Yates).
     pub fn permutation(self, len: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..len as u32).collect();
         for i in (1..len).rev() {

@@ -1,14 +1,14 @@
-//! The shape of one sample's tensor.
+//! The shape of the part of a tensor that belongs to one clip of a batch.
 
 use std::fmt;
 
-/// Rows by channels of one sample, channels last: element `(row, channel)` stands at `row * c + channel`.
-/// The batch axis `n` is not part of it: a tensor of a batch is `n` such samples one after the other.
+/// Rows by channels of one clip, channels last: element `(row, channel)` has the index `row * c + channel`.
+/// The batch axis `n` is not included: a tensor of a batch `[n, l, c]` consists of `n` such blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Length: rows, or audio samples in the first layer.
+    /// Length: the number of rows, which are audio samples in the first layer.
     pub l: usize,
-    /// Channels.
+    /// The number of channels.
     pub c: usize,
 }
 
@@ -18,7 +18,7 @@ impl Shape {
         Shape { l, c }
     }
 
-    /// How many numbers one sample holds.
+    /// The number of elements, `l * c`.
     pub const fn size(self) -> usize {
         self.l * self.c
     }

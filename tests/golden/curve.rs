@@ -1,6 +1,6 @@
-//! Ten Adam steps of custom32-8 on real clips: losses, and what finds the layer where they differ.
+//! Ten Adam steps of custom32-8 on real clips: losses, and norms that show in which layer a difference begins.
 //!
-//! `fixtures/golden/README.md` says how near single precision can come at which rate; the bounds below follow it.
+//! `fixtures/golden/README.md` states how close single precision can come at each learning rate; the bounds below follow it.
 
 use crate::fixture::{ReferenceAdam, difference, narrow, norm, path, widen};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use stapes::train::{Bundle, Recogniser, Trainer, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The part of `custom32-8.json` that the tests read.
+/// The fields of `custom32-8.json` that the tests read.
 #[derive(Deserialize)]
 struct Golden {
     network: String,
@@ -44,7 +44,7 @@ struct Curve {
     final_eval_logits: Vec<Vec<f64>>,
 }
 
-/// Clips of a step, `[n, l, 1]`, and their labels.
+/// The clips of a step, `[n, l, 1]`, and their labels.
 type Batch = (Vec<f32>, Vec<f32>);
 
 impl Golden {
@@ -83,7 +83,7 @@ impl Golden {
         Arc::new(Network::build(&self.spec(variant), self.classes.len()).unwrap())
     }
 
-    /// PyTorch's initial weights; the file has none for batch norm, which starts as the identity.
+    /// PyTorch's initial weights. The file has none for batch norm, which starts as the identity.
     fn weights(&self, network: &Network) -> Weights {
         let file = path("golden/custom32-8.init.safetensors");
         let plain = Bundle::open_as(&file, &self.spec(Variant::Do), self.classes.clone()).unwrap();
@@ -111,8 +111,8 @@ fn relative(got: f64, expected: f64) -> f64 {
     (got / expected - 1.0).abs()
 }
 
-/// Whether only rounding decides a tensor: the bias of a convolution before batch norm has no gradient, and the running
-/// mean takes it in.
+/// Whether a tensor consists of rounding errors: the gradient of a convolution's bias before batch norm is zero, and the
+/// running mean includes that bias.
 fn only_rounding(variant: Variant, name: &str) -> bool {
     variant != Variant::Do && (name.starts_with("conv") && name.ends_with(".bias") || name.ends_with("running_mean"))
 }
@@ -121,16 +121,16 @@ fn only_rounding(variant: Variant, name: &str) -> bool {
 fn compare_gradients(network: &Network, variant: Variant, gradients: &[f64], curve: &Curve) -> f64 {
     let parameters = network.graph.parameters();
     assert_eq!(parameters.len(), curve.first_gradient_norms.len());
-    let judged = parameters.iter().filter(|p| !only_rounding(variant, &p.name));
-    let differences = judged.map(|p| {
+    let compared = parameters.iter().filter(|p| !only_rounding(variant, &p.name));
+    let differences = compared.map(|p| {
         let got = norm(&gradients[p.offset..][..p.len]);
         relative(got, curve.first_gradient_norms[&p.name])
     });
     differences.fold(0.0, f64::max)
 }
 
-/// The first batch, forward and backward, against PyTorch in double precision: relative differences of logits and of the
-/// norms of gradients.
+/// Computes the first batch, forward and backward, and returns the relative differences from PyTorch in double precision:
+/// of the logits, and of the norms of the gradients.
 fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64) {
     let curve = golden.curve(variant, 1e-4);
     let network = golden.network(variant);
@@ -145,7 +145,8 @@ fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64)
     (difference(&logits, &flat(&curve.first_logits)), gradients)
 }
 
-/// `steps` steps in single precision, fused or every op by itself: the relative differences of the losses, and the trainer.
+/// Trains `steps` steps in single precision, fused or unfused, and returns the relative differences of the losses and the
+/// trainer.
 fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvChoice) -> (Vec<f64>, Trainer) {
     let curve = golden.curve(variant, lr);
     let network = golden.network(variant);
@@ -164,17 +165,17 @@ fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvCho
     (losses, trainer)
 }
 
-/// What the tenth step left at 1e-4: relative differences of the norms of all tensors, and of the logits with running
-/// statistics.
+/// After the tenth step at the rate 1e-4: the relative differences of the norms of all tensors, and of the logits with
+/// running statistics.
 fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> (f64, f64) {
     let curve = golden.curve(variant, 1e-4);
     let (graph, weights) = (&trainer.network.graph, &trainer.weights);
     let arenas = [(graph.parameters(), &weights.params), (graph.states(), &weights.state)];
     let tensors = arenas.iter().flat_map(|(all, arena)| all.iter().map(move |p| (p, arena)));
     assert_eq!(tensors.clone().count(), curve.final_norms.len());
-    let judged = tensors.filter(|(p, _)| !only_rounding(variant, &p.name));
+    let compared = tensors.filter(|(p, _)| !only_rounding(variant, &p.name));
     let norms =
-        judged.map(|(p, arena)| relative(norm(&widen(&arena[p.offset..][..p.len])), curve.final_norms[&p.name]));
+        compared.map(|(p, arena)| relative(norm(&widen(&arena[p.offset..][..p.len])), curve.final_norms[&p.name]));
     let (inputs, labels) = &golden.batches()[0];
     let network = trainer.network.clone();
     let mut recogniser = Recogniser::new(network, weights.clone(), labels.len(), Isa::best()).unwrap();
@@ -183,12 +184,12 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
     (norms.fold(0.0, f64::max), difference(&logits, &flat(&curve.final_eval_logits)))
 }
 
-/// Checks a variant; `logits` bounds the difference of the logits at the end.
+/// Checks a variant; `logits` is the largest accepted difference of the logits after the last step.
 fn check(variant: Variant, conv: ConvChoice, logits: f64) {
     let golden = Golden::read();
     let first = first_step(&golden, variant, conv);
     println!("{variant}: first logits and gradient norms differ by {first:?}");
-    // Biases begin at zero, so that ten steps are all there is of them.
+    // Biases start at zero, so that after ten steps they consist of those steps only.
     let (norms, bound, last_norms) =
         if conv != ConvChoice::Direct && variant == Variant::Do { (1e-2, 1e-3, 1e-1) } else { (1e-4, 1e-4, 1e-3) };
     assert!(first.0 < 1e-5 && first.1 < norms, "{variant}: {first:?}");
@@ -206,10 +207,12 @@ fn plain_losses_are_pytorchs() {
     assert!(losses.iter().all(|&d| d < 1e-3), "{losses:?}");
 }
 
-/// Fused blocks differ in the last bits. Where a clip is silent and biases are still zero, the direct sums are exactly zero
-/// and the windows dead; those of a tile that reaches into sound are zero but for rounding, and half of them alive: then the
-/// gradient of a bias, and of the layers before, counts windows that PyTorch's does not, and Adam's first steps, all of one
-/// size, carry that on. The weights' own gradients agree to 1e-7. `--conv direct` is exact.
+/// Fused blocks differ in the last bits. Where a clip contains exact zeros and the biases are still zero, the direct sums are
+/// exactly zero and the ReLU passes no gradient. A fast convolution computes these sums from a tile that also covers
+/// non-zero samples, so that they are zero only up to rounding, and the ReLU passes the gradient of about half of them. The
+/// gradient of a bias, and of the layers before, then includes windows that PyTorch's gradient does not, and the first Adam
+/// steps, all of the size of the learning rate, carry the difference on. The gradients of the weights agree to 1e-7.
+/// `--conv direct` has no such difference.
 #[test]
 fn plain_losses_of_fused_blocks_are_pytorchs() {
     check(Variant::Do, ConvChoice::Fast, 1e-2);
@@ -219,13 +222,13 @@ fn plain_losses_of_fused_blocks_are_pytorchs() {
 
 #[test]
 fn losses_with_batch_norm_are_pytorchs() {
-    // Rounding moves the biases before batch norm by up to the rate a step; the running means follow only by a tenth.
+    // Rounding moves each bias before batch norm by up to the learning rate in a step; the running means follow by a tenth.
     check(Variant::Bn, ConvChoice::Auto, 2e-2);
     let (losses, _) = train(&Golden::read(), Variant::Bn, 1e-3, 4, ConvChoice::Auto);
     assert!(losses.iter().all(|&d| d < 1e-4), "{losses:?}");
 }
 
-/// So that what is shown of `bn` holds for `do+bn`.
+/// The comparisons of `bn` are therefore valid for `do+bn` as well.
 #[test]
 fn without_dropout_both_is_the_network_with_batch_norm() {
     let golden = Golden::read();
@@ -239,7 +242,7 @@ fn without_dropout_both_is_the_network_with_batch_norm() {
     }
 }
 
-/// `steps` losses by the references in double precision, and Adam's steps between them: the largest relative difference.
+/// Trains `steps` steps with the references in double precision and returns the largest relative difference of a loss.
 fn train_in_double_precision(variant: Variant, lr: f64, steps: usize) -> f64 {
     let golden = Golden::read();
     let curve = golden.curve(variant, lr);
@@ -284,7 +287,7 @@ fn references_repeat_pytorchs_first_steps_with_batch_norm() {
 }
 
 #[test]
-#[ignore = "minutes: ten steps by plain loops, four times"]
+#[ignore = "ten steps by plain loops, four times, take minutes; `.ci/run --full` runs it"]
 fn references_repeat_all_of_pytorchs_steps() {
     for variant in [Variant::Do, Variant::Bn] {
         for lr in [1e-4, 1e-3] {

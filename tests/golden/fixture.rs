@@ -1,4 +1,4 @@
-//! What the golden tests share: the files, orders in memory, comparison, and Adam in double precision.
+//! Shared by the golden tests: reading the files, orders of elements, comparison, and Adam in double precision.
 
 use safetensors::{Dtype, SafeTensors};
 use stapes::base::aligned::Aligned;
@@ -18,12 +18,12 @@ pub struct TensorFile {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Where a fixture lies.
+/// The path of the fixture `name`.
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// Little-endian numbers of `N` bytes.
+/// The little-endian numbers of `N` bytes each in `bytes`.
 fn numbers<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Vec<f64> {
     bytes.as_chunks::<N>().0.iter().map(|&chunk| of(chunk)).collect()
 }
@@ -48,14 +48,14 @@ impl TensorFile {
     }
 }
 
-/// An activation `[n, c, l]` as `[n, l, c]`; of fewer axes as it is.
+/// Converts an activation `[n, c, l]` to `[n, l, c]`; a tensor of fewer axes is returned unchanged.
 pub fn channels_last(t: &Tensor) -> Vec<f64> {
     let &[n, c, l] = &t.shape[..] else { return t.values.clone() };
     let at = |s: usize, r: usize, j: usize| t.values[(s * c + j) * l + r];
     (0..n).flat_map(|s| (0..l).flat_map(move |r| (0..c).map(move |j| at(s, r, j)))).collect()
 }
 
-/// A parameter, or its gradient, in the order in which it stands in the arena.
+/// Converts a parameter, or its gradient, from the order of the file to that of the arena.
 pub fn arena_order(layout: Layout, file: &[f64]) -> Vec<f64> {
     let mut memory = vec![f64::NAN; file.len()];
     match layout {
@@ -72,24 +72,24 @@ pub fn arena_order(layout: Layout, file: &[f64]) -> Vec<f64> {
                 memory[(r * c + j) * out + o] = value;
             }
         }
-        Layout::Features { .. } => unreachable!("PyTorch's norms have one number a channel"),
+        Layout::Features { .. } => unreachable!("PyTorch's batch norm has one value for each channel"),
     }
     memory
 }
 
-/// In single precision.
+/// Converts to single precision.
 pub fn narrow(values: &[f64]) -> Aligned {
     let mut all = Aligned::zeros(values.len());
     all.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
     all
 }
 
-/// In double precision.
+/// Converts to double precision.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// The largest difference, relative to the largest expected number; NaN and differing lengths give infinity.
+/// The largest difference, relative to the largest expected value; infinity for NaN and for different lengths.
 pub fn difference(got: &[f64], expected: &[f64]) -> f64 {
     let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
     let worst = got.iter().zip(expected).fold(0.0, |worst: f64, (a, b)| {
@@ -99,12 +99,12 @@ pub fn difference(got: &[f64], expected: &[f64]) -> f64 {
     if got.len() == expected.len() { worst / largest } else { f64::INFINITY }
 }
 
-/// Euclidean norm.
+/// The Euclidean norm.
 pub fn norm(values: &[f64]) -> f64 {
     values.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// Adam in double precision: algorithm 1 of arXiv 1412.6980, eps added after the correction.
+/// Adam in double precision: algorithm 1 of arXiv 1412.6980; `eps` is added after the bias correction.
 #[derive(Clone)]
 pub struct ReferenceAdam {
     pub lr: f64,

@@ -1,5 +1,5 @@
-//! PyTorch's values (`fixtures/golden`) against the references in double precision and the kernels: single ops, Adam,
-//! and ten training steps of custom32-8.
+//! Compares the references in double precision and the kernels with values computed by PyTorch (`fixtures/golden`): single
+//! operations, Adam, and ten training steps of custom32-8.
 
 mod curve;
 mod fixture;

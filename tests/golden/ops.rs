@@ -1,4 +1,4 @@
-//! Single ops: outputs, gradients and new state, by the references and by the kernels.
+//! Single operations: outputs, gradients and new state of the references and of the kernels.
 
 use crate::fixture::{ReferenceAdam, TensorFile, arena_order, channels_last, difference, narrow, widen};
 use serde_json::Value;
@@ -17,15 +17,15 @@ use stapes::simd::Isa;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Differences relative to a tensor's largest number: in double precision rounding alone, in single precision that of
-/// sums of up to 200 terms.
+/// Largest accepted difference, relative to the largest value of a tensor: the rounding of double precision, and in single
+/// precision that of sums of up to 200 terms.
 const TOLERANCE_F64: f64 = 1e-14;
 const TOLERANCE_F32: f64 = 1e-6;
 
-/// Cases that no op here computes: average pooling there is over the whole time only.
+/// Cases without an operation: the crate averages over the entire length only.
 const WITHOUT_OP: [&str; 3] = ["avg_pool1d.0", "avg_pool1d.1", "avg_pool1d.2"];
 
-/// The op of a case, over all its axes; none if there is none.
+/// The operation of a case, or `None` if the crate does not have it.
 fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
     let size = |key: &str| a[key].as_u64().unwrap() as usize;
     let number = |key: &str| a[key].as_f64().unwrap();
@@ -59,7 +59,7 @@ fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
     })
 }
 
-/// A case in a graph of its own, whose loss has the case's gradients.
+/// A case as a graph whose loss yields the gradients of the case.
 struct Problem<'f> {
     file: &'f TensorFile,
     case: &'f str,
@@ -73,10 +73,10 @@ struct Problem<'f> {
     state: Vec<f64>,
 }
 
-/// Results by the fixture's names, in memory's order.
+/// Results under the names of the fixture, in the order of the arena.
 type Results = BTreeMap<String, Vec<f64>>;
 
-/// The fixture's name of a parameter or state.
+/// The name of a parameter or state in the fixture.
 fn short(p: &Parameter) -> &str {
     match p.name.as_str() {
         "op.weight" => "w",
@@ -90,7 +90,7 @@ fn draw() -> Key {
 }
 
 impl<'f> Problem<'f> {
-    /// None if there is no op for the case.
+    /// Builds the problem; `None` if the crate has no operation for the case.
     fn new(file: &'f TensorFile, case: &'f str) -> Option<Problem<'f>> {
         let tensor = |name: &str| file.tensors.get(&format!("{case}.{name}"));
         let op_name = case.split('.').next().unwrap();
@@ -128,8 +128,8 @@ impl<'f> Problem<'f> {
         Some(Problem { file, case, graph, n, x, y, loss, inputs, params, state })
     }
 
-    /// Gives results the fixture's names. Gradients come as those of the mean over the batch; the fixture's are of the
-    /// sum, but for the loss itself.
+    /// Collects results under the names of the fixture. The graph computes gradients of the mean over the batch; those of
+    /// the fixture are gradients of the sum, except for the loss operation.
     fn named(&self, y: Vec<f64>, dx: Vec<f64>, dparams: &[f64], state: &[f64]) -> Results {
         let mean = self.y == self.loss;
         let scale = |values: &[f64]| values.iter().map(|v| if mean { *v } else { v * self.n as f64 }).collect();
@@ -139,7 +139,7 @@ impl<'f> Problem<'f> {
             results.insert(format!("d{}", short(&p)), scale(&dparams[p.offset..][..p.len]));
         }
         for p in self.graph.states() {
-            // Without training the fixture has no new state: it stays.
+            // Outside training the fixture has no new state, and the old one must be unchanged.
             results.insert(format!("new_{}", short(&p)), state[p.offset..][..p.len].to_vec());
         }
         results
@@ -164,7 +164,7 @@ impl<'f> Problem<'f> {
         self.named(y, dx, &widen(&cpu.parameter_gradients()), &widen(&state))
     }
 
-    /// What PyTorch computed. Panics where a tensor of the case would go unused.
+    /// The values that PyTorch computed. Panics if a tensor of the case is not compared.
     fn expected(&self) -> Results {
         let tensor = |name: &str| &self.file.tensors[&format!("{}.{name}", self.case)];
         let mut expected =
@@ -188,7 +188,7 @@ impl<'f> Problem<'f> {
     }
 }
 
-/// The cases of the fixture: entries of its metadata that name an op.
+/// The cases of the fixture: the entries of its metadata that name an operation.
 fn cases(file: &TensorFile) -> Vec<&str> {
     file.metadata.iter().filter(|(_, text)| text.starts_with('{')).map(|(name, _)| name.as_str()).collect()
 }
@@ -235,7 +235,7 @@ fn features_of_one_row_are_normalised_as_pytorchs_channels() {
     let mut problem = Problem::new(&file, case).unwrap();
     let of_channels = problem.by_reference();
     let &[_, c] = &x.shape[..] else { panic!("{case} has rows") };
-    // The same op over features, in a graph with the same nodes.
+    // The operation over features, in a graph with the same nodes.
     let mut graph = Graph::new();
     let x = graph.input("x", Shape::new(1, c)).unwrap();
     let y = graph.add("op", BatchNorm::new(Over::Features), &[x]).unwrap();
@@ -274,14 +274,15 @@ fn adam_takes_pytorchs_steps() {
             for (step, (gradient, after)) in steps().enumerate() {
                 let gradient = narrow(gradient);
                 adam.step(isa, &mut w, [&gradient[..]].into_iter(), &[]);
-                // What the steps have moved, not where they began. Each rounds its result: half an ulp of p, 6e-8 of it.
+                // Compares the sum of the updates, without the initial value. Each step rounds its result by up to half an
+                // ulp of p, 6e-8 relative.
                 let moved = |after: &[f64]| after.iter().zip(p).map(|(a, p)| a - p).collect::<Vec<f64>>();
                 let rounding = 6e-8 * p.iter().fold(0.0_f64, |most, p| most.max(p.abs())) / lr;
                 let d = difference(&moved(&widen(&w)), &moved(after));
-                assert!(d < rounding + 1e-5, "{case} {isa:?} step {step}: {d:.1e} of the way");
+                assert!(d < rounding + 1e-5, "{case} {isa:?} step {step}: relative difference {d:.1e} of the updates");
             }
             assert!(difference(&widen(&adam.m), tensor("m")) < 1e-6, "{case} {isa:?}");
-            // In single precision 1 - 0.999 is 1.3e-5 too small; the correction of v has the same factor.
+            // In single precision 1 - 0.999 is 1.3e-5 too small; the bias correction of v has the same factor.
             assert!(difference(&widen(&adam.v), tensor("v")) < 2e-5, "{case} {isa:?}");
         }
     }

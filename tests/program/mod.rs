@@ -1,5 +1,5 @@
-//! What the tests of the program share: the binary, a tiny network, a run trained once, and files that are wrong.
-#![allow(dead_code, reason = "each test file uses its part")]
+//! Shared by the tests of the program: the binary, a tiny network, a run that is trained once, and files with faults.
+#![allow(dead_code, reason = "no test file uses all of it")]
 
 use assert_cmd::Command;
 use std::fs;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 
-/// A folder that lasts as long as the tests.
+/// A temporary folder that all tests of one process share.
 fn shared() -> &'static Path {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
     DIR.get_or_init(|| tempfile::Builder::new().prefix("stapes-tests-").tempdir().unwrap()).path()
 }
 
-/// The program, with a cache of its own and no settings from outside.
+/// The program, with a cache of its own and without settings from the environment.
 pub fn stapes() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("stapes"));
     command.env("STAPES_CACHE", shared().join("cache"));
@@ -29,14 +29,14 @@ pub fn clips() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clips")
 }
 
-/// A recording of `word`.
+/// The path of a recording of `word`.
 pub fn clip(word: &str) -> PathBuf {
     let mut clips: Vec<PathBuf> = fs::read_dir(clips().join(word)).unwrap().map(|e| e.unwrap().path()).collect();
     clips.sort();
     clips.swap_remove(0)
 }
 
-/// A network that learns an epoch of the tests' recordings in a blink.
+/// The file of a network that trains an epoch of the tests' recordings in milliseconds.
 pub fn tiny() -> PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     let write = || {
@@ -60,14 +60,14 @@ pool = 4
     FILE.get_or_init(write).clone()
 }
 
-/// `train` of the tiny network on four words, two epochs unless said otherwise.
+/// The command that trains the tiny network on four words.
 pub fn train(runs: &Path, name: &str) -> Command {
     let mut command = train_unnamed(runs);
     command.args(["--name", name]);
     command
 }
 
-/// The same without a name.
+/// The command of [`train`] without `--name`.
 pub fn train_unnamed(runs: &Path) -> Command {
     let mut command = stapes();
     command.args(["train", "--batch", "2", "--classes", "bed,cat,one,six", "--data"]).arg(clips());
@@ -75,7 +75,7 @@ pub fn train_unnamed(runs: &Path) -> Command {
     command
 }
 
-/// A run of two epochs, trained once. Tests may read it and evaluate it, and nothing else.
+/// A run of two epochs, trained once for all tests, which may read and evaluate it but not change it.
 pub fn trained() -> PathBuf {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
@@ -86,7 +86,7 @@ pub fn trained() -> PathBuf {
     RUN.get_or_init(make).clone()
 }
 
-/// A copy of that run, to spoil.
+/// A copy of the run of [`trained`] that a test may change.
 pub fn copy_of_run(to: &Path) -> PathBuf {
     let copy = to.join("copy");
     fs::create_dir(&copy).unwrap();
@@ -97,14 +97,14 @@ pub fn copy_of_run(to: &Path) -> PathBuf {
     copy
 }
 
-/// What a command prints, as JSON.
+/// The standard output of a command, parsed as JSON.
 pub fn json(command: &mut Command) -> serde_json::Value {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Starts a command with both outputs piped.
+/// Starts a command with its standard output and standard error piped.
 pub fn spawn(command: &Command) -> Child {
     let mut plain = std::process::Command::new(command.get_program());
     plain.args(command.get_args());
@@ -117,25 +117,26 @@ pub fn spawn(command: &Command) -> Child {
     plain.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap()
 }
 
-/// Reads standard error until `mark` has come, or the end.
+/// Reads standard error up to and including `mark`, and fails if it ends before.
 pub fn read_until(child: &mut Child, mark: &str) -> String {
-    let (mut said, mut byte) = (Vec::new(), [0]);
+    let (mut read, mut byte) = (Vec::new(), [0]);
     let stderr = child.stderr.as_mut().unwrap();
-    while !String::from_utf8_lossy(&said).contains(mark) && stderr.read(&mut byte).unwrap() == 1 {
-        said.push(byte[0]);
+    while !String::from_utf8_lossy(&read).contains(mark) && stderr.read(&mut byte).unwrap() == 1 {
+        read.push(byte[0]);
     }
-    let said = String::from_utf8(said).unwrap();
-    assert!(said.contains(mark), "`{mark}` did not come: {said}");
-    said
+    let text = String::from_utf8(read).unwrap();
+    assert!(text.contains(mark), "standard error ended without `{mark}`: {text}");
+    text
 }
 
-/// Ctrl-C.
+/// Sends the signal of Ctrl-C.
 pub fn interrupt(child: &Child) {
     let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
-/// A WAV file of 16 kHz mono: a format code (1 PCM, 3 float), bits, the data, and the length that the header claims.
+/// A WAV file of 16 kHz mono: the format code (1 PCM, 3 float), the bits of a sample, the data, and the length that the
+/// header states.
 pub fn wav(code: u16, bits: u16, data: &[u8], claimed: u32) -> Vec<u8> {
     let mut file = Vec::new();
     file.extend(b"RIFF");
