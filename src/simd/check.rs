@@ -14,7 +14,8 @@ pub fn missing_cpu_features() -> Option<&'static str> {
     let lzcnt = if __cpuid(0x8000_0000).eax >= 0x8000_0001 { __cpuid(0x8000_0001).ecx } else { 0 };
     let bit = |word: u32, at: u32| word >> at & 1 == 1;
     // Registers that the operating system does not save cannot be used either.
-    let saved = if bit(basic.ecx, 27) { xcr0() } else { 0 };
+    // SAFETY: bit 27 is OSXSAVE.
+    let saved = if bit(basic.ecx, 27) { unsafe { xcr0() } } else { 0 };
     let avx = bit(basic.ecx, 28) && saved & 0b110 == 0b110;
     [
         (cfg!(target_feature = "sse4.2"), bit(basic.ecx, 20), "SSE4.2"),
@@ -39,11 +40,14 @@ pub fn missing_cpu_features() -> Option<&'static str> {
     None
 }
 
-/// Which registers the operating system saves; to be called only where CPUID reports OSXSAVE.
+/// The registers that the operating system saves (XCR0).
+///
+/// # Safety
+/// CPUID reports OSXSAVE.
 #[cfg(target_arch = "x86_64")]
-fn xcr0() -> u64 {
+unsafe fn xcr0() -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: the caller has seen OSXSAVE, so that XGETBV exists; it reads register 0 and touches no memory.
+    // SAFETY: by the caller's contract XGETBV exists; it reads register 0 and touches no memory.
     unsafe {
         std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
@@ -82,9 +86,10 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn registers_are_saved_where_detection_finds_avx() {
-        // Another judge than CPUID: the standard library's own reading of it.
+        // The standard library reads CPUID by itself.
         if std::arch::is_x86_feature_detected!("avx512f") {
-            assert_eq!(super::xcr0() & 0xe6, 0xe6);
+            // SAFETY: detection reports AVX-512 only where OSXSAVE is set.
+            assert_eq!(unsafe { super::xcr0() } & 0xe6, 0xe6);
         }
     }
 }

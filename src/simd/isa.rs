@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // reason: entering a function compiled for an instruction set that detection has proved present
 
 use super::portable::{Scalar, Wide};
+use super::tile::Tiled;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use std::fmt;
@@ -17,7 +18,7 @@ pub struct SparseEntry {
 }
 
 /// Vectors of one instruction set. Every method is inlined into the body that [`Isa::run`] compiles for it.
-pub trait Simd: Copy {
+pub trait Simd: Tiled {
     /// A vector of [`Simd::LANES`] numbers.
     type V: Copy;
     /// The outcome of a comparison, lane by lane.
@@ -26,8 +27,6 @@ pub trait Simd: Copy {
     type Argmax: Copy;
     /// Numbers in a vector.
     const LANES: usize;
-    /// Vectors in the widest tile of a product (outputs of a register tile = this many vectors).
-    const TILE_VECTORS: usize;
 
     /// Zeros.
     fn zero(self) -> Self::V;
@@ -129,28 +128,6 @@ pub trait Simd: Copy {
 
     /// `a * b + c` of single numbers, rounded as [`Simd::fma`] rounds.
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
-
-    /// The product tile of `vectors` vectors: how many rows it makes at once.
-    fn product_rows(vectors: usize) -> usize;
-    /// Runs the product tile of `vectors` vectors and `rows` rows: [`Simd::product_rows`], 4, 2 or 1.
-    ///
-    /// # Safety
-    /// As `tile::product_tile`.
-    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &super::tile::ProductTile);
-    /// Vectors and rows of the rank-update tile, widest first; see `tile.rs`.
-    fn rank_vectors(outputs: usize) -> usize;
-    /// Most rows of a rank-update tile of `vectors` vectors when `rows` are left.
-    fn rank_rows(vectors: usize, rows: usize) -> usize;
-    /// Runs the rank-update tile.
-    ///
-    /// # Safety
-    /// As `tile::rank_tile`.
-    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &super::tile::RankTile);
-    /// Runs the tile of a plane's product: `vectors` vectors, [`Simd::product_rows`] rows, rows `STRIDE` numbers apart.
-    ///
-    /// # Safety
-    /// As `planes::plane_tile`.
-    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &super::planes::PlaneTile);
 }
 
 /// A computation written once for every instruction set.

@@ -1,22 +1,49 @@
-//! Instruction sets as values, and the register tiles that all convolution kernels are made of.
+//! Instruction sets as values, and the kernels of all convolutions.
 //!
-//! [`Isa`] is chosen once and handed down. A kernel is a struct of borrowed slices with one generic body
-//! ([`Kernel::run`]); the token it gets decides the width of a vector and the instructions.
+//! An [`Isa`] is chosen once and passed down. A kernel is a struct of borrowed slices with one generic body ([`Kernel::run`]); the
+//! token that the body is given decides the width of a vector and the instructions.
+//!
+//! The register tiles and transforms of the convolutions are not part of the library's interface; they are used through the
+//! operations of [`ops`](crate::ops).
+//!
+//! ```compile_fail
+//! use stapes::simd::{Product, RankUpdate};
+//! ```
+//! ```compile_fail
+//! use stapes::simd::{Cells, SparseSpread, SparseUpdate};
+//! ```
+//! ```compile_fail
+//! use stapes::simd::planes;
+//! ```
+//! ```compile_fail
+//! use stapes::simd::transform;
+//! ```
+//! ```compile_fail
+//! use stapes::simd::winograd;
+//! ```
+//! Nor can another type take the place of an instruction set, whose numbers kernels trust:
+//! ```compile_fail
+//! #[derive(Clone, Copy)]
+//! struct Mine;
+//! impl stapes::simd::Simd for Mine {}
+//! ```
 
 mod check;
+mod extent;
 mod isa;
 mod peak;
-pub mod planes;
+pub(crate) mod planes;
 mod portable;
 mod sparse;
 mod tile;
-pub mod transform;
-pub mod winograd;
+pub(crate) mod transform;
+pub(crate) mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use check::{cpu_brand, missing_cpu_features};
+pub(crate) use extent::{product, sum};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
-pub use sparse::{Cells, SparseSpread, SparseUpdate};
-pub use tile::{Product, RankUpdate, panels};
+pub(crate) use sparse::{Cells, SparseSpread, SparseUpdate};
+pub(crate) use tile::{Product, RankUpdate, panels};

@@ -13,6 +13,7 @@
 //! bursts that the processor's own prefetcher does not see coming.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
+use super::extent::{product, round_up_to, span, sum};
 use super::isa::{Kernel, Simd};
 use super::tile::{RankUpdate, panels};
 
@@ -41,7 +42,7 @@ impl Planes {
 
     /// Numbers of so many planes.
     pub fn len(&self, planes: usize) -> usize {
-        planes * self.plane
+        product([planes, self.plane])
     }
 }
 
@@ -117,7 +118,7 @@ impl Kernel for PlaneProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // Distances between rows that are known when the tile is compiled leave its registers to the sums.
-        match self.stride * self.v_planes.row {
+        match product([self.stride, self.v_planes.row]) {
             32 => self.products::<S, 32>(s),
             64 => self.products::<S, 64>(s),
             128 => self.products::<S, 128>(s),
@@ -144,15 +145,16 @@ impl PlaneProduct<'_> {
             planes,
             prefetch,
         } = self;
-        if tiles == 0 {
+        if tiles == 0 || planes == 0 {
             return;
         }
-        let padded = tiles.next_multiple_of(PLANE_TILES);
-        let (depth, width) = (segments * inner, outputs.next_multiple_of(ROW));
+        let padded = round_up_to(tiles, PLANE_TILES);
+        let (depth, width) = (product([segments, inner]), round_up_to(outputs, ROW));
         assert!(inner <= v_planes.row && width <= m_planes.row && segments > 0);
-        assert!(v.len() >= (planes - 1) * v_planes.plane + (padded * stride + segments - 1) * v_planes.row);
-        assert!(m.len() >= (planes - 1) * m_planes.plane + padded * m_planes.row);
-        assert!(packed.len() >= planes * depth * width);
+        let rows = sum([product([padded, stride]), segments - 1]);
+        assert!(v.len() >= span([(planes, v_planes.plane)], product([rows, v_planes.row])));
+        assert!(m.len() >= span([(planes, m_planes.plane)], product([padded, m_planes.row])));
+        assert!(packed.len() >= product([planes, depth, width]));
         let turns = panels(S::LANES, S::TILE_VECTORS, outputs)
             .map(|panel| tiles.div_ceil(S::product_rows(panel.vectors)))
             .sum::<usize>();

@@ -3,7 +3,7 @@
 
 use super::isa::{Simd, SparseEntry};
 use super::planes::{PlaneTile, plane_tile};
-use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
+use super::tile::{ProductTile, RankTile, Tiled, product_tile, rank_tile};
 use wide::{f32x8, i32x8};
 
 /// One lane. Fused multiply-add like the vector sets, so that it gives their bits.
@@ -15,7 +15,6 @@ impl Simd for Scalar {
     type Mask = bool;
     type Argmax = u8;
     const LANES: usize = 1;
-    const TILE_VECTORS: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> f32 {
@@ -136,6 +135,10 @@ impl Simd for Scalar {
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+impl Tiled for Scalar {
+    const TILE_VECTORS: usize = 2;
 
     // 4 x 2 accumulators + 2 weights + 1 input = 11 of 16 registers.
     #[inline(always)]
@@ -198,7 +201,6 @@ impl Simd for Wide {
     type Mask = f32x8;
     type Argmax = i32x8;
     const LANES: usize = 8;
-    const TILE_VECTORS: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> f32x8 {
@@ -323,6 +325,10 @@ impl Simd for Wide {
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
     }
+}
+
+impl Tiled for Wide {
+    const TILE_VECTORS: usize = 2;
 
     // 6 x 2 accumulators + 2 weights + 1 broadcast = 15 of 16 registers.
     #[inline(always)]

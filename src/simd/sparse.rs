@@ -8,6 +8,7 @@
 //! before it is needed: where it follows at once, its multiply-adds wait for it (EPYC Zen 1: 20 % slower).
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at entry
 
+use super::extent::{product, span};
 use super::isa::{Kernel, Simd, SparseEntry};
 use super::planes::{Prefetch, Prefetcher};
 use super::transform::load_some;
@@ -40,8 +41,10 @@ impl Cells<'_> {
         if count == 0 || outputs == 0 || width == 0 {
             return false;
         }
-        assert!(count <= Cells::MOST && dy.len() >= count * outputs && argmax.len() >= count * outputs);
-        assert!(len <= u32::MAX as usize && len >= (count * window - 1) * row + width);
+        let numbers = product([count, outputs]);
+        assert!(count <= Cells::MOST && dy.len() >= numbers && argmax.len() >= numbers);
+        assert!(window <= usize::from(u8::MAX) && len <= u32::MAX as usize);
+        assert!(len >= span([(product([count, window]), row)], width));
         true
     }
 }
@@ -130,12 +133,11 @@ macro_rules! share {
                 }
                 $from
             },)*
-            _ => 0,
+            _ => unreachable!("a share has at least one vector"),
         }
     }};
     (@call $of:ident::<$S:ident, $v:literal, $masked:literal> ($($argument:expr),*)) => {
-        // SAFETY: the caller's, at its call of the macro.
-        unsafe { $of::<$S, $v, $masked>($($argument),*) }
+        $of::<$S, $v, $masked>($($argument),*)
     };
 }
 
@@ -164,7 +166,7 @@ impl Kernel for SparseUpdate<'_> {
         if !cells.fit(outputs, width, x.len()) {
             return;
         }
-        assert!(c.len() == outputs * width);
+        assert!(c.len() == product([outputs, width]));
         let mut prefetcher = Prefetcher::new(prefetch, outputs);
         let mut lists = Lists::new();
         for (o, (db, c)) in db.iter_mut().zip(c.chunks_exact_mut(width)).enumerate() {
@@ -174,8 +176,9 @@ impl Kernel for SparseUpdate<'_> {
             *db += sum;
             let mut end = width;
             while end > 0 {
-                // Numbers `from .. end` of the windows of live cells, which lie in `x`: the cells fit.
-                end = share!(update::<S>(end, |from| s, x.as_ptr().add(from), live, &mut c[from..end]));
+                // SAFETY: the macro calls `update` with the numbers `from .. end` of the windows, which lie in `x`, since the windows
+                // were found to fit, and with as many sums.
+                end = unsafe { share!(update::<S>(end, |from| s, x.as_ptr().add(from), live, &mut c[from..end])) };
             }
         }
     }
@@ -247,9 +250,11 @@ impl Kernel for SparseSpread<'_> {
             let (live, _) = unsafe { lists.of(s, &cells, o, outputs) };
             let mut end = width;
             while end > 0 {
-                // Numbers `from .. end` of the windows of live cells, which lie in `dx`: the cells fit. The last of a window first:
-                // they belong to the earlier cells, so that every sum takes the cells in their order, whatever a share is.
-                end = share!(spread::<S>(end, |from| s, dx.as_mut_ptr().add(from), live, &w[from..end]));
+                // The last numbers of a window come first: they belong to the earlier windows of the gradient, so that every sum
+                // takes these windows in their order, however the numbers are shared out.
+                // SAFETY: the macro calls `spread` with the numbers `from .. end` of the windows, which lie in `dx`, since the
+                // windows were found to fit, and with as many weights.
+                end = unsafe { share!(spread::<S>(end, |from| s, dx.as_mut_ptr().add(from), live, &w[from..end])) };
             }
         }
     }

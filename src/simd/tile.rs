@@ -9,7 +9,38 @@
 //! and adds in the order of the sum's index, one chain an output: every set and every tiling gives the same bits.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
+use super::extent::{product, round_up_to, span};
 use super::isa::{Kernel, Simd};
+use super::planes::PlaneTile;
+
+/// The register tiles of an instruction set. The trait cannot be named outside of this crate, so that no other type is a
+/// [`Simd`]: kernels trust these numbers where they compute addresses.
+pub trait Tiled: Copy {
+    /// Vectors in the widest tile of a product.
+    const TILE_VECTORS: usize;
+
+    /// The product tile of `vectors` vectors: how many rows it makes at once.
+    fn product_rows(vectors: usize) -> usize;
+    /// Runs the product tile of `vectors` vectors and `rows` rows: [`Tiled::product_rows`], 4, 2 or 1.
+    ///
+    /// # Safety
+    /// As `tile::product_tile`.
+    unsafe fn product_tile(self, vectors: usize, rows: usize, t: &ProductTile);
+    /// Vectors and rows of the rank-update tile, widest first; see `tile.rs`.
+    fn rank_vectors(outputs: usize) -> usize;
+    /// Most rows of a rank-update tile of `vectors` vectors when `rows` are left.
+    fn rank_rows(vectors: usize, rows: usize) -> usize;
+    /// Runs the rank-update tile.
+    ///
+    /// # Safety
+    /// As `tile::rank_tile`.
+    unsafe fn rank_tile(self, vectors: usize, rows: usize, t: &RankTile);
+    /// Runs the tile of a plane's product: `vectors` vectors, [`Tiled::product_rows`] rows, rows `STRIDE` numbers apart.
+    ///
+    /// # Safety
+    /// As `planes::plane_tile`.
+    unsafe fn plane_tile<const STRIDE: usize>(self, vectors: usize, t: &PlaneTile);
+}
 
 /// Outputs of one panel and where its weights begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +123,11 @@ impl Kernel for Product<'_> {
         if self.rows == 0 || self.outputs == 0 {
             return;
         }
-        let depth = self.taps * self.inner;
-        let last_row = (self.rows - 1) * self.row_stride;
-        assert!(depth > 0 && self.a.len() >= last_row + (self.taps - 1) * self.tap_stride + self.inner);
-        assert!(self.c.len() >= (self.rows - 1) * self.c_stride + self.outputs);
-        assert!(self.packed.len() >= depth * self.outputs.next_multiple_of(S::LANES));
+        let depth = product([self.taps, self.inner]);
+        let read = span([(self.rows, self.row_stride), (self.taps, self.tap_stride)], self.inner);
+        assert!(depth > 0 && self.a.len() >= read);
+        assert!(self.c.len() >= span([(self.rows, self.c_stride)], self.outputs));
+        assert!(self.packed.len() >= product([depth, round_up_to(self.outputs, S::LANES)]));
         assert!(self.init.is_empty() || self.init.len() == self.outputs);
         let c = self.c.as_mut_ptr();
         for block in (0..self.rows).step_by(BLOCK_ROWS) {
@@ -241,9 +272,9 @@ impl Kernel for RankUpdate<'_> {
         if self.positions == 0 || self.m == 0 || self.outputs == 0 {
             return;
         }
-        assert!(self.a.len() >= (self.positions - 1) * self.a_stride + self.m);
-        assert!(self.b.len() >= (self.positions - 1) * self.b_stride + self.outputs);
-        assert!(self.c.len() >= self.m * self.outputs);
+        assert!(self.a.len() >= span([(self.positions, self.a_stride)], self.m));
+        assert!(self.b.len() >= span([(self.positions, self.b_stride)], self.outputs));
+        assert!(self.c.len() >= product([self.m, self.outputs]));
         let c = self.c.as_mut_ptr();
         let mut first = 0;
         while first < self.outputs {

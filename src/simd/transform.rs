@@ -4,6 +4,7 @@
 //! output while they are in registers is an [`Epilogue`].
 #![allow(unsafe_code)] // reason: reads and writes whole vectors through pointers; bounds are asserted once, at entry
 
+use super::extent::{product, round_up_to, span, sum};
 use super::isa::{Kernel, Simd};
 use super::planes::Planes;
 use super::winograd::{READ, TILE, Toom};
@@ -34,8 +35,8 @@ impl<F: Toom> Kernel for InputTransform<'_, F> {
         if tiles == 0 {
             return;
         }
-        assert!(x.len() >= (step * (tiles - 1) + F::READ) * c && row >= c.next_multiple_of(S::LANES));
-        assert!(v.len() >= (F::PRODUCTS - 1) * plane + tiles * row);
+        assert!(x.len() >= product([span([(tiles, step)], F::READ), c]) && row >= round_up_to(c, S::LANES));
+        assert!(v.len() >= span([(F::PRODUCTS, plane)], product([tiles, row])));
         for t in 0..tiles {
             for j in (0..c).step_by(S::LANES) {
                 // SAFETY: the tile's rows lie in `x` and its place of all planes, padding included, in `v`, both
@@ -79,8 +80,8 @@ impl<F: Toom> Kernel for GradientTransform<'_, F> {
         if tiles == 0 {
             return;
         }
-        assert!(dy.len() >= TILE * tiles * c && row >= c.next_multiple_of(S::LANES));
-        assert!(z.len() >= (F::PRODUCTS - 1) * plane + tiles * row);
+        assert!(dy.len() >= product([TILE, tiles, c]) && row >= round_up_to(c, S::LANES));
+        assert!(z.len() >= span([(F::PRODUCTS, plane)], product([tiles, row])));
         for t in 0..tiles {
             for j in (0..c).step_by(S::LANES) {
                 // SAFETY: as for `InputTransform`.
@@ -198,10 +199,13 @@ pub unsafe fn pool<S: Simd, W: Windows, const WINDOW: usize, const T: usize>(
     }
 }
 
-/// Where tiles of rows come from. Not a closure: that would not be compiled for the instruction set.
+/// A source of tiles of rows. It is not a closure, because a closure would not be compiled for the instruction set.
 trait Tiles {
-    /// The rows of tile `t` of a group that begins at the block's row `at`, from channel `j` on.
-    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE];
+    /// The rows of tile `t` of the group that begins at the block's row `at`, from channel `j` on.
+    ///
+    /// # Safety
+    /// `at` is below the number of rows and a multiple of the rows of a group, tile `t` is one of the group's, and `j` is a channel.
+    unsafe fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE];
 }
 
 /// A block's rows of output, `A^T m`, to an epilogue.
@@ -226,9 +230,9 @@ impl<F: Toom, E: Epilogue> Kernel for OutputTransform<'_, F, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let OutputTransform { m, planes, c, first, rows, epilogue, algorithm } = self;
-        let tiles = rows.next_multiple_of(TILE * E::TILES) / TILE;
-        assert!(m.len() >= (F::PRODUCTS - 1) * planes.plane + tiles * planes.row);
-        assert!(planes.row >= c.next_multiple_of(S::LANES));
+        let tiles = round_up_to(rows, TILE * E::TILES) / TILE;
+        assert!(m.len() >= span([(F::PRODUCTS, planes.plane)], product([tiles, planes.row])));
+        assert!(planes.row >= round_up_to(c, S::LANES));
         emit(s, epilogue, first, rows, c, &Interpolated { m, planes, algorithm });
     }
 }
@@ -242,9 +246,9 @@ struct Interpolated<'a, F> {
 
 impl<F: Toom> Tiles for Interpolated<'_, F> {
     #[inline(always)]
-    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+    unsafe fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
         let Planes { row, plane } = self.planes;
-        // SAFETY: the tile's products lie in `m`, as asserted where it is made.
+        // SAFETY: the group's products, padding included, lie in `m`, as `OutputTransform` has asserted; the caller names one of its tiles.
         unsafe {
             let from = self.m.as_ptr().add((at / TILE + t) * row + j);
             F::output(s, |p| s.load(from.add(p * plane)))
@@ -270,7 +274,7 @@ impl<E: Epilogue> Kernel for StoredRows<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let StoredRows { z, c, first, rows, epilogue } = self;
-        assert!(z.len() >= rows * c);
+        assert!(z.len() >= product([rows, c]));
         emit(s, epilogue, first, rows, c, &InMemory { z, c, rows });
     }
 }
@@ -284,7 +288,7 @@ struct InMemory<'a> {
 
 impl Tiles for InMemory<'_> {
     #[inline(always)]
-    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+    unsafe fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
         let &InMemory { z, c, rows } = self;
         let mut tile = [s.zero(); TILE];
         for (i, row) in tile.iter_mut().enumerate() {
@@ -331,7 +335,7 @@ impl<E: Epilogue> Kernel for MonoConvolution<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let MonoConvolution { x, w, k, c, first, rows, epilogue } = self;
-        assert!(x.len() + 1 >= rows.next_multiple_of(GROUP) + k && w.len() >= k * c);
+        assert!(x.len() + 1 >= sum([round_up_to(rows, GROUP), k]) && w.len() >= product([k, c]));
         match k {
             3 if E::FEW_TAPS => emit(s, epilogue, first, rows, c, &FewTaps::<3> { x, w, c }),
             5 if E::FEW_TAPS => emit(s, epilogue, first, rows, c, &FewTaps::<5> { x, w, c }),
@@ -350,9 +354,10 @@ struct FewTaps<'a, const K: usize> {
 
 impl<const K: usize> Tiles for FewTaps<'_, K> {
     #[inline(always)]
-    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+    unsafe fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
         let mut sums = [s.zero(); TILE];
-        // SAFETY: samples and taps are there, as asserted where this is made; as many channels are read as there are.
+        // SAFETY: the samples of whole groups and the taps are there, as `MonoConvolution` has asserted; the caller names one of the
+        // tiles, and no more channels are read than there are.
         unsafe {
             let mut taps = [s.zero(); K];
             for (tap, weight) in taps.iter_mut().enumerate() {
@@ -382,7 +387,7 @@ struct AnyTaps<'a> {
 
 impl Tiles for AnyTaps<'_> {
     #[inline(always)]
-    fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
+    unsafe fn tile<S: Simd>(&self, s: S, at: usize, j: usize, t: usize) -> [S::V; TILE] {
         let mut sums = [s.zero(); TILE];
         for tap in 0..self.k {
             // SAFETY: as for `FewTaps`.
@@ -401,7 +406,7 @@ impl Tiles for AnyTaps<'_> {
 #[inline(always)]
 fn emit<S: Simd, E: Epilogue, T: Tiles>(s: S, epilogue: &mut E, first: usize, rows: usize, c: usize, tiles: &T) {
     let group = TILE * E::TILES;
-    assert!(first.is_multiple_of(GROUP) && epilogue.fits(first + rows, c));
+    assert!(first.is_multiple_of(GROUP) && epilogue.fits(sum([first, rows]), c));
     for at in (0..rows).step_by(group) {
         for j in (0..c).step_by(S::LANES) {
             let pos = TilePos { first: first + at, left: rows - at, j, lanes: c - j };
@@ -449,7 +454,7 @@ impl Epilogue for PlainRows<'_> {
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
-        c == self.c && self.y.len() >= rows * c
+        c == self.c && self.y.len() >= product([rows, c])
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {

@@ -16,6 +16,7 @@
 //!
 //! **Source** Toom 1963, Cook 1966; Winograd, Arithmetic Complexity of Computations, 1980 (products modulo `x^2 + p^2`);
 //! Lavin and Gray, arXiv 1509.09308. The points are among those with the least error in single precision of many tried.
+#![allow(unsafe_code)] // reason: kernels trust the algorithms' numbers of products, so that the trait is unsafe to implement
 
 use super::isa::Simd;
 
@@ -30,8 +31,12 @@ pub const PRODUCTS: usize = 14;
 /// Most pairs of points.
 const PAIRS: usize = READ / 2 - 1;
 
-/// One algorithm. Evaluations work on whole vectors of neighbouring channels; places past its rows or products are not used.
-pub trait Toom: Copy {
+/// One algorithm. Evaluations work on whole vectors of neighbouring channels; elements past its rows or products are not used.
+///
+/// # Safety
+/// An implementation gives the points and the number of taps alone. It keeps what the trait derives from them ([`Toom::READ`],
+/// [`Toom::PRODUCTS`], [`Toom::TABLE`] and the methods): kernels read and write at the product numbers that these return.
+pub unsafe trait Toom: Copy {
     /// Its name: outputs and taps.
     const NAME: &'static str;
     /// Taps.
@@ -244,7 +249,8 @@ const fn product(squares: &[f64; PAIRS], count: usize, without: usize) -> [f64; 
 #[derive(Clone, Copy, Debug)]
 pub struct FiveTaps;
 
-impl Toom for FiveTaps {
+// SAFETY: only points and taps are given.
+unsafe impl Toom for FiveTaps {
     const NAME: &'static str = "F(8,5)";
     const TAPS: usize = 5;
     const REAL: &'static [f64] = &[0.5, 0.75, 1.25, 2.0];
@@ -256,7 +262,8 @@ impl Toom for FiveTaps {
 #[derive(Clone, Copy, Debug)]
 pub struct FiveTapSums;
 
-impl Toom for FiveTapSums {
+// SAFETY: only points and taps are given.
+unsafe impl Toom for FiveTapSums {
     const NAME: &'static str = "F(5,8)";
     const TAPS: usize = 5;
     const REAL: &'static [f64] = &[0.625, 1.0, 1.5];
@@ -267,7 +274,8 @@ impl Toom for FiveTapSums {
 #[derive(Clone, Copy, Debug)]
 pub struct ThreeTaps;
 
-impl Toom for ThreeTaps {
+// SAFETY: only points and taps are given.
+unsafe impl Toom for ThreeTaps {
     const NAME: &'static str = "F(8,3)";
     const TAPS: usize = 3;
     const REAL: &'static [f64] = &[0.5, 1.0, 1.75];

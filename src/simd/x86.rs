@@ -3,7 +3,7 @@
 
 use super::isa::{Simd, SparseEntry};
 use super::planes::{PlaneTile, plane_tile};
-use super::tile::{ProductTile, RankTile, product_tile, rank_tile};
+use super::tile::{ProductTile, RankTile, Tiled, product_tile, rank_tile};
 use std::arch::x86_64::*;
 
 /// Proof that this processor has AVX2 and FMA.
@@ -52,7 +52,6 @@ impl Simd for Avx2 {
     type Mask = __m256;
     type Argmax = __m256i;
     const LANES: usize = 8;
-    const TILE_VECTORS: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> __m256 {
@@ -232,6 +231,10 @@ impl Simd for Avx2 {
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+impl Tiled for Avx2 {
+    const TILE_VECTORS: usize = 2;
 
     // 6 x 2 accumulators + 2 weights + 1 broadcast = 15 of 16 registers; 12 x 1 + 1 + 1 = 14.
     #[inline(always)]
@@ -314,7 +317,6 @@ impl Simd for Avx512 {
     type Mask = __mmask16;
     type Argmax = __m512i;
     const LANES: usize = 16;
-    const TILE_VECTORS: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
@@ -483,6 +485,10 @@ impl Simd for Avx512 {
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+impl Tiled for Avx512 {
+    const TILE_VECTORS: usize = 4;
 
     // Of 32 registers: 6 x 4 + 4 weights + 1 broadcast = 29; 8 x 3 + 3 + 1 = 28; 12 x 2 + 2 + 1 = 27; 12 x 1 + 1 + 1 = 14.
     #[inline(always)]

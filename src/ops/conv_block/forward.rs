@@ -6,7 +6,7 @@ use super::convolve::{Convolve, Rows, Stored, rows_of};
 use super::geometry::{Convolution, Geometry};
 use crate::simd::transform::{Epilogue, TilePos, Window, Windows, load_some, pool};
 use crate::simd::winograd::TILE;
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Simd, product};
 
 /// In place of a position: the window's largest row is not above zero, so that no gradient passes.
 pub const NO_GRADIENT: u8 = 7;
@@ -33,7 +33,7 @@ impl<const WINDOW: usize, const ARGMAX: bool> Epilogue for ActivePool<'_, WINDOW
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
-        let numbers = windows(rows, WINDOW, self.ceil) * c;
+        let numbers = product([windows(rows, WINDOW, self.ceil), c]);
         self.bias.len() == c && self.y.len() >= numbers && (!ARGMAX || self.argmax.len() >= numbers)
     }
 

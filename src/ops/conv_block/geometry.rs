@@ -288,11 +288,12 @@ impl Geometry {
         dense_cost * self.window as f64 / SPREAD_COST
     }
 
-    /// How backward-weight is computed, from rows that are `sparse` behind the pool or not.
+    /// How the weights' gradient is computed, from a gradient that is `sparse` because no norm stands before the pool, or is dense.
+    /// Behind a norm the path of one input channel folds the norm into plain weights, so that its forward convolution is not a transform.
     pub fn weight_grad_path(&self, conv: Convolution, sparse: bool) -> WeightGradPath {
         let auto = self.choice == ConvChoice::Auto;
         match self.window {
-            2.. if self.c_in == 1 && MONO_TAPS.contains(&self.k) => WeightGradPath::Mono,
+            2.. if MONO_TAPS.contains(&self.k) && self.c_in == 1 && (sparse || conv.is_mono()) => WeightGradPath::Mono,
             SPARSE_WINDOW.. if sparse && self.sparse_fits() && !(auto && self.l < SPARSE_ROWS) => {
                 WeightGradPath::Sparse
             }

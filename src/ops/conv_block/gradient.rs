@@ -6,7 +6,7 @@ use super::WIDEST_WINDOW;
 use super::convolve::{Rows, clear_outside, rows_of};
 use super::geometry::Geometry;
 use crate::simd::transform::load_some;
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::{Isa, Kernel, Simd, product, sum};
 
 /// From a pooled gradient: every window's number in the row of its position, zeros in the others and in dead windows.
 /// Without pool: the gradient where the output is above zero.
@@ -54,7 +54,7 @@ impl Kernel for Unpool<'_, '_> {
         let from = (first + inside.start as isize) as usize;
         let rows = &mut rows[inside.start * c..inside.end * c];
         if g.window == 1 {
-            assert!(dy.len() == g.cells() * c && y.len() == dy.len());
+            assert!(dy.len() == product([g.cells(), c]) && y.len() == dy.len());
             let numbers = from * c..from * c + rows.len();
             for ((to, &dy), &y) in rows.iter_mut().zip(&dy[numbers.clone()]).zip(&y[numbers]) {
                 *to = if y > 0.0 { dy + 0.0 } else { 0.0 };
@@ -79,12 +79,10 @@ fn windows<S: Simd, const WINDOW: usize>(
 ) {
     let c = g.c_out;
     let count = rows.len() / c;
-    assert!(
-        g.window == WINDOW
-            && dy.len() == g.cells() * c
-            && argmax.len() == dy.len()
-            && from + count <= g.cells() * WINDOW
-    );
+    let numbers = product([g.cells(), c]);
+    assert!(g.window == WINDOW && dy.len() == numbers && argmax.len() == numbers);
+    assert!(sum([from, count]) <= product([g.cells(), WINDOW]));
+
     for cell in from / WINDOW..(from + count).div_ceil(WINDOW) {
         let start = cell * WINDOW;
         // The first and the last window may lie only in part among the rows asked for.

@@ -360,7 +360,7 @@ impl Op for ConvBlock {
     }
 
     fn merge(&self, b: &mut Merge<'_>) {
-        let Some(norm) = self.batch_norm() else { return };
+        let norm = self.batch_norm().expect("only a norm that learns has a merge phase");
         let g = self.planned(b.shapes[0]);
         let ([.., statistics_at], norm_at) = (self.batch_saved_at(&g), self.norm_at(&g));
         let channels = norm::Channels { g, norm, norm_at, statistics_at, merge: b };

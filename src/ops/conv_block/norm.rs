@@ -25,7 +25,7 @@ use crate::ops::batch_norm::{gradient_sums, together};
 use crate::ops::op::{Backward, Forward, Merge, Pass};
 use crate::simd::transform::{Epilogue, GROUP, TilePos, Window, Windows, pool};
 use crate::simd::winograd::TILE;
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::{Isa, Kernel, Simd, product};
 
 /// Where a sample keeps what backward needs: numbers of [`Geometry`] rounded up to cache lines, one after the other.
 pub struct Saved<'a> {
@@ -99,8 +99,9 @@ impl ConvBlock {
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
         let terms = NormGradient::terms(batch_saved, &b.params[self.norm_at(&g)..][..g.c_out], terms);
         let gradient = NormGradient { g, dy: b.dy, argmax: saved.argmax, y: b.y, terms };
-        // What a norm leaves is dense.
-        let WeightGradPath::Dense(conv) = self.weight_grad_path(&g) else { return };
+        let WeightGradPath::Dense(conv) = self.weight_grad_path(&g) else {
+            unreachable!("the gradient of a normalised convolution is dense");
+        };
         let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&conv));
         let learns = !b.dparams.is_empty();
         let dw = if learns { &mut b.dparams[..g.weights()] } else { &mut [] };
@@ -189,11 +190,12 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
 
     #[inline(always)]
     fn fits(&self, rows: usize, c: usize) -> bool {
-        let cells = if WINDOW == 1 { 0 } else { windows(rows, WINDOW, self.ceil) * c };
+        let cells = if WINDOW == 1 { 0 } else { product([windows(rows, WINDOW, self.ceil), c]) };
+        let rows = product([rows, c]);
         let Saved { z, pooled, argmax, .. } = &self.saved;
         c == self.c
             && self.block.len() == 3 * c
-            && z.len() >= rows * c
+            && z.len() >= rows
             && pooled.len() >= cells
             && argmax.len() >= cells
     }

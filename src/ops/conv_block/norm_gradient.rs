@@ -10,7 +10,7 @@ use super::convolve::{Rows, Stored, clear_outside, rows_of};
 use super::geometry::Geometry;
 use crate::base::aligned::round_up;
 use crate::simd::transform::{GROUP, MonoConvolution, PlainRows};
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::{Isa, Kernel, Simd, product, sum};
 use std::cell::RefCell;
 
 /// The first phase backward: sums of `dy` and of `dy * (z - mean)` where the output is above zero.
@@ -107,8 +107,9 @@ impl Kernel for TurnRows<'_, '_> {
         let TurnRows { gradient, first, rows } = self;
         let NormGradient { g, dy, argmax, y, terms } = *gradient;
         let c = g.c_out;
-        let end = first + rows.len() / c;
-        assert!(rows.len().is_multiple_of(c) && end <= g.l_out && dy.len() == g.cells() * c && terms.len() == 4 * c);
+        let end = sum([first, rows.len() / c]);
+        assert!(rows.len().is_multiple_of(c) && end <= g.l_out);
+        assert!(dy.len() == product([g.cells(), c]) && terms.len() == product([4, c]));
         assert!(if g.window > 1 { argmax.len() == dy.len() } else { y.len() == dy.len() });
         let mut row = first;
         while row < end {

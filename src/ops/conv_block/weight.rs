@@ -10,7 +10,7 @@ use super::gradient::Unpooled;
 use crate::simd::planes::{PlaneUpdate, Prefetch};
 use crate::simd::transform::{GradientTransform, InputTransform, load_some};
 use crate::simd::winograd::{FiveTapSums, PRODUCTS, TILE, ThreeTaps, Toom};
-use crate::simd::{Cells, Isa, Kernel, RankUpdate, Simd, SparseUpdate};
+use crate::simd::{Cells, Isa, Kernel, RankUpdate, Simd, SparseUpdate, product, sum};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -139,9 +139,9 @@ impl<F: Toom> Kernel for TapSums<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let TapSums { conv, sums, dw, .. } = self;
-        let of_tap = conv.c_in * conv.c_out;
-        let plane = conv.segments() * of_tap;
-        assert!(sums.len() >= F::PRODUCTS * plane && dw.len() == conv.k * of_tap);
+        let of_tap = product([conv.c_in, conv.c_out]);
+        let plane = product([conv.segments(), of_tap]);
+        assert!(sums.len() >= product([F::PRODUCTS, plane]) && dw.len() == product([conv.k, of_tap]));
         for segment in 0..conv.segments() {
             for i in (0..of_tap).step_by(S::LANES) {
                 let lanes = (of_tap - i).min(S::LANES);
@@ -314,9 +314,9 @@ impl MonoWindows<'_> {
         let cells = dy.len() / c;
         assert!(
             window <= WIDEST_WINDOW
-                && x.len() >= window * cells + WINDOW_MARGIN
+                && x.len() >= sum([product([window, cells]), WINDOW_MARGIN])
                 && argmax.len() == dy.len()
-                && dw.len() == K * c
+                && dw.len() == product([K, c])
         );
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
@@ -360,7 +360,7 @@ impl Kernel for BiasSums<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let (g, c) = (self.dz.g, self.db.len());
         let (dy, argmax, y) = (self.dz.dy, self.dz.argmax, self.dz.y);
-        assert!(dy.len().is_multiple_of(c) && (g.window == 1 && y.len() == dy.len() || argmax.len() == dy.len()));
+        assert!(dy.len().is_multiple_of(c) && dy.len() == if g.window == 1 { y.len() } else { argmax.len() });
         for first in (0..dy.len()).step_by(SUM_CELLS * c) {
             let cells = (first..(first + SUM_CELLS * c).min(dy.len())).step_by(c);
             let mut j = 0;
