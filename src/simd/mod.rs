@@ -34,6 +34,8 @@ mod isa;
 mod peak;
 pub(crate) mod planes;
 mod portable;
+#[cfg(test)]
+mod soundness;
 mod sparse;
 mod tile;
 pub(crate) mod transform;

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // reason: copies from page-locked memory go on after the call
 
 use super::address;
-use super::gpu::{Gpu, refused};
+use super::gpu::{Gpu, Region, refused};
 use crate::exec::error::DeviceError;
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, PinnedHostSlice, sys};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Clips {
         if fit {
             for (i, row) in rows.enumerate() {
                 assert_eq!(row.len(), length, "a recording is as long as the network hears");
-                gpu.upload(clips.row(gpu, i), row)?;
+                gpu.upload(clips.rows_from(gpu, i, 1), row)?;
             }
         } else {
             let buffer = || {
@@ -71,11 +71,12 @@ impl Clips {
 
     /// The address of the first row.
     pub fn rows(&self, gpu: &Gpu) -> sys::CUdeviceptr {
-        self.row(gpu, 0)
+        address(&self.rows, gpu)
     }
 
-    fn row(&self, gpu: &Gpu, i: usize) -> sys::CUdeviceptr {
-        address(&self.rows, gpu) + 2 * (i * self.length) as u64
+    /// `count` rows from row `first` on.
+    fn rows_from<'b>(&'b self, gpu: &Gpu, first: usize, count: usize) -> Region<'b> {
+        Region::of(&self.rows, gpu).part::<i16>(first * self.length, count * self.length)
     }
 
     /// Sees to it that the GPU's next step finds these recordings of `samples`; in which rows it does.
@@ -89,8 +90,6 @@ impl Clips {
         samples: impl Fn(u32) -> &'r [i16],
     ) -> Result<Vec<u32>, DeviceError> {
         let wait = refused("pass clips on");
-        let first = self.streaming.as_ref().map_or(0, |streaming| streaming.next * clips.len());
-        let to = self.row(gpu, first);
         let Some(Streaming { stream, buffers, next }) = &mut self.streaming else {
             let held = self.rows.len() / self.length.max(1);
             assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clips are those that the GPU holds");
@@ -103,8 +102,10 @@ impl Clips {
             row.copy_from_slice(samples(clip));
         }
         stream.wait(read).map_err(&wait)?;
+        let first = *next * clips.len();
+        let rows = Region::of(&self.rows, gpu).part::<i16>(first * self.length, clips.len() * self.length);
         // SAFETY: `host` lives until the executor has waited for this stream, and is not written before `copied` has happened.
-        unsafe { gpu.upload_later(stream, to, host) }?;
+        unsafe { gpu.upload_later(stream, rows, &host[..clips.len() * self.length]) }?;
         copied.record(stream).map_err(&wait)?;
         gpu.stream().wait(copied).map_err(&wait)?;
         *next = 1 - *next;

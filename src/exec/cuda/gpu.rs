@@ -11,6 +11,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -244,37 +245,85 @@ impl Gpu {
         slice.as_mut_slice().map_err(refused("lock memory of the host for it"))
     }
 
-    /// Page-locked host memory to the device, in the order of `stream`, after the call has returned.
+    /// Copies page-locked host memory to the device, in the order of `stream`, after the call has returned.
     ///
     /// # Safety
     /// `from` must live, and not be written, until the stream is through with it.
+    ///
+    /// # Panics
+    /// If `from` is larger than the region.
     pub(super) unsafe fn upload_later<T>(
         &self,
         stream: &CudaStream,
-        to: sys::CUdeviceptr,
+        to: Region<'_>,
         from: &[T],
     ) -> Result<(), DeviceError> {
+        to.check(from);
         self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
-        // SAFETY: `to` is the start of one of the executor's buffers, which is at least as long as `from`; the rest is the caller's.
-        unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(refused("take in data"))
+        // SAFETY: the region is part of a buffer, and at least as large as `from`; the rest is the caller's contract.
+        unsafe { result::memcpy_htod_async(to.address, from, stream.cu_stream()) }.map_err(refused("take in data"))
     }
 
-    /// Pageable host memory to the device, in the order of the stream.
-    pub(super) fn upload<T>(&self, to: sys::CUdeviceptr, from: &[T]) -> Result<(), DeviceError> {
+    /// Copies pageable host memory to the device, in the order of the stream.
+    ///
+    /// # Panics
+    /// If `from` is larger than the region.
+    pub(super) fn upload<T: DeviceRepr>(&self, to: Region<'_>, from: &[T]) -> Result<(), DeviceError> {
+        to.check(from);
         self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
-        // SAFETY: `to` is the start of one of the executor's buffers, which is at least as long as `from`; a copy from pageable
-        // memory has read it when the call returns.
-        unsafe { result::memcpy_htod_async(to, from, self.stream.cu_stream()) }.map_err(refused("take in data"))
+        // SAFETY: the region is part of a buffer, and at least as large as `from`; a copy from pageable memory has read it when the
+        // call returns.
+        unsafe { result::memcpy_htod_async(to.address, from, self.stream.cu_stream()) }.map_err(refused("take in data"))
     }
 
-    /// Device memory to the host; waits for it.
-    pub(super) fn download<T>(&self, to: &mut [T], from: sys::CUdeviceptr) -> Result<(), DeviceError> {
+    /// Copies device memory to the host, and waits for it.
+    ///
+    /// # Panics
+    /// If `to` is larger than the region.
+    pub(super) fn download(&self, to: &mut [f32], from: Region<'_>) -> Result<(), DeviceError> {
+        from.check(to);
         self.context.bind_to_thread().map_err(refused("be used on this thread"))?;
-        // SAFETY: `from` is in one of the executor's buffers, which holds at least as much as `to`, and `to` is not touched before
-        // the stream is through.
-        unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) }
+        // SAFETY: the region is part of a buffer, and at least as large as `to`, which is not touched before the stream is through.
+        unsafe { result::memcpy_dtoh_async(to, from.address, self.stream.cu_stream()) }
             .map_err(refused("give back results"))?;
         self.finish()
+    }
+}
+
+/// Contiguous memory of a buffer on the GPU, as the end of a copy.
+#[derive(Clone, Copy)]
+pub(super) struct Region<'b> {
+    address: sys::CUdeviceptr,
+    bytes: usize,
+    buffer: PhantomData<&'b ()>,
+}
+
+impl<'b> Region<'b> {
+    /// A whole buffer.
+    pub fn of<T>(buffer: &'b CudaSlice<T>, gpu: &Gpu) -> Region<'b> {
+        Region { address: super::address(buffer, gpu), bytes: size_of::<T>() * buffer.len(), buffer: PhantomData }
+    }
+
+    /// `len` numbers of type `T`, the first of them number `first` of the region.
+    ///
+    /// # Panics
+    /// If they are not in the region.
+    pub fn part<T>(self, first: usize, len: usize) -> Region<'b> {
+        let bytes = |numbers: usize| numbers.checked_mul(size_of::<T>());
+        let end = first.checked_add(len).and_then(bytes);
+        assert!(end.is_some_and(|end| end <= self.bytes), "numbers {first} to {first} + {len} are not in the buffer");
+        let (offset, bytes) = (first * size_of::<T>(), len * size_of::<T>());
+        Region { address: self.address + offset as u64, bytes, ..self }
+    }
+
+    /// Its first byte.
+    pub fn address(self) -> sys::CUdeviceptr {
+        self.address
+    }
+
+    fn check<T>(self, host: &[T]) {
+        let bytes = size_of_val(host);
+        assert!(bytes <= self.bytes, "a copy of {bytes} bytes exceeds the {} bytes of its region", self.bytes);
     }
 }
 

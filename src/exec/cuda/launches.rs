@@ -2,9 +2,9 @@
 
 #![allow(unsafe_code)] // reason: kernels take addresses
 
-use super::gpu::{Gpu, refused};
+use super::gpu::{Gpu, Region, refused};
 use super::queue::StepQueue;
-use super::{Buffer, address};
+use super::{Buffer, address, ptx};
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
 use crate::graph::{BufferLoc, LaunchGroup, Lowered, NodeId, Plan, PlannedLaunch, Space};
@@ -75,15 +75,15 @@ impl Memory {
     }
 
     /// Where the graph's input number `k` stands.
-    pub fn input(&self, gpu: &Gpu, k: usize) -> sys::CUdeviceptr {
-        if self.labels == Some(k) { self.queue.labels(gpu) } else { address(&self.inputs[k], gpu) }
+    pub fn input<'b>(&'b self, gpu: &Gpu, k: usize) -> Region<'b> {
+        if self.labels == Some(k) { self.queue.labels(gpu) } else { Region::of(&self.inputs[k], gpu) }
     }
 
     /// Where a buffer of the whole batch stands.
-    pub fn address(&self, gpu: &Gpu, plan: &Plan, loc: BufferLoc) -> sys::CUdeviceptr {
+    pub fn region<'b>(&'b self, gpu: &Gpu, plan: &Plan, loc: BufferLoc) -> Region<'b> {
         match loc.space {
             Space::Input(k) => self.input(gpu, k),
-            _ => address(&self.arena, gpu) + 4 * (plan.n * loc.offset) as u64,
+            _ => Region::of(&self.arena, gpu).part::<f32>(plan.n * loc.offset, plan.n * loc.len),
         }
     }
 }
@@ -134,6 +134,14 @@ pub(super) struct Call {
 
 impl Call {
     fn new(gpu: &Gpu, launch: &Launch, cost: Cost, arguments: Vec<u64>) -> Result<Call, DeviceError> {
+        // The driver reads as many arguments as the kernel has parameters; an operation of somebody else may list fewer.
+        let expected = ptx::parameters(&launch.kernel);
+        if expected.is_some_and(|parameters| parameters.len() != arguments.len()) {
+            let doing = format!("launch the kernel {}", launch.kernel);
+            let reason =
+                format!("it takes {} arguments and is given {}", expected.map_or(0, <[_]>::len), arguments.len());
+            return Err(DeviceError::Driver { doing, reason });
+        }
         Ok(Call {
             cost,
             function: gpu.kernel(&launch.kernel, launch.shared_bytes)?,
@@ -157,8 +165,8 @@ impl Call {
         let word = |word: &u64| std::ptr::from_ref(word).cast_mut().cast::<c_void>();
         let mut arguments: Vec<*mut c_void> = self.arguments.iter().map(word).collect();
         let (function, stream) = (self.function.cu_function(), stream.cu_stream());
-        // SAFETY: the arguments are as many and of the types that the kernel's PTX tells (tests/device_launches.rs), their addresses are of
-        // the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
+        // SAFETY: the arguments are as many as the kernel has parameters (`Call::new`), each in a word of the largest parameter's size;
+        // their addresses are of the plan's buffers, which live as long as the executor, and the driver copies them before it returns.
         let launched = unsafe {
             result::launch_kernel(function, self.grid, (self.block, 1, 1), self.shared_bytes, stream, &mut arguments)
         };
@@ -224,9 +232,9 @@ pub(super) fn update(
         [StepQueue::pair, StepQueue::tallies, StepQueue::rates].map(|of| of(&memory.queue, gpu));
     let (n, count) = (plan.n, plan.params_len);
     let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
-    let at = |loc: BufferLoc| memory.address(gpu, plan, loc);
+    let at = |loc: BufferLoc| memory.region(gpu, plan, loc).address();
     let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
-    let labels = memory.input(gpu, labels);
+    let labels = memory.input(gpu, labels).address();
     let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
         let cost = Cost::of(&launch, "step", "update");
         Call::new(gpu, &launch, cost, arguments.to_vec())
@@ -294,7 +302,7 @@ impl OperandAddresses<'_> {
             _ => {
                 let in_place = self.node().is_some_and(|node| node.spec.in_place);
                 let loc = self.planned.step.as_ref()?.loc(operand, in_place)?;
-                Some(self.memory.address(self.gpu, self.plan, loc))
+                Some(self.memory.region(self.gpu, self.plan, loc).address())
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::base::rng::Key;
 use crate::graph::{BufferLoc, NodeId, Plan, Space};
 use clips::Clips;
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice, DevicePtr, sys};
-use gpu::refused;
+use gpu::{Region, refused};
 use launches::{Call, Memory};
 use queue::StepArgs;
 use std::collections::VecDeque;
@@ -106,35 +106,59 @@ impl Cuda {
         &self.gpu
     }
 
-    /// Takes over changed parameters and state: packs weights. Must be called before the first run and after every change.
+    /// Copies changed parameters and state to the GPU and packs the weights. It must be called before the first run and after every
+    /// change.
+    ///
+    /// # Panics
+    /// If the arrays do not have the plan's lengths.
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) -> Result<(), DeviceError> {
-        self.gpu.upload(address(&self.memory.params, &self.gpu), params)?;
-        self.gpu.upload(address(&self.memory.state, &self.gpu), state)?;
+        self.check_lens(params, state);
+        self.gpu.upload(Region::of(&self.memory.params, &self.gpu), params)?;
+        self.gpu.upload(Region::of(&self.memory.state, &self.gpu), state)?;
         self.prepare.iter().try_for_each(|call| call.launch(&self.gpu))?;
         self.gpu.finish()
     }
 
-    /// Takes over the optimiser's moments.
+    /// Copies the optimiser's moments to the GPU; a plan that does not train has none.
+    ///
+    /// # Panics
+    /// If the arrays do not have the parameters' length.
     pub fn set_moments(&mut self, m: &[f32], v: &[f32]) -> Result<(), DeviceError> {
         let Some(update) = &self.update else { return Ok(()) };
-        self.gpu.upload(address(&update.m, &self.gpu), m)?;
-        self.gpu.upload(address(&update.v, &self.gpu), v)?;
+        assert!([m.len(), v.len()] == [self.plan.params_len; 2], "every parameter has two moments");
+        self.gpu.upload(Region::of(&update.m, &self.gpu), m)?;
+        self.gpu.upload(Region::of(&update.v, &self.gpu), v)?;
         self.gpu.finish()
     }
 
-    /// Gives the parameters, the state and the optimiser's moments as they are now.
+    /// Copies the parameters, the state and the optimiser's moments from the GPU, as they are now. A plan that does not train leaves
+    /// the moments as they are.
+    ///
+    /// # Panics
+    /// If the arrays do not have the plan's lengths.
     pub fn download(&self, params: &mut [f32], state: &mut [f32], moments: [&mut [f32]; 2]) -> Result<(), DeviceError> {
-        self.gpu.download(params, address(&self.memory.params, &self.gpu))?;
+        self.check_lens(params, state);
+        self.gpu.download(params, Region::of(&self.memory.params, &self.gpu))?;
         self.state(state)?;
         let Some(update) = &self.update else { return Ok(()) };
         let [m, v] = moments;
-        self.gpu.download(m, address(&update.m, &self.gpu))?;
-        self.gpu.download(v, address(&update.v, &self.gpu))
+        assert!([m.len(), v.len()] == [self.plan.params_len; 2], "every parameter has two moments");
+        self.gpu.download(m, Region::of(&update.m, &self.gpu))?;
+        self.gpu.download(v, Region::of(&update.v, &self.gpu))
     }
 
-    /// Gives the state as it is now.
+    /// Copies the state from the GPU, as it is now.
+    ///
+    /// # Panics
+    /// If `state` does not have the plan's length.
     pub fn state(&self, state: &mut [f32]) -> Result<(), DeviceError> {
-        self.gpu.download(state, address(&self.memory.state, &self.gpu))
+        assert_eq!(state.len(), self.plan.state_len, "the length of the state is the plan's");
+        self.gpu.download(state, Region::of(&self.memory.state, &self.gpu))
+    }
+
+    fn check_lens(&self, params: &[f32], state: &[f32]) {
+        let expected = [self.plan.params_len, self.plan.state_len];
+        assert_eq!([params.len(), state.len()], expected, "the lengths of parameters and state are the plan's");
     }
 
     /// Runs the plan on a batch, as [`Cpu::run`](super::Cpu::run) does, with the parameters and the state last prepared;
@@ -174,7 +198,7 @@ impl Cuda {
         self.clips = None;
         let (gpu, shape) = (&self.gpu, (self.plan.n, self.plan.inputs[0].size()));
         let clips = Clips::new(gpu, rows, shape)?;
-        let addresses = [clips.rows(gpu), self.memory.queue.clips(gpu), self.memory.input(gpu, 0)];
+        let addresses = [clips.rows(gpu), self.memory.queue.clips(gpu), self.memory.input(gpu, 0).address()];
         let gather = launches::gather(gpu, addresses, shape, scale)?;
         let all = clips.all();
         self.clips = Some((clips, gather));
@@ -336,14 +360,14 @@ impl Cuda {
             return Ok(None);
         }
         let mut all = vec![0.0; self.plan.n * loc.len];
-        self.gpu.download(&mut all, self.memory.address(&self.gpu, &self.plan, loc))?;
+        self.gpu.download(&mut all, self.memory.region(&self.gpu, &self.plan, loc))?;
         Ok(Some(all))
     }
 
     /// The gradient of the mean loss with respect to all parameters, in the order of the parameter arena.
     pub fn parameter_gradients(&self) -> Result<Vec<f32>, DeviceError> {
         let mut all = vec![0.0; self.plan.params_len];
-        self.gpu.download(&mut all, address(&self.memory.dparams, &self.gpu))?;
+        self.gpu.download(&mut all, Region::of(&self.memory.dparams, &self.gpu))?;
         Ok(all)
     }
 }

@@ -1,6 +1,7 @@
 //! The kernels in the program: PTX text by file, and the signatures that stand in it.
 
 use flate2::read::GzDecoder;
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::OnceLock;
 
@@ -64,8 +65,16 @@ impl Image {
         })
     }
 
-    /// The file that holds `kernel`.
+    /// The file that contains `kernel`.
     pub fn of(kernel: &str) -> Option<&'static Image> {
         images().iter().find(|image| image.entries().any(|entry| entry.name == kernel))
     }
+}
+
+/// The parameters of a kernel, if a file contains it.
+pub fn parameters(kernel: &str) -> Option<&'static [Parameter]> {
+    static ALL: OnceLock<HashMap<&'static str, Vec<Parameter>>> = OnceLock::new();
+    let all = ALL
+        .get_or_init(|| images().iter().flat_map(Image::entries).map(|entry| (entry.name, entry.parameters)).collect());
+    all.get(kernel).map(Vec::as_slice)
 }

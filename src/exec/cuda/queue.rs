@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // reason: page-locked memory is raw, and copies go on after the call
 
 use super::address;
-use super::gpu::{Gpu, refused};
+use super::gpu::{Gpu, Region, refused};
 use crate::base::rng::Key;
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Tally;
@@ -69,8 +69,9 @@ impl StepQueue {
         self.word(gpu, PAIR)
     }
 
-    pub fn labels(&self, gpu: &Gpu) -> sys::CUdeviceptr {
-        self.word(gpu, LABELS)
+    /// The labels of the batch.
+    pub fn labels<'b>(&'b self, gpu: &Gpu) -> Region<'b> {
+        Region::of(&self.args, gpu).part::<u32>(LABELS, self.n)
     }
 
     pub fn clips(&self, gpu: &Gpu) -> sys::CUdeviceptr {
@@ -105,7 +106,7 @@ impl StepQueue {
         clips[..args.clips.len()].copy_from_slice(args.clips);
         self.queued += 1;
         // SAFETY: `next` lives as long as the queue, which wait for the stream when dropped, and is not written until then or the next reading.
-        unsafe { gpu.upload_later(gpu.stream(), address(&self.args, gpu), next) }
+        unsafe { gpu.upload_later(gpu.stream(), Region::of(&self.args, gpu), next) }
     }
 
     /// Waits for the steps under way, of which nobody asks what they did.
@@ -121,14 +122,14 @@ impl StepQueue {
             return Ok(Vec::new());
         }
         let mut numbers = [0.0f32; 2 + 2 * MAX_QUEUED];
-        gpu.download(&mut numbers, self.tallies(gpu))?;
+        gpu.download(&mut numbers, Region::of(&self.tallies, gpu))?;
         let [spoilt, _, pairs @ ..] = &numbers;
         let tally = |&[loss, correct]: &[f32; 2]| Tally { loss: f64::from(loss), correct: correct as u64 };
         let mut tallies: Vec<Tally> = pairs.as_chunks::<2>().0[..steps].iter().map(tally).collect();
         if *spoilt != 0.0 {
             let first = tallies.iter().position(|tally| !tally.loss.is_finite());
             tallies.truncate(first.map_or(steps, |first| first + 1));
-            gpu.upload(self.tallies(gpu), &[0.0f32])?;
+            gpu.upload(Region::of(&self.tallies, gpu), &[0.0f32])?;
         }
         Ok(tallies)
     }

@@ -193,11 +193,7 @@ impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
         let cells = if WINDOW == 1 { 0 } else { product([windows(rows, WINDOW, self.ceil), c]) };
         let rows = product([rows, c]);
         let Saved { z, pooled, argmax, .. } = &self.saved;
-        c == self.c
-            && self.block.len() == 3 * c
-            && z.len() >= rows
-            && pooled.len() >= cells
-            && argmax.len() >= cells
+        c == self.c && self.block.len() == 3 * c && z.len() >= rows && pooled.len() >= cells && argmax.len() >= cells
     }
 
     fn writes(&self, first: usize, rows: usize) -> &[u8] {
