@@ -5,11 +5,14 @@ pub mod cpu_time;
 pub mod name;
 pub mod nearest;
 pub mod rng;
+pub mod sha1;
 mod shape;
+mod temporary;
 
 pub use aligned::OutOfMemory;
 pub use name::{Name, NameError};
 pub use shape::Shape;
+pub use temporary::Temporary;
 
 /// The factor that turns a 16-bit sample into a number of full scale 1.
 pub const FULL_SCALE: f32 = 1.0 / 32768.0;

@@ -15,7 +15,8 @@ use std::path::Path;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+
+use crate::base::Temporary;
 
 use super::error::ClipError;
 use super::prepare::ClipInfo;
@@ -218,13 +219,13 @@ impl Store for Vec<i16> {
 
 /// A cache file in the making; dropped before [`Writer::finish`] it leaves nothing behind.
 pub(super) struct Writer {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Temporary>,
 }
 
 impl Writer {
     /// Starts a file in `folder` whose temporary name begins with `prefix`.
     pub(super) fn new(folder: &Path, prefix: &str) -> io::Result<Writer> {
-        let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
+        let mut file = Temporary::create(folder, prefix)?;
         file.write_all(&[0; HEADER_BYTES])?;
         Ok(Writer { file: BufWriter::with_capacity(1 << 20, file) })
     }
@@ -244,7 +245,7 @@ impl Writer {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header.to_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
+        file.persist(path)?;
         // The new name is on disk only when the folder is, too; not every system lets a folder be synced.
         if let Some(folder) = path.parent() {
             _ = File::open(folder).and_then(|f| f.sync_all());

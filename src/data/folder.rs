@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha1::{Digest, Sha1};
-
 use crate::base::Name;
+use crate::base::sha1::Sha1;
 
 use super::error::{ClipFault, DataError};
 use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};

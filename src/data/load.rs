@@ -1,6 +1,6 @@
 //! Whichever source: its state, and its clips.
 
-use sha1::{Digest, Sha1};
+use crate::base::sha1::Sha1;
 
 use super::error::DataError;
 use super::prepare::{Sink, Stop};
@@ -40,7 +40,7 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
             None
         }
     };
-    Ok(Survey { folder, inputs: hash.finalize().into() })
+    Ok(Survey { folder, inputs: hash.finalize() })
 }
 
 /// Reads the wanted clips of `source` into `sink` in any order.

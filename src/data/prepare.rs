@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
 
 use crate::base::Name;
+use crate::base::sha1::{Sha1, hex};
 
 use super::clip::{Clip, ClipReader};
 use super::error::{ClipError, ClipFault, DataError};
@@ -113,6 +113,5 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
 }
 
 fn fingerprint(samples: &[i16]) -> String {
-    let hash = Sha1::digest(bytemuck::cast_slice::<i16, u8>(samples));
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha1::digest(bytemuck::cast_slice::<i16, u8>(samples)))
 }

@@ -4,9 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha1::{Digest, Sha1};
-
 use crate::base::Name;
+use crate::base::sha1::{Sha1, hex};
 
 use super::cache::{self, Index, Rows, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
@@ -99,7 +98,7 @@ fn key(source: &Source<'_>, wanted: &Wanted<'_>) -> String {
 /// The name of the cache that answers a question, without its extension.
 fn stem(key: &str) -> String {
     let hash = Sha1::digest(key.as_bytes());
-    hash[..8].iter().fold("clips-".to_string(), |name, byte| format!("{name}{byte:02x}"))
+    format!("clips-{}", hex(&hash[..8]))
 }
 
 impl Request<'_> {

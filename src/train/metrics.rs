@@ -2,8 +2,8 @@
 
 use super::error::TrainError;
 use super::run_folder::write_atomically;
+use crate::base::sha1::{Sha1, hex};
 use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
 use std::path::Path;
 
 /// What an epoch did.
@@ -37,7 +37,7 @@ pub fn hash(numbers: &[f32]) -> String {
         let bytes: Vec<u8> = block.iter().flat_map(|v| v.to_le_bytes()).collect();
         sha.update(&bytes);
     }
-    sha.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&sha.finalize())
 }
 
 /// Writes the records, one a line.

@@ -1,6 +1,7 @@
 //! The folder of a run: what is in it, and how files get there whole or not at all.
 
 use super::error::TrainError;
+use crate::base::Temporary;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -126,24 +127,16 @@ pub(super) fn write_together(files: &[(PathBuf, String)]) -> Result<(), TrainErr
 }
 
 /// A temporary file with these bytes, in the folder of `path`.
-fn stage(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, TrainError> {
-    let io = TrainError::io("write", path, SPACE);
-    let error = |e| io(without_path(e));
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(path)).map_err(error)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A temporary file can be read by its owner only; a result by everyone who may read the folder.
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(error)?;
-    }
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(error)?;
+fn stage(path: &Path, bytes: &[u8]) -> Result<Temporary, TrainError> {
+    let error = TrainError::io("write", path, SPACE);
+    let mut file = Temporary::create(folder_of(path), TEMPORARY).map_err(&error)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(&error)?;
     Ok(file)
 }
 
 /// Gives a temporary file its name.
-fn put(file: tempfile::NamedTempFile, path: &Path) -> Result<(), TrainError> {
-    file.persist(path).map_err(|e| TrainError::io("write", path, SPACE)(without_path(e.error)))?;
-    Ok(())
+fn put(file: Temporary, path: &Path) -> Result<(), TrainError> {
+    file.persist(path).map_err(TrainError::io("write", path, SPACE))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -154,13 +147,5 @@ fn sync_folder(path: &Path) {
     // Not every file system lets a folder be opened; the file is renamed nevertheless.
     if let Ok(folder) = File::open(folder_of(path)) {
         _ = folder.sync_all();
-    }
-}
-
-/// The system's message only: that of a temporary file also names a path that means nothing to a user.
-fn without_path(e: std::io::Error) -> std::io::Error {
-    match e.to_string().split_once(" at path ") {
-        Some((system, _)) => std::io::Error::new(e.kind(), system),
-        None => e,
     }
 }
