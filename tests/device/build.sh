@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # build.sh OUTDIR [plain|race|asan] [KERNELS]
 #
-# Makes OUTDIR/libcuda.so.1: the runner, the stand-in driver, and every *.cu of KERNELS (default: kernels/ of the repository).
-# A program finds it through LD_LIBRARY_PATH=OUTDIR. What is up to date is not compiled again. JOBS says how many compilers run.
+# Builds OUTDIR/libcuda.so.1 from the runner, the stand-in driver, and every *.cu of KERNELS (default: kernels/ of the repository).
+# A program finds it through LD_LIBRARY_PATH=OUTDIR. Only what has changed is compiled. JOBS is the number of compilers that run at once.
 #
-#   plain  as fast as it goes
-#   race   races, bounds and alignment of every access (runner/race.cpp)
+#   plain  optimised, without checks of each access
+#   race   checks every access for races, bounds and alignment (runner/race.cpp)
 #   asan   AddressSanitizer and UBSan; a program that is not built with them needs LD_PRELOAD="$(g++ -print-file-name=libasan.so)"
 #          and ASAN_OPTIONS=detect_leaks=0
 set -euo pipefail
@@ -19,20 +19,20 @@ mkdir -p "$objects"
 objects=$(cd "$objects" && pwd)
 
 flags="-std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -Wall -Wextra"
-# fmaf is one instruction there and a call elsewhere; the results are the same.
+# With FMA, fmaf is one instruction instead of a call; the results are the same.
 if grep -qw fma /proc/cpuinfo && grep -qw avx2 /proc/cpuinfo; then flags+=" -march=x86-64-v3"; fi
 case $mode in
   plain) common="-O2" device="" runtime="" ;;
-  # Version 4 of the line tables: binutils of today take the file of version 5 for another.
-  # The kernels call into race.cpp before every access; the compiler's flag must not reach the linker, or its own library comes.
+  # Line tables of version 4: binutils reports wrong file names from those of version 5.
+  # The kernels call into race.cpp before every access; the flag must not reach the linker, which would add the sanitizer's own library.
   race) common="-O1 -g1 -gdwarf-4" device="-fsanitize=thread --param tsan-instrument-func-entry-exit=0" runtime="-O2 -DSIMT_RACE" ;;
   asan) common="-O1 -g1 -gdwarf-4 -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined" device="" runtime="" ;;
-  *) echo "build.sh: unknown mode $mode; plain, race and asan there are" >&2; exit 2 ;;
+  *) echo "build.sh: unknown mode $mode; use plain, race or asan" >&2; exit 2 ;;
 esac
-# Kernels use `#pragma unroll`, and leave operands of one side unused.
+# Kernels use `#pragma unroll`, and have unused operands in some instantiations.
 device+=" -Wno-unknown-pragmas -Wno-unused -Wno-attributes -Wno-subobject-linkage"
 
-# The names of a kernel file's entries, from its preprocessed text, where macros have been filled in.
+# The names of a kernel file's entries, from its preprocessed text, in which macros are expanded.
 entries() {
   local text marks
   text=$(g++ $flags $device -E -P -x c++ -include "$here/runner/simt.h" -I"$root/kernels" "$1" | tr '\n' ' ')
@@ -45,7 +45,7 @@ entries() {
   fi
 }
 
-# compile_kernel FILE OBJECT. Each file is a module of its own on a GPU; so equal helper names in two files must not meet here.
+# compile_kernel FILE OBJECT. On a GPU each file is a module of its own; the namespace keeps equal helper names of two files apart.
 compile_kernel() {
   local name names
   names=$(entries "$1")
@@ -69,7 +69,7 @@ is_fresh() {
   for source in "$@"; do [ "$object" -nt "$source" ] || return 1; done
 }
 
-# The headers of KERNELS that a file includes, and theirs.
+# The headers of KERNELS that a file includes, directly or indirectly.
 headers_of() {
   local name file
   for name in $(sed -nE 's/^#include "([^"]+\.cuh)".*/\1/p' "$1"); do

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# conformance.sh [CHIPS] [OPTIONS..]: do all ops meet their reference on the device that LD_LIBRARY_PATH finds?
+# conformance.sh [CHIPS] [OPTIONS..]: compares all operations with their references on the device that LD_LIBRARY_PATH finds.
 #
-# CHIPS: one or more of `CAPABILITY:PRECISION`, separated by commas; else what faults.sh asks for (FAULT_CHIPS); else all below, which reach
-# every kernel. The program is STAPES, else that of `cargo build`. The options are handed on to `stapes gradcheck`.
+# CHIPS: a comma-separated list of `CAPABILITY:PRECISION`. The default is FAULT_CHIPS, which faults.sh sets, or else the list below, which reaches
+# every kernel. STAPES is the program; the default is that of `cargo build`. OPTIONS are passed on to `stapes gradcheck`.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 chips=${1:-${FAULT_CHIPS:-8.9:f32,9.0:f32,9.0:tf32,9.0:bf16}}

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # faults.sh [--list FILE] [--kernels DIR] [--only NAME,..] [--fast] [--table FILE] [--out DIR] COMMAND..
 #
-# Plants one fault at a time into a copy of the kernels and runs COMMAND against the software device built of it. COMMAND is a
-# test of the kernels: it must pass without a fault, and fail with each. It finds the device through LD_LIBRARY_PATH, the folder of
-# the build in FAULT_DEVICE, and where to look in FAULT_CHIPS. The PTX a program carries need not change: the device reads only its
-# signatures.
+# Plants one fault at a time into a copy of the kernels and runs COMMAND against the software device that is built from the copy. COMMAND is
+# a test of the kernels: it must pass without a fault, and fail with each fault. It finds the device through LD_LIBRARY_PATH, the folder of
+# the build in FAULT_DEVICE, and the compute capabilities to test in FAULT_CHIPS. The PTX inside the program need not change: the device
+# reads only its signatures.
 #
 # A line of the list (tests/device/faults.txt):   NAME | FILE | BUILDS | CHIPS | SED
-#   NAME    with a star behind it: one of the few that --fast plants
-#   FILE    of kernels/
-#   BUILDS  which builds must make COMMAND fail: values (the plain one), race, or both as values,race
-#   CHIPS   where the fault must show; COMMAND may look there only
-#   SED     an extended expression that plants the fault; one that changes nothing is an error, so that the list stays true
-# And a line `% CHIP FILE ..`: these kernels are not used there, so a fault in a header need not be compiled into them.
-# --table writes what found each fault. With --only or --fast the kernels without a fault are tried only where the faults are looked for.
+#   NAME    a star after the name marks a fault that --fast plants
+#   FILE    a file of kernels/
+#   BUILDS  the builds that must make COMMAND fail: values (the plain one), race, or both as values,race
+#   CHIPS   the compute capabilities and precisions at which COMMAND must fail; COMMAND may test these only
+#   SED     an extended sed expression that plants the fault; an expression that changes nothing is an error
+# A line `% CHIP FILE ..` lists kernels that are not used on that chip, so that a fault in a header need not be compiled into them.
+# --table writes a table of what detected each fault. With --only or --fast, the kernels without a fault are tested only on the chips of the faults.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 list=$here/faults.txt
@@ -38,26 +38,26 @@ while [[ ${1:-} == --* ]]; do
   esac
   shift 2
 done
-[ $# -gt 0 ] || { echo "faults.sh: which command judges the kernels?" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "faults.sh: give the command that tests the kernels" >&2; exit 2; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 kernels=$(cd "$kernels" && pwd)
 
-# judge BUILD DIR COMMAND..: the command's status, its words in DIR/said
-judge() {
+# run_command BUILD DIR COMMAND..: returns the status of the command; its output goes to DIR/output
+run_command() {
   local dir=$2
   shift 2
-  LD_LIBRARY_PATH="$dir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" FAULT_DEVICE=$dir timeout "${FAULT_SECONDS:-300}" "$@" > "$dir/said" 2>&1
+  LD_LIBRARY_PATH="$dir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" FAULT_DEVICE=$dir timeout "${FAULT_SECONDS:-300}" "$@" > "$dir/output" 2>&1
 }
 
 mode_of() { if [ "$1" = values ]; then echo plain; else echo "$1"; fi; }
 
-# What judge's command said first of all: the device's sentence without addresses, else how many results were wrong.
+# The first finding in the output of the command: the sentence of the device without addresses, or the number of wrong results.
 what_found() {
-  local said
-  said=$(grep -m1 -oE 'simt[a-z ]*: [^,]*' "$1" | sed -E 's/^simt[a-z ]*: //; s,/[^ ]*/,,g; s/ by thread .*//; s/0x[0-9a-f]+/0x../') ||
-    said=$(grep -m1 -oE '[0-9]+ of [0-9]+ tensors are farther' "$1" | sed 's/ are farther/ wrong/') || said="other values"
-  echo "$said"
+  local finding
+  finding=$(grep -m1 -oE 'simt[a-z ]*: [^,]*' "$1" | sed -E 's/^simt[a-z ]*: //; s,/[^ ]*/,,g; s/ by thread .*//; s/0x[0-9a-f]+/0x../') ||
+    finding=$(grep -m1 -oE '[0-9]+ of [0-9]+ tensors are farther' "$1" | sed 's/ are farther/ wrong/') || finding="other values"
+  echo "$finding"
 }
 
 trim() { sed -E 's/^[[:space:]]+|[[:space:]]+$//g' <<< "$1"; }
@@ -99,9 +99,9 @@ for build in values race; do
   fi
   export FAULT_CHIPS
   "$here/build.sh" "$out/$mode" "$mode" "$kernels" || exit 1
-  if ! judge $build "$out/$mode" "$@"; then
+  if ! run_command $build "$out/$mode" "$@"; then
     echo "faults.sh: the kernels fail without a fault in the $mode build:"
-    tail -n 20 "$out/$mode/said"
+    tail -n 20 "$out/$mode/output"
     exit 1
   fi
 done
@@ -127,18 +127,18 @@ for i in "${!names[@]}"; do
       row+=" |"
       continue
     fi
-    # Everything that did not change is taken over from the build without a fault.
+    # Objects that do not change are copied from the build without a fault.
     rm -rf "$out/planted-$mode"
     cp -a "$out/$mode" "$out/planted-$mode"
     for kernel in ${unused[${all_chips[i]}]:-}; do touch "$out/planted-$mode/objects-$mode/kernel-${kernel%.cu}.o"; done
-    if ! "$here/build.sh" "$out/planted-$mode" "$mode" "$out/kernels" > "$out/planted-$mode/said" 2>&1; then
+    if ! "$here/build.sh" "$out/planted-$mode" "$mode" "$out/kernels" > "$out/planted-$mode/output" 2>&1; then
       found="DOES NOT COMPILE"
       failed=$((failed + 1))
-    elif judge "$build" "$out/planted-$mode" "$@"; then
+    elif run_command "$build" "$out/planted-$mode" "$@"; then
       found="NOT FOUND"
       failed=$((failed + 1))
     else
-      found="found ($(what_found "$out/planted-$mode/said"))"
+      found="found ($(what_found "$out/planted-$mode/output"))"
     fi
     line+=" $build $found;"
     row+=" $(sed -E 's/^found \((.*)\)$/\1/' <<< "$found") |"
@@ -148,14 +148,14 @@ for i in "${!names[@]}"; do
 done
 if [ -n "$table" ]; then
   {
-    echo "# What found the faults planted in the kernels"
+    echo "# What detected the faults planted in the kernels"
     echo
-    echo "Made by \`tests/device/faults.sh --table\`; the faults are those of \`faults.txt\`. An empty field: not asked of that build."
+    echo "Made by \`tests/device/faults.sh --table\`; the faults are those of \`faults.txt\`. An empty field: that build need not detect the fault."
     echo
-    echo "| fault | file | looked for on | the values | the race build |"
+    echo "| fault | file | tested on | wrong values or abort | race build |"
     echo "|---|---|---|---|---|"
     printf '%s\n' "${rows[@]}"
   } > "$table"
 fi
-echo "${#names[@]} faults planted, $failed not as the list says"
+echo "${#names[@]} faults planted, $failed not as listed"
 [ $failed = 0 ]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# selftest.sh [OUTDIR]: does the software device find what it is there to find? One line a check that failed; 0 if none did.
+# selftest.sh [OUTDIR]: tests the checks of the software device. Prints one line for each failed test; the exit status is 0 if all passed.
 #
-# Each case names a build, what to run, and what it must say. `right` kernels must pass in all builds, `wrong` ones must be found.
+# Each case names a build, the arguments, and a pattern of the expected output. `right` kernels must pass in all builds, `wrong` ones must be
+# reported.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${1:-$here/../../target/selftest}
@@ -18,21 +19,21 @@ done
 
 cases=0
 failed=0
-# check MODE "ENVIRONMENT" "ARGUMENTS" "WHAT IT MUST SAY" (an extended regular expression)
+# check MODE "ENVIRONMENT" "ARGUMENTS" "EXPECTED OUTPUT" (an extended regular expression)
 check() {
-  local said
+  local output
   cases=$((cases + 1))
-  said=$(env $2 "$out/$1/selftest" $3 2>&1; echo "exit $?")
-  if grep -qE -- "$4" <<< "$said"; then return; fi
+  output=$(env $2 "$out/$1/selftest" $3 2>&1; echo "exit $?")
+  if grep -qE -- "$4" <<< "$output"; then return; fi
   failed=$((failed + 1))
-  printf 'FAIL: %s build, %s %s: nothing says "%s", but:\n%s\n' "$1" "$2" "$3" "$4" "$said" | head -20
+  printf 'FAIL: %s build, %s %s: the output does not match "%s":\n%s\n' "$1" "$2" "$3" "$4" "$output" | head -20
 }
 
 for mode in plain race asan; do
   check $mode "" "right" "^done"
 done
 
-# The scheduler's own judgements, in every build alike; here in the fastest.
+# The checks of the scheduler, which are the same in every build; here in the fastest.
 check plain "" "wrong different_barriers" "threads at different barriers: thread 0 is at line 6 at .*wrong.cu:8, in kernel different_barriers, block \(0,0,0\), thread \(32,0,0\)"
 check plain "" "wrong return_before_barrier" "a barrier not reached by 4 threads, which have returned at .*wrong.cu:15, in kernel"
 check plain "" "wrong different_shuffles" "lanes in different warp operations: .* at .*wrong.cu:22, in kernel different_shuffles"
@@ -78,14 +79,14 @@ check plain "SIMT_FAIL=cuMemAlloc_v2:2:2" "driver" "^done"
 check plain "SIMT_BREAK=1" "driver" "past_allocation wrote beside an allocation of 256 bytes"
 check race "SIMT_BREAK=1" "driver" "faults in kernel past_allocation"
 
-# Planted faults: found, or complained of.
-said=$("$here/faults.sh" --list "$here/selftest/faults.txt" --kernels "$here/selftest" --out "$out/faults" "$here/selftest/judge.sh" 2>&1)
+# Planted faults: detected, or reported as not detected.
+output=$("$here/faults.sh" --list "$here/selftest/faults.txt" --kernels "$here/selftest" --out "$out/faults" "$here/selftest/check.sh" 2>&1)
 for line in "no_wait: values found \(.*race found" "no_barrier: race found" "wrong_fragment: values found" "no_change: the expression changes nothing" \
-  "harmless: values NOT FOUND" "5 faults planted, 2 not as the list says"; do
+  "harmless: values NOT FOUND" "5 faults planted, 2 not as listed"; do
   cases=$((cases + 1))
-  grep -qE -- "$line" <<< "$said" && continue
+  grep -qE -- "$line" <<< "$output" && continue
   failed=$((failed + 1))
-  printf 'FAIL: faults.sh does not say "%s", but:\n%s\n' "$line" "$said"
+  printf 'FAIL: the output of faults.sh does not match "%s":\n%s\n' "$line" "$output"
 done
 
 echo "$cases checks of the software device, $failed failed"
