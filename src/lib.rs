@@ -57,6 +57,9 @@
 //! Rooms stand on floors, and import only from those below: [`base`]; [`simd`] and [`data`]; [`ops`]; [`graph`];
 //! [`exec`]; [`nn`] and [`optim`]; [`train`]; [`cli`], which is the program. `ARCHITECTURE.md` in the repository says more.
 
+// The documentation links to items of all features.
+#![cfg_attr(not(all(feature = "cli", feature = "cuda")), allow(rustdoc::broken_intra_doc_links))]
+
 pub mod base;
 #[cfg(feature = "cli")]
 pub mod cli;
