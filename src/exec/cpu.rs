@@ -16,7 +16,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// Clears the sums, save for those that are made once a batch.
+    /// Clears the sums, except for those that are computed once per batch.
     fn clear(&mut self, plan: &Plan) {
         let mut from = 0;
         for once in &plan.summed_per_batch {
@@ -31,6 +31,8 @@ impl Shard {
 pub struct Cpu {
     plan: Arc<Plan>,
     isa: Isa,
+    /// Samples of the last batch.
+    n: usize,
     shards: Vec<Shard>,
     /// One a worker; a worker takes the one with its own number, so that no two ever wait.
     workspaces: Vec<Mutex<Aligned>>,
@@ -46,6 +48,7 @@ pub struct Cpu {
 #[derive(Clone, Copy)]
 struct Run<'a> {
     plan: &'a Plan,
+    n: usize,
     isa: Isa,
     batch_saved: &'a [Aligned],
     params: &'a [f32],
@@ -60,14 +63,15 @@ impl Cpu {
     pub fn new(plan: Arc<Plan>, isa: Isa) -> Cpu {
         let sums = if plan.trains() { plan.params_len } else { 0 };
         let shards = (0..plan.shards).map(|p| {
-            let samples = plan.samples(p);
-            Shard { arena: Aligned::zeros(samples.len() * plan.shard_len), sums: Aligned::zeros(sums), samples }
+            let arena = Aligned::zeros(plan.shard_capacity() * plan.shard_len);
+            Shard { arena, sums: Aligned::zeros(sums), samples: plan.samples(p, plan.n) }
         });
         let threads = rayon::current_num_threads();
         let arenas = |count: usize, len: usize| (0..count).map(|_| Mutex::new(Aligned::zeros(len))).collect();
         let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
         Cpu {
             isa,
+            n: plan.n,
             shards: shards.collect(),
             workspaces: arenas(threads, plan.workspace_len),
             // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
@@ -104,17 +108,22 @@ impl Cpu {
     }
 
     /// Runs the plan on a batch: `inputs` are those of the graph, `[n, l, c]` each, in the order in which they were
-    /// added. `draw` is the key of this step's random numbers. Training updates `state`.
+    /// added. `n` may be any number from [`Plan::min_batch`] to [`Plan::n`]: the result has the same bits as that of a plan for a batch of `n`.
+    /// `draw` is the key of the random numbers of this step. Training updates `state`.
     ///
     /// # Panics
-    /// If an argument has not the length that the plan says.
+    /// If an argument does not have the length that the plan requires.
     pub fn run(&mut self, params: &[f32], state: &mut [f32], inputs: &[&[f32]], draw: Key) {
         let plan = self.plan.clone();
         assert_eq!(params.len(), plan.params_len, "the parameters are those of the plan's graph");
         assert_eq!(inputs.len(), plan.inputs.len(), "one array for each of the graph's inputs");
+        let n = samples_of(&plan, inputs);
+        assert!((plan.min_batch..=plan.n).contains(&n), "a batch has as many samples as the plan accepts");
         for (input, shape) in inputs.iter().zip(&plan.inputs) {
-            assert_eq!(input.len(), plan.n * shape.size(), "an input holds n samples of its shape");
+            assert_eq!(input.len(), n * shape.size(), "every input holds n samples of its shape");
         }
+        self.n = n;
+        self.shards.iter_mut().enumerate().for_each(|(p, shard)| shard.samples = plan.samples(p, n));
         self.shards.par_iter_mut().for_each(|shard| shard.clear(&plan));
         for stage in &plan.stages {
             match stage {
@@ -129,7 +138,7 @@ impl Cpu {
                 _ => {}
             }
             let (isa, batch_saved, piece_scratch) = (self.isa, &self.batch_saved[..], &self.piece_scratch[..]);
-            let run = Run { plan: &plan, isa, batch_saved, params, state, inputs, draw, piece_scratch };
+            let run = Run { plan: &plan, n, isa, batch_saved, params, state, inputs, draw, piece_scratch };
             let workspaces = &self.workspaces;
             self.shards.par_iter_mut().for_each(|shard| run.stage(stage, shard, &mut workspace_of(workspaces)));
         }
@@ -159,7 +168,7 @@ impl Cpu {
         let [x0, x1, y, dy] = step.operands_of_batch().map(|loc| match loc.space {
             Space::Input(input) => inputs[input],
             Space::Shard => {
-                let (all, rest) = std::mem::take(&mut free).split_at_mut(self.plan.n * loc.len);
+                let (all, rest) = std::mem::take(&mut free).split_at_mut(self.n * loc.len);
                 free = rest;
                 for shard in &self.shards {
                     let samples = shard.samples.start * loc.len..shard.samples.end * loc.len;
@@ -200,7 +209,7 @@ impl Cpu {
         let shards = &self.shards;
         let saved = |sample: usize| {
             // Shard p holds the samples from p * n / shards on, so that sample s is in this shard or the one after.
-            let guess = sample * plan.shards / plan.n;
+            let guess = sample * plan.shards_for(self.n) / self.n;
             let shard = shards[guess..].iter().find(|shard| shard.samples.contains(&sample));
             let shard = shard.expect("every sample of the batch is in a shard");
             &shard.arena[range(step.saved, shard, sample)]
@@ -208,7 +217,7 @@ impl Cpu {
         node.op.merge(&mut Merge {
             pass: step.pass,
             shapes: node.shapes,
-            n: plan.n,
+            n: self.n,
             saved: &saved,
             params: &params[node.params.clone()],
             dparams: if step.pass == Pass::Backward { &mut sums[node.params.clone()] } else { &mut [] },
@@ -222,7 +231,7 @@ impl Cpu {
     pub fn loss(&self) -> f64 {
         let loc = self.plan.activations[self.plan.target().index()];
         let sum = |shard: &Shard| -> f64 { shard.arena[whole(loc, shard)].iter().map(|&v| f64::from(v)).sum() };
-        self.shards.iter().map(sum).sum::<f64>() / self.plan.n as f64
+        self.shards.iter().map(sum).sum::<f64>() / self.n as f64
     }
 
     /// A node's output after a run, `[n, l, c]`; none if the plan does not keep it.
@@ -250,7 +259,7 @@ impl Cpu {
     /// Each shard's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss. Those that
     /// the plan sums once stand in the first, and zeros in the others.
     pub fn gradient_sums(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
-        self.shards.iter().map(|shard| &shard.sums[..])
+        self.shards[..self.plan.shards_for(self.n)].iter().map(|shard| &shard.sums[..])
     }
 
     /// The gradient of the mean loss with respect to all parameters, in the order of the parameter arena.
@@ -261,6 +270,12 @@ impl Cpu {
         }
         total
     }
+}
+
+/// How many samples the inputs of a batch have; 0 if the plan has no inputs.
+fn samples_of(plan: &Plan, inputs: &[&[f32]]) -> usize {
+    let sized = inputs.iter().zip(&plan.inputs).find(|(_, shape)| shape.size() > 0);
+    sized.map_or(0, |(input, shape)| input.len() / shape.size())
 }
 
 /// The workspace of the worker that asks.
@@ -311,7 +326,7 @@ impl Run<'_> {
         let Shard { arena, sums, .. } = shard;
         let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(locs, in_shard, arena, workspace);
         let Some(i) = step.node else {
-            dy.fill(1.0 / self.plan.n as f32);
+            dy.fill(1.0 / self.n as f32);
             return;
         };
         let node = &self.plan.nodes[i];

@@ -29,6 +29,24 @@ pub enum GraphError {
         /// Inputs given.
         got: usize,
     },
+    /// A batch has no samples.
+    #[error("a batch of 0 samples cannot be computed; take a batch of at least 1")]
+    EmptyBatch,
+    /// A training batch is too small for an operation that computes statistics over the batch.
+    #[error(
+        "layer `{node}`: {op} in training needs more than 1 value per channel, and a batch of {n} has only one; \
+         take a batch of at least {min}"
+    )]
+    BatchTooSmall {
+        /// The node's name.
+        node: String,
+        /// The operation's name.
+        op: &'static str,
+        /// Samples in the batch.
+        n: usize,
+        /// The smallest batch that the operation accepts.
+        min: usize,
+    },
     /// The network is larger than memory could be.
     #[error("layer `{node}`: {what} would need more than {limit} numbers; make the layer smaller")]
     TooLarge {

@@ -204,8 +204,10 @@ pub enum Stage {
 /// A lowered graph. Immutable; executors own the memory.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Samples in a batch.
+    /// Samples in a batch: on the CPU the most that a run may have, on a GPU exactly as many as a run has.
     pub n: usize,
+    /// The smallest batch that the operations accept.
+    pub min_batch: usize,
     /// What is computed.
     pub work: Work,
     /// The nodes that take part.
@@ -252,23 +254,33 @@ impl Plan {
         }
     }
 
-    /// The samples of shard `p`.
-    pub fn samples(&self, p: usize) -> Range<usize> {
-        p * self.n / self.shards..(p + 1) * self.n / self.shards
+    /// How many shards a batch of `n` samples is cut into; `n` is at most [`Plan::n`].
+    pub fn shards_for(&self, n: usize) -> usize {
+        self.shards.min(n).max(1)
     }
 
-    /// Bytes that an executor with `threads` workers allocates for activations, gradients, packed weights and sums. For a GPU,
-    /// which has no workers, also for what is dead after a pass.
+    /// The samples of shard `p` in a batch of `n` samples.
+    pub fn samples(&self, p: usize, n: usize) -> Range<usize> {
+        let shards = self.shards_for(n);
+        (p * n / shards).min(n)..((p + 1) * n / shards).min(n)
+    }
+
+    /// The most samples that a shard may hold.
+    pub fn shard_capacity(&self) -> usize {
+        self.n.div_ceil(self.shards)
+    }
+
+    /// Bytes that an executor with `threads` threads allocates for activations, gradients, packed weights and gradient
+    /// accumulators; for a GPU, which has no such threads, also for the temporary memory of a pass. A number that is too large for
+    /// `usize` becomes the largest.
     pub fn memory_bytes(&self, threads: usize) -> usize {
-        let batch_saved: usize = self.nodes.iter().map(|node| node.spec.batch_saved).sum();
-        let sums = if self.trains() { self.shards * self.params_len } else { 0 };
-        let batch = self.batch_len();
-        4 * (threads * self.workspace_len
-            + self.n * self.shard_len
-            + batch_saved
-            + sums
-            + batch
-            + self.device_scratch())
+        let batch_saved = self.nodes.iter().map(|node| node.spec.batch_saved as u128).sum::<u128>();
+        let accumulators = if self.trains() { self.shards as u128 * self.params_len as u128 } else { 0 };
+        let activations = self.shards as u128 * self.shard_capacity() as u128 * self.shard_len as u128;
+        let workspaces = threads as u128 * self.workspace_len as u128;
+        let numbers =
+            workspaces + activations + batch_saved + accumulators + self.batch_len() as u128 + self.device_scratch() as u128;
+        usize::try_from(4 * numbers).unwrap_or(usize::MAX)
     }
 
     /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the shards

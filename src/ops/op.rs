@@ -389,6 +389,12 @@ pub trait Op: Any + Debug + Send + Sync {
     /// What it needs on inputs of shapes `x`.
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError>;
 
+    /// The smallest training batch that the operation accepts for inputs of shapes `x`. More than 1 where a statistic over the batch would
+    /// otherwise be computed from a single value.
+    fn min_batch(&self, _x: &[Shape]) -> usize {
+        1
+    }
+
     /// What stands in its place when nothing is learned.
     fn for_inference(&self) -> Inference {
         Inference::Same

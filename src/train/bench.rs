@@ -171,7 +171,7 @@ pub fn bench(
     for (i, node) in plan.nodes.iter().enumerate() {
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
-        let (makes, inputs, shard_len) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0).len());
+        let (makes, inputs, shard_len) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0, batch).len());
         let layer = Layer { node, makes, inputs, shard_len, isa };
         layers.push(layer.bench(batch, quick, &mut cpu_time).map_err(refused)?);
     }

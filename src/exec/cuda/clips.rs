@@ -25,6 +25,8 @@ struct Streaming {
     stream: Arc<CudaStream>,
     buffers: [StagingBuffer; 2],
     next: usize,
+    /// Most clips in a batch.
+    n: usize,
 }
 
 struct StagingBuffer {
@@ -57,7 +59,7 @@ impl Clips {
                 Ok(StagingBuffer { host: gpu.page_locked(n * length)?, copied, read })
             };
             clips.streaming =
-                Some(Streaming { stream: gpu.another_stream()?, buffers: [buffer()?, buffer()?], next: 0 });
+                Some(Streaming { stream: gpu.another_stream()?, buffers: [buffer()?, buffer()?], next: 0, n });
         }
         // What waits for nothing on its own stream must find the zeros done.
         gpu.finish()?;
@@ -90,22 +92,22 @@ impl Clips {
         samples: impl Fn(u32) -> &'r [i16],
     ) -> Result<Vec<u32>, DeviceError> {
         let wait = refused("pass clips on");
-        let Some(Streaming { stream, buffers, next }) = &mut self.streaming else {
+        let Some(Streaming { stream, buffers, next, n }) = &mut self.streaming else {
             let held = self.rows.len() / self.length.max(1);
             assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clips are those that the GPU holds");
             return Ok(clips.to_vec());
         };
         let StagingBuffer { host, copied, read } = &mut buffers[*next];
         copied.synchronize().map_err(&wait)?;
-        let host = gpu.host(host)?;
+        let host = &mut gpu.host(host)?[..clips.len() * self.length];
         for (&clip, row) in clips.iter().zip(host.chunks_exact_mut(self.length.max(1))) {
             row.copy_from_slice(samples(clip));
         }
         stream.wait(read).map_err(&wait)?;
-        let first = *next * clips.len();
+        let first = *next * *n;
         let rows = Region::of(&self.rows, gpu).part::<i16>(first * self.length, clips.len() * self.length);
         // SAFETY: `host` lives until the executor has waited for this stream, and is not written before `copied` has happened.
-        unsafe { gpu.upload_later(stream, rows, &host[..clips.len() * self.length]) }?;
+        unsafe { gpu.upload_later(stream, rows, host) }?;
         copied.record(stream).map_err(&wait)?;
         gpu.stream().wait(copied).map_err(&wait)?;
         *next = 1 - *next;

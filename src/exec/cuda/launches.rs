@@ -3,8 +3,9 @@
 #![allow(unsafe_code)] // reason: kernels take addresses
 
 use super::gpu::{Gpu, Region, refused};
-use super::queue::StepQueue;
+use super::queue::QueueAddresses;
 use super::{Buffer, address, ptx};
+use crate::base::Shape;
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
 use crate::graph::{BufferLoc, LaunchGroup, Lowered, NodeId, Plan, PlannedLaunch, Space};
@@ -12,90 +13,132 @@ use crate::ops::device::{Argument, Launch, Operand};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};
 use std::ffi::c_void;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// All device memory of a plan.
+/// The device memory of one plan. Plans of one graph for different batch sizes have the weights, the inputs and, where it is large enough,
+/// the arena in common.
 pub(super) struct Memory {
-    pub arena: Buffer,
-    pub scratch: Buffer,
-    pub batch_saved: Buffer,
-    /// Where each node's part of `batch_saved` is.
-    pub batch_saved_of: Vec<Range<usize>>,
-    pub params: Buffer,
-    pub dparams: Buffer,
-    pub state: Buffer,
-    pub inputs: Vec<Buffer>,
-    pub queue: StepQueue,
-    /// The input that orders bring, if one.
-    pub labels: Option<usize>,
+    arena: Arc<Buffer>,
+    scratch: Arc<Buffer>,
+    /// Packed weights and statistics; where each node's are.
+    batch_saved: Buffer,
+    batch_saved_of: Vec<Range<usize>>,
+    pub params: Arc<Buffer>,
+    pub dparams: Arc<Buffer>,
+    pub state: Arc<Buffer>,
+    inputs: Arc<Vec<Buffer>>,
+    pub queue: QueueAddresses,
+    /// The input that arrives through the queue, if there is one.
+    labels: Option<usize>,
 }
 
 /// A multiple of 64 bytes, so that vector loads of neighbouring buffers stay aligned.
 const LINE: usize = 16;
 
+/// So many numbers of anything.
+fn unset(gpu: &Gpu, len: usize) -> Result<Arc<Buffer>, DriverError> {
+    // SAFETY: every number of an arena is written by the step that makes it before another step reads it; the plan's order is that of the stream.
+    unsafe { gpu.stream().alloc::<f32>(len.max(1)) }.map(Arc::new)
+}
+
+/// Where the packed weights of each node are, and how many numbers all take.
+fn batch_saved_ranges(plan: &Plan) -> (Vec<Range<usize>>, usize) {
+    let mut len = 0;
+    let ranges = plan.nodes.iter().map(|node| {
+        let from = len;
+        len += node.spec.batch_saved.next_multiple_of(LINE);
+        from..from + node.spec.batch_saved
+    });
+    (ranges.collect(), len)
+}
+
 impl Memory {
-    /// For `plan`, of whose inputs number `labels` comes with a step's order.
-    pub fn new(plan: &Plan, gpu: &Gpu, labels: Option<usize>) -> Result<Memory, DeviceError> {
-        let mut batch_saved_len = 0;
-        let batch_saved_of = plan.nodes.iter().map(|node| {
-            let from = batch_saved_len;
-            batch_saved_len += node.spec.batch_saved.next_multiple_of(LINE);
-            from..from + node.spec.batch_saved
-        });
-        let batch_saved_of = batch_saved_of.collect();
-        let queue = StepQueue::new(gpu, plan.n)?;
-        Memory::allocate(plan, gpu, (batch_saved_of, batch_saved_len), (queue, labels)).map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
-            _ => refused("give memory")(error),
-        })
+    /// For `plan`, whose input number `labels`, if given, arrives through the queue.
+    pub fn new(plan: &Plan, gpu: &Gpu, queue: QueueAddresses, labels: Option<usize>) -> Result<Memory, DeviceError> {
+        let allocate = || {
+            let stream = gpu.stream();
+            // What is kept from step to step begins as zeros, so that the gaps between parameters stay zero.
+            let zeros = |len: usize| stream.alloc_zeros::<f32>(len.max(1)).map(Arc::new);
+            let (batch_saved_of, batch_saved_len) = batch_saved_ranges(plan);
+            let input = |shape: &Shape| stream.alloc_zeros::<f32>((plan.n * shape.size()).max(1));
+            Ok(Memory {
+                arena: unset(gpu, plan.n * plan.shard_len)?,
+                scratch: unset(gpu, plan.device_scratch())?,
+                batch_saved: stream.alloc_zeros(batch_saved_len.max(1))?,
+                batch_saved_of,
+                params: zeros(plan.params_len)?,
+                dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
+                state: zeros(plan.state_len)?,
+                inputs: Arc::new(plan.inputs.iter().map(input).collect::<Result<_, _>>()?),
+                queue,
+                labels,
+            })
+        };
+        allocate().map_err(|error| allocation_failed(error, plan, gpu))
     }
 
-    fn allocate(
-        plan: &Plan,
-        gpu: &Gpu,
-        (batch_saved_of, batch_saved_len): (Vec<Range<usize>>, usize),
-        (queue, labels): (StepQueue, Option<usize>),
-    ) -> Result<Memory, DriverError> {
-        let stream = gpu.stream();
-        let zeros = |len: usize| stream.alloc_zeros::<f32>(len.max(1));
-        // What is kept from step to step begins as zeros: the gaps between parameters stay so. The rest is written before it is read.
-        // SAFETY: every number of an arena is written by the step that makes it before another reads it; the plan's order is that of the stream.
-        let unset = |len: usize| unsafe { stream.alloc::<f32>(len.max(1)) };
-        Ok(Memory {
-            arena: unset(plan.n * plan.shard_len)?,
-            scratch: unset(plan.device_scratch())?,
-            batch_saved: unset(batch_saved_len)?,
-            batch_saved_of,
-            params: zeros(plan.params_len)?,
-            dparams: zeros(if plan.trains() { plan.params_len } else { 0 })?,
-            state: zeros(plan.state_len)?,
-            inputs: plan.inputs.iter().map(|shape| unset(plan.n * shape.size())).collect::<Result<_, _>>()?,
-            queue,
-            labels,
-        })
+    /// For a plan of the same graph with a smaller batch.
+    pub fn for_batch(&self, plan: &Plan, gpu: &Gpu) -> Result<Memory, DeviceError> {
+        let enough = |buffer: &Arc<Buffer>, len: usize| {
+            if buffer.len() >= len { Ok(buffer.clone()) } else { unset(gpu, len) }
+        };
+        let allocate = || {
+            let (batch_saved_of, batch_saved_len) = batch_saved_ranges(plan);
+            Ok(Memory {
+                arena: enough(&self.arena, plan.n * plan.shard_len)?,
+                scratch: enough(&self.scratch, plan.device_scratch())?,
+                batch_saved: gpu.stream().alloc_zeros(batch_saved_len.max(1))?,
+                batch_saved_of,
+                params: self.params.clone(),
+                dparams: self.dparams.clone(),
+                state: self.state.clone(),
+                inputs: self.inputs.clone(),
+                queue: self.queue,
+                labels: self.labels,
+            })
+        };
+        allocate().map_err(|error| allocation_failed(error, plan, gpu))
     }
 
-    /// Where the graph's input number `k` stands.
-    pub fn input<'b>(&'b self, gpu: &Gpu, k: usize) -> Region<'b> {
-        if self.labels == Some(k) { self.queue.labels(gpu) } else { Region::of(&self.inputs[k], gpu) }
+    /// Where input number `k` of the graph is.
+    pub fn input(&self, gpu: &Gpu, k: usize) -> sys::CUdeviceptr {
+        if self.labels == Some(k) { self.queue.labels() } else { address(&self.inputs[k], gpu) }
     }
 
-    /// Where a buffer of the whole batch stands.
+    /// The memory of input number `k` of the graph, which does not arrive through the queue.
+    pub fn input_region<'b>(&'b self, gpu: &Gpu, k: usize) -> Region<'b> {
+        Region::of(&self.inputs[k], gpu)
+    }
+
+    /// A buffer of the whole batch in the arena.
     pub fn region<'b>(&'b self, gpu: &Gpu, plan: &Plan, loc: BufferLoc) -> Region<'b> {
+        Region::of(&self.arena, gpu).part::<f32>(plan.n * loc.offset, plan.n * loc.len)
+    }
+
+    /// Where a buffer of the whole batch is.
+    pub fn address(&self, gpu: &Gpu, plan: &Plan, loc: BufferLoc) -> sys::CUdeviceptr {
         match loc.space {
             Space::Input(k) => self.input(gpu, k),
-            _ => Region::of(&self.arena, gpu).part::<f32>(plan.n * loc.offset, plan.n * loc.len),
+            _ => self.region(gpu, plan, loc).address(),
         }
     }
 }
 
-/// What is said when the memory does not suffice: what would.
+fn allocation_failed(error: DriverError, plan: &Plan, gpu: &Gpu) -> DeviceError {
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_large(plan, gpu),
+        _ => refused("allocate memory")(error),
+    }
+}
+
+/// The error for a plan that does not fit in the memory, with a batch size that would.
 fn too_large(plan: &Plan, gpu: &Gpu) -> DeviceError {
     const MB: u64 = 1_000_000;
     let free = gpu.memory().map_or(0, |(free, _)| free as u64);
     let inputs: usize = plan.inputs.iter().map(|shape| shape.size()).sum();
-    // Kernels, and what an allocator rounds up.
+    // Leaves memory for kernels and for what an allocator rounds up.
     let usable = free - free / 8;
-    // Moments and gradients; and clips on their way, two batches of half the size.
+    // Moments and gradients; and two batches of clips in transfer, of half the size.
     let learned = if plan.trains() { 4 * 3 * plan.params_len } else { 0 };
     let inputs = if plan.trains() { 2 * inputs } else { inputs };
     let needed = (plan.memory_bytes(0) + 4 * plan.n * inputs + learned) as u64;
@@ -228,13 +271,12 @@ pub(super) fn update(
     (logits, labels): (NodeId, usize),
     [m, v]: [u64; 2],
 ) -> Result<Vec<Call>, DeviceError> {
-    let [pair, tallies, rates] =
-        [StepQueue::pair, StepQueue::tallies, StepQueue::rates].map(|of| of(&memory.queue, gpu));
+    let [pair, tallies, rates] = [memory.queue.pair(), memory.queue.tallies(), memory.queue.rates()];
     let (n, count) = (plan.n, plan.params_len);
     let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
-    let at = |loc: BufferLoc| memory.region(gpu, plan, loc).address();
+    let at = |loc: BufferLoc| memory.address(gpu, plan, loc);
     let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
-    let labels = memory.input(gpu, labels).address();
+    let labels = memory.input(gpu, labels);
     let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
         let cost = Cost::of(&launch, "step", "update");
         Call::new(gpu, &launch, cost, arguments.to_vec())
@@ -294,7 +336,7 @@ impl OperandAddresses<'_> {
         let number = |base: &Buffer, at: usize| Some(address(base, self.gpu) + 4 * at as u64);
         match operand {
             Operand::Scratch => number(scratch, 0),
-            Operand::Draw => Some(queue.draw(self.gpu)),
+            Operand::Draw => Some(queue.draw()),
             Operand::BatchSaved => number(batch_saved, batch_saved_of[self.planned.node?].start),
             Operand::Params => number(params, self.node()?.params.start),
             Operand::DParams => number(dparams, self.node()?.params.start),
@@ -302,7 +344,7 @@ impl OperandAddresses<'_> {
             _ => {
                 let in_place = self.node().is_some_and(|node| node.spec.in_place);
                 let loc = self.planned.step.as_ref()?.loc(operand, in_place)?;
-                Some(self.memory.region(self.gpu, self.plan, loc).address())
+                Some(self.memory.address(self.gpu, self.plan, loc))
             }
         }
     }

@@ -66,10 +66,15 @@ struct Lowering<'a> {
     /// By lowered node.
     saved: Vec<Buffer>,
     drafts: Vec<Draft>,
+    /// The smallest batch that the operations accept.
+    min_batch: usize,
 }
 
 impl<'a> Lowering<'a> {
     fn new(graph: &'a Graph, options: &'a PlanOptions) -> Result<Lowering<'a>, GraphError> {
+        if options.n == 0 {
+            return Err(GraphError::EmptyBatch);
+        }
         let count = graph.nodes().len();
         let mut lowering = Lowering {
             graph,
@@ -83,6 +88,7 @@ impl<'a> Lowering<'a> {
             gradient: vec![Buffer::None; count],
             saved: Vec::new(),
             drafts: Vec::new(),
+            min_batch: 1,
         };
         lowering.select()?;
         match options.conv {
@@ -363,6 +369,7 @@ impl<'a> Lowering<'a> {
         let graph_nodes = 0..self.graph.nodes().len();
         let plan = Plan {
             n: self.options.n,
+            min_batch: self.min_batch,
             work: self.options.work,
             steps: steps.collect(),
             stages,

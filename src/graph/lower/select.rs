@@ -3,6 +3,7 @@
 use super::Lowering;
 use super::{Buffer, GraphError, Lowered, NodeId};
 use crate::base::{Shape, aligned::round_up};
+use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
 use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE};
 use std::iter::successors;
@@ -36,6 +37,9 @@ impl Lowering<'_> {
             let reads: Vec<usize> = node.inputs.iter().map(|input| self.stands_for[input.0]).collect();
             let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
             reads.iter().zip(&mut shapes).for_each(|(&input, shape)| *shape = graph.nodes()[input].spec.y);
+            if self.trains() {
+                self.check_batch(node, &**op, &shapes[..reads.len()])?;
+            }
             let (op, spec) = match if self.trains() { Inference::Same } else { op.for_inference() } {
                 Inference::Same => (op.clone(), node.spec.clone()),
                 Inference::Identity => {
@@ -62,6 +66,15 @@ impl Lowering<'_> {
             });
             self.reads.push(reads);
         }
+        Ok(())
+    }
+
+    fn check_batch(&mut self, node: &Node, op: &dyn Op, shapes: &[Shape]) -> Result<(), GraphError> {
+        let (n, min) = (self.options.n, op.min_batch(shapes));
+        if n < min {
+            return Err(GraphError::BatchTooSmall { node: node.name.clone(), op: op.name(), n, min });
+        }
+        self.min_batch = self.min_batch.max(min);
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! **Saved** two numbers a channel; backward reads the input. **Cost** two reads and a write of the input forward, four
 //! reads and a write backward; 4 flops a number forward, 9 backward, not counted as multiply-adds.
 //! **NaN/edge** a NaN spreads over its channel in the whole batch, running statistics included. With `m = 1` the
-//! variance is 0, `y = b`, `dx = 0`, and the running variance takes in a 0 (PyTorch refuses such a batch).
+//! variance would be 0 and nothing could be learned: `min_batch` is 2 there, and a plan refuses such a batch as PyTorch does.
 //! **Error** blocks of rows in `f32` around their own mean, merged by Chan's formula, in `f64` between samples: relative
 //! rms below 1e-6, also with a mean far from zero. In inference [`BatchNormInference`] takes its place.
 //! **Source** Ioffe and Szegedy, ICML 2015, algorithms 1 and 2; Chan, Golub and LeVeque, "Updating formulae and a
@@ -109,6 +109,10 @@ impl Op for BatchNorm {
         }
         // Mean, inv_std; then the two terms of the input's gradient, see `merge`.
         Ok(Spec { batch_saved: 4 * self.over.view(x[0]).c, forward: PHASES, backward: PHASES, ..spec })
+    }
+
+    fn min_batch(&self, x: &[Shape]) -> usize {
+        if x.iter().any(|&x| self.over.view(x).l == 1) { 2 } else { 1 }
     }
 
     fn for_inference(&self) -> Inference {
@@ -278,7 +282,7 @@ pub fn cases() -> Vec<Case> {
         Case { n, ..Case::new(name, BatchNormInference { over, eps: 1e-5 }, &[Shape::new(l, c)]) }
     };
     vec![
-        case(1, 1, 3, Over::Channels),
+        case(3, 1, 3, Over::Channels),
         case(1, 9, 1, Over::Channels),
         case(5, 1, 2, Over::Channels),
         case(3, 7, 17, Over::Channels),
@@ -287,7 +291,7 @@ pub fn cases() -> Vec<Case> {
         case(3, 5, 100, Over::Channels),
         case(2, 50, 100, Over::Channels),
         case(2, 1500, 3, Over::Channels),
-        case(1, 1, 3, Over::Features),
+        case(3, 1, 3, Over::Features),
         case(9, 3, 5, Over::Features),
         case(7, 1, 65, Over::Features),
         case(4, 592, 64, Over::Channels),
