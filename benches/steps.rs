@@ -7,8 +7,7 @@
 use criterion::{Criterion, Throughput};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use stapes::base::rng::{Key, Stream};
-use stapes::nn::{self, Initialisation, Network, Variant};
-use stapes::optim::AdamSettings;
+use stapes::nn::{self, Network, Variant};
 use stapes::simd::{Isa, fma_peak};
 use stapes::train::{Recogniser, Trainer, Weights};
 use std::cell::RefCell;
@@ -67,8 +66,7 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 fn trainer(pool: &ThreadPool, network: Arc<Network>, n: usize, isa: Isa) -> Trainer {
-    let init = (Initialisation::default(), 1);
-    pool.install(|| Trainer::new(network, n, AdamSettings::default(), init, isa)).expect("the plan fits")
+    pool.install(|| Trainer::builder(network).batch(n).device(isa).build()).expect("the plan fits")
 }
 
 /// A step of as many networks as there are threads, at the same time, each on one: to be set beside so many steps one after the
@@ -120,7 +118,8 @@ fn main() {
     let (inputs, _) = clips(1, &network);
     let flops = 2 * network.graph.macs();
     let weights = Weights::zeros(&network.graph);
-    let mut recogniser = pool.install(|| Recogniser::new(network, weights, 1, isa)).expect("the plan fits");
+    let mut recogniser =
+        pool.install(|| Recogniser::builder(network, weights).device(isa).build()).expect("the plan fits");
     run(&mut c, &format!("recognise/custom32-8/n1/{}", isa.name()), isa, flops, || {
         pool.install(|| recogniser.run(&inputs)).expect("the processor does not fail");
     });

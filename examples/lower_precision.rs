@@ -5,7 +5,7 @@
 
 use stapes::base::rng::{Key, Stream};
 use stapes::base::{Shape, aligned::Aligned};
-use stapes::data::{Batches, DataConfig, Dataset, Format, Source, Split, embedded};
+use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, Format, Source, Split, embedded};
 use stapes::exec::Cpu;
 use stapes::graph::{Graph, GraphError, NodeId, Plan, PlanOptions, Work};
 use stapes::nn::{Initialisation, initialise};
@@ -106,7 +106,7 @@ fn accuracy(
     let mut batches = Batches::eval(data.clone(), split, BATCH)?;
     let (mut right, mut all, mut state) = (0, 0, weights.state.clone());
     while let Some(batch) = batches.next_batch() {
-        cpu.run(&weights.params, &mut state, &[&batch.inputs, &batch.labels], Key::new(0, Stream::Dropout));
+        cpu.run(&weights.params, &mut state, &[&batch.inputs], Key::new(0, Stream::Dropout));
         for (sample, label) in batch.labels[..batch.valid].iter().enumerate() {
             let logits = cpu.activation_of(logits, sample).ok_or("the plan computes the logits")?;
             let largest = (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
@@ -137,7 +137,7 @@ fn train(data: &Arc<Dataset>, cut: u32, epochs: u64, seed: u64) -> Result<f64, B
         }
         Weights { params, state: weights.state.clone() }
     };
-    let mut batches = Batches::train(data.clone(), BATCH, seed, (0, 0))?;
+    let mut batches = Batches::train(data.clone(), BatchOptions::new(BATCH, seed))?;
     let (mut best, mut test) = (0.0, 0.0);
     for epoch in 0..epochs {
         for step in 0..batches.steps_per_epoch() {
@@ -145,7 +145,7 @@ fn train(data: &Arc<Dataset>, cut: u32, epochs: u64, seed: u64) -> Result<f64, B
             let now = used(&weights);
             let draw = Key::new(seed, Stream::Dropout).with(epoch * batches_per(data) + step);
             cpu.prepare(&now.params, &now.state);
-            cpu.run(&now.params, &mut weights.state, &[&batch.inputs, &batch.labels], draw);
+            cpu.run(&now.params, &mut weights.state, &[batch.valid_inputs(), batch.valid_labels()], draw);
             adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
         }
         let now = used(&weights);
@@ -159,7 +159,7 @@ fn train(data: &Arc<Dataset>, cut: u32, epochs: u64, seed: u64) -> Result<f64, B
 }
 
 fn batches_per(data: &Dataset) -> u64 {
-    (data.in_split(Split::Training).len() / BATCH) as u64
+    data.in_split(Split::Training).len().div_ceil(BATCH) as u64
 }
 
 fn compare() -> Result<(), Box<dyn Error>> {

@@ -4,10 +4,9 @@
 //! `cargo run --release --example train_words -- DIR` those in a folder, or a .tar.gz, with one folder a word.
 
 use stapes::base::Name;
-use stapes::data::{Batches, DataConfig, Dataset, Format, Source, Split, embedded};
-use stapes::nn::{Initialisation, Network, NetworkSpec};
+use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, FULL_SCALE, Format, Source, Split, embedded};
+use stapes::nn::{Network, NetworkSpec};
 use stapes::optim::AdamSettings;
-use stapes::simd::Isa;
 use stapes::train::{Evaluation, Recogniser, Trainer};
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -38,19 +37,18 @@ fn train() -> Result<(), Box<dyn Error>> {
     let classes: Vec<String> = data.classes().iter().map(Name::to_string).collect();
     println!("{} clips of {}; {} parameters", data.clips().len(), classes.join(", "), network.params());
 
-    let start = (Initialisation::HeNormal, SEED);
     let adam = AdamSettings { lr: 2e-3, ..AdamSettings::default() };
-    let mut trainer = Trainer::new(network.clone(), BATCH, adam, start, Isa::best())?;
-    let mut recogniser = Recogniser::new(network, trainer.weights.clone(), BATCH, Isa::best())?;
-    let mut batches = Batches::train(data.clone(), BATCH, SEED, (0, 0))?;
+    let mut trainer = Trainer::builder(&network).batch(BATCH).adam(adam).seed(SEED).build()?;
+    let mut recogniser = Recogniser::builder(&network, trainer.weights().clone()).batch(BATCH).build()?;
+    let mut batches = Batches::train(data.clone(), BatchOptions::new(BATCH, SEED))?;
     for epoch in 1..=EPOCHS {
         let steps = batches.steps_per_epoch();
         let mut loss = 0.0;
         for _ in 0..steps {
             let batch = batches.next_batch().ok_or("training batches have no end")?;
-            loss += trainer.step(&batch.inputs, &batch.labels)?.loss;
+            loss += trainer.step(batch.valid_inputs(), batch.valid_labels())?.loss;
         }
-        recogniser.set_weights(&trainer.weights)?;
+        recogniser.set_weights(trainer.weights())?;
         let validation = recogniser.evaluate(&data, Split::Validation)?;
         println!("epoch {epoch:2}: loss {:.3}, validation accuracy {:.3}", loss / steps as f64, validation.accuracy);
     }
@@ -84,15 +82,12 @@ fn report(test: &Evaluation) {
     }
 }
 
-/// One test clip: a batch holds more, and the other places stay silent.
+/// Predicts the class of one test clip.
 fn predict(recogniser: &mut Recogniser, data: &Dataset) -> Result<(), Box<dyn Error>> {
     let clip = *data.in_split(Split::Testing).first().ok_or("there are no test clips")? as usize;
-    let mut inputs = vec![0.0; BATCH * data.row_len()];
-    for (input, &sample) in inputs.iter_mut().zip(data.samples(clip)) {
-        *input = f32::from(sample) / 32768.0;
-    }
-    recogniser.run(&inputs)?;
-    let answer = recogniser.prediction(0);
-    println!("{} is heard as {} ({:.3})", data.clips()[clip].name, data.classes()[answer.class], answer.probability);
+    let samples: Vec<f32> = data.samples(clip).iter().map(|&sample| f32::from(sample) * FULL_SCALE).collect();
+    let prediction = &recogniser.predict(&samples)?[0];
+    let (name, class) = (&data.clips()[clip].name, &data.classes()[prediction.class]);
+    println!("{name}: predicted {class} with probability {:.3}", prediction.probability);
     Ok(())
 }

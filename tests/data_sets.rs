@@ -283,11 +283,14 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
     small_set(temp.path());
     let split = SplitRule::Random { seed: 1 };
     let data = Arc::new(open(temp.path(), &DataConfig { split, ..config(CacheMode::Off) }).unwrap());
-    let mut batches = Batches::train(Arc::clone(&data), 5, 7, (0, 0)).unwrap();
-    assert_eq!(batches.steps_per_epoch(), 4); // 24 clips: the last four are dropped
-    let all: Vec<Batch> = (0..12).map(|_| batches.next_batch().unwrap().clone()).collect();
+    let options = |batch, seed, start| BatchOptions { start, ..BatchOptions::new(batch, seed) };
+    let mut batches = Batches::train(Arc::clone(&data), options(5, 7, (0, 0))).unwrap();
+    assert_eq!(batches.steps_per_epoch(), 5); // 24 clips: the last batch has four
+    let all: Vec<Batch> = (0..15).map(|_| batches.next_batch().unwrap().clone()).collect();
     for (i, batch) in all.iter().enumerate() {
-        assert_eq!((batch.epoch, batch.step, batch.valid), (i as u64 / 4, i as u64 % 4, 5));
+        let valid = if i % 5 == 4 { 4 } else { 5 };
+        assert_eq!((batch.epoch, batch.step, batch.valid), (i as u64 / 5, i as u64 % 5, valid));
+        assert_eq!((batch.valid_labels().len(), batch.valid_inputs().len()), (valid, valid * 500));
         for (row, &clip) in batch.clips.iter().enumerate() {
             let meta = &data.clips()[clip as usize];
             assert_eq!((meta.split, batch.labels[row]), (Split::Training, meta.class as f32));
@@ -295,19 +298,19 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
             assert!(samples.eq(batch.inputs[row * 500..(row + 1) * 500].iter().copied()));
         }
     }
-    let mut epoch: Vec<u32> = all[..4].iter().flat_map(|b| b.clips.clone()).collect();
-    let next: Vec<u32> = all[4..8].iter().flat_map(|b| b.clips.clone()).collect();
+    let mut epoch: Vec<u32> = all[..5].iter().flat_map(|b| b.clips.clone()).collect();
+    let next: Vec<u32> = all[5..10].iter().flat_map(|b| b.clips.clone()).collect();
     assert_ne!(epoch, next);
     epoch.sort_unstable();
     epoch.dedup();
-    assert_eq!(epoch.len(), 20);
-    for (start, from) in [((0, 3), 3), ((1, 0), 4), ((1, 2), 6), ((0, 6), 6)] {
-        let mut resumed = Batches::train(Arc::clone(&data), 5, 7, start).unwrap();
+    assert_eq!(epoch.len(), 24);
+    for (start, from) in [((0, 3), 3), ((0, 4), 4), ((1, 0), 5), ((1, 2), 7), ((0, 7), 7)] {
+        let mut resumed = Batches::train(Arc::clone(&data), options(5, 7, start)).unwrap();
         for expected in &all[from..] {
             assert_eq!(resumed.next_batch().unwrap(), expected);
         }
     }
-    let mut other = Batches::train(Arc::clone(&data), 5, 8, (0, 0)).unwrap();
+    let mut other = Batches::train(Arc::clone(&data), options(5, 8, (0, 0))).unwrap();
     assert_ne!(other.next_batch().unwrap().clips, all[0].clips);
 
     let mut places: Vec<*const f32> = (0..50).map(|_| other.next_batch().unwrap().inputs.as_ptr()).collect();
@@ -315,8 +318,11 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
     places.dedup();
     assert!(places.len() <= 3, "buffers go round");
 
-    assert!(matches!(Batches::train(Arc::clone(&data), 25, 7, (0, 0)), Err(DataError::BatchTooLarge { .. })));
-    assert!(matches!(Batches::train(data, 0, 7, (0, 0)), Err(DataError::BadSetting { .. })));
+    let mut all_at_once = Batches::train(Arc::clone(&data), options(25, 7, (0, 0))).unwrap();
+    let batch = all_at_once.next_batch().unwrap();
+    assert_eq!((batch.valid, batch.labels.len(), batch.epoch), (24, 24, 0));
+    assert_eq!(all_at_once.next_batch().unwrap().epoch, 1);
+    assert!(matches!(Batches::train(data, options(0, 7, (0, 0))), Err(DataError::BadSetting { .. })));
 }
 
 #[test]

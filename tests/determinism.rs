@@ -130,14 +130,13 @@ fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 fn train(text: &str, threads: usize, isa: Isa) -> Learned {
     on_threads(threads, || {
         let network = network(text);
-        let start = (Initialisation::default(), SEED);
-        let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, isa).unwrap();
+        let mut trainer = Trainer::builder(&network).batch(BATCH).seed(SEED).device(isa).build().unwrap();
         let step = |step| {
             let (inputs, labels) = batch(&network, step);
             trainer.step(&inputs, &labels).unwrap().loss.to_bits()
         };
         let losses = (0..STEPS).map(step).collect();
-        Learned::new(losses, &trainer.weights, &trainer.adam)
+        Learned::new(losses, trainer.weights(), trainer.adam())
     })
 }
 
@@ -228,8 +227,7 @@ fn the_instruction_set_changes_nothing_where_multiply_add_is_fused() {
 fn the_seed_changes_everything() {
     let network = network(PLAIN);
     let step = |seed| {
-        let start = (Initialisation::default(), seed);
-        let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, Isa::best()).unwrap();
+        let mut trainer = Trainer::builder(&network).batch(BATCH).seed(seed).build().unwrap();
         let (inputs, labels) = batch(&network, 0);
         trainer.step(&inputs, &labels).unwrap().loss
     };
@@ -347,7 +345,9 @@ fn run(data: &Arc<Dataset>, threads: usize, stops: &[u64]) -> Finished {
 #[test]
 fn stop_and_resume_change_nothing() {
     let data = clips();
-    let steps = (data.in_split(Split::Training).len() / config().batch) as u64;
+    let clips = data.in_split(Split::Training).len();
+    assert_ne!(clips % config().batch, 0, "the last batch of an epoch is short");
+    let steps = clips.div_ceil(config().batch) as u64;
     assert!(steps > 3);
     let whole = run(&data, 2, &[]);
     assert_eq!(whole.records.len(), 3);

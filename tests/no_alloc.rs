@@ -2,9 +2,7 @@
 #![allow(unsafe_code)] // reason: the allocator's contract is unsafe
 
 use stapes::base::rng::{Key, Stream};
-use stapes::nn::{Initialisation, Network, NetworkSpec};
-use stapes::optim::AdamSettings;
-use stapes::simd::Isa;
+use stapes::nn::{Network, NetworkSpec};
 use stapes::train::Trainer;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -94,8 +92,7 @@ fn allocations(text: &str, batch_norm: bool) -> Vec<u64> {
     let mut spec = NetworkSpec::parse(text, "test").unwrap();
     spec.batch_norm = batch_norm;
     let network = Arc::new(Network::build(&spec, CLASSES).unwrap());
-    let start = (Initialisation::default(), 1);
-    let mut trainer = Trainer::new(network.clone(), BATCH, AdamSettings::default(), start, Isa::best()).unwrap();
+    let mut trainer = Trainer::builder(&network).batch(BATCH).build().unwrap();
     let key = Key::new(1, Stream::Case);
     let len = (BATCH * network.graph.shape(network.audio).size()) as u64;
     let inputs: Vec<f32> = (0..len).map(|i| key.normal(i) as f32).collect();

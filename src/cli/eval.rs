@@ -88,9 +88,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let conv = settings::conv(args.conv.as_deref(), config.conv)?;
     let precision = settings::precision(args.precision.as_deref(), config.precision)?;
-    let options = Recogniser::options(&bundle.network, EVAL_BATCH).conv(conv);
-    let mut recogniser =
-        Recogniser::with_plan(bundle.network, bundle.weights, &options, context.device()?.precision(precision))?;
+    let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(EVAL_BATCH).conv(conv);
+    let mut recogniser = recogniser.device(context.device()?.precision(precision)).build()?;
     let evaluation = recogniser.evaluate(&data, split)?;
     match context.json {
         true => output::json(&evaluation)?,

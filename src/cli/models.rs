@@ -9,7 +9,7 @@ use crate::graph::{LaunchGroup, Order, Plan, PlanOptions, PlannedLaunch};
 use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, Study, Summary, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::{Launch, Precision, Products};
-use crate::train::{Recogniser, Trainer};
+use crate::train::Model;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
@@ -190,9 +190,10 @@ pub fn title(network: &Network) -> String {
 
 /// The options with which the program lowers a network for this purpose.
 fn options(network: &Network, purpose: Purpose, batch: usize) -> PlanOptions {
+    let model = Model::from(network);
     match purpose {
-        Purpose::Train => Trainer::options(network, batch),
-        Purpose::Infer => Recogniser::options(network, batch),
+        Purpose::Train => model.training_options(batch),
+        Purpose::Infer => model.inference_options(batch),
     }
 }
 

@@ -89,10 +89,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
     let batch = BATCH.min(args.clips.len());
-    let options = Recogniser::options(&bundle.network, batch).conv(conv(args, &bundle)?);
+    let conv = conv(args, &bundle)?;
     // A GPU takes longer to start than the processor needs for a few clips.
     let device = context.device_if_asked()?.precision(settings::precision(args.precision.as_deref(), Precision::F32)?);
-    let mut recogniser = Recogniser::with_plan(bundle.network, bundle.weights, &options, device)?;
+    let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
+    let mut recogniser = recogniser.device(device).build()?;
     let mut inputs = vec![0.0; batch * row];
     let mut failed = 0;
     for clips in args.clips.chunks(batch) {

@@ -68,7 +68,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     };
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
-    check_batch(&data, config.batch)?;
+    check_training_clips(&data)?;
     if let Some(path) = &mut config.data {
         // The run's folder may be used from elsewhere.
         *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
@@ -127,11 +127,10 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
     work(context, &config, &data, session)
 }
 
-/// Whether there is a batch of training clips, said before anything is written.
-fn check_batch(data: &Dataset, batch: usize) -> Result<(), DataError> {
+/// Whether there are training clips, checked before anything is written.
+fn check_training_clips(data: &Dataset) -> Result<(), DataError> {
     match data.in_split(Split::Training).len() {
         0 => Err(DataError::EmptySplit { split: Split::Training }),
-        clips if clips < batch => Err(DataError::BatchTooLarge { batch, clips }),
         _ => Ok(()),
     }
 }

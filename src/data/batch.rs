@@ -1,5 +1,6 @@
 //! Batches, prepared by a thread ahead of the training step, in buffers that go round.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -16,13 +17,13 @@ const BUFFERS: usize = 3;
 /// Clips as a network takes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[n, length, channels]`, full scale 1; rows beyond [`Batch::valid`] are zeros. Empty where [`Batches::numbers`] were asked for.
+    /// `[n, length, channels]`, full scale 1; rows beyond [`Batch::valid`] are zeros. Empty without [`BatchOptions::with_samples`].
     pub inputs: Vec<f32>,
     /// `[n]`: the class of each clip; 0 beyond [`Batch::valid`].
     pub labels: Vec<f32>,
     /// The numbers of the clips in the data set, one a valid row.
     pub clips: Vec<u32>,
-    /// Rows that hold a clip: all in training, fewer in the last batch of an evaluation.
+    /// Rows that hold a clip: fewer than `n` in the last batch of an epoch or of an evaluation.
     pub valid: usize,
     /// The epoch, from 0.
     pub epoch: u64,
@@ -30,10 +31,91 @@ pub struct Batch {
     pub step: u64,
 }
 
+impl Batch {
+    /// The inputs of the rows that hold a clip, `[valid, length, channels]`.
+    pub fn valid_inputs(&self) -> &[f32] {
+        let row = self.inputs.len() / self.labels.len().max(1);
+        &self.inputs[..self.valid * row]
+    }
+
+    /// The labels of the rows that hold a clip, `[valid]`.
+    pub fn valid_labels(&self) -> &[f32] {
+        &self.labels[..self.valid]
+    }
+}
+
+/// How training clips are put in batches.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOptions {
+    /// Clips in a batch.
+    pub batch: usize,
+    /// The seed of the order of the clips.
+    pub seed: u64,
+    /// The epoch and the step in it to start with, both from 0; a step beyond the last of the epoch counts on into the next epoch.
+    pub start: (u64, u64),
+    /// Whether a single clip that is left over at the end of an epoch joins the batch before it: for networks with batch norm, which computes
+    /// statistics over the batch.
+    pub merge_single: bool,
+    /// Whether [`Batch::inputs`] is filled; a device that has all clips needs their numbers only.
+    pub with_samples: bool,
+}
+
+impl BatchOptions {
+    /// Batches of `batch` clips from the first epoch on, with samples.
+    pub fn new(batch: usize, seed: u64) -> BatchOptions {
+        BatchOptions { batch, seed, start: (0, 0), merge_single: false, with_samples: true }
+    }
+
+    /// How an epoch of `clips` clips is divided into steps.
+    ///
+    /// # Errors
+    /// `batch` is 0.
+    pub fn epoch(&self, clips: usize) -> Result<EpochSteps, DataError> {
+        if self.batch == 0 {
+            return Err(DataError::BadSetting { what: "batch size", value: 0, min: 1, max: u64::from(u32::MAX) });
+        }
+        let single = self.merge_single && self.batch < clips && clips % self.batch == 1;
+        let count = if single { clips / self.batch } else { clips.div_ceil(self.batch) };
+        Ok(EpochSteps { clips, batch: self.batch, count })
+    }
+}
+
+/// The steps of an epoch: all have [`BatchOptions::batch`] clips except for the last, which has the clips that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochSteps {
+    clips: usize,
+    batch: usize,
+    count: usize,
+}
+
+impl EpochSteps {
+    /// How many steps there are.
+    pub fn count(&self) -> u64 {
+        self.count as u64
+    }
+
+    /// Which clips a step takes, as positions in the order of the epoch.
+    pub fn clips_of(&self, step: u64) -> Range<usize> {
+        let step = step as usize;
+        let from = (step * self.batch).min(self.clips);
+        from..if step + 1 >= self.count { self.clips } else { from + self.batch }
+    }
+
+    /// Clips of the largest step.
+    pub fn largest(&self) -> usize {
+        self.clips_of(0).len().max(self.last())
+    }
+
+    /// Clips of the last step.
+    pub fn last(&self) -> usize {
+        self.clips_of(self.count().saturating_sub(1)).len()
+    }
+}
+
 /// Batch after batch of one split.
 ///
-/// In training the clips of an epoch come in an order that depends on the seed and the epoch alone, the short last batch
-/// is dropped, and epochs follow one another without end. In an evaluation they come once, in name order.
+/// In training, the order of the clips in an epoch depends only on the seed and the epoch; the last batch of an epoch has the clips
+/// that are left ([`EpochSteps`]), and epochs follow one another without end. In an evaluation the clips come once, in name order.
 #[derive(Debug)]
 pub struct Batches {
     ready: Receiver<Batch>,
@@ -43,46 +125,26 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Training batches of `batch` clips from `(epoch, step)` on, so that a stopped run goes on with the same clips.
-    /// A step beyond the epoch's last counts on into the next epoch.
+    /// Training batches. A stopped run continues with the same clips when it starts from the epoch and step it had reached.
     ///
     /// # Errors
-    /// There are no training clips or fewer than a batch, `batch` is 0, or no thread can be started.
-    pub fn train(data: Arc<Dataset>, batch: usize, seed: u64, start: (u64, u64)) -> Result<Batches, DataError> {
-        let row_len = data.row_len();
-        Batches::training(data, (batch, row_len), seed, start)
-    }
-
-    /// The same without the samples: for a device that holds all clips and needs their numbers only.
-    ///
-    /// # Errors
-    /// Those of [`Batches::train`].
-    pub fn numbers(data: Arc<Dataset>, batch: usize, seed: u64, start: (u64, u64)) -> Result<Batches, DataError> {
-        Batches::training(data, (batch, 0), seed, start)
-    }
-
-    fn training(
-        data: Arc<Dataset>,
-        (batch, row_len): (usize, usize),
-        seed: u64,
-        start: (u64, u64),
-    ) -> Result<Batches, DataError> {
+    /// There are no training clips, the batch size is 0, or no thread can be started.
+    pub fn train(data: Arc<Dataset>, options: BatchOptions) -> Result<Batches, DataError> {
+        let BatchOptions { batch, seed, start, with_samples, .. } = options;
         let clips = clips_of(&data, Split::Training, batch)?;
-        let steps = (clips.len() / batch) as u64;
-        if steps == 0 {
-            return Err(DataError::BatchTooLarge { batch, clips: clips.len() });
-        }
+        let epoch = options.epoch(clips.len())?;
+        let steps = epoch.count();
         let first = start.0.saturating_mul(steps).saturating_add(start.1);
         let key = Key::new(seed, Stream::Shuffle);
         let mut order: (Option<u64>, Vec<u32>) = (None, Vec::new());
-        Batches::start((batch, row_len), steps, move |number, buffer| {
+        let row_len = if with_samples { data.row_len() } else { 0 };
+        Batches::start((epoch.largest(), row_len), steps, move |number, buffer| {
             let at = first.saturating_add(number);
             (buffer.epoch, buffer.step) = (at / steps, at % steps);
             if order.0 != Some(buffer.epoch) {
                 order = (Some(buffer.epoch), key.with(buffer.epoch).permutation(clips.len()));
             }
-            let from = buffer.step as usize * batch;
-            let chosen = order.1[from..from + batch].iter().map(|&i| clips[i as usize]);
+            let chosen = order.1[epoch.clips_of(buffer.step)].iter().map(|&i| clips[i as usize]);
             fill(&data, chosen, buffer);
             true
         })

@@ -210,14 +210,6 @@ pub enum DataError {
         /// The split.
         split: Split,
     },
-    /// A training batch larger than the training set.
-    #[error("a batch of {batch} needs as many training clips and there are {clips}; make --batch smaller")]
-    BatchTooLarge {
-        /// Clips a batch.
-        batch: usize,
-        /// Training clips.
-        clips: usize,
-    },
     /// An input length, rate, channel count or batch size that cannot be.
     #[error("the {what} of {value} cannot be; it must lie between {min} and {max}")]
     BadSetting {

@@ -10,11 +10,11 @@
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};
-//! use stapes::data::{Batches, DataConfig, Dataset, Source};
+//! use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, Source};
 //!
 //! let source = Source::open(Path::new("speech_commands"))?;
 //! let data = Dataset::open(&source, &DataConfig::default(), &|_, _, _| ControlFlow::Continue(()))?;
-//! let mut batches = Batches::train(Arc::new(data), 32, 1, (0, 0))?;
+//! let mut batches = Batches::train(Arc::new(data), BatchOptions::new(32, 1))?;
 //! while let Some(batch) = batches.next_batch() {
 //!     println!("epoch {} step {}: clips {:?}", batch.epoch, batch.step, batch.clips);
 //! }
@@ -43,7 +43,7 @@ mod store;
 mod wav;
 
 pub use crate::base::FULL_SCALE;
-pub use batch::{Batch, Batches};
+pub use batch::{Batch, BatchOptions, Batches, EpochSteps};
 pub use clip::{Clip, Format, read_clip};
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;

@@ -46,6 +46,13 @@ pub enum Device {
     Cuda(Arc<Gpu>, Precision),
 }
 
+impl Default for Device {
+    /// The CPU with its best instruction set.
+    fn default() -> Device {
+        Device::Cpu(Isa::best())
+    }
+}
+
 impl From<Isa> for Device {
     fn from(isa: Isa) -> Device {
         Device::Cpu(isa)

@@ -1,7 +1,7 @@
 //! The graph: ops and shapes, recorded once through a builder that reads like the network.
 
 use crate::base::{Shape, aligned::round_up};
-use crate::ops::op::{Layout, MAX_INPUTS, Op, Role, ShapeError, Spec, TensorSpec};
+use crate::ops::op::{Layout, MAX_INPUTS, Op, Phase, Role, ShapeError, Spec, TensorSpec};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -28,6 +28,14 @@ pub enum GraphError {
         op: &'static str,
         /// Inputs given.
         got: usize,
+    },
+    /// An operation has no kernels for a GPU.
+    #[error("layer `{node}`: {op} has no GPU kernels; compute this network on the CPU")]
+    NoGpuKernels {
+        /// The node's name.
+        node: String,
+        /// The operation's name.
+        op: &'static str,
     },
     /// A batch has no samples.
     #[error("a batch of 0 samples cannot be computed; take a batch of at least 1")]
@@ -197,6 +205,30 @@ impl Graph {
     /// The node with this name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().position(|n| n.name == name).map(NodeId)
+    }
+
+    /// The ids of all nodes, in the order in which they were added.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// For each node whether `id` depends on it; `id` depends on itself.
+    pub fn ancestors(&self, id: NodeId) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        needed[id.0] = true;
+        for (i, node) in self.nodes.iter().enumerate().rev() {
+            if needed[i] {
+                node.inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        needed
+    }
+
+    /// Whether an operation couples the samples of a training batch, as batch norm does.
+    pub fn couples_samples(&self) -> bool {
+        let phases =
+            |node: &Node| node.spec.forward.iter().chain(node.spec.backward).any(|&phase| phase == Phase::Merge);
+        self.nodes.iter().any(phases)
     }
 
     /// The shape of one sample of a node's output.

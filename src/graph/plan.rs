@@ -228,7 +228,7 @@ pub struct Plan {
     pub state_len: usize,
     /// Parameters, in their order, whose gradients are summed once a batch: the sums stand in the first shard.
     pub summed_per_batch: Vec<Range<usize>>,
-    /// Shapes of the inputs that a run is given.
+    /// Shapes of the inputs that a run is given: those that the target depends on, in the order in which they were added to the graph.
     pub inputs: Vec<Shape>,
     /// Where each graph node's output stands after a run; [`Space::Shard`] where it can be read.
     pub activations: Vec<BufferLoc>,
@@ -278,8 +278,12 @@ impl Plan {
         let accumulators = if self.trains() { self.shards as u128 * self.params_len as u128 } else { 0 };
         let activations = self.shards as u128 * self.shard_capacity() as u128 * self.shard_len as u128;
         let workspaces = threads as u128 * self.workspace_len as u128;
-        let numbers =
-            workspaces + activations + batch_saved + accumulators + self.batch_len() as u128 + self.device_scratch() as u128;
+        let numbers = workspaces
+            + activations
+            + batch_saved
+            + accumulators
+            + self.batch_len() as u128
+            + self.device_scratch() as u128;
         usize::try_from(4 * numbers).unwrap_or(usize::MAX)
     }
 

@@ -445,6 +445,8 @@ pub trait Op: Any + Debug + Send + Sync {
     /// A [`Phase::Merge`]. Must add in the order of the samples, so that no result depends on threads.
     fn merge(&self, _b: &mut Merge<'_>) {}
 
-    /// Its passes on a GPU, for shapes that [`Op::spec`] has accepted.
-    fn on_device(&self, batch: &Batch<'_>) -> Passes;
+    /// Its passes on a GPU, for shapes that [`Op::spec`] has accepted. By default there are none, and a plan for a GPU refuses the operation.
+    fn on_device(&self, _batch: &Batch<'_>) -> Passes {
+        Passes::default()
+    }
 }

@@ -1,6 +1,7 @@
 //! How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
 
 use super::error::TrainError;
+use super::model::Model;
 use super::recogniser::Recogniser;
 use super::trainer::Trainer;
 use crate::base::Shape;
@@ -8,11 +9,10 @@ use crate::base::cpu_time::CpuTime;
 use crate::base::rng::{Key, Stream};
 use crate::exec::{Errors, SingleOp};
 use crate::graph::{GraphError, Lowered, Plan};
-use crate::nn::{Initialisation, Network};
+use crate::nn::Network;
 use crate::ops::case::{Fill, Input};
 use crate::ops::op::Phase;
 use crate::ops::{ConvChoice, ShapeError};
-use crate::optim::AdamSettings;
 use crate::simd::{Isa, fma_peak};
 use serde::Serialize;
 use std::sync::Arc;
@@ -158,8 +158,8 @@ pub fn bench(
     done: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<NetworkBench, TrainError> {
     let (batch, conv, quick) = (options.batch.max(1), options.conv, options.quick);
-    let plan_options = Trainer::options(network, batch).conv(conv);
-    let plan = Plan::new(&network.graph, &plan_options)?;
+    let model = Model::from(network);
+    let plan = Plan::new(&network.graph, &model.training_options(batch).conv(conv))?;
     let threads = rayon::current_num_threads();
     let numbers = batch.saturating_mul(network.graph.shape(network.audio).size());
     let bytes = numbers.saturating_mul(4).saturating_add(plan.memory_bytes(threads));
@@ -182,15 +182,13 @@ pub fn bench(
     let noise = Key::new(1, Stream::Case);
     let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
     let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
-    let start = (Initialisation::default(), 1);
-    let mut trainer = Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, isa)?;
+    let mut trainer = Trainer::builder(model.clone()).batch(batch).conv(conv).device(isa).build()?;
     let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
     let step = whole(isa, (batch, threads.min(plan.shards)), macs, quick, || {
         trainer.step(&clips, &labels).expect("the processor does not fail");
     });
     done("recognising a clip", layers.len() + 1, layers.len() + 2);
-    let one = Recogniser::options(network, 1).conv(conv);
-    let mut recogniser = Recogniser::with_plan(network.clone(), trainer.weights.clone(), &one, isa)?;
+    let mut recogniser = Recogniser::builder(model, trainer.weights.clone()).conv(conv).device(isa).build()?;
     let clip = &clips[..numbers / batch];
     let recognise = whole(isa, (1, threads), network.macs(), quick, || {
         recogniser.run(clip).expect("the processor does not fail");

@@ -13,7 +13,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
     if let Some(at) = bad(inputs) {
         return format!("the input has {} at place {at}", inputs[at]);
     }
-    let graph = &trainer.network.graph;
+    let graph = trainer.model().graph();
     for p in graph.parameters() {
         if let Some(at) = bad(&trainer.weights.params[p.offset..][..p.len]) {
             return format!("`{}` has {} at place {at}", p.name, trainer.weights.params[p.offset + at]);
@@ -21,7 +21,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
     }
     let options = PlanOptions {
         n: labels.len(),
-        work: Work::Train(trainer.network.loss),
+        work: Work::Train(trainer.model().loss()),
         keep: Keep::Everything,
         order: Order::LayerByLayer,
         conv: ConvChoice::Direct,

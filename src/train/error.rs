@@ -104,6 +104,34 @@ pub enum TrainError {
         /// The first line that differs.
         difference: String,
     },
+    /// A graph cannot be trained or run.
+    #[error("{reason}")]
+    Model {
+        /// What is wrong, and what would do.
+        reason: String,
+    },
+    /// A batch has too few or too many samples.
+    #[error("a batch of {n} samples cannot be computed here; take {min} to {max}")]
+    BatchSize {
+        /// Its samples.
+        n: usize,
+        /// The smallest batch.
+        min: usize,
+        /// The largest batch.
+        max: usize,
+    },
+    /// An array does not have the length that a model requires.
+    #[error(
+        "{what} have {got} numbers instead of {expected}; pass whole samples, each with as many numbers as the model's shapes say"
+    )]
+    WrongLength {
+        /// Which array.
+        what: &'static str,
+        /// The length that was required.
+        expected: usize,
+        /// The length that it has.
+        got: usize,
+    },
     /// A training step to be measured would take too much memory.
     #[error("a training step of {batch} clips would take {} GB; give a smaller --batch", .bytes / 1_000_000_000)]
     TooLargeToMeasure {

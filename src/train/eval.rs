@@ -1,4 +1,4 @@
-//! How well a network recognises the clips of a split.
+//! Evaluation: the predictions of a network for the clips of a split, compared with their labels.
 
 use super::error::TrainError;
 use super::recogniser::{Prediction, Recogniser};

@@ -1,15 +1,15 @@
 //! How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
 
 use super::error::TrainError;
+use super::model::Model;
 use super::recogniser::Recogniser;
 use super::trainer::Trainer;
 use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 use crate::exec::cuda::Gpu;
 use crate::exec::{Cost, Device};
-use crate::nn::{Initialisation, Network};
+use crate::nn::Network;
 use crate::ops::device::Precision;
-use crate::optim::AdamSettings;
 use crate::train::bench::BenchOptions;
 use serde::Serialize;
 use std::sync::Arc;
@@ -89,10 +89,9 @@ pub fn bench(
     let numbers = batch * network.graph.shape(network.audio).size();
     let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
     let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
-    let plan_options = Trainer::options(network, batch).conv(options.conv);
-    let start = (Initialisation::default(), 1);
-    let mut trainer =
-        Trainer::with_plan(network.clone(), &plan_options, AdamSettings::default(), start, device.clone())?;
+    let model = Model::from(network);
+    let trainer = Trainer::builder(model.clone()).batch(batch).conv(options.conv);
+    let mut trainer = trainer.device(device.clone()).build()?;
     let mut from_host = Vec::with_capacity(runs);
     for _ in 0..runs + 2 {
         let start = Instant::now();
@@ -107,8 +106,8 @@ pub fn bench(
     let step_in_run_seconds = step_in_run(&mut trainer, (&clips, &labels), steps)?;
     let weights = trainer.weights.clone();
     drop(trainer);
-    let recognise = Recogniser::options(network, batch).conv(options.conv);
-    let mut recogniser = Recogniser::with_plan(network.clone(), weights, &recognise, device)?;
+    let recogniser = Recogniser::builder(model, weights).batch(batch).conv(options.conv);
+    let mut recogniser = recogniser.device(device).build()?;
     recogniser.run(&clips)?;
     Ok(GpuBench {
         name: network.spec.name.clone(),

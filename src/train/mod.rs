@@ -14,6 +14,7 @@ pub mod gpu_bench;
 pub mod gradcheck;
 #[cfg(feature = "audio")]
 mod metrics;
+mod model;
 mod recogniser;
 #[cfg(feature = "audio")]
 mod run_claim;
@@ -34,11 +35,12 @@ pub use error::TrainError;
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
 #[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
-pub use recogniser::{Prediction, Recogniser};
+pub use model::Model;
+pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 #[cfg(feature = "audio")]
 pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};
 #[cfg(feature = "audio")]
 pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_split, save_evaluation};
-pub use trainer::{Step, Trainer};
+pub use trainer::{Step, Trainer, TrainerBuilder};
 pub use weights::Weights;

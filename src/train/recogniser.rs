@@ -1,19 +1,20 @@
-//! Runs a trained network on clips: logits, probabilities, the likeliest class.
+//! Runs a trained model on clips: logits, probabilities, the most probable class.
 
 use super::error::TrainError;
+use super::model::Model;
 use super::trainer::largest;
 use super::weights::Weights;
 use crate::base::rng::{Key, Stream};
 use crate::exec::{Device, Executor};
-use crate::graph::{Plan, PlanOptions, Work};
-use crate::nn::Network;
+use crate::graph::{Plan, PlanOptions};
+use crate::ops::ConvChoice;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// What a network says of one clip.
+/// The output of a model for one clip.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The likeliest class.
+    /// The most probable class.
     pub class: usize,
     /// Its probability.
     pub probability: f64,
@@ -21,87 +22,154 @@ pub struct Prediction {
     pub probabilities: Vec<f64>,
 }
 
-/// A network that recognises, with the memory to do it.
+/// A model with its weights and the memory to run it.
+///
+/// ```no_run
+/// use stapes::prelude::*;
+/// use std::path::Path;
+///
+/// let bundle = Bundle::open(Path::new("runs/custom32-8"), Which::Best)?;
+/// let mut recogniser = Recogniser::builder(bundle.network, bundle.weights).build()?;
+/// let samples = vec![0.0; 16_000]; // one second of audio at 16 kHz, full scale 1
+/// let prediction = &recogniser.predict(&samples)?[0];
+/// println!("class {} with probability {:.3}", prediction.class, prediction.probability);
+/// # Ok::<(), TrainError>(())
+/// ```
 pub struct Recogniser {
+    model: Model,
+    /// How the graph is lowered, for the largest batch.
+    options: PlanOptions,
     weights: Weights,
     executor: Executor,
-    labels: Vec<f32>,
+}
+
+/// The settings of a [`Recogniser`] before it is built.
+#[derive(Clone)]
+pub struct RecogniserBuilder {
+    model: Model,
+    options: PlanOptions,
+    weights: Weights,
+    device: Device,
+}
+
+impl RecogniserBuilder {
+    /// The most clips that are computed at once; 1 by default, for which all threads share the clip.
+    pub fn batch(self, batch: usize) -> RecogniserBuilder {
+        RecogniserBuilder { options: PlanOptions { n: batch, ..self.options }, ..self }
+    }
+
+    /// Where the model is computed; by default on the CPU with its best instruction set.
+    pub fn device(self, device: impl Into<Device>) -> RecogniserBuilder {
+        RecogniserBuilder { device: device.into(), ..self }
+    }
+
+    /// How convolutions are computed.
+    pub fn conv(self, conv: ConvChoice) -> RecogniserBuilder {
+        RecogniserBuilder { options: self.options.conv(conv), ..self }
+    }
+
+    /// Lowers the graph and allocates the memory of a batch.
+    ///
+    /// # Errors
+    /// The batch is 0; the memory does not suffice; the weights are those of another graph; the device fails or has no kernels for an
+    /// operation.
+    pub fn build(self) -> Result<Recogniser, TrainError> {
+        let RecogniserBuilder { model, options, weights, device } = self;
+        let options = device.options(&options);
+        let weights = weights.check(model.graph())?;
+        let mut executor = Executor::new(Arc::new(Plan::new(model.graph(), &options)?), &device)?;
+        executor.prepare(&weights.params, &weights.state)?;
+        Ok(Recogniser { model, options, weights, executor })
+    }
 }
 
 impl Recogniser {
-    /// A recogniser of batches of `batch` clips.
-    pub fn new(
-        network: Arc<Network>,
-        weights: Weights,
-        batch: usize,
-        device: impl Into<Device>,
-    ) -> Result<Recogniser, TrainError> {
-        let options = Recogniser::options(&network, batch);
-        Recogniser::with_plan(network, weights, &options, device)
+    /// The settings of a recogniser with these weights of `model`: a [`Network`](crate::nn::Network), or any graph by [`Model::new`].
+    pub fn builder(model: impl Into<Model>, weights: Weights) -> RecogniserBuilder {
+        let model = model.into();
+        RecogniserBuilder { options: model.inference_options(1), model, weights, device: Device::default() }
     }
 
-    /// How [`Recogniser::new`] lowers a network: fused where that is faster.
-    pub fn options(network: &Network, batch: usize) -> PlanOptions {
-        PlanOptions::new(batch, Work::Infer(network.logits))
+    /// The most clips that [`Recogniser::run`] takes.
+    pub fn batch(&self) -> usize {
+        self.options.n
     }
 
-    /// A recogniser that lowers the network by other options than [`Recogniser::options`], which they must begin from.
-    pub fn with_plan(
-        network: Arc<Network>,
-        weights: Weights,
-        options: &PlanOptions,
-        device: impl Into<Device>,
-    ) -> Result<Recogniser, TrainError> {
-        let device = device.into();
-        let plan = Plan::new(&network.graph, &device.options(options))?;
-        let labels = vec![0.0; options.n];
-        let mut executor = Executor::new(Arc::new(plan), &device)?;
-        executor.prepare(&weights.params, &weights.state)?;
-        Ok(Recogniser { executor, labels, weights })
-    }
-
-    /// Takes other weights of the same network.
+    /// Takes other weights of the same model.
     ///
     /// # Errors
-    /// The GPU refuses them.
+    /// They are those of another graph, or the GPU fails.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<(), TrainError> {
+        weights.check_len(self.model.graph())?;
         self.weights.params.copy_from_slice(&weights.params);
         self.weights.state.copy_from_slice(&weights.state);
         Ok(self.executor.prepare(&self.weights.params, &self.weights.state)?)
     }
 
-    /// Computes the logits of a batch of clips, `[n, length, channels]`.
+    /// Predicts the class of each clip of `inputs`, `[n, length, channels]` with full scale 1; `n` may be larger than
+    /// [`Recogniser::batch`].
     ///
     /// # Errors
-    /// The GPU fails; never on the processor.
+    /// The array does not hold a whole number of clips, or the GPU fails.
+    pub fn predict(&mut self, inputs: &[f32]) -> Result<Vec<Prediction>, TrainError> {
+        let (clip, n) = (self.model.input_shape().size(), self.samples(inputs)?);
+        let mut predictions = Vec::with_capacity(n);
+        for batch in inputs.chunks(self.batch() * clip) {
+            self.run(batch)?;
+            predictions.extend((0..batch.len() / clip).map(|sample| self.prediction(sample)));
+        }
+        Ok(predictions)
+    }
+
+    /// Computes the logits of a batch of clips, `[n, length, channels]`; `n` is at most [`Recogniser::batch`].
     ///
-    /// # Panics
-    /// If `inputs` has not the batch's length.
+    /// # Errors
+    /// The array does not hold a whole number of clips, or more than a batch, or none; or the GPU fails.
     pub fn run(&mut self, inputs: &[f32]) -> Result<(), TrainError> {
+        let (n, max) = (self.samples(inputs)?, self.batch());
+        if n == 0 || n > max {
+            return Err(TrainError::BatchSize { n, min: 1, max });
+        }
+        if let Executor::Cuda(cuda) = &mut self.executor
+            && !cuda.has_batch_size(n)
+        {
+            let options = PlanOptions { n, ..self.options.clone() };
+            cuda.add_batch_size(Arc::new(Plan::new(self.model.graph(), &options)?))?;
+        }
         let draw = Key::new(0, Stream::Dropout);
         let Weights { params, state } = &mut self.weights;
-        Ok(self.executor.run(params, state, &[inputs, &self.labels], draw)?)
+        Ok(self.executor.run(params, state, &[inputs], draw)?)
+    }
+
+    fn samples(&self, inputs: &[f32]) -> Result<usize, TrainError> {
+        let size = self.model.input_shape().size();
+        let n = inputs.len() / size.max(1);
+        if n * size != inputs.len() {
+            return Err(TrainError::WrongLength { what: "the inputs", expected: (n + 1) * size, got: inputs.len() });
+        }
+        Ok(n)
     }
 
     /// On a GPU: seconds that a batch takes, that of the last run; median of `runs`.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn measure(&mut self, runs: usize) -> Result<f64, TrainError> {
+    pub(super) fn measure(&mut self, runs: usize) -> Result<f64, TrainError> {
         Ok(self.executor.measure(runs)?)
     }
 
-    /// The number of clips in a batch.
-    pub fn batch(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// The logits of one clip of the batch.
+    /// The logits of clip `sample` of the last run.
+    ///
+    /// # Panics
+    /// If that run had no such clip.
     pub fn logits(&self, sample: usize) -> &[f32] {
         self.executor.target_of(sample)
     }
 
-    /// What the network says of one clip of the batch.
+    /// The prediction for clip `sample` of the last run.
+    ///
+    /// # Panics
+    /// If that run had no such clip.
     pub fn prediction(&self, sample: usize) -> Prediction {
         let logits = self.logits(sample);
         let probabilities = softmax(logits);

@@ -11,7 +11,7 @@ use super::run_claim::RunClaim;
 use super::run_folder::{RunFolder, write_atomically, write_together};
 use super::trainer::Trainer;
 use super::weights::Weights;
-use crate::data::{Batches, Dataset, FULL_SCALE, Split};
+use crate::data::{BatchOptions, Batches, DataError, Dataset, EpochSteps, FULL_SCALE, Split};
 use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
@@ -62,6 +62,8 @@ pub struct Session {
     device: Device,
     /// Whether steps take clips by number, on a GPU.
     clips_on_gpu: bool,
+    /// The steps of an epoch.
+    epoch: EpochSteps,
     trainer: Trainer,
     progress: Progress,
     records: Vec<EpochRecord>,
@@ -127,12 +129,27 @@ impl Session {
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
         // The run is repeated with these words, whatever is added to the data later.
         let config = TrainConfig { classes: data.classes().to_vec(), ..config };
-        let options = Trainer::options(&network, config.batch).conv(config.conv);
-        let start = (config.init, config.seed);
-        let trainer = Trainer::with_plan(network.clone(), &options, config.adam, start, device.clone())?;
+        let epoch = batch_options(&config, &network).epoch(training_clips(&data)?)?;
+        let trainer = Trainer::builder(&network).batch(epoch.largest()).adam(config.adam).init(config.init);
+        let mut trainer = trainer.seed(config.seed).conv(config.conv).device(device.clone()).build()?;
+        // A device that prepares for each batch size does so before the first step.
+        trainer.reserve(epoch.clips_of(0).len())?;
+        trainer.reserve(epoch.last())?;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
-        Ok(Session { config, network, data, claim, device, clips_on_gpu: false, trainer, progress, records, best })
+        Ok(Session {
+            config,
+            network,
+            data,
+            claim,
+            device,
+            epoch,
+            clips_on_gpu: false,
+            trainer,
+            progress,
+            records,
+            best,
+        })
     }
 
     /// The run's folder.
@@ -175,14 +192,11 @@ impl Session {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
         self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| data.samples(clip)))?;
-        let (data, TrainConfig { batch, seed, .. }) = (self.data.clone(), &self.config);
-        let mut batches = match self.clips_on_gpu {
-            true => Batches::numbers(data, *batch, *seed, start)?,
-            false => Batches::train(data, *batch, *seed, start)?,
-        };
-        let options = Recogniser::options(&self.network, EVAL_BATCH).conv(self.config.conv);
-        let weights = self.trainer.weights.clone();
-        let mut recogniser = Recogniser::with_plan(self.network.clone(), weights, &options, self.device.clone())?;
+        let with_samples = !self.clips_on_gpu;
+        let options = BatchOptions { start, with_samples, ..batch_options(&self.config, &self.network) };
+        let mut batches = Batches::train(self.data.clone(), options)?;
+        let recogniser = Recogniser::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
+        let mut recogniser = recogniser.conv(self.config.conv).device(self.device.clone()).build()?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
                 self.trainer.download()?;
@@ -190,7 +204,7 @@ impl Session {
                 let Progress { epoch, step, .. } = self.progress;
                 return Ok(Outcome::Interrupted { epoch, step });
             }
-            self.end_epoch(batches.steps_per_epoch(), &mut recogniser, observer)?;
+            self.end_epoch(&mut recogniser, observer)?;
         }
         let test = match self.data.in_split(Split::Testing).is_empty() {
             true => None,
@@ -207,7 +221,7 @@ impl Session {
 
     /// The steps left in the current epoch; false if asked to stop.
     fn steps(&mut self, batches: &mut Batches, observer: &mut dyn Observer) -> Result<bool, TrainError> {
-        let steps = batches.steps_per_epoch();
+        let (steps, batch) = (batches.steps_per_epoch(), self.config.batch as f64);
         let (start, before, data) = (Instant::now(), self.progress.seconds, self.data.clone());
         // Those whose loss is not known yet.
         let mut submitted: VecDeque<(Vec<u32>, Vec<f32>)> = VecDeque::new();
@@ -217,10 +231,12 @@ impl Session {
                 self.trainer.wait()?
             } else {
                 let batch = batches.next_batch().expect("training batches have no end");
-                submitted.push_back((batch.clips.clone(), batch.labels.clone()));
+                submitted.push_back((batch.clips.clone(), batch.valid_labels().to_vec()));
                 match self.clips_on_gpu {
-                    true => self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), &batch.labels)?,
-                    false => vec![self.trainer.step(&batch.inputs, &batch.labels)?],
+                    true => {
+                        self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), batch.valid_labels())?
+                    }
+                    false => vec![self.trainer.step(batch.valid_inputs(), batch.valid_labels())?],
                 }
             };
             for step in done {
@@ -230,10 +246,12 @@ impl Session {
                 }
                 let progress = &mut self.progress;
                 progress.step += 1;
-                progress.loss_sum += step.loss;
+                // The mean over the clips: a short batch counts as the share of a batch that it is.
+                progress.loss_sum += step.loss * (clips.len() as f64 / batch);
                 progress.correct += step.correct;
                 progress.seconds = before + start.elapsed().as_secs_f64();
-                observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / progress.step as f64);
+                let seen = self.epoch.clips_of(progress.step - 1).end;
+                observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / (seen as f64 / batch));
             }
             if stop || self.progress.step == steps {
                 return Ok(!stop);
@@ -260,12 +278,7 @@ impl Session {
         rows.map(|&sample| f32::from(sample) * FULL_SCALE).collect()
     }
 
-    fn end_epoch(
-        &mut self,
-        steps: u64,
-        recogniser: &mut Recogniser,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
+    fn end_epoch(&mut self, recogniser: &mut Recogniser, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let start = Instant::now();
         self.trainer.download()?;
         let validation = match self.data.in_split(Split::Validation).is_empty() {
@@ -276,10 +289,10 @@ impl Session {
             }
         };
         let p = &mut self.progress;
-        let clips = (steps * self.config.batch as u64) as f64;
+        let clips = training_clips(&self.data)? as f64;
         let record = EpochRecord {
             epoch: p.epoch + 1,
-            train_loss: p.loss_sum / steps as f64,
+            train_loss: p.loss_sum / (clips / self.config.batch as f64),
             train_accuracy: p.correct as f64 / clips,
             validation_loss: validation.as_ref().map(|v| v.loss),
             validation_accuracy: validation.as_ref().map(|v| v.accuracy),
@@ -325,6 +338,21 @@ impl Session {
             (key::SAMPLE_RATE.into(), self.config.network.input.sample_rate.to_string()),
             (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
         ])
+    }
+}
+
+/// How the training clips are put in batches.
+fn batch_options(config: &TrainConfig, network: &Network) -> BatchOptions {
+    // Statistics over a batch of a single clip would be useless, or not exist at all.
+    let merge_single = network.graph.couples_samples();
+    BatchOptions { merge_single, ..BatchOptions::new(config.batch, config.seed) }
+}
+
+/// How many clips the training split has; at least one.
+fn training_clips(data: &Dataset) -> Result<usize, TrainError> {
+    match data.in_split(Split::Training).len() {
+        0 => Err(DataError::EmptySplit { split: Split::Training }.into()),
+        clips => Ok(clips),
     }
 }
 

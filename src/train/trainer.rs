@@ -1,90 +1,212 @@
-//! One training step after another: batch -> arena -> forward -> loss -> backward -> Adam.
+//! Training steps: the forward pass, the loss, the backward pass and Adam's update of the weights.
 
 use super::error::TrainError;
+use super::model::Model;
 use super::weights::Weights;
 use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 use crate::exec::cuda::Cuda;
 use crate::exec::{Cost, Cpu, Device, Executor, Tally};
-use crate::graph::{Keep, NodeId, Plan, PlanOptions, Work};
-use crate::nn::{Initialisation, Network, initialise};
+use crate::graph::{Keep, NodeId, Plan, PlanOptions};
+use crate::nn::{Initialisation, initialise};
+use crate::ops::ConvChoice;
 use crate::optim::{Adam, AdamSettings};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What one step did.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// Mean loss of the batch, before the update.
     pub loss: f64,
-    /// Clips of the batch that were recognised.
+    /// Samples of the batch whose largest logit is that of their label; 0 if the labels are not class numbers.
     pub correct: u64,
 }
 
-/// A network in training: weights, optimiser and the memory of a step. After it is made, a step allocates nothing.
+/// A model in training: weights, optimiser and the memory of a step.
 ///
-/// On the processor it must be made and used on the threads of one rayon pool: `pool.install(|| ..)`. On a GPU weights and optimiser
-/// live there: [`Trainer::download`] brings them back.
+/// Each step takes a batch of any size up to [`TrainerBuilder::batch`], and follows the gradient of the mean loss over that batch. A step
+/// allocates nothing on the CPU. It runs on the threads of the rayon pool that it is called from, which should be the one in which the
+/// trainer was built: `pool.install(|| ..)`. On a GPU the weights and the optimiser's state are in GPU memory, and [`Trainer::download`]
+/// copies them to the host.
+///
+/// ```
+/// # use stapes::prelude::*;
+/// # let mut graph = Graph::new();
+/// # let audio = graph.input("audio", Shape::new(60, 1))?;
+/// # let labels = graph.input("labels", Shape::new(1, 1))?;
+/// # let logits = graph.add("fc1", Linear { out: 3, bias: true }, &[audio])?;
+/// # let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+/// # let model = Model::new(graph, logits, loss)?;
+/// let mut trainer = Trainer::builder(model).batch(32).seed(1).build()?;
+/// let inputs = vec![0.1; 2 * 60]; // [n, length, channels]: two samples
+/// let step = trainer.step(&inputs, &[0.0, 2.0])?;
+/// assert!(step.loss > 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
-    /// The network.
-    pub network: Arc<Network>,
-    /// Its weights.
-    pub weights: Weights,
-    /// The optimiser.
-    pub adam: Adam,
+    model: Model,
+    /// How the graph is lowered, for the largest batch.
+    options: PlanOptions,
+    pub(super) weights: Weights,
+    pub(super) adam: Adam,
     executor: Executor,
     seed: u64,
-    /// Steps begun on a GPU that are not settled.
-    pending: usize,
+    /// The batch sizes of the steps in the queue of a GPU.
+    queued: VecDeque<usize>,
 }
 
-impl Trainer {
-    /// A trainer of `network` on batches of `batch` clips, with initial weights drawn from `seed`.
-    pub fn new(
-        network: Arc<Network>,
-        batch: usize,
-        settings: AdamSettings,
-        (init, seed): (Initialisation, u64),
-        device: impl Into<Device>,
-    ) -> Result<Trainer, TrainError> {
-        let options = Trainer::options(&network, batch);
-        Trainer::with_plan(network, &options, settings, (init, seed), device)
+/// The settings of a [`Trainer`] before it is built.
+#[derive(Clone)]
+pub struct TrainerBuilder {
+    model: Model,
+    options: PlanOptions,
+    adam: AdamSettings,
+    init: Initialisation,
+    seed: u64,
+    device: Device,
+    weights: Option<Weights>,
+}
+
+impl TrainerBuilder {
+    /// The most samples that a step takes; 32 by default.
+    pub fn batch(self, batch: usize) -> TrainerBuilder {
+        TrainerBuilder { options: PlanOptions { n: batch, ..self.options }, ..self }
     }
 
-    /// How [`Trainer::new`] lowers a network: fused where that is faster, keeping the logits.
-    pub fn options(network: &Network, batch: usize) -> PlanOptions {
-        PlanOptions::new(batch, Work::Train(network.loss)).keep(Keep::Nodes(vec![network.logits]))
+    /// The settings of Adam.
+    pub fn adam(self, adam: AdamSettings) -> TrainerBuilder {
+        TrainerBuilder { adam, ..self }
     }
 
-    /// A trainer that lowers the network by other options than [`Trainer::options`], which they must begin from.
-    pub fn with_plan(
-        network: Arc<Network>,
-        options: &PlanOptions,
-        settings: AdamSettings,
-        (init, seed): (Initialisation, u64),
-        device: impl Into<Device>,
-    ) -> Result<Trainer, TrainError> {
-        let device = device.into();
-        let plan = Arc::new(Plan::new(&network.graph, &device.options(options))?);
+    /// How the weights are initialised.
+    pub fn init(self, init: Initialisation) -> TrainerBuilder {
+        TrainerBuilder { init, ..self }
+    }
+
+    /// The seed of the initial weights and of dropout; 1 by default.
+    pub fn seed(self, seed: u64) -> TrainerBuilder {
+        TrainerBuilder { seed, ..self }
+    }
+
+    /// Where steps are computed; by default on the CPU with its best instruction set.
+    pub fn device(self, device: impl Into<Device>) -> TrainerBuilder {
+        TrainerBuilder { device: device.into(), ..self }
+    }
+
+    /// How convolutions are computed.
+    pub fn conv(self, conv: ConvChoice) -> TrainerBuilder {
+        TrainerBuilder { options: self.options.conv(conv), ..self }
+    }
+
+    /// Which activations and gradients can be read after a step, in addition to the logits.
+    pub fn keep(self, keep: Keep) -> TrainerBuilder {
+        let keep = match keep {
+            Keep::Target => Keep::Nodes(vec![self.model.logits()]),
+            Keep::Nodes(nodes) => Keep::Nodes(nodes.into_iter().chain([self.model.logits()]).collect()),
+            Keep::Everything => Keep::Everything,
+        };
+        TrainerBuilder { options: self.options.keep(keep), ..self }
+    }
+
+    /// Starts from these weights instead of initial ones.
+    pub fn weights(self, weights: Weights) -> TrainerBuilder {
+        TrainerBuilder { weights: Some(weights), ..self }
+    }
+
+    /// Lowers the graph and allocates the memory of a step.
+    ///
+    /// # Errors
+    /// The batch is 0, or too small for batch norm; the memory does not suffice; the weights are those of another graph; the device fails
+    /// or has no kernels for an operation.
+    pub fn build(self) -> Result<Trainer, TrainError> {
+        let TrainerBuilder { model, options, adam, init, seed, device, weights } = self;
+        let graph = model.graph();
+        let options = device.options(&options);
+        let plan = Arc::new(Plan::new(graph, &options)?);
         let executor = match &device {
             Device::Cpu(isa) => Executor::Cpu(Cpu::new(plan, *isa)),
             Device::Cuda(gpu, _) => {
-                let labels = plan.inputs.len() - 1;
-                Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), network.logits, labels)?))
+                if !model.labels_are_classes() {
+                    let reason = "on a GPU the labels must be class numbers, of shape [1, 1]; train on the CPU".into();
+                    return Err(TrainError::Model { reason });
+                }
+                let labels = usize::from(!model.labels_first());
+                Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), model.logits(), labels)?))
             }
         };
-        let mut weights = Weights::zeros(&network.graph);
-        initialise(&network.graph, init, seed, &mut weights.params, &mut weights.state);
-        let adam = Adam::new(network.graph.params_len(), settings);
-        let mut trainer = Trainer { executor, network, weights, adam, seed, pending: 0 };
+        let weights = match weights {
+            Some(weights) => weights.check(graph)?,
+            None => {
+                let mut weights = Weights::zeros(graph);
+                initialise(graph, init, seed, &mut weights.params, &mut weights.state);
+                weights
+            }
+        };
+        let adam = Adam::new(graph.params_len(), adam);
+        let mut trainer = Trainer { executor, model, options, weights, adam, seed, queued: VecDeque::new() };
         trainer.weights_changed()?;
         Ok(trainer)
     }
+}
 
-    /// Must be called after the weights or the optimiser's moments were changed from outside.
+impl Trainer {
+    /// The settings of a trainer of `model`: a [`Network`](crate::nn::Network), or any graph by [`Model::new`].
+    pub fn builder(model: impl Into<Model>) -> TrainerBuilder {
+        let model = model.into();
+        TrainerBuilder {
+            options: model.training_options(32),
+            adam: AdamSettings::default(),
+            init: Initialisation::default(),
+            seed: 1,
+            device: Device::default(),
+            weights: None,
+            model,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The weights; on a GPU as of the last [`Trainer::download`].
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The optimiser; on a GPU its moments are those of the last [`Trainer::download`].
+    pub fn adam(&self) -> &Adam {
+        &self.adam
+    }
+
+    /// Sets the learning rate of the following steps.
+    pub fn set_lr(&mut self, lr: f32) {
+        self.adam.settings.lr = lr;
+    }
+
+    /// Continues from these weights, and from this optimiser if one is given.
     ///
     /// # Errors
-    /// The GPU refuses them.
-    pub fn weights_changed(&mut self) -> Result<(), TrainError> {
+    /// They are those of another graph, or the GPU fails.
+    pub fn set_weights(&mut self, weights: Weights, adam: Option<Adam>) -> Result<(), TrainError> {
+        self.weights = weights.check(self.model.graph())?;
+        if let Some(adam) = adam {
+            let len = self.weights.params.len();
+            if adam.m.len() != len || adam.v.len() != len {
+                return Err(TrainError::WrongLength {
+                    what: "the optimiser's moments",
+                    expected: len,
+                    got: adam.m.len(),
+                });
+            }
+            self.adam = adam;
+        }
+        self.weights_changed()
+    }
+
+    /// Must be called after the weights or the optimiser's moments were changed from outside.
+    pub(super) fn weights_changed(&mut self) -> Result<(), TrainError> {
         self.executor.prepare(&self.weights.params, &self.weights.state)?;
         if let Executor::Cuda(cuda) = &mut self.executor {
             cuda.set_moments(&self.adam.m, &self.adam.v)?;
@@ -92,10 +214,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// Brings weights and optimiser up to date with the steps done; on the processor they always are.
+    /// Copies the weights and the optimiser's state from the GPU; on the CPU there is nothing to do.
     ///
     /// # Errors
-    /// The GPU does not give them.
+    /// The GPU fails.
     pub fn download(&mut self) -> Result<(), TrainError> {
         if let Executor::Cuda(cuda) = &self.executor {
             let Adam { m, v, .. } = &mut self.adam;
@@ -105,31 +227,54 @@ impl Trainer {
     }
 
     /// The key of the next step's random numbers.
-    pub fn draw(&self) -> Key {
+    pub(super) fn draw(&self) -> Key {
         Key::new(self.seed, Stream::Dropout).with(self.adam.step)
     }
 
-    /// A step on `inputs` `[n, length, channels]` and `labels` `[n]` (class numbers). If the loss is not finite, the
-    /// weights are left as they were.
+    /// Prepares for batches of `n` samples beside those of the builder's size. On a GPU the first step of each size does so otherwise;
+    /// on the CPU there is nothing to prepare.
     ///
     /// # Errors
-    /// The GPU fails; never on the processor.
+    /// The batch is larger than the builder's, too small for batch norm, or the GPU's memory does not suffice.
+    pub fn reserve(&mut self, n: usize) -> Result<(), TrainError> {
+        let plan = self.executor.plan();
+        if n < plan.min_batch || n > plan.n {
+            return Err(TrainError::BatchSize { n, min: plan.min_batch, max: plan.n });
+        }
+        if let Executor::Cuda(cuda) = &mut self.executor
+            && !cuda.has_batch_size(n)
+        {
+            let options = PlanOptions { n, ..self.options.clone() };
+            cuda.add_batch_size(Arc::new(Plan::new(self.model.graph(), &options)?))?;
+        }
+        Ok(())
+    }
+
+    /// A step on `inputs` `[n, length, channels]` and `labels`, `[n]` class numbers or whatever shape the model's labels have. If the loss is
+    /// not finite, the weights stay as they were.
+    ///
+    /// # Errors
+    /// The arrays do not have the same number of samples, or more than [`TrainerBuilder::batch`], or fewer than batch norm needs; the GPU fails.
     ///
     /// # Panics
-    /// If the arrays have not the batch's length, or steps of [`Trainer::submit`] are not settled.
+    /// If there are steps of [`Trainer::submit`] in the queue.
     pub fn step(&mut self, inputs: &[f32], labels: &[f32]) -> Result<Step, TrainError> {
-        assert_eq!(self.pending, 0, "steps under way are settled first");
+        assert!(self.queued.is_empty(), "`Trainer::wait` is called before the next `Trainer::step`");
+        let n = self.samples(inputs, labels)?;
+        self.reserve(n)?;
         let draw = self.draw();
         let cpu = match &mut self.executor {
             Executor::Cpu(cpu) => cpu,
             Executor::Cuda(cuda) => {
                 cuda.submit(inputs, labels, draw, self.adam.rates())?;
-                self.count_submitted();
-                return Ok(*self.wait()?.last().expect("a step was under way"));
+                self.count_submitted(n);
+                return Ok(*self.wait()?.last().expect("a step was in the queue"));
             }
         };
-        cpu.run(&self.weights.params, &mut self.weights.state, &[inputs, labels], draw);
-        let step = Step { loss: cpu.loss(), correct: correct(cpu, self.network.logits, labels) };
+        let given = if self.model.labels_first() { [labels, inputs] } else { [inputs, labels] };
+        cpu.run(&self.weights.params, &mut self.weights.state, &given, draw);
+        let correct = if self.model.labels_are_classes() { correct(cpu, self.model.logits(), labels) } else { 0 };
+        let step = Step { loss: cpu.loss(), correct };
         if step.loss.is_finite() {
             self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
             cpu.prepare(&self.weights.params, &self.weights.state);
@@ -137,8 +282,22 @@ impl Trainer {
         Ok(step)
     }
 
-    /// Has a GPU learn from clips by number, with [`Trainer::submit`]: `rows`, 16-bit samples, each as long as the network hears. It takes in all of
-    /// them if its memory suffices. Whether there is a GPU.
+    /// How many samples a batch has.
+    fn samples(&self, inputs: &[f32], labels: &[f32]) -> Result<usize, TrainError> {
+        let [input, label] = [self.model.input(), self.model.labels()].map(|id| self.model.graph().shape(id).size());
+        let n = inputs.len() / input.max(1);
+        let wrong = |what, expected, got| Err(TrainError::WrongLength { what, expected, got });
+        if inputs.len() != n * input {
+            return wrong("the inputs", (n + 1) * input, inputs.len());
+        }
+        if labels.len() != n * label {
+            return wrong("the labels", n * label, labels.len());
+        }
+        Ok(n)
+    }
+
+    /// Makes clips available by number for [`Trainer::submit`] on a GPU: `rows`, 16-bit samples, each as long as the model's input. All of
+    /// them are copied to the GPU if its memory suffices. Returns whether there is a GPU.
     ///
     /// # Errors
     /// The GPU fails.
@@ -149,15 +308,15 @@ impl Trainer {
         Ok(matches!(self.executor, Executor::Cuda(_)))
     }
 
-    /// Has a GPU begin a step as [`Trainer::step`] on clips that it was told to hold, by number, and goes on while it computes; `samples` gives those
-    /// for which there was no room. Where it must wait for the steps begun before: what they did, as [`Trainer::wait`]; if one was none, this
-    /// one is not begun either.
+    /// Puts a step on uploaded clips in the queue of a GPU, and returns while the GPU computes; `samples` returns the clips for which the
+    /// GPU's memory did not suffice. If the queue is full, waits first and returns the results, as [`Trainer::wait`] does; if the loss
+    /// of one of those steps is not finite, this step is not submitted.
     ///
     /// # Errors
-    /// The GPU fails.
+    /// The batch is larger than [`TrainerBuilder::batch`], or the GPU fails.
     ///
     /// # Panics
-    /// If no clips are held, or the arrays have not the batch's length.
+    /// If no clips were uploaded, or there is not one label for each clip.
     pub fn submit<'r>(
         &mut self,
         clips: &[u32],
@@ -167,68 +326,86 @@ impl Trainer {
         let full = matches!(&self.executor, Executor::Cuda(cuda) if cuda.queue_is_full());
         let done = if full { self.wait()? } else { Vec::new() };
         if done.last().is_none_or(|step| step.loss.is_finite()) {
+            self.reserve(labels.len())?;
             let draw = self.draw();
-            let Executor::Cuda(cuda) = &mut self.executor else { panic!("the processor holds no clips") };
+            let Executor::Cuda(cuda) = &mut self.executor else { panic!("clips are uploaded to a GPU only") };
             cuda.submit_clips((clips, samples), labels, draw, self.adam.rates())?;
-            self.count_submitted();
+            self.count_submitted(labels.len());
         }
         Ok(done)
     }
 
-    /// Waits for the steps begun on a GPU: what each did, in their order, up to the first whose loss is not finite; those behind it were none.
+    /// Waits for the steps in the queue of a GPU and returns their results in order, up to the first whose loss is not finite; the steps
+    /// behind that one changed nothing.
     ///
     /// # Errors
     /// The GPU fails.
     pub fn wait(&mut self) -> Result<Vec<Step>, TrainError> {
         let Executor::Cuda(cuda) = &mut self.executor else { return Ok(Vec::new()) };
-        let n = cuda.plan().n as f64;
-        let step = |tally: &Tally| Step { loss: tally.loss / n, correct: tally.correct };
-        let steps: Vec<Step> = cuda.wait()?.iter().map(step).collect();
-        // Adam has gone on with those that were some.
+        let sizes = std::mem::take(&mut self.queued);
+        let step = |(tally, &n): (&Tally, &usize)| Step { loss: tally.loss / n as f64, correct: tally.correct };
+        let steps: Vec<Step> = cuda.wait()?.iter().zip(&sizes).map(step).collect();
+        // Adam has counted the steps that did nothing too.
         let taken = steps.iter().filter(|step| step.loss.is_finite()).count();
-        self.adam.step -= (std::mem::take(&mut self.pending) - taken) as u64;
+        self.adam.step -= (sizes.len() - taken) as u64;
         Ok(steps)
     }
 
-    fn count_submitted(&mut self) {
-        self.pending += 1;
+    fn count_submitted(&mut self, n: usize) {
+        self.queued.push_back(n);
         self.adam.step += 1;
     }
 
-    /// The gradient of the last step's mean loss with respect to all parameters, in the order of the arena.
+    /// The gradient of the last step's mean loss with respect to all parameters, in the order of [`Weights::params`].
     ///
     /// # Errors
-    /// The GPU does not give it.
+    /// The GPU fails.
     pub fn gradients(&self) -> Result<Vec<f32>, TrainError> {
         Ok(self.executor.parameter_gradients()?)
+    }
+
+    /// A node's output in the last step, `[n, l, c]`; none if it was not kept ([`TrainerBuilder::keep`]).
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn activation(&self, node: NodeId) -> Result<Option<Vec<f32>>, TrainError> {
+        Ok(self.executor.activation(node)?)
+    }
+
+    /// The gradient of the last step's mean loss with respect to a node's output, `[n, l, c]`; none if it was not kept.
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn activation_gradient(&self, node: NodeId) -> Result<Option<Vec<f32>>, TrainError> {
+        Ok(self.executor.gradient(node)?)
     }
 
     /// On a GPU: seconds that a step takes with the batch of the last one; median of `runs`.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn measure_step(&mut self, runs: usize) -> Result<f64, TrainError> {
+    pub(super) fn measure_step(&mut self, runs: usize) -> Result<f64, TrainError> {
         Ok(self.executor.measure(runs)?)
     }
 
-    /// On a GPU: what each kernel of a step costs, and how many seconds it takes; median of `runs`. The weights are no use afterwards.
+    /// On a GPU: the cost of each kernel of a step and the seconds that it takes; median of `runs`. The weights cannot be used afterwards.
     ///
     /// # Errors
     /// The GPU fails.
-    pub fn measure_kernels(&mut self, runs: usize) -> Result<Vec<(Cost, f64)>, TrainError> {
+    pub(super) fn measure_kernels(&mut self, runs: usize) -> Result<Vec<(Cost, f64)>, TrainError> {
         match &mut self.executor {
             Executor::Cuda(cuda) => Ok(cuda.measure(runs)?),
             Executor::Cpu(_) => Ok(Vec::new()),
         }
     }
 
-    /// Bytes of activations, gradients and sums.
+    /// Bytes of activations, gradients, packed weights and gradient accumulators.
     pub fn memory_bytes(&self) -> usize {
         self.executor.memory_bytes()
     }
 }
 
-/// How many of the batch have their label's logit as the largest.
+/// How many samples of the batch have their label's logit as the largest.
 fn correct(cpu: &Cpu, logits: NodeId, labels: &[f32]) -> u64 {
     let right = labels.iter().enumerate().filter(|&(sample, &label)| {
         let logits = cpu.activation_of(logits, sample);
@@ -237,7 +414,7 @@ fn correct(cpu: &Cpu, logits: NodeId, labels: &[f32]) -> u64 {
     right.count() as u64
 }
 
-/// The place of the largest number; the first of equals.
+/// The index of the largest number; the first of equals.
 pub fn largest(numbers: &[f32]) -> usize {
     (1..numbers.len()).fold(0, |best, i| if numbers[i] > numbers[best] { i } else { best })
 }

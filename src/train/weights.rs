@@ -1,5 +1,6 @@
 //! The numbers of a network: parameters and state, and their order in a file.
 
+use super::error::TrainError;
 use crate::base::aligned::Aligned;
 use crate::graph::{Graph, Parameter};
 use crate::ops::op::Layout;
@@ -14,6 +15,23 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// The weights, if they have as many numbers as `graph` requires.
+    pub(super) fn check(self, graph: &Graph) -> Result<Weights, TrainError> {
+        self.check_len(graph)?;
+        Ok(self)
+    }
+
+    pub(super) fn check_len(&self, graph: &Graph) -> Result<(), TrainError> {
+        let lens = [
+            ("the parameters", graph.params_len(), self.params.len()),
+            ("the running statistics", graph.state_len(), self.state.len()),
+        ];
+        match lens.into_iter().find(|(_, expected, got)| expected != got) {
+            Some((what, expected, got)) => Err(TrainError::WrongLength { what, expected, got }),
+            None => Ok(()),
+        }
+    }
+
     /// Zeros for `graph`.
     pub fn zeros(graph: &Graph) -> Weights {
         Weights { params: Aligned::zeros(graph.params_len()), state: Aligned::zeros(graph.state_len()) }

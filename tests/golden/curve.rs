@@ -13,7 +13,7 @@ use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant, initialise
 use stapes::ops::ConvChoice;
 use stapes::optim::AdamSettings;
 use stapes::simd::Isa;
-use stapes::train::{Bundle, Recogniser, Trainer, Weights};
+use stapes::train::{Bundle, Model, Recogniser, Trainer, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64)
     let network = golden.network(variant);
     let weights = golden.weights(&network);
     let (inputs, labels) = &golden.batches()[0];
-    let options = Trainer::options(&network, labels.len()).conv(conv);
+    let options = Model::from(&network).training_options(labels.len()).conv(conv);
     let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
     cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
@@ -152,11 +152,8 @@ fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvCho
     let network = golden.network(variant);
     let batches = golden.batches();
     let settings = AdamSettings { lr: lr as f32, ..AdamSettings::default() };
-    let start = (Initialisation::default(), 1);
-    let options = Trainer::options(&network, batches[0].1.len()).conv(conv);
-    let mut trainer = Trainer::with_plan(network.clone(), &options, settings, start, Isa::best()).unwrap();
-    trainer.weights = golden.weights(&network);
-    trainer.weights_changed().unwrap();
+    let trainer = Trainer::builder(&network).batch(batches[0].1.len()).adam(settings).conv(conv);
+    let mut trainer = trainer.weights(golden.weights(&network)).build().unwrap();
     let losses = batches.iter().zip(&curve.losses).take(steps);
     let losses: Vec<f64> =
         losses.map(|((x, labels), &loss)| relative(trainer.step(x, labels).unwrap().loss, loss)).collect();
@@ -169,7 +166,7 @@ fn train(golden: &Golden, variant: Variant, lr: f64, steps: usize, conv: ConvCho
 /// running statistics.
 fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> (f64, f64) {
     let curve = golden.curve(variant, 1e-4);
-    let (graph, weights) = (&trainer.network.graph, &trainer.weights);
+    let (graph, weights) = (trainer.model().graph(), trainer.weights());
     let arenas = [(graph.parameters(), &weights.params), (graph.states(), &weights.state)];
     let tensors = arenas.iter().flat_map(|(all, arena)| all.iter().map(move |p| (p, arena)));
     assert_eq!(tensors.clone().count(), curve.final_norms.len());
@@ -177,8 +174,8 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
     let norms =
         compared.map(|(p, arena)| relative(norm(&widen(&arena[p.offset..][..p.len])), curve.final_norms[&p.name]));
     let (inputs, labels) = &golden.batches()[0];
-    let network = trainer.network.clone();
-    let mut recogniser = Recogniser::new(network, weights.clone(), labels.len(), Isa::best()).unwrap();
+    let recogniser = Recogniser::builder(trainer.model().clone(), weights.clone()).batch(labels.len());
+    let mut recogniser = recogniser.build().unwrap();
     recogniser.run(inputs).unwrap();
     let logits: Vec<f64> = (0..labels.len()).flat_map(|s| widen(recogniser.logits(s))).collect();
     (norms.fold(0.0, f64::max), difference(&logits, &flat(&curve.final_eval_logits)))

@@ -26,9 +26,11 @@ impl Lowering<'_> {
         }
         for (i, node) in graph.nodes().iter().enumerate() {
             let Some(op) = &node.op else {
-                // Every input has a place among those given to a run, read or not.
-                self.activation[i] = Buffer::Input(self.inputs.len());
-                self.inputs.push(node.spec.y);
+                // A run is given the inputs that the target depends on.
+                if needed[i] {
+                    self.activation[i] = Buffer::Input(self.inputs.len());
+                    self.inputs.push(node.spec.y);
+                }
                 continue;
             };
             if !needed[i] {
@@ -127,6 +129,9 @@ impl Lowering<'_> {
                 return Err(GraphError::TooLarge { node, what: "a batch of its input or output on a GPU", limit });
             }
             let passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
+            if passes.forward.is_empty() {
+                return Err(GraphError::NoGpuKernels { node: node.name.clone(), op: node.op.name() });
+            }
             let spec = &mut node.spec;
             (spec.saved, spec.batch_saved, spec.scratch) = (passes.saved, passes.batch_saved, 0);
             (spec.reads_x, spec.reads_y, spec.in_place) = (passes.reads_x, passes.reads_y, passes.in_place);
