@@ -101,7 +101,7 @@ fn accuracy(
     data: &Arc<Dataset>,
     split: Split,
 ) -> Result<f64, Box<dyn Error>> {
-    let mut cpu = Cpu::new(Arc::new(Plan::new(graph, &PlanOptions::new(BATCH, Work::Infer(logits)))?), Isa::best());
+    let mut cpu = Cpu::new(Arc::new(Plan::new(graph, &PlanOptions::new(BATCH, Work::Infer(logits)))?), Isa::best())?;
     cpu.prepare(&weights.params, &weights.state);
     let mut batches = Batches::eval(data.clone(), split, BATCH)?;
     let (mut right, mut all, mut state) = (0, 0, weights.state.clone());
@@ -123,7 +123,7 @@ fn train(data: &Arc<Dataset>, cut: u32, epochs: u64, seed: u64) -> Result<f64, B
     let mut weights = Weights::zeros(&graph);
     initialise(&graph, Initialisation::default(), seed, &mut weights.params, &mut weights.state);
     let mut adam = Adam::new(graph.params_len(), AdamSettings::default());
-    let mut cpu = Cpu::new(Arc::new(Plan::new(&graph, &PlanOptions::new(BATCH, Work::Train(loss)))?), Isa::best());
+    let mut cpu = Cpu::new(Arc::new(Plan::new(&graph, &PlanOptions::new(BATCH, Work::Train(loss)))?), Isa::best())?;
     let factors: Vec<_> = graph
         .parameters()
         .iter()

@@ -1,67 +1,67 @@
-//! stapes trains and runs small networks that hear words in the raw waveform.
+//! stapes trains and runs small 1-D convolutional networks on raw audio, with kernels of its own for AVX2, AVX-512 and NVIDIA GPUs.
 //!
-//! The way down is one: a network is recorded as a [`graph::Graph`] of [`ops`], the graph is lowered to a
-//! [`graph::Plan`] (steps, buffers, order), and [`exec::Cpu`] runs the plan. The backward pass follows from the graph. A
-//! plan has all its memory before the first step; a step allocates nothing and cannot fail.
+//! The crate is a program (feature `cli`) and a library. There are two ways to use the library.
 //!
-//! Two ways in:
-//! - **Networks that hear words**: [`nn::NetworkSpec`] (TOML), [`data::Dataset`] (recordings), [`train::Session`] (a run
-//!   with its folder) or [`train::Trainer`] (step by step), [`train::Recogniser`] (evaluation, prediction).
-//!   `examples/train_words.rs` shows them.
-//! - **Networks of your own ops**, as here; `examples/define_network.rs` has more of it.
+//! **A graph of operations and arrays in memory.** A [`graph::Graph`] is built from [`ops`], or from operations of your own
+//! ([`ops::Op`]); a [`train::Trainer`] trains it, and a [`train::Recogniser`] runs it:
 //!
 //! ```
-//! use stapes::base::{Shape, rng::{Key, Stream}};
-//! use stapes::exec::Cpu;
-//! use stapes::graph::{Graph, Keep, Plan, PlanOptions, Work};
-//! use stapes::nn::{Initialisation, initialise};
-//! use stapes::ops::{Conv1d, Linear, MaxPool1d, Relu, SoftmaxCrossEntropy};
-//! use stapes::simd::Isa;
-//! use stapes::train::{Weights, gradcheck::check_graph};
+//! use stapes::prelude::*;
 //!
-//! // The network: shapes are of one sample, length by channels.
-//! let mut g = Graph::new();
-//! let audio = g.input("audio", Shape::new(60, 1))?;
-//! let label = g.input("label", Shape::new(1, 1))?;
-//! let h = g.add("conv1", Conv1d::new(8, 5), &[audio])?; // 8 channels, 5 taps
-//! let relu = g.add("relu1", Relu, &[h])?;
-//! let h = g.add("pool1", MaxPool1d::new(3), &[relu])?;
-//! let logits = g.add("fc", Linear { out: 2, bias: true }, &[h])?;
-//! let loss = g.add("loss", SoftmaxCrossEntropy, &[logits, label])?;
+//! // Shapes are those of one sample: length by channels.
+//! let mut graph = Graph::new();
+//! let audio = graph.input("audio", Shape::new(60, 1))?;
+//! let labels = graph.input("labels", Shape::new(1, 1))?; // class numbers
+//! let h = graph.add("conv1", Conv1d::new(8, 5), &[audio])?; // 8 channels, 5 taps
+//! let h = graph.add("relu1", Relu, &[h])?;
+//! let h = graph.add("pool1", MaxPool1d::new(3), &[h])?;
+//! let logits = graph.add("fc1", Linear { out: 2, bias: true }, &[h])?;
+//! let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+//! let model = Model::new(graph, logits, loss)?;
 //!
-//! // A plan for batches of 4 that keeps every activation and every gradient, and one run of it.
-//! let noise = Key::new(1, Stream::Case);
-//! let sound: Vec<f32> = (0..4 * 60).map(|i| noise.normal(i) as f32).collect();
-//! let labels = vec![0.0, 1.0, 0.0, 1.0];
-//! let mut weights = Weights::zeros(&g);
-//! initialise(&g, Initialisation::HeNormal, 1, &mut weights.params, &mut weights.state);
-//! let plan = Plan::new(&g, &PlanOptions::new(4, Work::Train(loss)).keep(Keep::Everything))?;
-//! let mut cpu = Cpu::new(plan.into(), Isa::best());
-//! cpu.prepare(&weights.params, &weights.state);
-//! cpu.run(&weights.params, &mut weights.state, &[&sound, &labels], noise);
+//! // Two classes: a slow and a fast wave.
+//! let wave = |class: usize| (0..60).map(move |t| (t as f32 * [0.2, 1.1][class]).sin());
+//! let inputs: Vec<f32> = (0..8).flat_map(|i| wave(i % 2)).collect(); // [n, length, channels]
+//! let targets: Vec<f32> = (0..8).map(|i| (i % 2) as f32).collect();
 //!
-//! assert!(cpu.loss() > 0.0);
-//! assert_eq!(cpu.activation(relu).unwrap().len(), 4 * 60 * 8); // [n, l, c]
-//! assert_eq!(cpu.gradient(logits).unwrap().len(), 4 * 2);
-//! assert_eq!(cpu.parameter_gradients().len(), g.params_len());
-//!
-//! // The gradients against central differences, in double precision, at 10 places a tensor; labels stay as they are.
-//! let wide = |numbers: &[f32]| numbers.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-//! let inputs = [wide(&sound), wide(&labels)];
-//! for check in check_graph(&g, loss, 4, (&wide(&weights.params), &inputs, &[1]), 10) {
-//!     assert!(check.error < 1e-5, "the gradient of {}", check.tensor);
+//! let mut trainer = Trainer::builder(model.clone()).batch(8).seed(1).build()?;
+//! let first = trainer.step(&inputs, &targets)?;
+//! for _ in 0..20 {
+//!     trainer.step(&inputs, &targets)?;
 //! }
-//! # Ok::<(), stapes::graph::GraphError>(())
+//! assert!(trainer.step(&inputs, &targets)?.loss < first.loss);
+//!
+//! let mut recogniser = Recogniser::builder(model, trainer.weights().clone()).build()?;
+//! let samples: Vec<f32> = wave(1).collect();
+//! assert_eq!(recogniser.predict(&samples)?[0].class, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Rooms stand on floors, and import only from those below: [`base`]; [`simd`] and [`data`]; [`ops`]; [`graph`];
-//! [`exec`]; [`nn`] and [`optim`]; [`train`]; [`cli`], which is the program. `ARCHITECTURE.md` in the repository says more.
+//! **Networks and recordings**, as the program uses them: [`nn::NetworkSpec`] describes a network in TOML, `data::Dataset` reads recordings,
+//! and `train::Session` runs a training and keeps its folder (feature `audio`); [`train::Bundle`] loads the result. A
+//! [`nn::Network`] is a graph too, and `Trainer` and `Recogniser` take it as it is.
+//!
+//! The `examples` folder has a program for each task: `train_on_arrays`, `own_operation`, `read_gradients`, `train_words`.
+//!
+//! # How it works
+//! A graph is lowered to a [`graph::Plan`] for one batch size and purpose: a list of steps, backward passes included, and an offset for
+//! every buffer. An executor ([`exec::Cpu`]; with the feature `cuda` also a GPU) allocates the memory of the plan and runs the steps.
+//! Building can fail; a step on the CPU allocates nothing and cannot fail. Results do not depend on the number of threads.
+//!
+//! Modules have levels and import from lower levels only: [`base`]; [`simd`] and `data`; [`ops`]; [`graph`]; [`exec`]; [`nn`] and [`optim`];
+//! [`train`]; `cli`. `ARCHITECTURE.md` in the repository describes them.
+//!
+//! # Features
+//! - `cli` (default): the program. A library needs none of its dependencies: use `default-features = false`.
+//! - `audio` (part of `cli`): reading recordings, and training runs on them: `data`, `train::Session`.
+//! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
 
 // The documentation links to items of all features.
 #![cfg_attr(not(all(feature = "cli", feature = "cuda")), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod base;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "audio")]
 pub mod data;
@@ -72,3 +72,17 @@ pub mod ops;
 pub mod optim;
 pub mod simd;
 pub mod train;
+
+/// The types that most programs need: `use stapes::prelude::*;`.
+pub mod prelude {
+    pub use crate::base::{FULL_SCALE, Shape};
+    pub use crate::exec::Device;
+    pub use crate::graph::{Graph, GraphError, Keep, NodeId};
+    pub use crate::nn::{Initialisation, Network, NetworkSpec};
+    pub use crate::ops::{
+        Add, AvgPool, BatchNorm, Conv1d, ConvChoice, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, ShapeError,
+        SoftmaxCrossEntropy,
+    };
+    pub use crate::optim::AdamSettings;
+    pub use crate::train::{Bundle, Model, Prediction, Recogniser, Step, TrainError, Trainer, Weights, Which};
+}

@@ -146,7 +146,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
     let options = PlanOptions { order, ..PlanOptions::new(BATCH, Work::Train(network.loss)) };
     let plan = Plan::new(&network.graph, &options).unwrap();
     on_threads(2, || {
-        let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
+        let mut cpu = Cpu::new(Arc::new(plan), Isa::best()).unwrap();
         let mut weights = Weights::zeros(&network.graph);
         let init = Initialisation::default();
         initialise(&network.graph, init, SEED, &mut weights.params, &mut weights.state);

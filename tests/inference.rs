@@ -45,7 +45,7 @@ fn logits(network: &Network, n: usize, conv: ConvChoice, threads: usize, isa: Is
     let key = Key::new(9, Stream::Case);
     let audio: Vec<f32> = (0..n * 4000).map(|i| key.normal(i as u64) as f32).collect();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-        let mut cpu = Cpu::new(Arc::new(plan), isa);
+        let mut cpu = Cpu::new(Arc::new(plan), isa).unwrap();
         cpu.prepare(&weights.params, &weights.state);
         cpu.run(&weights.params, &mut weights.state, &[&audio], Key::new(0, Stream::Dropout));
         cpu.activation(network.logits).unwrap()

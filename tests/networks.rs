@@ -247,50 +247,50 @@ const UNREADABLE: &[(&str, &str)] = &[
     ("'a`b`c`kernel`' = 3\nCUSTOM", "line 2: unknown key `a`; known here: c, , name, classes, batch_norm, bias, input, blocks, head, block"),
 ];
 
-/// Likewise: networks that cannot be.
+/// Descriptions that can be read, of networks that cannot be built.
 #[rustfmt::skip]
 const IMPOSSIBLE: &[(&str, &str)] = &[
-    ("CUSTOM\n[[block]]\nconv = 8\nkernel = 5", "line 3: `blocks` and `[[block]]` both say which convolutions there are; keep one"),
+    ("CUSTOM\n[[block]]\nconv = 8\nkernel = 5", "line 3: `blocks` and `[[block]]` both describe the convolutions; keep one of them"),
     ("input = { length = 0 }\nCUSTOM", "line 2: the input's `length` is 0; take between 1 and 16777216"),
     ("input = { channels = 0 }\nCUSTOM", "line 2: the input's `channels` is 0; take between 1 and 16777216"),
-    ("input = { sample_rate = 0 }\nCUSTOM", "line 2: the input's `sample_rate` is 0; give the samples a second"),
-    ("CUSTOM\nhead = { dropout = 1.0 }", "line 3: `dropout` is 1; take a share from 0 to below 1"),
-    ("CUSTOM\nhead = { dropout = -0.1 }", "line 3: `dropout` is -0.1; take a share from 0 to below 1"),
-    ("CUSTOM\nhead = { dropout = nan }", "line 3: `dropout` is NaN; take a share from 0 to below 1"),
+    ("input = { sample_rate = 0 }\nCUSTOM", "line 2: the input's `sample_rate` is 0; give the number of samples per second, as 16000"),
+    ("CUSTOM\nhead = { dropout = 1.0 }", "line 3: dropout must be at least 0 and below 1, got 1"),
+    ("CUSTOM\nhead = { dropout = -0.1 }", "line 3: dropout must be at least 0 and below 1, got -0.1"),
+    ("CUSTOM\nhead = { dropout = nan }", "line 3: dropout must be at least 0 and below 1, got NaN"),
     ("CUSTOM\nhead = { dense = [64, 0] }", "line 3: fc2 has 0 outputs; take between 1 and 16777216"),
     ("CUSTOM\nhead = { dense = [1000000, 1000000] }", "line 3: fc2 would have 1000000000000 weights; a network may have at most 2147483648, so make it smaller"),
     ("CUSTOM\nhead = { dense = [\n 64,\n 99999999999 ] }", "line 5: fc2 has 99999999999 outputs; take between 1 and 16777216"),
-    ("CUSTOM\nclasses = 1", "line 3: a network tells 2 to 16777216 classes apart, not 1"),
-    ("CUSTOM\nclasses = 100000000", "line 3: a network tells 2 to 16777216 classes apart, not 100000000"),
-    ("blocks = { rule = 'custom', start = 0, depth = 8 }", "line 2: conv1 would have no channels, starting from 0; take more channels or fewer convolutions"),
+    ("CUSTOM\nclasses = 1", "line 3: a network needs at least two classes, got 1"),
+    ("CUSTOM\nclasses = 100000000", "line 3: a network can have at most 16777216 classes, got 100000000"),
+    ("blocks = { rule = 'custom', start = 0, depth = 8 }", "line 2: conv1 would have no channels with `start = 0`; take more channels or fewer convolutions"),
     ("blocks = { rule = 'custom', start = 32, depth = 0 }", "line 2: `depth` is 0; take between 1 and 1000 convolutions"),
     ("blocks = { rule = 'custom', start = 32, depth = 1000000000000 }", "line 2: `depth` is 1000000000000; take between 1 and 1000 convolutions"),
-    ("blocks = { rule = 'shrink', start = 4, depth = 13 }", "line 2: conv13 would have no channels, starting from 4; take more channels or fewer convolutions"),
-    ("blocks = { rule = 'custom', start = 32, depth = 300, pool = 1 }", "line 2: conv237 would have more channels than can be counted; take fewer convolutions"),
-    ("blocks = { rule = 'custom', start = 32, depth = 12 }", "line 2: pool9: a pool of 3 leaves nothing of 2 rows; pool less often, by less, or take a longer input"),
-    ("blocks = { rule = 'custom', start = 32, depth = 8, pool = 0 }", "line 2: pool1: `pool` is 0; take between 1 and 16777216"),
+    ("blocks = { rule = 'shrink', start = 4, depth = 13 }", "line 2: conv13 would have no channels with `start = 4`; take more channels or fewer convolutions"),
+    ("blocks = { rule = 'custom', start = 32, depth = 300, pool = 1 }", "line 2: conv237 would have too many channels; take fewer convolutions"),
+    ("blocks = { rule = 'custom', start = 32, depth = 12 }", "line 2: pool9: a pooling window of 3 rows is longer than its input of 2 rows; remove a pool, take a smaller one, or take a longer input"),
+    ("blocks = { rule = 'custom', start = 32, depth = 8, pool = 0 }", "line 2: pool1: `pool` is 0; take between 1 and 256"),
     ("blocks = { rule = 'custom', start = 32, depth = 8, kernel = 0 }", "line 2: conv1: `kernel` is 0; take between 1 and 16777216"),
-    ("blocks = { rule = 'custom', start = 32, depth = 8, kernel = 20000 }", "line 2: conv1: a kernel that spans 20000 rows is longer than the input of 16000; take a smaller one"),
+    ("blocks = { rule = 'custom', start = 32, depth = 8, kernel = 20000 }", "line 2: conv1: a kernel that spans 20000 rows is longer than the input of 16000 samples; take a smaller kernel"),
     ("blocks = { rule = 'custom', start = 1000000, depth = 2 }", "line 2: conv2 would have 5000000000000 weights; a network may have at most 2147483648, so make it smaller"),
-    ("blocks = { rule = 'custom', start = 18446744073709551615, depth = 2 }", "line 2: conv1 would have more channels than can be counted; take fewer convolutions"),
+    ("blocks = { rule = 'custom', start = 18446744073709551615, depth = 2 }", "line 2: conv1 would have too many channels; take fewer convolutions"),
     ("blocks = { rule = 'custom', start = 9223372036854775807, depth = 2 }", "line 2: conv1 has 9223372036854775807 channels; take between 1 and 16777216"),
-    ("input = { length = 1000 }\nblocks = { rule = 'baseline', start = 8, depth = 5 }", "line 3: conv4: a kernel that spans 25 rows finds only 8 there; take a smaller kernel, padding = \"same\", less pooling or a longer input"),
+    ("input = { length = 1000 }\nblocks = { rule = 'baseline', start = 8, depth = 5 }", "line 3: conv4: a kernel that spans 25 rows has an input of only 8 rows, padding included; take a smaller kernel, padding = \"same\", less pooling or a longer input"),
     ("[[block]]\nconv = 8\nkernel = 5\nstride = 0", "line 5: conv1: `stride` is 0; take between 1 and 16777216"),
     ("[[block]]\nconv = 8\nkernel = 5\ndilation = 0", "line 5: conv1: `dilation` is 0; take between 1 and 16777216"),
     ("[[block]]\nconv = 8\nkernel = 5\n[[block]]\nconv = 0\nkernel = 5", "line 6: conv2 has 0 channels; take between 1 and 16777216"),
     ("[[block]]\nconv = 8\nkernel = 5\npool_stride = 2", "line 5: pool1: `pool_stride` needs `pool`; add it"),
     ("[[block]]\nconv = 8\nkernel = 5\npool = 2\npool_stride = 0", "line 6: pool1: `pool_stride` is 0; take between 1 and 16777216"),
-    ("[[block]]\nconv = 8\nkernel = 5\npool = 20000", "line 5: pool1: a pool of 20000 leaves nothing of 16000 rows; pool less often, by less, or take a longer input"),
-    ("[[block]]\nconv = 8\nkernel = 16001", "line 4: conv1: a kernel that spans 16001 rows is longer than the input of 16000; take a smaller one"),
-    ("[[block]]\nconv = 8\nkernel = 100\ndilation = 200", "line 4: conv1: a kernel that spans 19801 rows is longer than the input of 16000; take a smaller one"),
+    ("[[block]]\nconv = 8\nkernel = 5\npool = 20000", "line 5: pool1: `pool` is 20000; take between 1 and 256"),
+    ("[[block]]\nconv = 8\nkernel = 16001", "line 4: conv1: a kernel that spans 16001 rows is longer than the input of 16000 samples; take a smaller kernel"),
+    ("[[block]]\nconv = 8\nkernel = 100\ndilation = 200", "line 4: conv1: a kernel that spans 19801 rows is longer than the input of 16000 samples; take a smaller kernel"),
     ("[[block]]\nconv = 8\nkernel = 5\ndilation = 9223372036854775807", "line 5: conv1: `dilation` is 9223372036854775807; take between 1 and 16777216"),
     ("[[block]]\nconv = 8\nkernel = 5\npadding = [99999999, 0]", "line 5: conv1: `padding` is 99999999; take at most 16777216"),
-    ("[[block]]\nconv = 8\nkernel = 5\npadding = 'valid'\npool = 4000\n[[block]]\nconv = 8\nkernel = 5\npadding = 'valid'", "line 6: layer `pool1`: max_pool1d: k is 4000 and stride 4000; k must be 1 to 256 and stride at least 1"),
+    ("[[block]]\nconv = 8\nkernel = 5\npadding = 'valid'\npool = 4000\n[[block]]\nconv = 8\nkernel = 5\npadding = 'valid'", "line 6: pool1: `pool` is 4000; take between 1 and 256"),
     ("input = { length = 16777216, channels = 16777216 }\n[[block]]\nconv = 8\nkernel = 5", "line 2: layer `audio`: its output would need more than 17179869184 numbers; make the layer smaller"),
     ("input = { length = 16777216, channels = 128 }\n[[block]]\nconv = 16777216\nkernel = 16777216", "line 4: conv1 would have 36028797018963968 weights; a network may have at most 2147483648, so make it smaller"),
     ("input = { length = 16777216, channels = 1 }\n[[block]]\nconv = 2000\nkernel = 3", "line 4: layer `conv1`: its output would need more than 17179869184 numbers; make the layer smaller"),
     ("[[block]]\nconv = 16777216\nkernel = 1\nstride = 16777216\n[[block]]\nconv=16777216\nkernel=1", "line 7: conv2 would have 281474976710656 weights; a network may have at most 2147483648, so make it smaller"),
-    ("block = []", "no convolutions are given; add `blocks = { rule = .. }` or one `[[block]]` for each"),
+    ("block = []", "the network has no convolutions; add `blocks = { rule = .. }` or one `[[block]]` for each convolution"),
 ];
 
 #[test]
@@ -317,7 +317,7 @@ fn bad_names_and_broken_texts_are_refused_too() {
     }
     assert_eq!(
         refused("name = net"),
-        "net.toml, line 1: this is not TOML: invalid float, expected `nan` (words stand in quotes)"
+        "net.toml, line 1: this is not TOML: invalid float, expected `nan` (strings need quotes)"
     );
     assert!(refused("RIFF....WAVE").starts_with("net.toml, line 1: this is not TOML: "));
 }

@@ -371,7 +371,7 @@ fn the_executor_meets_the_reference_in_both_orders() {
         for order in [Order::DepthFirst, Order::LayerByLayer] {
             let options = PlanOptions { order, ..PlanOptions::new(case.n, Work::Train(loss)) };
             let plan = Plan::new(&graph, &options.keep(Keep::Everything)).unwrap();
-            let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
+            let mut cpu = Cpu::new(Arc::new(plan), Isa::best()).unwrap();
             cpu.prepare(&params, &narrow(&state));
             let mut got_state = narrow(&state);
             // Twice: what a first run leaves behind must not matter.

@@ -40,7 +40,7 @@ impl Single {
         let dy = graph.input("dy", y_shape).unwrap();
         let loss = graph.add("loss", WeightedSum, &[y, dy]).unwrap();
         let options = PlanOptions::new(n, Work::Train(loss)).keep(Keep::Everything);
-        let cpu = Cpu::new(Arc::new(Plan::new(&graph, &options).unwrap()), isa);
+        let cpu = Cpu::new(Arc::new(Plan::new(&graph, &options).unwrap()), isa).unwrap();
         let params = graph.parameters().iter().map(|p| p.len).sum();
         Some(Single { cpu, x, y, n, shape, y_shape, params })
     }

@@ -50,7 +50,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// The gradients, the state and the loss of one run of a plan for `capacity` samples on `n`, as bits.
 fn run(network: &Network, capacity: usize, n: usize) -> (Vec<u32>, Vec<u32>, u64) {
     let options = PlanOptions::new(capacity, Work::Train(network.loss)).keep(Keep::Everything);
-    let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
+    let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best()).unwrap();
     let mut weights = Weights::zeros(&network.graph);
     let key = Key::new(2, Stream::Case);
     weights.params.iter_mut().enumerate().for_each(|(i, w)| *w = 0.2 * key.normal(i as u64) as f32);

@@ -10,8 +10,9 @@ use crate::exec::{Device, DeviceChoice};
 use crate::nn::{self, Initialisation, Network, NetworkSpec};
 use crate::ops;
 use crate::ops::device::Precision;
+use crate::train::Model;
 use crate::train::Weights;
-use crate::train::gradcheck::{Checked, check_case, check_graph};
+use crate::train::gradcheck::{GradientCheck, check_case, check_model};
 use anyhow::{Result, anyhow, bail};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -71,7 +72,7 @@ struct Row {
     of: String,
     case: String,
     #[serde(flatten)]
-    checked: Checked,
+    checked: GradientCheck,
 }
 
 /// Runs the command.
@@ -94,6 +95,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
     };
     let wrong = rows.iter().filter(|row| row.checked.error > limit || row.checked.error.is_nan()).count();
+    let vanishing: Vec<&str> =
+        rows.iter().filter(|row| row.checked.vanishes).map(|row| row.checked.tensor.as_str()).collect();
     match (context.json, &args.model) {
         (true, _) => output::json(&rows)?,
         (false, None) if !context.verbose => output::print(&by_op(&rows))?,
@@ -101,6 +104,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     if wrong > 0 {
         bail!("the gradient of {wrong} of {} tensors differs by more than {limit:e}", rows.len());
+    }
+    if !vanishing.is_empty() {
+        bail!(
+            "no gradient reaches {} for any of the inputs that were drawn, so nothing is known about {}; give another --seed or a longer input",
+            vanishing.join(", "),
+            if vanishing.len() == 1 { "it" } else { "them" }
+        );
     }
     context.remark(&format!("every gradient agrees within {limit:e}"));
     Ok(())
@@ -145,8 +155,8 @@ fn drawn(spec: &NetworkSpec, batch: usize, seed: u64) -> Result<Drawn> {
 }
 
 fn network_rows(spec: &NetworkSpec, elements: usize, seed: u64) -> Result<Vec<Row>> {
-    let Drawn { network, params, inputs, .. } = drawn(spec, BATCH, seed)?;
-    let checked = check_graph(&network.graph, network.loss, BATCH, (&params, &inputs, &[1]), elements);
+    let network = Network::build(spec, spec.classes.unwrap_or(CLASSES))?;
+    let checked = check_model(&Model::from(network), BATCH, elements, seed);
     Ok(checked.into_iter().map(|checked| Row { of: spec.name.clone(), case: String::new(), checked }).collect())
 }
 

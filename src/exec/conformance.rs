@@ -73,15 +73,22 @@ fn rounded(v: f64, precision: Precision) -> f64 {
     f64::from(f32::from_bits(bits.wrapping_add(half) >> cut << cut))
 }
 
-/// A case with all its numbers.
-struct Setting {
-    graph: Graph,
-    x: Vec<NodeId>,
-    y: NodeId,
-    loss: NodeId,
-    inputs: Vec<Vec<f64>>,
-    params: Vec<f64>,
-    state: Vec<f64>,
+/// A case as a graph with all its numbers: the operation, and the sum of its output with random weights.
+pub struct CaseGraph {
+    /// The inputs of the operation, the operation, the weights (one more input), and the weighted sum.
+    pub graph: Graph,
+    /// The inputs of the operation.
+    pub x: Vec<NodeId>,
+    /// Its output.
+    pub y: NodeId,
+    /// The weighted sum of the output.
+    pub loss: NodeId,
+    /// The inputs of the graph, `[n, l, c]` each.
+    pub inputs: Vec<Vec<f64>>,
+    /// The parameters, in the order of the arena.
+    pub params: Vec<f64>,
+    /// The state, in the order of the arena.
+    pub state: Vec<f64>,
 }
 
 /// `len` normal numbers, rounded to f32; `tag` names what they are for.
@@ -107,9 +114,12 @@ fn step_key() -> Key {
     Key::new(3, Stream::Dropout).with(1)
 }
 
-impl Setting {
-    /// The case's op, and the sum of its output with weights that are one more input.
-    fn new(case: &Case, precision: Precision) -> Result<Setting, GraphError> {
+impl CaseGraph {
+    /// The graph of a case, with inputs and parameters rounded to `precision`.
+    ///
+    /// # Errors
+    /// The operation refuses the shapes of the case.
+    pub fn new(case: &Case, precision: Precision) -> Result<CaseGraph, GraphError> {
         let mut graph = Graph::new();
         let inputs = case.inputs.iter().enumerate();
         let x: Vec<NodeId> =
@@ -127,7 +137,7 @@ impl Setting {
         let inputs = (0..x.len()).map(|i| round(case.input(i))).chain([round(weights)]).collect();
         params.resize(graph.params_len(), 0.0);
         state.resize(graph.state_len(), 0.0);
-        Ok(Setting { x, y, loss, inputs, params, state, graph })
+        Ok(CaseGraph { x, y, loss, inputs, params, state, graph })
     }
 
     /// Output of the op that stands in the case's place when nothing is learned, by its reference.
@@ -178,8 +188,8 @@ fn error(got: &[f32], expected: &[f64], floor: f64) -> f64 {
 /// The device cannot run it.
 pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result<Vec<Compared>, ConformanceError> {
     let device = &device.clone().precision(precision);
-    let setting = Setting::new(case, precision)?;
-    let Setting { graph, x, y, loss, .. } = &setting;
+    let setting = CaseGraph::new(case, precision)?;
+    let CaseGraph { graph, x, y, loss, .. } = &setting;
     let mut end_state = setting.state.clone();
     let mut reference = Reference::forward(graph, case.n, &setting.params, &mut end_state, &setting.inputs, step_key());
     reference.backward(&setting.params, *loss);
@@ -220,7 +230,7 @@ pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result
         let mut executor = Executor::new(Arc::new(Plan::new(graph, &device.options(&options))?), device)?;
         let mut state = narrow(&setting.state);
         executor.prepare(&params, &state)?;
-        executor.run(&params, &mut state, &given, step_key())?;
+        executor.run(&params, &mut state, &given[..x.len()], step_key())?;
         all.push(compare("y in inference", &kept(executor.activation(*y)?), &expected, tolerance));
     }
     Ok(all)

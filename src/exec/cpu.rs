@@ -1,6 +1,9 @@
 //! Runs a plan on the CPU in single precision, on the threads of the pool it is called from.
 
-use crate::base::{Shape, aligned::Aligned, rng::Key};
+use super::error::DeviceError;
+use super::memory;
+use crate::base::aligned::{Aligned, OutOfMemory};
+use crate::base::{Shape, rng::Key};
 use crate::graph::{BufferLoc, NodeId, Plan, Space, Stage, Step};
 use crate::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Op, Pass};
 use crate::simd::Isa;
@@ -60,27 +63,50 @@ struct Run<'a> {
 
 impl Cpu {
     /// Allocates what `plan` needs on the threads of the current pool.
-    pub fn new(plan: Arc<Plan>, isa: Isa) -> Cpu {
-        let sums = if plan.trains() { plan.params_len } else { 0 };
-        let shards = (0..plan.shards).map(|p| {
-            let arena = Aligned::zeros(plan.shard_capacity() * plan.shard_len);
-            Shard { arena, sums: Aligned::zeros(sums), samples: plan.samples(p, plan.n) }
-        });
+    ///
+    /// # Errors
+    /// The memory does not suffice.
+    pub fn new(plan: Arc<Plan>, isa: Isa) -> Result<Cpu, DeviceError> {
+        Cpu::beside(plan, isa, 0)
+    }
+
+    /// As [`Cpu::new`], where `more` bytes are to be allocated too.
+    ///
+    /// # Errors
+    /// The memory does not suffice.
+    pub fn beside(plan: Arc<Plan>, isa: Isa, more: usize) -> Result<Cpu, DeviceError> {
         let threads = rayon::current_num_threads();
-        let arenas = |count: usize, len: usize| (0..count).map(|_| Mutex::new(Aligned::zeros(len))).collect();
+        memory::check(&plan, threads, more)?;
+        let failed = plan.clone();
+        Cpu::allocate(plan, isa, threads).map_err(|_| memory::too_large(&failed, threads, more, None))
+    }
+
+    fn allocate(plan: Arc<Plan>, isa: Isa, threads: usize) -> Result<Cpu, OutOfMemory> {
+        let sums = if plan.trains() { plan.params_len } else { 0 };
+        let shard = |p: usize| {
+            let arena = Aligned::try_zeros(plan.shard_capacity().saturating_mul(plan.shard_len))?;
+            Ok(Shard { arena, sums: Aligned::try_zeros(sums)?, samples: plan.samples(p, plan.n) })
+        };
+        let arenas = |count: usize, len: usize| -> Result<Vec<Mutex<Aligned>>, OutOfMemory> {
+            (0..count).map(|_| Ok(Mutex::new(Aligned::try_zeros(len)?))).collect()
+        };
         let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
-        Cpu {
+        Ok(Cpu {
             isa,
             n: plan.n,
-            shards: shards.collect(),
-            workspaces: arenas(threads, plan.workspace_len),
-            // Of a single sample alone: a worker that waits for the pieces of its own might take another's sample meanwhile,
-            // and has but one workspace.
-            piece_scratch: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch),
-            batch_saved: plan.nodes.iter().map(|node| Aligned::zeros(node.spec.batch_saved)).collect(),
-            batch: Aligned::zeros(plan.batch_len()),
+            shards: (0..plan.shards).map(shard).collect::<Result<_, OutOfMemory>>()?,
+            workspaces: arenas(threads, plan.workspace_len)?,
+            // For batches of a single sample only: a thread that waits for the pieces of its sample might take another sample
+            // meanwhile, and has only one workspace.
+            piece_scratch: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch)?,
+            batch_saved: plan
+                .nodes
+                .iter()
+                .map(|node| Aligned::try_zeros(node.spec.batch_saved))
+                .collect::<Result<_, _>>()?,
+            batch: Aligned::try_zeros(plan.batch_len())?,
             plan,
-        }
+        })
     }
 
     /// The plan.

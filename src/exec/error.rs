@@ -1,8 +1,8 @@
-//! Why a GPU cannot be used, each in one sentence with a way out.
+//! Why a plan cannot be executed on a device, each in one sentence that says what to do.
 
 use thiserror::Error;
 
-/// Why a GPU cannot be used, each with a way out.
+/// Why a plan cannot be executed on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DeviceError {
     /// The feature `cuda` is off.
@@ -56,6 +56,18 @@ pub enum DeviceError {
         needed: u64,
         /// Megabytes.
         free: u64,
+        /// What would fit.
+        advice: String,
+    },
+    /// The memory of the machine does not suffice.
+    #[error("a batch of {batch} of this network needs {needed} of memory{found}; {advice}")]
+    HostMemory {
+        /// Samples.
+        batch: usize,
+        /// What the plan and the weights need, with its unit.
+        needed: String,
+        /// How much is available, as far as the system tells.
+        found: String,
         /// What would fit.
         advice: String,
     },

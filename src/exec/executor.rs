@@ -20,10 +20,10 @@ impl Executor {
     /// For `plan`, which was lowered with the options of `device`.
     ///
     /// # Errors
-    /// The memory of the GPU does not suffice, or its driver refuses a kernel.
+    /// The memory does not suffice, or the driver of the GPU refuses a kernel.
     pub fn new(plan: Arc<Plan>, device: &Device) -> Result<Executor, DeviceError> {
         match device {
-            Device::Cpu(isa) => Ok(Executor::Cpu(Cpu::new(plan, *isa))),
+            Device::Cpu(isa) => Ok(Executor::Cpu(Cpu::new(plan, *isa)?)),
             Device::Cuda(gpu, _) => Ok(Executor::Cuda(Box::new(Cuda::new(plan, gpu.clone())?))),
         }
     }

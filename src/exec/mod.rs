@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod executor;
 mod measured;
+mod memory;
 mod reference;
 mod single_op;
 

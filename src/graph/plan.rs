@@ -274,16 +274,21 @@ impl Plan {
     /// accumulators; for a GPU, which has no such threads, also for the temporary memory of a pass. A number that is too large for
     /// `usize` becomes the largest.
     pub fn memory_bytes(&self, threads: usize) -> usize {
+        self.memory_bytes_of(self.n, threads)
+    }
+
+    /// Bytes that an executor of the same graph would allocate for a batch of `n`.
+    pub fn memory_bytes_of(&self, n: usize, threads: usize) -> usize {
+        let shards = match self.shards {
+            1 => 1,
+            _ => Plan::shards_of(n, self.trains(), self.params_len),
+        };
         let batch_saved = self.nodes.iter().map(|node| node.spec.batch_saved as u128).sum::<u128>();
-        let accumulators = if self.trains() { self.shards as u128 * self.params_len as u128 } else { 0 };
-        let activations = self.shards as u128 * self.shard_capacity() as u128 * self.shard_len as u128;
+        let accumulators = if self.trains() { shards as u128 * self.params_len as u128 } else { 0 };
+        let activations = shards as u128 * n.div_ceil(shards) as u128 * self.shard_len as u128;
+        let of_batch = self.batch_len() as u128 * n as u128 / self.n as u128;
         let workspaces = threads as u128 * self.workspace_len as u128;
-        let numbers = workspaces
-            + activations
-            + batch_saved
-            + accumulators
-            + self.batch_len() as u128
-            + self.device_scratch() as u128;
+        let numbers = workspaces + activations + batch_saved + accumulators + of_batch + self.device_scratch() as u128;
         usize::try_from(4 * numbers).unwrap_or(usize::MAX)
     }
 

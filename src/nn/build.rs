@@ -1,4 +1,4 @@
-//! From a spec to a graph: checks with a reason and a key, then one node after the other.
+//! Builds the graph of a network from its description, and reports what is wrong with the key at fault.
 
 use super::error::{Reason, SpecError};
 use super::rule::MOST_LAYERS;
@@ -9,38 +9,38 @@ use crate::ops::{
     AvgPool, BatchNorm, Conv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy,
 };
 
-/// A network with all its shapes: the graph and the nodes that its users read.
+/// A network with all its shapes: the graph and the nodes that a user reads.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// What it was made of.
+    /// The description that it was built from.
     pub spec: NetworkSpec,
-    /// How many classes it tells apart.
+    /// How many classes it has.
     pub classes: usize,
     /// Its nodes: `audio`, then by block `conv1`, `bn1`, `relu1`, `pool1`, .., then `average`, `bn_features`, `fc1`,
     /// `fc1_relu`, .., `dropout`, the last `fc`, and `labels` and `loss`.
     pub graph: Graph,
     /// The input, `[length, channels]`.
     pub audio: NodeId,
-    /// The other input: the class's number, `[1, 1]`.
+    /// The other input: the class number, `[1, 1]`.
     pub labels: NodeId,
     /// The output of each block.
     pub blocks: Vec<NodeId>,
-    /// What the head reads, before its norm and dropout: the features of a clip.
+    /// The features of a clip: the input of the head, before its norm and dropout.
     pub features: NodeId,
     /// The last dense layer, `[1, classes]`.
     pub logits: NodeId,
     /// The loss, `[1, 1]`.
     pub loss: NodeId,
-    /// By node: how far it sees.
+    /// The window of each node.
     pub(super) windows: Vec<Window>,
 }
 
-/// The rows of its input that one row of a node's output sees, and how far the next row's are from them.
+/// Which rows of its input one row of a node's output depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Window {
-    /// So many rows, so many apart.
+    /// `span` rows, which move by `stride` from one output row to the next.
     Rows { span: usize, stride: usize },
-    /// All.
+    /// All rows.
     All,
 }
 
@@ -48,20 +48,23 @@ impl Window {
     const SAME: Window = Window::Rows { span: 1, stride: 1 };
 }
 
-/// Most trained numbers of a network: 8 GiB of `f32`, four times that in training.
+/// The most parameters of a network: 8 GiB of `f32`, and four times that in training.
 const MOST_PARAMS: usize = 1 << 31;
 
-/// Most of anything else that is counted: the ops' own limit.
+/// The most of any other number in a description: the limit of the operations.
 const MOST: usize = 1 << 24;
 
+/// The most rows of a pooling window: the limit of max-pooling.
+const MOST_POOL: usize = 256;
+
 impl NetworkSpec {
-    /// Whether the network can be, as far as that does not depend on the classes.
+    /// Checks whether the network can be built, as far as that does not depend on the number of classes.
     pub fn check(&self) -> Result<(), SpecError> {
         Network::build(self, self.classes.unwrap_or(2)).map(|_| ())
     }
 }
 
-/// Everything that can be checked without shapes.
+/// Checks everything that does not depend on shapes.
 fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
     let named = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
     if spec.name.is_empty() || spec.name.len() > 64 || spec.name.starts_with('.') || !spec.name.chars().all(named) {
@@ -78,11 +81,14 @@ fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
         }
     }
     if input.sample_rate == 0 {
-        return spec.refuse("input.sample_rate", "the input's `sample_rate` is 0; give the samples a second");
+        return spec.refuse(
+            "input.sample_rate",
+            "the input's `sample_rate` is 0; give the number of samples per second, as 16000",
+        );
     }
     let dropout = spec.head.dropout;
     if !(0.0..1.0).contains(&dropout) {
-        return spec.refuse("head.dropout", format!("`dropout` is {dropout}; take a share from 0 to below 1"));
+        return spec.refuse("head.dropout", format!("dropout must be at least 0 and below 1, got {dropout}"));
     }
     if spec.head.dense.len() > MOST_LAYERS {
         return spec
@@ -91,21 +97,24 @@ fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
     if let Some(own) = spec.classes.filter(|&own| own != classes) {
         return spec.refuse(
             "classes",
-            format!("the network has {own} classes, but {classes} are given; make `classes` and the class list agree"),
+            format!("the network has `classes = {own}`, but {classes} classes are given; give as many classes as the network has, or change `classes`"),
         );
     }
-    if !(2..=MOST).contains(&classes) {
-        return spec.refuse("classes", format!("a network tells 2 to {MOST} classes apart, not {classes}"));
+    if classes < 2 {
+        return spec.refuse("classes", format!("a network needs at least two classes, got {classes}"));
+    }
+    if classes > MOST {
+        return spec.refuse("classes", format!("a network can have at most {MOST} classes, got {classes}"));
     }
     Ok(())
 }
 
-/// The graph while it grows.
+/// The graph under construction.
 struct Recorder<'a> {
     spec: &'a NetworkSpec,
     graph: Graph,
     windows: Vec<Window>,
-    /// Of the node added last.
+    /// The shape of the node added last.
     shape: Shape,
 }
 
@@ -139,7 +148,7 @@ impl Recorder<'_> {
         Ok(id)
     }
 
-    /// Refuses a layer whose weights, with all before, are too many: said before any op multiplies them out.
+    /// Refuses a layer that makes the weights of the network too many, before an operation computes their number.
     fn afford(&self, key: &str, layer: &str, factors: [usize; 3]) -> Result<(), SpecError> {
         let weights = factors.iter().fold(1u128, |product, &f| product.saturating_mul(f as u128));
         if weights + self.graph.params_len() as u128 > MOST_PARAMS as u128 {
@@ -195,7 +204,7 @@ impl Recorder<'_> {
         let length = self.spec.input.length;
         if span(b) > length {
             let what = format!(
-                "conv{n}: a kernel that spans {} rows is longer than the input of {length}; take a smaller one",
+                "conv{n}: a kernel that spans {} rows is longer than the input of {length} samples; take a smaller kernel",
                 span(b)
             );
             return self.spec.refuse(&key("kernel"), what);
@@ -213,7 +222,7 @@ impl Recorder<'_> {
         let rows = self.shape.l;
         if rows + before + after < span(b) {
             let what = format!(
-                "conv{n}: a kernel that spans {} rows finds only {} there; take a smaller kernel, \
+                "conv{n}: a kernel that spans {} rows has an input of only {} rows, padding included; take a smaller kernel, \
                  padding = \"same\", less pooling or a longer input",
                 span(b),
                 rows + before + after
@@ -233,15 +242,16 @@ impl Recorder<'_> {
             };
         };
         let stride = b.pool_stride.unwrap_or(k);
-        for (key, name, value) in [(key.to_string(), "pool", k), (format!("{key}_stride"), "pool_stride", stride)] {
-            if value == 0 || value > MOST {
-                return self.spec.refuse(&key, format!("pool{n}: `{name}` is {value}; take between 1 and {MOST}"));
+        let stride_key = format!("{key}_stride");
+        for (key, name, value, most) in [(key, "pool", k, MOST_POOL), (&stride_key, "pool_stride", stride, MOST)] {
+            if value == 0 || value > most {
+                return self.spec.refuse(key, format!("pool{n}: `{name}` is {value}; take between 1 and {most}"));
             }
         }
         let rows = self.shape.l;
         if rows < k && !b.pool_ceil {
             let what = format!(
-                "pool{n}: a pool of {k} leaves nothing of {rows} rows; pool less often, by less, or take a longer input"
+                "pool{n}: a pooling window of {k} rows is longer than its input of {rows} rows; remove a pool, take a smaller one, or take a longer input"
             );
             return self.spec.refuse(key, what);
         }
@@ -249,7 +259,7 @@ impl Recorder<'_> {
         self.add(key, &format!("pool{n}"), op, x, Window::Rows { span: k, stride })
     }
 
-    /// Norm, dense layers, dropout and the last dense layer.
+    /// Adds batch norm, dense layers, dropout and the last dense layer.
     fn head(&mut self, x: NodeId, classes: usize) -> Result<NodeId, SpecError> {
         let head = &self.spec.head;
         let mut h = x;
@@ -279,14 +289,17 @@ impl Recorder<'_> {
     }
 }
 
-/// Rows between a kernel's first tap and its last, both counted.
+/// The number of rows from a kernel's first tap to its last.
 fn span(b: &Block) -> usize {
     b.dilation.saturating_mul(b.kernel - 1).saturating_add(1)
 }
 
 impl Network {
-    /// Makes the network for so many classes. Refuses, naming the key: what has no size, is too large, leaves nothing, or
-    /// contradicts itself or the number of classes.
+    /// Builds the network for this number of classes.
+    ///
+    /// # Errors
+    /// A size is 0 or too large, a layer would have no output, or the description contradicts itself or the number of classes; the error
+    /// names the key.
     ///
     /// ```
     /// use stapes::nn::{self, Network, Variant};
@@ -325,7 +338,7 @@ impl Network {
         Ok(Network { spec: spec.clone(), classes, graph, audio, labels, blocks: ends, features, logits, loss, windows })
     }
 
-    /// Its trained numbers: running statistics of batch norm do not count.
+    /// The number of parameters; the running statistics of batch norm are not parameters.
     pub fn params(&self) -> u64 {
         self.graph.nodes().iter().map(|n| n.spec.params_len() as u64).sum()
     }

@@ -1,11 +1,11 @@
-//! Why a network cannot be, and what was probably meant.
+//! Errors in the description of a network, with the key that was probably meant.
 
 use crate::base::nearest::nearest;
 use crate::graph::GraphError;
 use std::fmt;
 use thiserror::Error;
 
-/// Why a network cannot be made: one sentence that names the file and the line, or the network.
+/// Why a network cannot be built: one sentence that names the file and the line, or the network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct SpecError {
     /// The file, or the network if there is no file; empty where there is neither.
@@ -57,19 +57,19 @@ pub enum Reason {
         /// All words that may stand there.
         known: Box<[String]>,
     },
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("the key `{0}` is missing; add it")]
     Missing(String),
     /// A value of the wrong kind.
     #[error("{0}")]
     WrongKind(String),
-    /// A network that cannot be.
+    /// A network that cannot be built.
     #[error("{0}")]
     Impossible(String),
-    /// A layer that cannot be.
+    /// A layer that cannot be built.
     #[error(transparent)]
     Graph(GraphError),
-    /// A network that the study does not have.
+    /// A name that is not a network of the study.
     #[error("there is no network `{name}`{}; `stapes models` lists them, and a network of your own is a .toml file",
         nearest.as_ref().map_or(String::new(), |n| format!(" (nearest: `{n}`)")))]
     UnknownNetwork {
@@ -94,9 +94,9 @@ fn meant(nearest: &Option<String>, known: &[String]) -> String {
     }
 }
 
-/// What to say of a word that is none of those `known`; `what` says what it should be.
+/// The message about a word that is not one of those `known`; `what` says what it should be.
 pub(super) fn unknown_word(what: &str, word: &str, known: &[&str]) -> String {
     let known_words: Vec<String> = known.iter().map(|&k| k.into()).collect();
     let nearest = nearest(word, known.iter().copied()).map(String::from);
-    format!("`{word}` is no {what}; {}", meant(&nearest, &known_words))
+    format!("`{word}` is not a known {what}; {}", meant(&nearest, &known_words))
 }

@@ -217,6 +217,6 @@ mod tests {
             assert_eq!(serde_json::to_string(&init).unwrap(), format!("\"{init}\""));
         }
         let error = "he-norml".parse::<Initialisation>().unwrap_err();
-        assert_eq!(error, "`he-norml` is no initialisation; did you mean `he-normal`?");
+        assert_eq!(error, "`he-norml` is not a known initialisation; did you mean `he-normal`?");
     }
 }

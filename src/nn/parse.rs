@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use std::{fs::File, io::Read, path::Path};
 use toml::de::{DeTable, DeValue};
 
-/// Largest file that is read as a network: far beyond any, small enough for a mistaken path to do no harm.
+/// The largest file that is read as a network: larger than any network file, and small enough to read when the path is a mistake.
 const LARGEST_FILE: u64 = 1 << 20;
 
 impl NetworkSpec {
-    /// The network in a TOML text; `origin` names the file in errors. Everything that can be known before the classes
-    /// are is checked, so that what is wrong is said with its line.
+    /// The network in a TOML text; `origin` names the file in errors. Everything that does not depend on the number of classes is
+    /// checked here, so that errors name the line.
     pub fn parse(text: &str, origin: &str) -> Result<NetworkSpec, SpecError> {
         let spec: NetworkSpec = from_toml(text, origin).map_err(look_in_tables)?;
         match spec.check() {
@@ -39,13 +39,13 @@ impl NetworkSpec {
     /// The network as a TOML text that [`NetworkSpec::parse`] reads.
     ///
     /// # Panics
-    /// If it has a number of 2^63 or more, which no network has that can be.
+    /// If it has a number of 2^63 or more; no network that can be built has one.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("tables of words and of numbers below 2^63 can be written")
     }
 }
 
-/// Any plain data in a TOML text; errors name `origin`, the line and the nearest known key.
+/// Plain data in a TOML text; errors name `origin`, the line and the nearest known key.
 pub fn from_toml<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, SpecError> {
     toml::from_str(text).map_err(|error| {
         let (key, reason) = reason(text, &error);
@@ -60,7 +60,7 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|&b| b == b'\n').count()
 }
 
-/// What serde says, taken apart. Its sentences quote names in backticks: the one found, then those expected.
+/// The error in a message of serde, which quotes names in backticks: the one found, then those expected.
 fn reason(text: &str, error: &toml::de::Error) -> (String, Reason) {
     let message = error.message();
     let mut quoted = message.split('`').skip(1).step_by(2).map(String::from);
@@ -76,8 +76,8 @@ fn reason(text: &str, error: &toml::de::Error) -> (String, Reason) {
     } else if ["invalid type", "invalid value", "invalid length"].iter().any(|kind| message.starts_with(kind)) {
         (String::new(), Reason::WrongKind(wrong_kind(text, error)))
     } else {
-        // What TOML takes for a broken number is mostly a word.
-        let hint = if message.starts_with("invalid ") { " (words stand in quotes)" } else { "" };
+        // A value that TOML reports as an invalid number is mostly a word without quotes.
+        let hint = if message.starts_with("invalid ") { " (strings need quotes)" } else { "" };
         (String::new(), Reason::Syntax(message.lines().collect::<Vec<_>>().join(", ") + hint))
     }
 }
@@ -125,7 +125,7 @@ fn look_in_tables(mut error: SpecError) -> SpecError {
     error
 }
 
-/// The keys of a table, from what serde says of one that it does not have.
+/// The keys of a table, from the message of serde about a key that it does not have.
 fn keys_of<T: DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
     match toml::from_str::<T>("\"?\" = 0") {
         Ok(_) => Vec::new(),

@@ -1,11 +1,11 @@
-//! Rules: a family, a width and a depth say which convolutions a network has.
+//! Rules that describe the convolutions of a network by a family, a width and a depth.
 
 use super::error::{Reason, SpecError};
 use super::spec::{Block, NetworkSpec};
 use crate::ops::Padding;
 use serde::{Deserialize, Serialize};
 
-/// Convolutions by a rule of the study. What is left out is the family's.
+/// Convolutions by a rule of the study. An omitted value is that of the family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -13,7 +13,7 @@ pub struct Rule {
     pub rule: Family,
     /// Channels of the first convolution.
     pub start: usize,
-    /// How many convolutions.
+    /// The number of convolutions.
     pub depth: usize,
     /// Taps of each convolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub struct Rule {
     /// Rows of a max-pooling window; 1 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<usize>,
-    /// Whether a last window that is cut short counts.
+    /// Whether the last window may extend beyond the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ceil: Option<bool>,
     /// Whether the first convolution (in `vgg`: the first two) is followed by a pool. Without that pool and with one after
@@ -67,7 +67,7 @@ pub enum Family {
     Baseline,
 }
 
-/// What a family fixes.
+/// What a family determines.
 struct Recipe {
     /// Convolutions of one width.
     every: usize,
@@ -76,7 +76,7 @@ struct Recipe {
     padding: Padding,
     pool: usize,
     pool_ceil: bool,
-    /// Convolutions a pool.
+    /// Convolutions before each pool.
     pool_every: usize,
     pool_after_last: bool,
 }
@@ -125,11 +125,12 @@ impl NetworkSpec {
             }
             (None, false) => Ok(self.block.clone()),
             (Some(_), false) => {
-                self.refuse("block", "`blocks` and `[[block]]` both say which convolutions there are; keep one")
+                self.refuse("block", "`blocks` and `[[block]]` both describe the convolutions; keep one of them")
             }
-            (None, true) => {
-                self.refuse("", "no convolutions are given; add `blocks = { rule = .. }` or one `[[block]]` for each")
-            }
+            (None, true) => self.refuse(
+                "",
+                "the network has no convolutions; add `blocks = { rule = .. }` or one `[[block]]` for each convolution",
+            ),
         }
     }
 
@@ -138,7 +139,7 @@ impl NetworkSpec {
         Reason::Impossible(what.into()).at(format!("network `{}`", self.name), key)
     }
 
-    /// Likewise, as a result.
+    /// [`NetworkSpec::refused`] as a result.
     pub(super) fn refuse<T>(&self, key: &str, what: impl Into<String>) -> Result<T, SpecError> {
         Err(self.impossible(key, what))
     }
@@ -185,15 +186,14 @@ impl Rule {
             0 => Err((
                 "blocks.start",
                 format!(
-                    "conv{} would have no channels, starting from {}; take more channels or fewer convolutions",
+                    "conv{} would have no channels with `start = {}`; take more channels or fewer convolutions",
                     i + 1,
                     self.start
                 ),
             )),
-            usize::MAX => Err((
-                "blocks.depth",
-                format!("conv{} would have more channels than can be counted; take fewer convolutions", i + 1),
-            )),
+            usize::MAX => {
+                Err(("blocks.depth", format!("conv{} would have too many channels; take fewer convolutions", i + 1)))
+            }
             channels => Ok(channels),
         }
     }

@@ -1,4 +1,4 @@
-//! A network as its user writes it: plain data, in TOML or in Rust.
+//! The description of a network as plain data, written in TOML or in Rust.
 
 use super::error::unknown_word;
 use super::rule::Rule;
@@ -6,7 +6,7 @@ use crate::ops::Padding;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
-/// A network before any shape is known. Either `blocks` (a rule) or `block` (a list) says which convolutions it has.
+/// The description of a network. Either `blocks` (a rule) or `block` (a list) describes its convolutions.
 ///
 /// ```
 /// use stapes::nn::NetworkSpec;
@@ -28,7 +28,7 @@ use std::{fmt, str::FromStr};
 pub struct NetworkSpec {
     /// Its name: letters, digits, `-`, `_`, `+` and `.`; run folders are named after it.
     pub name: String,
-    /// How many classes it tells apart; if left out, as many as the data has.
+    /// How many classes the network has; if omitted, as many as the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
     /// Batch norm between convolution and activation, unless a block says otherwise.
@@ -37,13 +37,13 @@ pub struct NetworkSpec {
     /// Whether the convolutions have a bias.
     #[serde(default = "yes")]
     pub bias: bool,
-    /// What it hears.
+    /// The input.
     #[serde(default)]
     pub input: Input,
     /// Its convolutions by a rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Rule>,
-    /// What follows the convolutions.
+    /// The layers after the convolutions.
     #[serde(default)]
     pub head: Head,
     /// Its convolutions one by one.
@@ -66,15 +66,15 @@ impl Default for NetworkSpec {
     }
 }
 
-/// What a network hears. One second of speech at 16 kHz unless said otherwise.
+/// The input of a network; by default one second of mono audio at 16 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Input {
-    /// Samples a clip.
+    /// Samples per clip.
     pub length: usize,
-    /// Channels a sample.
+    /// Channels of a sample.
     pub channels: usize,
-    /// Samples a second, in hertz.
+    /// Samples per second, in hertz.
     pub sample_rate: u32,
 }
 
@@ -101,10 +101,10 @@ pub struct Block {
     /// `"same"`, `"valid"` or `[before, after]`: rows of zeros around the input.
     #[serde(default = "same", serialize_with = "write_padding", deserialize_with = "read_padding")]
     pub padding: Padding,
-    /// Batch norm here, whatever the network's `batch_norm` says.
+    /// Batch norm in this block, which overrides the network's `batch_norm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
-    /// What follows the convolution and its norm.
+    /// The activation after the convolution and its norm.
     #[serde(default)]
     pub activation: Activation,
     /// Rows of a max-pooling window; no pooling if left out.
@@ -113,7 +113,7 @@ pub struct Block {
     /// Rows between neighbouring windows; the window's size if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_stride: Option<usize>,
-    /// Whether a last window that is cut short counts.
+    /// Whether the last window may extend beyond the input.
     #[serde(default)]
     pub pool_ceil: bool,
 }
@@ -142,7 +142,7 @@ impl Block {
 pub enum Norm {
     /// Batch norm over the channels.
     Batch,
-    /// None.
+    /// No layer.
     None,
 }
 
@@ -150,10 +150,10 @@ pub enum Norm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// Negative numbers become zero.
+    /// Rectified linear unit: negative values become zero.
     #[default]
     Relu,
-    /// None.
+    /// No layer.
     None,
 }
 
@@ -162,13 +162,13 @@ pub enum Activation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Head {
-    /// Share of numbers dropped before the last dense layer while training; 0 for none.
+    /// Probability with which dropout zeroes a feature before the last dense layer in training; 0 for no dropout.
     pub dropout: f64,
-    /// Outputs of the dense layers before the last.
+    /// Outputs of each dense layer before the last.
     pub dense: Vec<usize>,
-    /// How rows become features.
+    /// How the rows of the last block become features.
     pub pool: HeadPool,
-    /// Batch norm over the features, each by itself.
+    /// Batch norm over the features, each of which has its own mean and variance.
     pub batch_norm: bool,
     /// Whether the dense layers have a bias.
     pub bias: bool,
@@ -184,10 +184,10 @@ impl Default for Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadPool {
-    /// Every number of every row is one.
+    /// Every element of every row is a feature.
     #[default]
     Flatten,
-    /// The mean over the rows, one a channel.
+    /// The mean over the rows: one feature for each channel.
     Average,
 }
 
@@ -235,13 +235,13 @@ impl FromStr for Variant {
     }
 }
 
-/// Dropout of a network that names none, where a variant asks for it: the study's most frequent.
+/// Dropout of a variant with dropout, where the network does not give a probability: the most frequent value in the study.
 const USUAL_DROPOUT: f64 = 0.5;
 
 impl NetworkSpec {
-    /// Turns this network into one of the study's variants. `do` takes all batch norm away; `bn` and `do+bn` put it between
-    /// each convolution and its activation, save where a block says `norm = "none"`, and keep that over the features
-    /// as it is; `bn` takes dropout away; `do` and `do+bn` keep it, 0.5 if there is none.
+    /// Turns this network into one of the study's variants. `do` removes all batch norm; `bn` and `do+bn` add batch norm between
+    /// each convolution and its activation, except in blocks with `norm = "none"`, and leave the batch norm over the features
+    /// unchanged; `bn` removes dropout; `do` and `do+bn` keep it, and set it to 0.5 if there is none.
     pub fn set_variant(&mut self, variant: Variant) {
         self.batch_norm = variant != Variant::Do;
         if variant == Variant::Do {

@@ -69,7 +69,7 @@ impl Op for MaxPool1d {
         let MaxPool1d { k, stride, .. } = *self;
         let refuse = |message| Err(ShapeError::new(self.name(), message));
         if !(1..=256).contains(&k) || stride == 0 {
-            return refuse(format!("k is {k} and stride {stride}; k must be 1 to 256 and stride argmax least 1"));
+            return refuse(format!("k is {k} and stride {stride}; k must be 1 to 256 and stride at least 1"));
         }
         let l_out = self.windows(l);
         if l_out == 0 {

@@ -30,7 +30,9 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
     let Ok(plan) = Plan::new(graph, &options) else {
         return "the network is too large to look into".into();
     };
-    let mut cpu = Cpu::new(Arc::new(plan), Isa::best());
+    let Ok(mut cpu) = Cpu::new(Arc::new(plan), Isa::best()) else {
+        return "the memory does not suffice to look for the layer".into();
+    };
     let mut state = trainer.weights.state.clone();
     cpu.prepare(&trainer.weights.params, &trainer.weights.state);
     cpu.run(&trainer.weights.params, &mut state, &[inputs, labels], trainer.draw());

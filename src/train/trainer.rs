@@ -125,7 +125,11 @@ impl TrainerBuilder {
         let options = device.options(&options);
         let plan = Arc::new(Plan::new(graph, &options)?);
         let executor = match &device {
-            Device::Cpu(isa) => Executor::Cpu(Cpu::new(plan, *isa)),
+            // Parameters, running statistics and both moments.
+            Device::Cpu(isa) => {
+                let more = graph.params_len().saturating_mul(3).saturating_add(graph.state_len()).saturating_mul(4);
+                Executor::Cpu(Cpu::beside(plan, *isa, more)?)
+            }
             Device::Cuda(gpu, _) => {
                 if !model.labels_are_classes() {
                     let reason = "on a GPU the labels must be class numbers, of shape [1, 1]; train on the CPU".into();

@@ -137,7 +137,7 @@ fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64)
     let weights = golden.weights(&network);
     let (inputs, labels) = &golden.batches()[0];
     let options = Model::from(&network).training_options(labels.len()).conv(conv);
-    let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best());
+    let mut cpu = Cpu::new(Arc::new(Plan::new(&network.graph, &options).unwrap()), Isa::best()).unwrap();
     cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
     let logits = widen(&cpu.activation(network.logits).unwrap());

@@ -155,7 +155,7 @@ impl<'f> Problem<'f> {
 
     fn by_kernels(&self, isa: Isa) -> Results {
         let options = PlanOptions::new(self.n, Work::Train(self.loss)).keep(Keep::Everything);
-        let mut cpu = Cpu::new(Arc::new(Plan::new(&self.graph, &options).unwrap()), isa);
+        let mut cpu = Cpu::new(Arc::new(Plan::new(&self.graph, &options).unwrap()), isa).unwrap();
         let (params, mut state) = (narrow(&self.params), narrow(&self.state));
         let inputs: Vec<_> = self.inputs.iter().map(|x| narrow(x)).collect();
         cpu.prepare(&params, &state);
