@@ -1,9 +1,9 @@
 //! Writing to standard output and standard error, without a panic when either is closed.
 
 use super::ending::Ending;
-use super::width::{columns, fill};
+use super::width::{columns, columns_of_remarks, fill};
 use anyhow::{Result, anyhow};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 
 /// Writes results, whole lines, to standard output. If its reader has closed the pipe, the command ends with success.
 pub fn print(text: &str) -> Result<()> {
@@ -34,10 +34,8 @@ pub fn json(value: &impl serde::Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// Writes text and a newline to standard error; on a terminal, lines longer than it is wide are broken between words. A failure
-/// is ignored, since there is nowhere left to report it.
+/// Writes text and a newline to standard error; on a terminal, longer lines are broken between words. A failure is ignored, since there is nowhere left to report it.
 pub fn note(text: &str) {
-    let mut error = std::io::stderr().lock();
-    let text = if error.is_terminal() { fill(text, columns(), "  ") } else { text.to_string() };
-    _ = error.write_all(format!("{text}\n").as_bytes());
+    let text = columns_of_remarks().map_or(text.to_string(), |columns| fill(text, columns, "  "));
+    _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }

@@ -1,5 +1,6 @@
 //! The width of the terminal, and text broken into lines that fit it.
 
+use std::io::IsTerminal;
 use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
 /// Columns that are assumed where there is no terminal.
@@ -9,16 +10,19 @@ const LIMITS: (usize, usize) = (40, 200);
 
 /// The columns that output may take: those of the variable `COLUMNS` if it is set, else those of the terminal, else 80.
 pub fn columns() -> usize {
-    let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
-    let terminal = || textwrap_terminal().unwrap_or(DEFAULT);
-    given.unwrap_or_else(terminal).clamp(LIMITS.0, LIMITS.1)
+    let is_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+    given().or_else(|| is_terminal.then(textwrap::termwidth)).unwrap_or(DEFAULT).clamp(LIMITS.0, LIMITS.1)
 }
 
-/// The columns of the terminal, if standard output or standard error is one.
-fn textwrap_terminal() -> Option<usize> {
-    use std::io::IsTerminal;
-    let is_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
-    is_terminal.then(textwrap::termwidth)
+/// The columns that a remark on standard error may take; no limit where that is neither a terminal nor given by `COLUMNS`, so
+/// that a log has whole sentences in its lines.
+pub fn columns_of_remarks() -> Option<usize> {
+    (given().is_some() || std::io::stderr().is_terminal()).then(columns)
+}
+
+/// The variable `COLUMNS`, if it is a number.
+fn given() -> Option<usize> {
+    std::env::var("COLUMNS").ok()?.trim().parse().ok()
 }
 
 /// The columns that `text` takes on a terminal; a wide character of Chinese, Japanese or Korean takes two.
