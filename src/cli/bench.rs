@@ -138,8 +138,8 @@ fn show(network: &Network, b: &NetworkBench) -> String {
         b.peak_gmacs_per_second,
         b.conv,
         footnotes(b.batch, most),
-        line("training step", &b.step),
-        line("inference", &b.recognise),
+        line("training step", &b.step, b.threads),
+        line("inference", &b.recognise, b.threads),
     )
 }
 
@@ -179,7 +179,7 @@ fn footnotes(batch: usize, most: usize) -> String {
          parameters; backward: both in one pass\n\
          GMAC/s: MACs of the direct algorithm per second, in units of 10^9, so that a faster algorithm can exceed the peak; \
          1 MAC is 2 FLOPs\n\
-         of peak: share of the rate of a loop of multiply-adds, measured just before\n\
+         of peak: share of the rate of a loop of multiply-adds, measured just before (of the whole network: on all threads)\n\
          MB: numbers read and written, each once\n\
          error: relative rms difference from the reference in double precision, on at most {} of random numbers\n",
         count(batch as u64, "clip"),
@@ -187,15 +187,19 @@ fn footnotes(batch: usize, most: usize) -> String {
     )
 }
 
-/// `training step of 32 clips: 21.40 ms, 1,495 clips/s, 202.1 GMAC/s, 180 % of the peak of 2 cores`
-fn line(what: &str, whole: &Whole) -> String {
+/// `training step of 32 clips: 21.40 ms, 1,495 clips/s, 202.1 GMAC/s, 180 % of peak`, with the cores that take part if they are
+/// fewer than `threads`.
+fn line(what: &str, whole: &Whole, threads: usize) -> String {
+    let cores = match whole.cores == threads {
+        true => String::new(),
+        false => format!(" of {}", count(whole.cores as u64, "core")),
+    };
     format!(
-        "{what} of {}: {:.2} ms, {} clips/s, {:.1} GMAC/s, {:.0} % of the peak of {}\n",
+        "{what} of {}: {:.2} ms, {} clips/s, {:.1} GMAC/s, {:.0} % of peak{cores}\n",
         count(whole.clips as u64, "clip"),
         1e3 * whole.seconds,
         thousands(whole.clips_per_second.round() as u64),
         whole.gmacs_per_second,
         100.0 * whole.peak_share,
-        count(whole.cores as u64, "core"),
     )
 }

@@ -53,7 +53,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let data = recordings::open(context, args.path.as_deref(), &config)?;
     interrupt::unwatch();
     let audit = Audit::of(&data);
-    if context.json { output::json(&audit) } else { output::print(&show(&audit, context.verbose)) }
+    if context.json { output::json(&audit) } else { output::print_filled(&show(&audit, context.verbose)) }
 }
 
 fn show(audit: &Audit, all: bool) -> String {

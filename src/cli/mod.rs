@@ -50,7 +50,7 @@ const HELP_WIDTH: usize = 100;
 
 /// Trains and runs small 1-D convolutional networks that recognize words in raw audio.
 #[derive(Debug, Parser)]
-#[command(name = "stapes", version, about, after_help = EXAMPLES, subcommand_required = true,
+#[command(name = "stapes", version, after_help = EXAMPLES, subcommand_required = true,
           arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]

@@ -71,7 +71,7 @@ fn confusions(e: &Evaluation, width: usize) -> String {
         let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
         table.row(std::iter::once(short(name, label)).chain(cells));
     }
-    format!("confusion matrix (rows: label, columns: predicted)\n{table}")
+    format!("confusion matrix (rows: label, columns: predicted)\n{}", table.fit(width))
 }
 
 fn worst_pairs(e: &Evaluation) -> String {
