@@ -36,7 +36,7 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   stapes train                               train on the built-in recordings
-  stapes predict runs/NAME clip.wav          recognize the word in a sound file
+  stapes predict runs/NAME clip.wav          recognise the word in a sound file
   stapes train --data DIR --model vgg64-16   train on your own recordings
   stapes models                              list the networks
 
@@ -48,7 +48,7 @@ Exit codes: 0 success, 1 failure, 2 wrong command line, 130 interrupted.";
 /// The most columns of help; longer lines are hard to read.
 const HELP_WIDTH: usize = 100;
 
-/// Trains and runs small 1-D convolutional networks that recognize words in raw audio.
+/// Trains and runs small 1-D convolutional networks that recognise words in raw audio.
 #[derive(Debug, Parser)]
 #[command(name = "stapes", version, after_help = EXAMPLES, subcommand_required = true,
           arg_required_else_help = true)]
@@ -65,7 +65,7 @@ enum Command {
     Train(train::Args),
     /// Evaluate a trained network on the clips of one split.
     Eval(eval::Args),
-    /// Recognize the words in sound files.
+    /// Recognise the words in sound files.
     Predict(predict::Args),
     /// List the networks, or show the layers or the plan of one.
     Models(models::Args),

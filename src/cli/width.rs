@@ -31,19 +31,36 @@ pub fn display_width(text: &str) -> usize {
 }
 
 /// `text` in lines of at most `width` columns, each line of `text` broken by itself between words; a line that continues one
-/// begins with `indent`. A longer word stays whole, since it may be a path that somebody copies. Lines that begin with `next: `
-/// hold a command and are not changed.
+/// begins with `indent`, or below the text where a line has the form `label  text`. A longer word stays whole, since it may be a
+/// path that somebody copies. Lines that begin with `next: ` hold a command and are not changed.
 pub fn fill(text: &str, width: usize, indent: &str) -> String {
-    let options = Options::new(width)
-        .subsequent_indent(indent)
-        .break_words(false)
-        .word_splitter(WordSplitter::NoHyphenation)
-        .wrap_algorithm(WrapAlgorithm::FirstFit);
     let filled = text.split('\n').map(|line| match line.starts_with("next: ") || display_width(line) <= width {
         true => line.to_string(),
-        false => textwrap::fill(line, &options),
+        false => {
+            let indent = hanging(line, indent);
+            let options = Options::new(width)
+                .subsequent_indent(&indent)
+                .break_words(false)
+                .word_splitter(WordSplitter::NoHyphenation)
+                .wrap_algorithm(WrapAlgorithm::FirstFit);
+            textwrap::fill(line, &options)
+        }
     });
     filled.collect::<Vec<_>>().join("\n")
+}
+
+/// The most columns of a label.
+const LABEL: usize = 10;
+
+/// The indentation of the lines that continue `line`.
+fn hanging(line: &str, indent: &str) -> String {
+    let text = line.trim_start();
+    let margin = line.len() - text.len();
+    let label = text.find(' ').filter(|&end| end <= LABEL && text[end..].starts_with("  "));
+    match label {
+        Some(end) => " ".repeat(margin + end + (text.len() - end - text[end..].trim_start().len())),
+        None => " ".repeat(margin) + indent,
+    }
 }
 
 /// `cell` in pieces of at most `width` columns, broken behind a space or one of `+ _ / - ,` where that is possible.
@@ -76,6 +93,8 @@ mod tests {
     fn text_is_broken_between_words() {
         assert_eq!(fill("one two three\nfour", 8, "  "), "one two\n  three\nfour");
         assert_eq!(fill("a /long/path/name b", 8, ""), "a\n/long/path/name\nb");
+        assert_eq!(fill("data   one two three", 15, "  "), "data   one two\n       three");
+        assert_eq!(fill("  one two three", 8, "  "), "  one\n    two\n    three");
         assert_eq!(fill("next: stapes eval runs/name", 8, ""), "next: stapes eval runs/name");
     }
 
