@@ -1,4 +1,4 @@
-//! `stapes eval`: a trained network on the clips of a split.
+//! `stapes eval`: evaluates a trained network on the clips of a split.
 
 use super::context::Context;
 use super::settings;
@@ -25,24 +25,24 @@ into the run.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder that `stapes train` made.
+    /// Folder of a run.
     run: PathBuf,
-    /// Where the run's recordings are now, if they have been moved.
+    /// Recordings of the run, if they have been moved.
     #[arg(long, value_name = "DIR|TAR.GZ")]
     data: Option<PathBuf>,
-    /// Which clips.
+    /// Clips to evaluate on.
     #[arg(long, value_enum, default_value = "test")]
     split: Part,
-    /// Which weights: best on the validation clips, or of the last step.
+    /// Weights: those with the highest accuracy on the validation clips, or those of the last step.
     #[arg(long, value_enum, default_value = "best")]
     weights: Weights,
-    /// End at the first clip that cannot be used, instead of skipping it.
+    /// Stop at the first clip that cannot be used, instead of skipping it.
     #[arg(long)]
     strict: bool,
-    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: as in the run].
+    /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both [default: as in the run].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     conv: Option<String>,
-    /// How exactly a GPU computes [default: as in the run].
+    /// Precision of matrix products on a GPU [default: as in the run].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     precision: Option<String>,
 }
@@ -93,9 +93,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let evaluation = recogniser.evaluate(&data, split)?;
     match context.json {
         true => output::json(&evaluation)?,
-        false => {
-            output::print(&format!("{}{}", report::evaluation(&evaluation), report::mistakes(&evaluation, &data)))?
-        }
+        false => output::print_filled(&format!(
+            "{}{}",
+            report::evaluation(&evaluation),
+            report::mistakes(&evaluation, &data)
+        ))?,
     }
     // The result counts, whether or not the folder can be written now.
     let saved = RunClaim::of(&folder).and_then(|claim| save_evaluation(&claim, &evaluation, &data));

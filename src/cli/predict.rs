@@ -1,4 +1,4 @@
-//! `stapes predict`: which word a sound file holds.
+//! `stapes predict`: recognises the words in sound files.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
@@ -20,52 +20,52 @@ Examples:
   arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
   stapes predict state_dict.safetensors --model custom32-8 --classes yes,no clip.wav
 
-Prints a line a file: name, class and probability, separated by tabs (with --json an object a line).
-Clips of any rate are resampled, longer ones cut to the network's length, shorter ones padded with zeros.";
+Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
+Clips of any sample rate are resampled, longer ones cut to the length of the network's input, shorter ones padded with zeros.";
 
 /// Largest sound file that is read.
 const MOST_BYTES: u64 = 1 << 30;
-/// Files recognised at once.
+/// Files in a batch.
 const BATCH: usize = 32;
 
 /// Options of `stapes predict`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder that `stapes train` made, or a .safetensors file.
+    /// Folder of a run, or a .safetensors file.
     run: PathBuf,
     /// Sound files (WAV, FLAC, Ogg Vorbis); - reads one from standard input.
     #[arg(required = true, value_name = "CLIP")]
     clips: Vec<PathBuf>,
-    /// How many classes to print of each file, the likeliest first.
+    /// Number of classes to print for each file, the most probable first.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Network of a weight file that does not say which it is of, such as PyTorch's.
+    /// Network of a weight file that does not name it, such as one from PyTorch.
     #[arg(long, value_name = "NAME|FILE.toml", requires = "classes")]
     model: Option<String>,
-    /// Variant of that network.
+    /// Build that network with dropout (do), batch norm (bn) or both.
     #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
     variant: Option<String>,
-    /// Its words in the order of the outputs, separated by commas.
+    /// Classes of the weight file in the order of the outputs, separated by commas.
     #[arg(long, value_name = "A,B,..", requires = "model")]
     classes: Option<String>,
-    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster
+    /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both
     /// [default: as in the run, auto for a weight file].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     conv: Option<String>,
-    /// How exactly a GPU computes [default: f32].
+    /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     precision: Option<String>,
 }
 
-/// A class and how likely it is.
+/// A class and its probability.
 #[derive(Clone, Debug, Serialize)]
 struct Guess {
     class: Name,
     probability: f64,
 }
 
-/// What is said of a file.
+/// The result for a file.
 #[derive(Clone, Debug, Serialize)]
 struct Line {
     file: String,
@@ -104,7 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 fill(input, samples);
                 if samples.len() > row && context.verbose {
                     let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
-                    context.remark(&format!("note: {} is longer than {seconds} s; the rest is not heard", name(path)));
+                    context.remark(&format!("note: {} is longer than {seconds} s; the rest is not used", name(path)));
                 }
             }
             read.push(samples.map(|_| ()));
@@ -143,7 +143,7 @@ fn bundle(args: &Args) -> Result<Bundle> {
     Ok(Bundle::open_as(&args.run, &spec, classes)?)
 }
 
-/// The way to compute that was given, or that of the run.
+/// The algorithm that the option names, else that of the run.
 fn conv(args: &Args, bundle: &Bundle) -> Result<ConvChoice> {
     let of_run = match (&args.conv, &bundle.folder) {
         (None, Some(folder)) => settings::of_run(folder)?.conv,
@@ -179,8 +179,8 @@ fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
 
 /// As in training: cut to the input's length or padded with zeros, full scale 1.
 fn fill(input: &mut [f32], samples: &[i16]) {
-    let heard = samples.iter().map(|&v| f32::from(v) / 32768.0);
-    input.iter_mut().zip(heard.chain(std::iter::repeat(0.0))).for_each(|(to, from)| *to = from);
+    let values = samples.iter().map(|&v| f32::from(v) / 32768.0);
+    input.iter_mut().zip(values.chain(std::iter::repeat(0.0))).for_each(|(to, from)| *to = from);
 }
 
 fn broken(path: &Path) -> Line {

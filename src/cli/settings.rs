@@ -1,4 +1,4 @@
-//! A run's configuration from the command line: a file or a model first, then flags, then `--set`, in order.
+//! The configuration of a run from the command line: first a file or a network, then options, then each `--set` in order.
 
 use super::ending::usage;
 use crate::base::Name;
@@ -12,46 +12,46 @@ use std::path::{Path, PathBuf};
 /// The network that is trained if none is named.
 pub const DEFAULT_MODEL: &str = "custom32-8";
 
-/// Where a setting from the command line stands, for errors.
+/// The origin of a setting from the command line, for errors.
 const PLACE: &str = "command line";
 
-/// Settings of a run as flags.
+/// Settings of a run as options.
 #[derive(Debug, clap::Args)]
 pub struct Settings {
-    /// Folder or .tar.gz of recordings, one folder a word; the built-in recordings of twelve words if not given.
+    /// Folder or .tar.gz of recordings, one folder per word; if omitted, the embedded recordings of twelve words.
     #[arg(long, value_name = "DIR|TAR.GZ")]
     pub data: Option<PathBuf>,
-    /// Network by name (`stapes models` lists them) or by TOML file; custom32-8 if not given.
+    /// Network, by name (`stapes models` lists them) or by TOML file [default: custom32-8].
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: Option<String>,
-    /// With dropout, batch norm or both; a named network has dropout if not given.
+    /// Build the network with dropout (do), batch norm (bn) or both; if omitted, built-in networks use dropout.
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     pub variant: Option<String>,
-    /// Words to tell apart, separated by commas, in the order of the outputs; all words of the data if not given.
+    /// Classes, separated by commas (`\,` is a comma in a name), in the order of the outputs; if omitted, all words of the data.
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
-    /// Complete passes over the training clips [default: 20].
+    /// Number of passes over the training clips [default: 20].
     #[arg(long, value_name = "N")]
     pub epochs: Option<String>,
-    /// Clips a step [default: 32].
+    /// Clips per step [default: 32].
     #[arg(long, value_name = "N")]
     pub batch: Option<String>,
     /// Learning rate of Adam [default: 0.001].
     #[arg(long, value_name = "RATE")]
     pub lr: Option<String>,
-    /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance (speakers leak) [default: speaker].
+    /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the data, or at random (voices are then in several splits) [default: speaker].
     #[arg(long, value_parser = ["speaker", "official", "random"])]
     pub split: Option<String>,
-    /// How convolutions are computed: every op by itself, fused with fewer multiplications, or whichever is faster [default: auto].
+    /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both [default: auto].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     pub conv: Option<String>,
-    /// How exactly a GPU computes [default: f32].
+    /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     pub precision: Option<String>,
-    /// Begin with the settings of this config.toml, then apply the other options.
+    /// Take the settings of this config.toml, then apply the other options.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// End at the first clip that cannot be used, instead of skipping it.
+    /// Stop at the first clip that cannot be used, instead of skipping it.
     #[arg(long)]
     pub strict: bool,
     /// Set any setting of config.toml, such as init=he-uniform or dropout=0.5; may be repeated.
@@ -68,12 +68,12 @@ pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec>
     })
 }
 
-/// The way to compute convolutions that an option names, or else this one.
+/// The algorithm of convolutions that an option names, else `otherwise`.
 pub fn conv(given: Option<&str>, otherwise: ConvChoice) -> Result<ConvChoice> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }
 
-/// The precision that an option names, or else this one.
+/// The precision that an option names, else `otherwise`.
 pub fn precision(given: Option<&str>, otherwise: Precision) -> Result<Precision> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }

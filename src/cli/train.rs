@@ -32,16 +32,16 @@ Ctrl-C saves the run; --resume goes on with it bit for bit.";
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Name of the run; model, variant and date if not given.
+    /// Name of the run [default: network, variant and date].
     #[arg(long)]
     name: Option<String>,
-    /// Folder that the run's folder is made in.
+    /// Folder in which the folder of the run is made.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
     /// Replace a run of the same name.
     #[arg(long)]
     force: bool,
-    /// Go on with a run that was stopped; takes its own settings, save for --epochs and --data.
+    /// Continue a run that was interrupted, with its own settings except --epochs and --data.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force", "runs"])]
     resume: Option<PathBuf>,
 }
@@ -135,7 +135,7 @@ fn check_training_clips(data: &Dataset) -> Result<(), DataError> {
     }
 }
 
-/// What is about to be done, line by line.
+/// What the run is going to do, line by line.
 fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session: &Session) -> String {
     let speakers: HashSet<&Name> = data.clips().iter().map(|clip| &clip.speaker).collect();
     let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
@@ -174,7 +174,7 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         text += "\nnote: there are no validation clips; the weights of the last epoch count as the best";
     }
     if clips[2] == 0 {
-        text += "\nnote: there are no test clips; nothing will be said about how well the network does";
+        text += "\nnote: there are no test clips; accuracy cannot be measured: use `--split random`, or record a second person";
     }
     if context.verbose {
         text += &format!("\n{}", config.to_toml().trim_end());
