@@ -253,6 +253,6 @@ impl End<'_> {
             duration(self.seconds),
             display_path(run),
         );
-        output::print(&text)
+        output::print_filled(&text)
     }
 }
