@@ -1,4 +1,5 @@
-//! Shapes, aligned memory, random numbers, names from outside and spelling suggestions: what all other modules use.
+//! What all other modules use: shapes, aligned memory, random numbers, digests, names from outside, spelling suggestions,
+//! temporary files, CPU time.
 
 pub mod aligned;
 pub mod cpu_time;
