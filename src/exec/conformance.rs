@@ -1,4 +1,4 @@
-//! An op's case on a device, judged by the op's reference: what `stapes gradcheck --device` and the tests run.
+//! A case of an operation on a device, compared with the reference: for `stapes gradcheck --device` and the tests.
 
 use super::{Device, DeviceError, Executor, Reference};
 use crate::base::{
@@ -25,33 +25,33 @@ pub enum ConformanceError {
     Device(#[from] DeviceError),
 }
 
-/// How far a tensor that the device made is from the reference's.
+/// The comparison of a tensor that a device computed with that of the reference.
 #[derive(Clone, Debug, Serialize)]
 pub struct Compared {
     /// `y`, `dx[0]`, `dparams`, `state`, `y in inference`.
     pub tensor: String,
     /// Root mean square of the differences, relative to that of the reference's numbers (or to a thousandth, if that is more). Infinite if
-    /// a number is none.
+    /// a number is not finite.
     pub error: f64,
-    /// Most that it may be.
+    /// The largest error that is accepted.
     pub tolerance: f64,
 }
 
 impl Compared {
-    /// Whether it is near enough.
+    /// Whether the error is accepted.
     pub fn agrees(&self) -> bool {
         self.error <= self.tolerance
     }
 }
 
-/// Root mean square of an array below which errors count as if it were this large: results that cancel to nothing.
+/// Errors are relative to at least this root mean square, for results that cancel to zero.
 const FLOOR: f64 = 1e-3;
 /// Running statistics are rounded to f32 even where an output is exact.
 const STATE: f64 = 1e-6;
-/// Largest error of a whole network's gradients: one near tie among some ten thousand maxima, decided otherwise.
+/// The largest error of the gradients of a network, which allows for a different choice between two nearly equal maxima among some ten thousand.
 const NETWORK: f64 = 1e-2;
 
-/// Largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign is decided by the rounding;
+/// Largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign depends on the rounding;
 /// what remains is that of the gradient behind a norm, which is computed first and rounded then.
 pub fn tolerance(case: &Case, precision: Precision) -> f64 {
     match precision {
@@ -97,7 +97,7 @@ pub fn noise(len: usize, tag: u64) -> Vec<f64> {
     (0..len as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
 }
 
-/// Numbers of each tensor's role: anything, but for a variance, which is positive.
+/// Random numbers for each tensor by its role: a variance is positive.
 pub fn tensors(specs: &[TensorSpec], tag: u64) -> Vec<f64> {
     let mut all = noise(specs.iter().map(TensorSpec::len).sum(), tag);
     let mut at = 0;
@@ -140,7 +140,7 @@ impl CaseGraph {
         Ok(CaseGraph { x, y, loss, inputs, params, state, graph })
     }
 
-    /// Output of the op that stands in the case's place when nothing is learned, by its reference.
+    /// The output of the operation that replaces that of the case in inference, by its reference.
     fn recognised(&self, case: &Case) -> Option<Vec<f64>> {
         let Inference::Other(op) = case.op.for_inference() else { return None };
         let node = self.graph.node(self.y);
@@ -181,8 +181,8 @@ fn error(got: &[f32], expected: &[f64], floor: f64) -> f64 {
     if error.is_nan() { f64::INFINITY } else { error }
 }
 
-/// Runs `case` forward and backward on `device`, twice (what a first run leaves behind must not matter), and in inference where another op stands
-/// in its place then.
+/// Runs `case` forward and backward on `device`, twice (the first run must not influence the second), and in inference where another operation
+/// replaces it.
 ///
 /// # Errors
 /// The device cannot run it.
@@ -236,8 +236,8 @@ pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result
     Ok(all)
 }
 
-/// The gradients of a network's parameters on `device` in single precision, beside what the reference makes of the same numbers: `params`,
-/// `state` and `inputs` (`[n, l, c]` each) of the graph. Near ties of maxima and signs may be decided otherwise there, which the tolerance allows for.
+/// The gradients of a network's parameters on `device` in single precision, compared with the reference for the same numbers: `params`,
+/// `state` and `inputs` (`[n, l, c]` each) of the graph. The tolerance allows for a different choice between nearly equal maxima.
 ///
 /// # Errors
 /// The device cannot run it.
@@ -259,7 +259,7 @@ pub fn network_conformance(
     executor.run(&params, &mut state, &narrowed.iter().map(|x| &x[..]).collect::<Vec<_>>(), step_key())?;
     let got = executor.parameter_gradients()?;
     let expected = |p: &Parameter| &reference.parameter_gradients[p.offset..][..p.len];
-    // What cancels to next to nothing, as the gradient of a bias before a norm, is held against the others.
+    // The error of a gradient that cancels to nearly zero, as that of a bias before a norm, is relative to the others.
     let largest = graph.parameters().iter().map(|p| rms(expected(p).iter().copied())).fold(0.0, f64::max);
     let compared = |p: &Parameter| Compared {
         tensor: p.name.clone(),

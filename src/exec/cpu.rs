@@ -1,4 +1,4 @@
-//! Runs a plan on the CPU in single precision, on the threads of the pool it is called from.
+//! Executes a plan on the CPU in single precision, on the threads of the rayon pool that it is called from.
 
 use super::error::DeviceError;
 use super::memory;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The samples of one shard, their buffers, and their sums of parameter gradients.
+/// The samples of one shard, their buffers, and their gradient accumulators.
 struct Shard {
     samples: Range<usize>,
     arena: Aligned,
@@ -19,7 +19,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// Clears the sums, except for those that are computed once per batch.
+    /// Clears the accumulators, except for gradients that are computed once for the batch.
     fn clear(&mut self, plan: &Plan) {
         let mut from = 0;
         for once in &plan.summed_per_batch {
@@ -30,24 +30,24 @@ impl Shard {
     }
 }
 
-/// A plan with the memory to run it. Everything is allocated when it is made; a run allocates nothing and cannot fail.
+/// A plan with the memory to execute it. Everything is allocated when it is created; a run allocates nothing and cannot fail.
 pub struct Cpu {
     plan: Arc<Plan>,
     isa: Isa,
     /// Samples of the last batch.
     n: usize,
     shards: Vec<Shard>,
-    /// One a worker; a worker takes the one with its own number, so that no two ever wait.
+    /// One for each thread; a thread takes the one with its own number, so that no thread waits.
     workspaces: Vec<Mutex<Aligned>>,
-    /// One a worker, where a sample may be shared by several: scratch for the pieces that are not its own.
+    /// One for each thread, where several threads may share a sample: temporary memory for pieces of a sample of another thread.
     piece_scratch: Vec<Mutex<Aligned>>,
-    /// By node: packed weights and merged statistics.
+    /// The packed weights and the statistics of each node.
     batch_saved: Vec<Aligned>,
-    /// What the gradients that are summed once a batch are made of, from all shards.
+    /// The operands of gradients that are computed once for the batch, collected from all shards.
     batch: Aligned,
 }
 
-/// What stays the same during a run.
+/// What does not change during a run.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     plan: &'a Plan,
@@ -70,7 +70,7 @@ impl Cpu {
         Cpu::beside(plan, isa, 0)
     }
 
-    /// As [`Cpu::new`], where `more` bytes are to be allocated too.
+    /// As [`Cpu::new`]; the check of the memory includes `more` bytes that the caller is going to allocate.
     ///
     /// # Errors
     /// The memory does not suffice.
@@ -119,7 +119,7 @@ impl Cpu {
         self.isa
     }
 
-    /// Takes over changed parameters and, in inference, state: packs weights. Must be called before the first run and after every change.
+    /// Packs changed parameters and, in inference, state. It must be called before the first run and after every change.
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) {
         let isa = self.isa;
         self.batch_saved.par_iter_mut().zip(&self.plan.nodes).for_each(|(batch_saved, node)| {
@@ -173,7 +173,7 @@ impl Cpu {
         }
     }
 
-    /// Brings every shard's sums into the order of the parameters.
+    /// Brings the accumulators of every shard into the order of the parameters.
     fn settle(&mut self, plan: &Plan) {
         let workspaces = &self.workspaces;
         self.shards.par_iter_mut().for_each(|shard| {
@@ -185,8 +185,8 @@ impl Cpu {
         });
     }
 
-    /// The gradients of a node's parameters from all samples, in their order: piece by piece, shared by the threads. Which thread
-    /// makes a piece changes nothing.
+    /// Computes the parameter gradients of a node from all samples in order, piece by piece on all threads. The result does not depend on
+    /// which thread computes a piece.
     fn sum_per_batch(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
         let Some(i) = step.node else { return };
         let (node, isa) = (&self.plan.nodes[i], self.isa);
@@ -234,7 +234,7 @@ impl Cpu {
         let mut sums = std::mem::replace(&mut self.shards[0].sums, Aligned::zeros(0));
         let shards = &self.shards;
         let saved = |sample: usize| {
-            // Shard p holds the samples from p * n / shards on, so that sample s is in this shard or the one after.
+            // Shard p has the samples from p * n / shards on, so that a sample is in this shard or the next.
             let guess = sample * plan.shards_for(self.n) / self.n;
             let shard = shards[guess..].iter().find(|shard| shard.samples.contains(&sample));
             let shard = shard.expect("every sample of the batch is in a shard");
@@ -253,7 +253,7 @@ impl Cpu {
         self.shards[0].sums = sums;
     }
 
-    /// The mean over the batch of the target node's output, if it is one number a sample: the loss.
+    /// The mean over the batch of the target node's output, if it is one number for each sample: the loss.
     pub fn loss(&self) -> f64 {
         let loc = self.plan.activations[self.plan.target().index()];
         let sum = |shard: &Shard| -> f64 { shard.arena[whole(loc, shard)].iter().map(|&v| f64::from(v)).sum() };
@@ -282,8 +282,8 @@ impl Cpu {
             .then(|| self.shards.iter().flat_map(|shard| shard.arena[whole(loc, shard)].iter().copied()).collect())
     }
 
-    /// Each shard's sum of parameter gradients; their sum, added in this order, is the gradient of the mean loss. Those that
-    /// the plan sums once stand in the first, and zeros in the others.
+    /// The gradient accumulators of the shards; their sum, added in this order, is the gradient of the mean loss. Gradients that are
+    /// computed once for the batch are in the first, and the others are zero there.
     pub fn gradient_sums(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
         self.shards[..self.plan.shards_for(self.n)].iter().map(|shard| &shard.sums[..])
     }
@@ -304,32 +304,32 @@ fn samples_of(plan: &Plan, inputs: &[&[f32]]) -> usize {
     sized.map_or(0, |(input, shape)| input.len() / shape.size())
 }
 
-/// The workspace of the worker that asks.
+/// The workspace of the calling thread.
 fn workspace_of(workspaces: &[Mutex<Aligned>]) -> MutexGuard<'_, Aligned> {
     let worker = rayon::current_thread_index().unwrap_or(0) % workspaces.len();
     workspaces[worker].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Where a shard holds a buffer of some of its samples.
+/// The range of a buffer of some samples in the arena of a shard.
 fn ranges(loc: BufferLoc, shard: &Shard, samples: &Range<usize>) -> Range<usize> {
     let first = range(loc, shard, samples.start);
     first.start..first.start + samples.len() * loc.len
 }
 
-/// Where a shard holds a buffer of one sample.
+/// The range of a buffer of one sample in the arena of a shard.
 fn range(loc: BufferLoc, shard: &Shard, sample: usize) -> Range<usize> {
     let start = loc.offset * shard.samples.len() + (sample - shard.samples.start) * loc.len;
     start..start + loc.len
 }
 
-/// Where a shard holds a buffer of all its samples.
+/// The range of a buffer of all samples in the arena of a shard.
 fn whole(loc: BufferLoc, shard: &Shard) -> Range<usize> {
     let start = loc.offset * shard.samples.len();
     start..start + loc.len * shard.samples.len()
 }
 
 impl Run<'_> {
-    /// A shard's share of a stage that couples no samples.
+    /// Executes a stage that couples no samples for one shard.
     fn stage(&self, stage: &Stage, shard: &mut Shard, workspace: &mut [f32]) {
         match stage {
             Stage::Merge(_) | Stage::Batch(_) => {}
@@ -344,7 +344,7 @@ impl Run<'_> {
         }
     }
 
-    /// One step for some samples: one, or all of the shard.
+    /// Executes one step for one sample, or for all samples of the shard.
     fn step(&self, step: &Step, samples: Range<usize>, shard: &mut Shard, workspace: &mut [f32]) {
         let locs = [step.x[0], step.x[1], step.y, step.dy, step.dx[0], step.dx[1], step.saved, step.scratch];
         let sample = samples.start;
@@ -391,7 +391,7 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// One sample's output by all workers, in pieces of a multiple of `piece` numbers.
+    /// Computes the output of one sample on all threads, in pieces of a multiple of `piece` numbers.
     fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
         let Forward { shapes, sample, draw, x, params, state, batch_saved, .. } = b;
         let numbers = b.y.len().div_ceil(self.piece_scratch.len()).next_multiple_of(piece);

@@ -1,4 +1,4 @@
-//! Where plans run: the processor, or a GPU.
+//! The device that executes plans: the CPU or a GPU.
 
 use super::cuda::Gpu;
 use super::error::DeviceError;
@@ -7,15 +7,15 @@ use crate::ops::device::Precision;
 use crate::simd::Isa;
 use std::sync::Arc;
 
-/// Where to run: asked for by `--device`.
+/// The device that a user chooses with `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU that can be used, else the processor.
+    /// The first GPU that can be used, otherwise the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The GPU of this number.
+    /// The GPU with this number.
     Cuda(usize),
 }
 
@@ -37,12 +37,12 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
-/// Where to run.
+/// The device that executes plans.
 #[derive(Clone, Debug)]
 pub enum Device {
-    /// On the processor, with this instruction set.
+    /// The CPU, with this instruction set.
     Cpu(Isa),
-    /// On a GPU, this exactly.
+    /// A GPU, with this precision of matrix products.
     Cuda(Arc<Gpu>, Precision),
 }
 
@@ -60,7 +60,7 @@ impl From<Isa> for Device {
 }
 
 impl Device {
-    /// Opens what was chosen; with [`DeviceChoice::Auto`] a GPU that cannot be used is told of and passed over.
+    /// Opens the chosen device. With [`DeviceChoice::Auto`], a GPU that cannot be used is skipped, and the reason is returned.
     ///
     /// # Errors
     /// The GPU that was asked for cannot be used.
@@ -78,7 +78,7 @@ impl Device {
         Ok(Device::Cuda(Gpu::open(index)?, Precision::default()))
     }
 
-    /// The same with another precision, which the processor does not know.
+    /// The same device with another precision of matrix products; the CPU has only one.
     pub fn precision(self, precision: Precision) -> Device {
         match self {
             Device::Cpu(isa) => Device::Cpu(isa),
@@ -91,7 +91,7 @@ impl Device {
         !matches!(self, Device::Cpu(_))
     }
 
-    /// `options` for this device.
+    /// The options for lowering a graph for this device.
     pub fn options(&self, options: &PlanOptions) -> PlanOptions {
         match self {
             Device::Cpu(_) => options.clone(),

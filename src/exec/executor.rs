@@ -1,4 +1,4 @@
-//! A plan on whichever device.
+//! An executor for any device.
 
 use super::Cpu;
 use super::cuda::Cuda;
@@ -8,16 +8,16 @@ use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
 use std::sync::Arc;
 
-/// What runs a plan.
+/// Executes a plan.
 pub enum Executor {
-    /// The processor.
+    /// On the CPU.
     Cpu(Cpu),
-    /// A GPU.
+    /// On a GPU.
     Cuda(Box<Cuda>),
 }
 
 impl Executor {
-    /// For `plan`, which was lowered with the options of `device`.
+    /// An executor of `plan`, which was lowered with the options of `device`.
     ///
     /// # Errors
     /// The memory does not suffice, or the driver of the GPU refuses a kernel.
@@ -36,7 +36,7 @@ impl Executor {
         }
     }
 
-    /// Bytes that it has allocated for activations, gradients, packed weights and sums.
+    /// Bytes that it has allocated for activations, gradients, packed weights and gradient accumulators.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Executor::Cpu(cpu) => cpu.plan().memory_bytes(rayon::current_num_threads()),
@@ -44,7 +44,7 @@ impl Executor {
         }
     }
 
-    /// Takes over changed parameters and state. Must be called before the first run and after every change.
+    /// Takes changed parameters and state. It must be called before the first run and after every change.
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) -> Result<(), DeviceError> {
         match self {
             Executor::Cpu(cpu) => cpu.prepare(params, state),
@@ -85,7 +85,7 @@ impl Executor {
         }
     }
 
-    /// The mean over the batch of the target node's output, if it is one number a sample: the loss.
+    /// The mean over the batch of the target node's output, if it is one number for each sample: the loss.
     pub fn loss(&self) -> f64 {
         match self {
             Executor::Cpu(cpu) => cpu.loss(),

@@ -1,11 +1,11 @@
-//! What a GPU tells of its work.
+//! Costs and results that a GPU reports.
 
 use serde::Serialize;
 
-/// Whose launch it is, and what it costs.
+/// The cost of a launch.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
-    /// The layer's name; `step` for what belongs to none.
+    /// The name of the layer; `step` for a launch of no single layer.
     pub layer: String,
     /// `input`, `forward`, `backward`, `finish`, `update` or `prepare`.
     pub pass: &'static str,
@@ -17,10 +17,10 @@ pub struct Cost {
     pub macs: u64,
 }
 
-/// What a step of training did: the sum over the batch of the target, and how many samples were recognised.
+/// The result of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tally {
-    /// Sum of the losses.
+    /// The sum of the losses over the batch.
     pub loss: f64,
     /// Samples whose largest logit is their label's.
     pub correct: u64,

@@ -10,7 +10,7 @@ const RESERVE: u64 = 16;
 ///
 /// # Errors
 /// The system has less; the error names a batch that would fit.
-pub(super) fn check(plan: &Plan, threads: usize, more: usize) -> Result<(), DeviceError> {
+pub(crate) fn check(plan: &Plan, threads: usize, more: usize) -> Result<(), DeviceError> {
     match available() {
         Some(available) if needed(plan, plan.n, threads, more) > available - available / RESERVE => {
             Err(too_large(plan, threads, more, Some(available)))

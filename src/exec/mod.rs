@@ -1,4 +1,4 @@
-//! What runs a plan: the CPU, a GPU, and the reference in double precision that judges them.
+//! Executors of plans: on the CPU, on a GPU, and the reference in double precision with which both are compared.
 
 pub mod conformance;
 mod cpu;
@@ -20,5 +20,6 @@ pub use device::{Device, DeviceChoice};
 pub use error::DeviceError;
 pub use executor::Executor;
 pub use measured::{Cost, Tally};
+pub(crate) use memory::check as check_memory;
 pub use reference::Reference;
 pub use single_op::{Errors, SingleOp};

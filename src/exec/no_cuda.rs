@@ -1,4 +1,4 @@
-//! What stands in the place of `cuda` in a program without it: GPUs of which there are none, so that nothing above needs to ask.
+//! The types of `cuda` in a build without that feature. They have no values, so that no other module depends on the feature.
 
 use super::error::DeviceError;
 use super::measured::{Cost, Tally};
@@ -6,11 +6,11 @@ use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
 use std::sync::Arc;
 
-/// A GPU; there is none.
+/// A GPU; a value of this type does not exist.
 #[derive(Debug)]
 pub enum Gpu {}
 
-/// An executor on a GPU; there is none.
+/// An executor on a GPU; a value of this type does not exist.
 pub enum Cuda {}
 
 #[allow(missing_docs, reason = "as in `cuda`")]

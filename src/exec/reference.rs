@@ -1,19 +1,19 @@
-//! Runs a graph in double precision with the ops' reference passes: slow, obvious, the judge of every executor.
+//! Executes a graph in double precision with the reference passes of its operations. Every executor is compared with it.
 
 use crate::base::rng::Key;
 use crate::graph::{Graph, NodeId};
 use crate::ops::op::{ReferenceBackward, ReferenceForward};
 
-/// A graph's values and gradients of one batch, all kept. Computes as in training.
+/// The values and gradients of a graph for one batch, computed as in training.
 pub struct Reference<'g> {
     graph: &'g Graph,
     n: usize,
     draw: Key,
-    /// What forward left.
+    /// The state after the forward pass.
     state: Vec<f64>,
     /// Outputs by node, `[n, l, c]`.
     pub activations: Vec<Vec<f64>>,
-    /// Gradients of the mean loss by node, likewise.
+    /// Gradients of the mean loss by node, `[n, l, c]`.
     pub gradients: Vec<Vec<f64>>,
     /// Gradients of the mean loss by parameter, in the order of the parameter arena.
     pub parameter_gradients: Vec<f64>,

@@ -1,4 +1,4 @@
-//! One op alone, with buffers of its own: what benches time, and judge by the op's reference.
+//! One operation with its own buffers, for measurements and for comparison with its reference.
 
 use crate::base::{
     Shape,
@@ -12,7 +12,7 @@ use crate::ops::op::{
 use crate::simd::Isa;
 use std::ops::Range;
 
-/// An op with the buffers of a whole batch of random numbers.
+/// An operation with the buffers of a batch of random numbers.
 pub struct SingleOp<'o> {
     op: &'o dyn Op,
     spec: Spec,
@@ -34,7 +34,7 @@ pub struct SingleOp<'o> {
     batch_saved: Aligned,
 }
 
-/// How far the kernels of each pass are from the reference: relative rms.
+/// The relative root mean square error of the kernels of each pass, compared with the reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Errors {
     /// The output.
@@ -176,7 +176,7 @@ impl<'o> SingleOp<'o> {
         }
     }
 
-    /// Runs both passes, and compares what they make with what the op's reference makes of the same numbers.
+    /// Runs both passes, and compares the results with those of the reference for the same numbers.
     pub fn errors(&mut self) -> Errors {
         let shapes = &self.shapes[..self.x.len()];
         let x: Vec<Vec<f64>> = self.x.iter().map(|x| widen(x)).collect();
@@ -234,7 +234,7 @@ fn relative_rms(got: &[f32], expected: &[f64]) -> f64 {
     if differences == 0.0 { 0.0 } else { (differences / squares).sqrt() }
 }
 
-/// Where the numbers of `samples` stand, `len` each.
+/// The range of the numbers of `samples`, `len` for each.
 fn numbers(len: usize, samples: &Range<usize>) -> Range<usize> {
     samples.start * len..samples.end * len
 }

@@ -55,7 +55,7 @@ pub enum GraphError {
         /// The smallest batch that the operation accepts.
         min: usize,
     },
-    /// The network is larger than memory could be.
+    /// An array of the network would be larger than any memory.
     #[error("layer `{node}`: {what} would need more than {limit} numbers; make the layer smaller")]
     TooLarge {
         /// The node's name.
@@ -72,22 +72,22 @@ pub enum GraphError {
 pub struct NodeId(pub(crate) usize);
 
 impl NodeId {
-    /// Its place in the graph.
+    /// Its index in [`Graph::nodes`].
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// One node: an input or an op on others.
+/// One node: an input, or an operation on other nodes.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its name; parameters are named after it.
     pub name: String,
     /// Its op; none for an input.
     pub op: Option<Arc<dyn Op>>,
-    /// What it reads.
+    /// The nodes that it reads.
     pub inputs: Vec<NodeId>,
-    /// What the op needs here; for an input only the shape counts.
+    /// The requirements of the operation for the shapes of its inputs; for an input only the shape is used.
     pub spec: Spec,
     /// Where its parameters begin in the parameter arena.
     pub params_at: usize,
@@ -104,17 +104,16 @@ pub struct Parameter {
     pub offset: usize,
     /// How many numbers it holds.
     pub len: usize,
-    /// Its order here and in a file.
+    /// Its layout in memory and in a file.
     pub layout: Layout,
-    /// How it begins.
+    /// Its role, which determines its initial values.
     pub role: Role,
 }
 
 /// Most numbers in a tensor of a batch, in the parameters, or in any other array: 64 GiB of `f32`.
 const LIMIT: u64 = 1 << 34;
 
-/// A network: nodes in the order in which they were added, each after its inputs. It is the autograd's tape: the
-/// backward pass is derived from it.
+/// A network: nodes in the order in which they were added, each after its inputs. The backward pass is derived from it.
 ///
 /// ```
 /// use stapes::{base::Shape, graph::Graph, ops::Relu};
@@ -138,7 +137,7 @@ impl Graph {
         Graph::default()
     }
 
-    /// Adds an input of `shape` a sample.
+    /// Adds an input; `shape` is that of one sample.
     pub fn input(&mut self, name: &str, shape: Shape) -> Result<NodeId, GraphError> {
         self.push(name, None, &[], Spec::new(shape))
     }
@@ -148,7 +147,7 @@ impl Graph {
         self.add_shared(name, Arc::new(op), inputs)
     }
 
-    /// Adds an op that is shared with somebody else, as [`Graph::add`] does.
+    /// Adds an operation that other graphs use too, as [`Graph::add`] does.
     pub fn add_shared(&mut self, name: &str, op: Arc<dyn Op>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let twice = inputs.iter().enumerate().any(|(i, input)| inputs[..i].contains(input));
         if inputs.is_empty() || inputs.len() > MAX_INPUTS || twice {
@@ -246,12 +245,12 @@ impl Graph {
         self.state_len
     }
 
-    /// The trained tensors, in the order of the arena.
+    /// The parameters, in the order of the arena.
     pub fn parameters(&self) -> Vec<Parameter> {
         self.tensors(|n| (n.params_at, &n.spec.params))
     }
 
-    /// The kept but untrained tensors, in the order of the arena.
+    /// The state, which is kept but not trained (running statistics), in the order of the arena.
     pub fn states(&self) -> Vec<Parameter> {
         self.tensors(|n| (n.state_at, &n.spec.state))
     }

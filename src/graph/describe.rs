@@ -1,4 +1,4 @@
-//! A plan as a table: what a reader, the command line and the tests look at.
+//! A plan as a table, for the command line and the tests.
 
 use super::plan::{BufferLoc, Lowered, Plan, Space, Stage, Step};
 use crate::ops::op::Pass;
@@ -25,12 +25,12 @@ pub struct PlanRow {
     /// How the op computes it, where it has more than one way; of a backward step how the gradients of the inputs, then how
     /// those of the parameters, where it computes both.
     pub algorithm: String,
-    /// Where its result stands: `workspace` (one sample, a thread's own), `shard` (kept for all samples), `none` if it has
+    /// The location of its result: `workspace` (one sample, a thread's own), `shard` (kept for all samples), `none` if it has
     /// no result of its own.
     pub space: &'static str,
     /// First number of the result in that space.
     pub offset: usize,
-    /// Bytes of the result, a sample.
+    /// Bytes of the result for one sample.
     pub bytes: usize,
     /// Multiply-adds, a sample.
     pub macs: u64,

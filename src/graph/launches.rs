@@ -1,15 +1,15 @@
-//! A plan for a GPU as the launches of its kernels, in their order.
+//! The kernel launches of a plan for a GPU, in order.
 
 use super::plan::{BufferLoc, Plan, Space, Step};
 use crate::ops::device::{Launch, Operand, Passes};
 use crate::ops::op::Pass;
 
-/// Launches that are made as one: a single one, or several of a kernel that has a form for many.
+/// Launches that are combined into one: a single one, or several of a kernel that has a variant for many jobs.
 #[derive(Clone, Debug)]
 pub struct LaunchGroup(pub Vec<PlannedLaunch>);
 
 impl LaunchGroup {
-    /// Groups launches that follow one another.
+    /// Groups consecutive launches.
     pub fn all(launches: Vec<PlannedLaunch>) -> Vec<LaunchGroup> {
         let mut groups: Vec<LaunchGroup> = Vec::new();
         for planned in launches {
@@ -25,13 +25,13 @@ impl LaunchGroup {
         groups
     }
 
-    /// The kernel.
+    /// The name of the kernel.
     pub fn kernel(&self) -> String {
         let kernel = &self.0[0].launch.kernel;
         if self.0.len() > 1 { format!("{kernel}_many") } else { kernel.clone() }
     }
 
-    /// Its blocks.
+    /// Its grid.
     pub fn grid(&self) -> [u32; 3] {
         let [_, y, z] = self.0[0].launch.grid;
         [self.0.iter().map(|planned| planned.launch.grid[0]).sum(), y, z]
@@ -47,7 +47,7 @@ impl LaunchGroup {
         self.0.iter().map(|planned| planned.launch.flops).sum()
     }
 
-    /// Whose it is.
+    /// The name of the layer; `step` for a launch of no single layer.
     pub fn layer(&self, plan: &Plan) -> String {
         match self.0[..] {
             [PlannedLaunch { node: Some(node), .. }] => plan.nodes[node].name.clone(),
@@ -56,14 +56,14 @@ impl LaunchGroup {
     }
 }
 
-/// A launch of a plan, and whose it is.
+/// A launch of a plan with its node and step.
 #[derive(Clone, Debug)]
 pub struct PlannedLaunch {
     /// Which of [`Plan::nodes`]; none for the seed of the loss gradient.
     pub node: Option<usize>,
-    /// The step whose operands it has; none for what prepares changed parameters.
+    /// The step whose operands it reads; none for a launch that prepares parameters.
     pub step: Option<Step>,
-    /// The number of the step; a large one for what comes after all steps.
+    /// The number of the step; the largest number for a launch after all steps.
     pub at: usize,
     /// `prepare`, `forward`, `backward` or `finish`.
     pub pass: &'static str,
@@ -72,11 +72,11 @@ pub struct PlannedLaunch {
 }
 
 impl Step {
-    /// Where an operand of the step stands, if it has it; `in_place` as the op works.
+    /// The location of an operand of the step, if it has that operand; `in_place` says whether the operation works in place.
     pub fn loc(&self, operand: Operand, in_place: bool) -> Option<BufferLoc> {
         let there = |loc: BufferLoc| (loc.space != Space::None).then_some(loc);
         match operand {
-            // In place, the first input stands where the output will, and the output's gradient where the input's will.
+            // In place, the first input has the location of the output, and the gradient of the output that of the input's gradient.
             Operand::X(0) if in_place => there(self.x[0]).or(there(self.y)),
             Operand::Dy if in_place => there(self.dy).or(there(self.dx[0])),
             Operand::X(k) => there(self.x[k]),
@@ -90,12 +90,12 @@ impl Step {
 }
 
 impl Plan {
-    /// The launches that follow every change of parameters; none in a plan for the processor.
+    /// The launches that follow every change of parameters; none in a plan for the CPU.
     pub fn preparing_launches(&self) -> Vec<PlannedLaunch> {
         self.launches_by_node("prepare", |passes| &passes.prepare)
     }
 
-    /// The launches that follow those of a run that learns; none in a plan for the processor or for inference.
+    /// The launches that follow those of a training run; none in a plan for the CPU or for inference.
     pub fn finishing_launches(&self) -> Vec<PlannedLaunch> {
         if self.trains() { self.launches_by_node("finish", |passes| &passes.finish) } else { Vec::new() }
     }
@@ -121,7 +121,7 @@ impl Plan {
         all
     }
 
-    /// The launches of a run; none in a plan for the processor.
+    /// The launches of a run; none in a plan for the CPU.
     pub fn launches(&self) -> Vec<PlannedLaunch> {
         self.steps.iter().enumerate().flat_map(|(at, step)| self.launches_of(at, step)).collect()
     }

@@ -1,20 +1,20 @@
-//! Offsets by lifetime: buffers that are never alive together share memory.
+//! Offsets by lifetime: buffers whose lifetimes do not overlap share memory.
 
 use crate::base::aligned::round_up;
 use std::ops::RangeInclusive;
 
-/// A buffer to be placed.
+/// A buffer that needs an offset.
 #[derive(Clone, Debug)]
 pub struct Lifetime {
     /// Numbers.
     pub len: usize,
-    /// Ticks during which it must keep its content.
+    /// The steps or stages during which it must keep its content.
     pub alive: RangeInclusive<usize>,
 }
 
 /// An offset for each buffer, a multiple of a cache line, and the length of the whole arena.
 ///
-/// Greedy by size: the largest first, each at the lowest offset that no buffer alive at the same time holds (Pisarchyk
+/// Greedy by size: the largest first, each at the lowest offset that is free during its lifetime (Pisarchyk
 /// and Lee, "Efficient memory management for deep neural net inference", 2020, section 5.2).
 pub fn assign_offsets(buffers: &[Lifetime]) -> (Vec<usize>, usize) {
     let mut by_size: Vec<usize> = (0..buffers.len()).collect();

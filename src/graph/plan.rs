@@ -1,14 +1,14 @@
 //! The plan: the graph lowered for one batch size and purpose to a flat list of steps with their buffers.
 //!
-//! Steps are grouped into **stages**. Within a stage nothing couples samples, so a worker takes one sample through all
-//! its steps before the next: depth first, with activations that stay in cache. A [`Phase::Merge`] (batch norm's
+//! Steps are grouped into **stages**. Within a stage nothing couples samples, so a thread takes one sample through all
+//! steps before it takes the next: depth first, with activations that stay in the caches. A [`Phase::Merge`] (batch norm's
 //! statistics) ends a stage, and so do a [`Phase::Shards`] and a [`Phase::Batch`] (large dense layers). A network without
 //! either trains in a single stage, forward and backward.
 //!
-//! Buffers that live within one stage stand in a worker's **workspace** (one sample's worth); those that cross a stage, or
-//! are kept for the reader, stand in a **shard** (all its samples' worth). A batch is cut into a number of shards fixed by
-//! its shape; each shard sums its own parameter gradients, and the shards are added in order: no result depends on the
-//! number of threads.
+//! A buffer that is used within one stage only is in the **workspace** of a thread, which has memory for one sample; a buffer that is
+//! used in several stages, or that the caller wants to read, is in a **shard**, which has memory for all of its samples. The number of
+//! shards of a batch depends only on its shape. Each shard accumulates its own parameter gradients, and the accumulators are added in
+//! order: no result depends on the number of threads.
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
 //! [`Phase::Shards`]: crate::ops::op::Phase::Shards
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// What a plan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The mean over the batch of this node's output (a loss, one number a sample), and all gradients.
+    /// The mean over the batch of this node's output (a loss, one number for each sample), and all gradients.
     Train(NodeId),
     /// This node's output, with running statistics and without dropout.
     Infer(NodeId),
@@ -36,14 +36,14 @@ pub enum Keep {
     /// Only the node that the plan computes.
     #[default]
     Target,
-    /// These nodes too.
+    /// The target and these nodes.
     Nodes(Vec<NodeId>),
-    /// All, the gradients of inputs included.
+    /// Every node, and the gradients of the inputs.
     Everything,
 }
 
 impl Keep {
-    /// Whether a node is kept, other than as the target.
+    /// Whether a node is kept for another reason than being the target.
     pub fn has(&self, id: NodeId) -> bool {
         match self {
             Keep::Target => false,
@@ -59,7 +59,7 @@ pub enum Order {
     /// As long as possible: sample by sample wherever no op couples samples.
     #[default]
     DepthFirst,
-    /// One step a stage. Same results bit for bit.
+    /// One step in each stage. The results have the same bits.
     LayerByLayer,
 }
 
@@ -74,9 +74,9 @@ pub struct PlanOptions {
     pub keep: Keep,
     /// How stages are cut.
     pub order: Order,
-    /// Whether ops that one op can do together are done by it, or every op runs by itself.
+    /// Whether consecutive operations are executed by one fused operation.
     pub conv: ConvChoice,
-    /// For a GPU, with products made by these units: each op's pass is one step for the whole batch. None: for the CPU.
+    /// For a GPU, the units that compute matrix products; each pass of an operation is one step for the whole batch. None for the CPU.
     pub device: Option<Products>,
 }
 
@@ -87,53 +87,53 @@ impl PlanOptions {
         PlanOptions { n, work, keep, order, conv, device: None }
     }
 
-    /// Keeps these too.
+    /// Sets what can be read after a run.
     pub fn keep(self, keep: Keep) -> PlanOptions {
         PlanOptions { keep, ..self }
     }
 
-    /// Computes convolutions this way.
+    /// Sets how convolutions are computed.
     pub fn conv(self, conv: ConvChoice) -> PlanOptions {
         PlanOptions { conv, ..self }
     }
 
-    /// Runs on a GPU, with products made by these units.
+    /// Lowers for a GPU whose matrix products are computed by these units.
     pub fn device(self, products: Products) -> PlanOptions {
         PlanOptions { device: Some(products), order: Order::LayerByLayer, ..self }
     }
 }
 
-/// Where a buffer stands.
+/// The kind of memory that a buffer is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Space {
-    /// None: the operand is not there.
+    /// The operand does not exist.
     #[default]
     None,
-    /// The batch given to the run: the graph's input with this place among its inputs.
+    /// The batch that the run is given: the input with this index in [`Plan::inputs`].
     Input(usize),
-    /// The worker's workspace.
+    /// The workspace of a thread: one sample.
     Workspace,
-    /// The shard, once a sample.
+    /// The shard: all of its samples.
     Shard,
 }
 
-/// A buffer: its space, offset and length, in numbers a sample.
+/// The location of a buffer; offset and length count numbers of one sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BufferLoc {
-    /// Where.
+    /// The kind of memory.
     pub space: Space,
-    /// First number.
+    /// The index of the first number.
     pub offset: usize,
-    /// Numbers.
+    /// How many numbers there are.
     pub len: usize,
 }
 
 impl BufferLoc {
-    /// None.
+    /// No buffer.
     pub const NONE: BufferLoc = BufferLoc { space: Space::None, offset: 0, len: 0 };
 }
 
-/// A node as the plan runs it: in inference its op may be another than the graph's.
+/// A node as the plan executes it: in inference its operation may differ from that of the graph.
 #[derive(Clone, Debug)]
 pub struct Lowered {
     /// The graph's node.
@@ -146,13 +146,13 @@ pub struct Lowered {
     pub spec: Spec,
     /// Shapes of its inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// How many of them there are.
+    /// How many inputs there are.
     pub inputs: usize,
     /// Its slice of the parameter arena.
     pub params: Range<usize>,
     /// Its slice of the state arena.
     pub state: Range<usize>,
-    /// What it does in a plan for a GPU.
+    /// Its launches in a plan for a GPU.
     pub passes: Option<Passes>,
 }
 
@@ -173,29 +173,29 @@ pub struct Step {
     pub dy: BufferLoc,
     /// Gradients of the inputs.
     pub dx: [BufferLoc; MAX_INPUTS],
-    /// Where the gradients of the inputs are added afterwards, if several nodes read an input.
+    /// The buffers to which the gradients of the inputs are added afterwards, if several nodes read an input.
     pub add_to: [BufferLoc; MAX_INPUTS],
-    /// What forward keeps.
+    /// Data that the forward pass keeps for the backward pass.
     pub saved: BufferLoc,
-    /// Dead afterwards.
+    /// Temporary memory.
     pub scratch: BufferLoc,
 }
 
 impl Step {
-    /// What a gradient that is summed once a batch may be made of.
+    /// The operands of a parameter gradient that is computed once for the batch.
     pub fn operands_of_batch(&self) -> [BufferLoc; 4] {
         [self.x[0], self.x[1], self.y, self.dy]
     }
 }
 
-/// What is done together.
+/// Steps that are executed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// These steps for each sample, sample by sample.
     Samples(Range<usize>),
     /// This step once for each shard of the batch, with all of its samples.
     Shards(usize),
-    /// This step once, with the samples of all shards, for each piece of its parameters' gradients.
+    /// This step once with the samples of all shards, for each piece of its parameter gradients.
     Batch(usize),
     /// This step once.
     Merge(usize),
@@ -210,7 +210,7 @@ pub struct Plan {
     pub min_batch: usize,
     /// What is computed.
     pub work: Work,
-    /// The nodes that take part.
+    /// The nodes that are executed.
     pub nodes: Vec<Lowered>,
     /// The steps in order.
     pub steps: Vec<Step>,
@@ -220,25 +220,25 @@ pub struct Plan {
     pub shards: usize,
     /// Numbers in a workspace.
     pub workspace_len: usize,
-    /// Numbers in a shard, a sample.
+    /// Numbers in a shard for each sample.
     pub shard_len: usize,
     /// Numbers in the parameter arena.
     pub params_len: usize,
     /// Numbers in the state arena.
     pub state_len: usize,
-    /// Parameters, in their order, whose gradients are summed once a batch: the sums stand in the first shard.
+    /// The ranges of parameters, in order, whose gradients are computed once for the batch: they are in the first shard.
     pub summed_per_batch: Vec<Range<usize>>,
     /// Shapes of the inputs that a run is given: those that the target depends on, in the order in which they were added to the graph.
     pub inputs: Vec<Shape>,
-    /// Where each graph node's output stands after a run; [`Space::Shard`] where it can be read.
+    /// The location of the output of each node of the graph; it can be read after a run if it is in [`Space::Shard`].
     pub activations: Vec<BufferLoc>,
-    /// Likewise the gradients.
+    /// The location of the gradient of each node of the graph; it can be read after a run if it is in [`Space::Shard`].
     pub gradients: Vec<BufferLoc>,
 }
 
-/// Most shards of a training batch. Enough for two to eight threads; more would only add sums to reduce.
+/// The most shards of a training batch. They are enough for eight threads; more would only add accumulators to reduce.
 const MAX_SHARDS: usize = 8;
-/// Most memory for the shards' gradient sums, in numbers (512 MiB), where one shard does not already pass it.
+/// The most memory for the gradient accumulators of all shards, in numbers (512 MiB), unless one shard exceeds it.
 const MAX_SUMS: usize = 1 << 27;
 
 impl Plan {
@@ -292,8 +292,8 @@ impl Plan {
         usize::try_from(4 * numbers).unwrap_or(usize::MAX)
     }
 
-    /// Numbers, of all samples, that a gradient that is summed once a batch is made of: the most of any, as far as the shards
-    /// hold them.
+    /// The length of the array that collects the operands of a gradient that is computed once for the batch, from all shards: the
+    /// largest of any step.
     pub fn batch_len(&self) -> usize {
         let of_step = |step: &Step| -> usize {
             let in_shards = step.operands_of_batch().into_iter().filter(|loc| loc.space == Space::Shard);
@@ -306,7 +306,7 @@ impl Plan {
         steps.map(of_step).max().unwrap_or(0)
     }
 
-    /// Numbers that are dead after each pass on a GPU.
+    /// Numbers of temporary memory of a pass on a GPU.
     pub fn device_scratch(&self) -> usize {
         self.nodes.iter().filter_map(|node| node.passes.as_ref()).map(|passes| passes.scratch).max().unwrap_or(0)
     }

@@ -2,7 +2,7 @@
 //!
 //! **Computes**, in step `t` with gradient `g`: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 //! `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.
-//! **Cost** one pass over the arena: reads the parts' gradient sums and `w m v`, writes `w m v`.
+//! **Cost** one pass over the arena: reads the gradient accumulators of the shards and `w m v`, writes `w m v`.
 //! **NaN** a NaN gradient makes its parameter NaN; the trainer stops at the loss. **Error** elementwise, a few ulp.
 //! **Source** Kingma and Ba, arXiv 1412.6980, algorithm 1; order of operations as in PyTorch's `Adam`.
 
@@ -31,7 +31,7 @@ impl Default for AdamSettings {
 }
 
 impl AdamSettings {
-    /// What the step after `steps` others computes with.
+    /// The factors of the step after `steps` others.
     fn rates(self, steps: u64) -> Rates {
         let AdamSettings { lr, beta1, beta2, eps } = self;
         let t = steps.saturating_add(1).min(i32::MAX as u64) as i32;
@@ -52,15 +52,15 @@ pub struct Adam {
     pub settings: AdamSettings,
     /// First moments, in the order of the arena.
     pub m: Aligned,
-    /// Second moments, likewise.
+    /// Second moments, in the order of the arena.
     pub v: Aligned,
     /// Steps taken.
     pub step: u64,
 }
 
-/// Parameters a piece of work: fixed, so that results do not depend on threads.
+/// Parameters that one task updates: a fixed number, so that results do not depend on the number of threads.
 const CHUNK: usize = 16 * 1024;
-/// Parameters whose gradient is summed at once: stays in the L1 cache.
+/// Parameters whose gradients are summed at a time: they stay in the L1 cache.
 const BLOCK: usize = 1024;
 
 impl Adam {
@@ -69,15 +69,15 @@ impl Adam {
         Adam { settings, m: Aligned::zeros(len), v: Aligned::zeros(len), step: 0 }
     }
 
-    /// What the next step computes with, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
-    /// `1 / sqrt(1 - beta2^t)`. For a device that takes the step itself, which [`Adam::step`](field@Adam::step) must then count.
+    /// The factors of the next step, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
+    /// `1 / sqrt(1 - beta2^t)`. For a device that computes the step itself; [`Adam::step`](field@Adam::step) must then be incremented.
     pub fn rates(&self) -> [f32; 5] {
         let Rates { beta1, beta2, eps, step_size, root_scale } = self.settings.rates(self.step);
         [beta1, beta2, eps, step_size, root_scale]
     }
 
-    /// Takes a step; the gradient is the sum of `sums`, added in their order. Of the parameters in `once`, ranges in their order,
-    /// the first sum is the whole gradient, and the others are not read.
+    /// Updates the parameters; the gradient is the sum of `sums`, added in their order. For parameters in `once`, ranges in ascending
+    /// order, the first of `sums` is the whole gradient, and the others are not read.
     ///
     /// # Panics
     /// If `params` or a sum is not as long as the arena.
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_summed_once_is_read_from_the_first_sum_alone() {
+    fn gradients_computed_once_are_read_from_the_first_accumulator_only() {
         let len = CHUNK + 2 * BLOCK;
         let once = [5..BLOCK + 3, BLOCK + 3..BLOCK + 4, CHUNK - 1..CHUNK + 7];
         let is_once = |i: usize| once.iter().any(|range| range.contains(&i));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_asks_for_the_rates_and_counts_goes_along() {
+    fn rates_for_a_device_are_those_of_a_step() {
         let settings = AdamSettings::default();
         let (mut here, mut there) = (Adam::new(1, settings), Adam::new(1, settings));
         assert_eq!(there.rates()[..3], [settings.beta1, settings.beta2, settings.eps]);

@@ -1,4 +1,4 @@
-//! How fast a network is here: layer by layer, as a training step, and as the recognition of one clip.
+//! Measures the speed of a network: layer by layer, for a training step, and for the recognition of one clip.
 
 use super::error::TrainError;
 use super::model::Model;
@@ -7,7 +7,7 @@ use super::trainer::Trainer;
 use crate::base::Shape;
 use crate::base::cpu_time::CpuTime;
 use crate::base::rng::{Key, Stream};
-use crate::exec::{Errors, SingleOp};
+use crate::exec::{Errors, SingleOp, check_memory};
 use crate::graph::{GraphError, Lowered, Plan};
 use crate::nn::Network;
 use crate::ops::case::{Fill, Input};
@@ -18,14 +18,14 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What is measured.
+/// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchOptions {
     /// Clips in a batch, at least 1.
     pub batch: usize,
     /// How convolutions are computed.
     pub conv: ConvChoice,
-    /// Whether to measure only roughly: a few runs of each pass.
+    /// Whether a few runs of each pass suffice.
     pub quick: bool,
 }
 
@@ -35,9 +35,9 @@ pub struct PassBench {
     /// `forward`, `backward-data` (gradients of the inputs), `backward-weight` (of the parameters), or `backward` where an op
     /// does both at once.
     pub pass: &'static str,
-    /// How it is computed, where there is more than one way; of both gradients one after the other.
+    /// The algorithm, if there is more than one; for both gradients, one after the other.
     pub algorithm: String,
-    /// Seconds a batch: the median of several runs.
+    /// Seconds per batch: the median of several runs.
     pub seconds: f64,
     /// Multiply-accumulate operations (MACs) of the direct algorithm, whatever the algorithm in use; 1 MAC is 2 FLOPs.
     pub macs: u64,
@@ -104,7 +104,7 @@ pub struct Whole {
     pub peak_share: f64,
 }
 
-/// All that was measured of a network.
+/// The measurements of a network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NetworkBench {
     /// Its name.
@@ -125,7 +125,7 @@ pub struct NetworkBench {
     pub layers: Vec<LayerBench>,
     /// Sums over the layers: pass by pass, then all.
     pub totals: Vec<Total>,
-    /// A training step.
+    /// The training step.
     pub step: Whole,
     /// The recognition of one clip.
     pub recognise: Whole,
@@ -136,14 +136,14 @@ pub struct NetworkBench {
 const MOST_BYTES: usize = 256 << 20;
 /// Most bytes that a training step may take.
 const MOST_STEP_BYTES: usize = 16 << 30;
-/// Rows on which errors are measured, if the layer has as many: several blocks of every kernel.
+/// Rows on which errors are measured, if the layer has that many: several blocks of every kernel.
 const CHECKED_ROWS: usize = 200;
 /// Multiply-adds of a sample's forward pass on those rows, at most: the reference takes as many a few tens of milliseconds.
 const CHECKED_MACS: u64 = 4_000_000;
 /// Samples on which errors are measured, and draws of random numbers, of whose errors the median counts: in one of them a
 /// maximum may by chance be so near another number that single precision takes that.
 const CHECKED: (usize, u64) = (2, 3);
-/// Likewise where even the fewest rows are much work.
+/// The same for layers where even the fewest rows take long.
 const CHECKED_LARGE: (usize, u64) = (1, 1);
 
 /// Measures `network`, and calls `done` with the name of what comes next, how much is done, and of how much. Must run on the
@@ -166,6 +166,9 @@ pub fn bench(
     if bytes > MOST_STEP_BYTES {
         return Err(TrainError::TooLargeToMeasure { batch, bytes });
     }
+    // Parameters, running statistics, both moments and the batch.
+    let more = network.graph.params_len().saturating_mul(3).saturating_add(numbers).saturating_mul(4);
+    check_memory(&plan, threads, more)?;
     let mut layers = Vec::with_capacity(plan.nodes.len());
     let mut cpu_time = CpuTime::default();
     for (i, node) in plan.nodes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where a loss that is not a number comes from.
+//! Finds where a loss that is not finite comes from.
 
 use super::trainer::Trainer;
 use crate::exec::Cpu;
@@ -7,16 +7,16 @@ use crate::ops::ConvChoice;
 use crate::simd::Isa;
 use std::sync::Arc;
 
-/// Repeats a step's forward pass with everything kept, and names the first thing that is not finite.
+/// Repeats the forward pass of a step with everything kept, and describes the first value that is not finite.
 pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> String {
     let bad = |numbers: &[f32]| numbers.iter().position(|v| !v.is_finite());
     if let Some(at) = bad(inputs) {
-        return format!("the input has {} at place {at}", inputs[at]);
+        return format!("the input has {} at index {at}", inputs[at]);
     }
     let graph = trainer.model().graph();
     for p in graph.parameters() {
         if let Some(at) = bad(&trainer.weights.params[p.offset..][..p.len]) {
-            return format!("`{}` has {} at place {at}", p.name, trainer.weights.params[p.offset + at]);
+            return format!("`{}` has {} at index {at}", p.name, trainer.weights.params[p.offset + at]);
         }
     }
     let options = PlanOptions {
@@ -28,7 +28,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
         device: None,
     };
     let Ok(plan) = Plan::new(graph, &options) else {
-        return "the network is too large to look into".into();
+        return "the network is too large for a search".into();
     };
     let Ok(mut cpu) = Cpu::new(Arc::new(plan), Isa::best()) else {
         return "the memory does not suffice to look for the layer".into();
@@ -39,7 +39,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
     let nodes = cpu.plan().nodes.iter().map(|node| (node.id, node.name.clone())).collect::<Vec<_>>();
     let culprit = nodes.into_iter().find_map(|(id, name)| {
         let y = cpu.activation(id)?;
-        bad(&y).map(|at| format!("the output of layer `{name}` has {} first", y[at]))
+        bad(&y).map(|at| format!("the output of layer `{name}` is the first with {}", y[at]))
     });
     culprit.unwrap_or_else(|| "every layer's output is finite when the step is repeated".into())
 }

@@ -1,4 +1,4 @@
-//! How fast a network is on a GPU: each kernel of a training step by itself, and steps as a whole.
+//! Measures the speed of a network on a GPU: each kernel of a training step, and whole steps.
 
 use super::error::TrainError;
 use super::model::Model;
@@ -18,33 +18,33 @@ use std::time::Instant;
 /// A kernel of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct KernelTime {
-    /// Whose it is, and what it costs.
+    /// The layer, the kernel and its cost.
     #[serde(flatten)]
     pub cost: Cost,
     /// Seconds of a launch.
     pub seconds: f64,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Clone, Debug, Serialize)]
 pub struct GpuBench {
     /// The network.
     pub name: String,
     /// Clips in a batch.
     pub batch: usize,
-    /// The chip.
+    /// The name of the GPU.
     pub gpu: String,
-    /// How exactly it computed.
+    /// The precision of matrix products.
     pub precision: String,
     /// The kernels of a training step in their order; each timed by itself.
     pub kernels: Vec<KernelTime>,
-    /// Seconds of a training step with its batch on the card.
+    /// Seconds of a training step with its batch in GPU memory.
     pub step_seconds: f64,
-    /// Seconds of a training step that gets its batch from the host and gives back its loss.
+    /// Seconds of a training step that copies its batch from the host and its loss back.
     pub step_from_host_seconds: f64,
     /// Seconds of a step among many that take their clips by number, as a run does.
     pub step_in_run_seconds: f64,
-    /// Seconds to recognise a batch that is on the card.
+    /// Seconds to recognise a batch in GPU memory.
     pub recognise_seconds: f64,
 }
 
@@ -68,10 +68,10 @@ impl GpuBench {
 
 /// Runs of each measurement.
 const RUNS: usize = 21;
-/// Likewise, roughly.
+/// Runs of each measurement of a quick benchmark.
 const QUICK_RUNS: usize = 3;
 
-/// How long a run of steps may take, roughly.
+/// About how long a sequence of steps takes.
 const RUN_SECONDS: f64 = 0.5;
 
 /// Measures `network` on `gpu`.
@@ -122,9 +122,9 @@ pub fn bench(
     })
 }
 
-/// The mean over `steps` that follow one another without a look at what they did.
+/// The mean time of `steps` consecutive steps whose results are read together.
 fn step_in_run(trainer: &mut Trainer, (clips, labels): (&[f32], &[f32]), steps: usize) -> Result<f64, TrainError> {
-    // The launches that were timed by themselves have spoilt the weights.
+    // The launches that were repeated for the measurement have changed the weights.
     trainer.weights_changed()?;
     let samples: Vec<i16> = clips.iter().map(|&x| (x / FULL_SCALE) as i16).collect();
     let rows = samples.chunks_exact(samples.len() / labels.len());

@@ -1,5 +1,5 @@
-//! The recordings that steps learn from, as 16-bit samples: all of them on the GPU if they fit, else those of two batches, which
-//! come through page-locked memory while the step before computes.
+//! The clips of training steps, as 16-bit samples: all of them in GPU memory if they fit, otherwise those of two batches, which are copied
+//! through page-locked memory while the step before computes.
 
 #![allow(unsafe_code)] // reason: copies from page-locked memory go on after the call
 
@@ -9,18 +9,18 @@ use crate::exec::error::DeviceError;
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, PinnedHostSlice, sys};
 use std::sync::Arc;
 
-/// Bytes that held recordings leave free: for evaluations, and for others on the GPU.
+/// Bytes of GPU memory that clips leave free, for evaluations and for other programs.
 const LEFT_FREE: usize = 2 << 30;
 
-/// Where a step finds its recordings.
+/// The clips in GPU memory.
 pub(super) struct Clips {
     rows: CudaSlice<i16>,
     length: usize,
-    /// If not all are there.
+    /// If not all clips are in GPU memory.
     streaming: Option<Streaming>,
 }
 
-/// Two batches on their way, one read while the other arrives.
+/// Two batches in transfer: one is read while the other arrives.
 struct Streaming {
     stream: Arc<CudaStream>,
     buffers: [StagingBuffer; 2],
@@ -37,7 +37,7 @@ struct StagingBuffer {
 }
 
 impl Clips {
-    /// Takes in `rows` of `length` samples if they leave enough memory free, else makes room for batches of `n`.
+    /// Copies `rows` of `length` samples to the GPU if they leave enough memory free, otherwise allocates two batches of `n`.
     pub fn new<'r>(
         gpu: &Gpu,
         rows: impl ExactSizeIterator<Item = &'r [i16]>,
@@ -50,7 +50,7 @@ impl Clips {
         let mut clips = Clips { rows: held, length, streaming: None };
         if fit {
             for (i, row) in rows.enumerate() {
-                assert_eq!(row.len(), length, "a recording is as long as the network hears");
+                assert_eq!(row.len(), length, "a recording is as long as the input of the network");
                 gpu.upload(clips.rows_from(gpu, i, 1), row)?;
             }
         } else {
@@ -61,12 +61,12 @@ impl Clips {
             clips.streaming =
                 Some(Streaming { stream: gpu.another_stream()?, buffers: [buffer()?, buffer()?], next: 0, n });
         }
-        // What waits for nothing on its own stream must find the zeros done.
+        // Copies on another stream must not start before the memory is initialised.
         gpu.finish()?;
         Ok(clips)
     }
 
-    /// Whether all recordings are there.
+    /// Whether all clips are in GPU memory.
     pub fn all(&self) -> bool {
         self.streaming.is_none()
     }
@@ -81,10 +81,10 @@ impl Clips {
         Region::of(&self.rows, gpu).part::<i16>(first * self.length, count * self.length)
     }
 
-    /// Sees to it that the GPU's next step finds these recordings of `samples`; in which rows it does.
+    /// Makes these clips, whose samples `samples` returns, available to the next step; returns their rows.
     ///
     /// # Panics
-    /// If a number is none of theirs.
+    /// If a clip number is out of range.
     pub fn stage_batch<'r>(
         &mut self,
         gpu: &Gpu,
@@ -94,7 +94,7 @@ impl Clips {
         let wait = refused("pass clips on");
         let Some(Streaming { stream, buffers, next, n }) = &mut self.streaming else {
             let held = self.rows.len() / self.length.max(1);
-            assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clips are those that the GPU holds");
+            assert!(clips.iter().all(|&clip| (clip as usize) < held), "the clip numbers are those of uploaded clips");
             return Ok(clips.to_vec());
         };
         let StagingBuffer { host, copied, read } = &mut buffers[*next];
@@ -114,13 +114,13 @@ impl Clips {
         Ok((first as u32..).take(clips.len()).collect())
     }
 
-    /// Says that the step which reads what was brought last is on the stream.
+    /// Records that the step which reads the batch that was staged last is on the stream.
     pub fn reading(&self, gpu: &Gpu) -> Result<(), DeviceError> {
         let Some(Streaming { buffers, next, .. }) = &self.streaming else { return Ok(()) };
         buffers[1 - next].read.record(gpu.stream()).map_err(refused("pass clips on"))
     }
 
-    /// Waits until nothing is on its way.
+    /// Waits for all copies.
     pub fn finish(&self) -> Result<(), DeviceError> {
         let Some(Streaming { stream, .. }) = &self.streaming else { return Ok(()) };
         stream.synchronize().map_err(refused("pass clips on"))

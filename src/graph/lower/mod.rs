@@ -1,4 +1,4 @@
-//! Lowering: which nodes run (`select.rs`), in which steps and stages, and where their buffers stand.
+//! Lowering: which nodes are executed (`select.rs`), in which steps and stages, and where their buffers are.
 
 mod select;
 
@@ -12,7 +12,8 @@ impl Plan {
     /// Lowers `graph`.
     ///
     /// # Errors
-    /// An op's form for inference refuses its inputs, or the activations of a batch are beyond any memory.
+    /// The batch is empty or too small for batch norm, an operation refuses its inputs or has no GPU kernels, or the activations of a batch are
+    /// larger than any memory.
     pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Plan, GraphError> {
         Lowering::new(graph, options)?.finish()
     }
@@ -26,7 +27,7 @@ enum Buffer {
     Own(usize),
 }
 
-/// What is known of an own buffer.
+/// The length and the lifetime of a buffer that the plan allocates.
 struct Use {
     len: usize,
     first: usize,
@@ -53,7 +54,7 @@ struct Draft {
 struct Lowering<'a> {
     graph: &'a Graph,
     options: &'a PlanOptions,
-    /// Which node stands for each graph node: itself, or the one it is an identity of.
+    /// The node that computes the output of each graph node: itself, or its input if it is the identity in inference.
     stands_for: Vec<usize>,
     nodes: Vec<Lowered>,
     /// Inputs of each lowered node, as graph nodes.
@@ -182,7 +183,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Which graph nodes need a gradient: those that a parameter, or an input whose gradient is kept, flows into.
+    /// Which graph nodes need a gradient: those that depend on a parameter, or on an input whose gradient is kept.
     fn needs_gradient(&self) -> Vec<bool> {
         let mut needs = vec![false; self.graph.nodes().len()];
         for (i, node) in self.graph.nodes().iter().enumerate() {
@@ -268,7 +269,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Appends a step and notes that it uses its operands.
+    /// Appends a step and extends the lifetimes of its operands.
     fn draft(&mut self, draft: Draft) {
         let tick = self.drafts.len();
         let operands = [draft.y, draft.dy, draft.saved, draft.scratch];
@@ -298,7 +299,7 @@ impl<'a> Lowering<'a> {
         (stages, stage_of)
     }
 
-    /// Cuts the stages and gives every buffer its location.
+    /// Determines the stages and the location of every buffer.
     ///
     /// [`Launch::concurrent`]: crate::ops::device::Launch::concurrent
     fn finish(self) -> Result<Plan, GraphError> {
@@ -316,7 +317,7 @@ impl<'a> Lowering<'a> {
                 if crosses != (space == Space::Shard) {
                     continue;
                 }
-                // In a shard, samples pass through a whole stage one after the other: alive means the stage, not the step.
+                // In a shard, the samples pass through a whole stage one after the other: a lifetime counts stages, not steps.
                 let alive = match space {
                     Space::Workspace => used.first..=used.last,
                     _ if used.kept => stage_of[used.first]..=last_stage,

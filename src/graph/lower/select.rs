@@ -9,11 +9,11 @@ use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE};
 use std::iter::successors;
 use std::sync::Arc;
 
-/// Most ops that one op may stand for: convolution, norm, ReLU, pool.
+/// The most operations that one fused operation replaces: convolution, norm, ReLU, pool.
 const LONGEST_CHAIN: usize = 4;
 
 impl Lowering<'_> {
-    /// Takes the nodes that the target depends on, each with the op that runs.
+    /// Selects the nodes that the target depends on, each with the operation that is executed.
     pub(super) fn select(&mut self) -> Result<(), GraphError> {
         let graph = self.graph;
         let mut needed = vec![false; graph.nodes().len()];
@@ -80,7 +80,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Puts one op in the place of several that follow one another, where there is one and nobody else reads between them.
+    /// Replaces consecutive operations by one fused operation, where there is one and no other node reads what is between them.
     pub(super) fn fuse(&mut self, choice: ConvChoice) -> Result<(), GraphError> {
         let mut first = 0;
         while first < self.nodes.len() {
@@ -119,7 +119,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// For a GPU: asks each op for its passes, and plans for what they need.
+    /// For a GPU: gets the passes of each operation, and the memory that they need.
     pub(super) fn passes(&mut self) -> Result<(), GraphError> {
         let Some(products) = self.options.device else { return Ok(()) };
         for node in &mut self.nodes {
@@ -141,13 +141,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Whether the parameters of `next` follow those of `node` in the arena, if both have some: then one slice holds both.
+    /// Whether the parameters of `next` follow those of `node` in the arena, if both have some: then one slice contains both.
     fn adjoin(&self, node: usize, next: usize) -> bool {
         let [node, next] = [node, next].map(|node| &self.nodes[node].params);
         node.is_empty() || next.is_empty() || next.start == round_up(node.end)
     }
 
-    /// The one lowered node that reads node `i` and nothing else, if nobody wants to see what it reads.
+    /// The only node that reads node `i`, if it reads nothing else and the output of node `i` is not kept.
     fn only_reader(&self, i: usize) -> Option<usize> {
         let id = self.nodes[i].id.0;
         let seen = (0..self.stands_for.len()).any(|g| self.stands_for[g] == id && self.kept(g));
