@@ -230,6 +230,7 @@ pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result
         let mut executor = Executor::new(Arc::new(Plan::new(graph, &device.options(&options))?), device)?;
         let mut state = narrow(&setting.state);
         executor.prepare(&params, &state)?;
+        // In inference the weights of the sum are not an input of the plan.
         executor.run(&params, &mut state, &given[..x.len()], step_key())?;
         all.push(compare("y in inference", &kept(executor.activation(*y)?), &expected, tolerance));
     }
