@@ -1,4 +1,4 @@
-//! Sound files from outside: every coding, every rate, every kind of broken file, and clips inside the program.
+//! Audio files: every encoding, every rate, every kind of invalid file, and clips inside the program.
 
 #[path = "data/files.rs"]
 #[allow(dead_code)] // two test programs share it
@@ -106,16 +106,19 @@ fn broken_files_say_what_is_wrong() {
     for (file, says) in [
         (b"".to_vec(), "empty file"),
         (b"this is a text that somebody called .wav".to_vec(), "a text file, not WAV"),
-        (b"RIFF".to_vec(), "no WAVE mark"),
+        (b"RIFF".to_vec(), "the WAVE identifier is missing"),
         (b"RIFF\0\0\0\0WAVE".to_vec(), "no fmt chunk"),
         (b"fLaC".to_vec(), "damaged"),
-        (b"OggS".to_vec(), "end mark"),
+        (b"OggS".to_vec(), "no last page"),
         (empty.clone(), "no samples"),
         (with_sizes(empty, u32::MAX, None), "no samples"),
-        (plain[..244].to_vec(), "promises 300 samples a channel and 100 are there"),
+        (plain[..244].to_vec(), "states 300 samples per channel and the file contains 100"),
         (plain[..40].to_vec(), "no data chunk"),
-        (with_sizes(plain.clone(), 0xF000_0000, None), "promises 2013265920 samples a channel and 300 are there"),
-        (with_sizes(plain.clone(), 0x7FFF_FFFF, None), "promises 1073741823"),
+        (
+            with_sizes(plain.clone(), 0xF000_0000, None),
+            "states 2013265920 samples per channel and the file contains 300",
+        ),
+        (with_sizes(plain.clone(), 0x7FFF_FFFF, None), "states 1073741823"),
         (riff(&[(b"data", b"1234"), (b"fmt ", &PLAIN.fmt())]), "data chunk comes before"),
         (riff(&[(b"fmt ", b"1234"), (b"data", b"1234")]), "fmt chunk is too short"),
         (with_byte(22, 0), "no channels"),
@@ -130,7 +133,7 @@ fn broken_files_say_what_is_wrong() {
         (double.file(&[f64::NEG_INFINITY]), "value number 0 is NaN"),
         (NOISE_FLAC[..3_000].to_vec(), "truncated or damaged"),
         (damaged_flac, "0 of 3000 samples"),
-        (cut_ogg, "do not run on to an end mark"),
+        (cut_ogg, "its stream has no last page"),
     ] {
         let error = read_clip(&file, "word/clip.wav", MONO).expect_err(says).to_string();
         assert!(error.starts_with("word/clip.wav: it"), "{error}");
@@ -167,6 +170,90 @@ fn flac_is_exact() {
     // The ramp of 3,000 a frame in 24 bits, every third frame, mixed with silence; a sample of place is 18.
     let middle = clip.samples[400];
     assert!((i32::from(middle) - 3_000 * 1_200 / 256 / 2).abs() <= 18, "{middle}");
+}
+
+/// One page of an Ogg file.
+fn ogg_page(flags: u8, serial: u32, body: &[u8]) -> Vec<u8> {
+    let mut page = b"OggS\0".to_vec();
+    page.push(flags);
+    page.extend([0; 8]);
+    page.extend(serial.to_le_bytes());
+    page.extend([0; 8]);
+    page.extend([1, body.len() as u8]);
+    page.extend(body);
+    correct_ogg_checksums(&mut page);
+    page
+}
+
+#[test]
+fn case_25_streams_in_ogg_are_read_or_named() {
+    let ogg_flac = read(NOISE_OGA).unwrap();
+    assert_eq!(ogg_flac, read(NOISE_FLAC).unwrap());
+    let skeleton = ogg_page(2, 1, b"fishead\0");
+    let rest = ogg_page(4, 2, b"data");
+    for (head, text) in [
+        (&b"OpusHead\x01\x01"[..], "it is Ogg Opus; convert it: ffmpeg -i x.opus x.wav"),
+        (b"Speex   1.2", "it is Ogg Speex; convert it: ffmpeg -i x.spx x.wav"),
+        (b"\x80theora\x03\x02", "it is an Ogg Theora video; convert it: ffmpeg -i x.ogv x.wav"),
+        (b"CELT    ", "it is Ogg CELT; convert it: ffmpeg -i x.ogg x.wav"),
+        (b"unheard of", "it is Ogg with an unknown codec; convert it: ffmpeg -i x.ogg x.wav"),
+    ] {
+        let file = [&ogg_page(2, 2, head)[..], &rest].concat();
+        assert_eq!(read(&file).unwrap_err().to_string(), text);
+        assert_eq!(read(&[&skeleton[..], &file].concat()).unwrap_err().to_string(), text);
+    }
+    let chain = [TONES_OGG, TONES_OGG].concat();
+    let text = "it is a chain of several Ogg streams; convert it: ffmpeg -i x.ogg x.wav";
+    assert_eq!(read(&chain).unwrap_err().to_string(), text);
+}
+
+#[test]
+fn case_27_tags_and_trailing_bytes_are_no_damage() {
+    let id3v2 = b"ID3\x03\0\0\0\0\0\x08TIT2\0\0\0\0";
+    let id3v1 = [&b"TAG"[..], &[0; 125]].concat();
+    let zeros = [0; 5_000];
+    let random: Vec<u8> = noise(7, 4_000).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let wav = wav16(&noise(1, 300));
+    for good in [NOISE_FLAC, STEREO_FLAC, NOISE_OGA, TONES_OGG, &wav] {
+        let expected = read(good).unwrap();
+        for tail in [&b""[..], &id3v1, b"\0", &zeros, &random, b"\xFF\xF8", b"ID3\x04\0\0\0\0\0\0"] {
+            assert_eq!(read(&[good, tail].concat()).as_ref(), Ok(&expected), "{} bytes behind", tail.len());
+            assert_eq!(read(&[&id3v2[..], good, tail].concat()).as_ref(), Ok(&expected), "{} bytes behind", tail.len());
+        }
+    }
+    // A stream that is cut stays damaged, whatever follows it.
+    for (good, tail) in [(NOISE_FLAC, &id3v1[..]), (NOISE_FLAC, &zeros), (TONES_OGG, &id3v1), (NOISE_OGA, &zeros)] {
+        let error = read(&[&good[..good.len() - 700], tail].concat()).unwrap_err().to_string();
+        assert!(error.contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn big_endian_and_64_bit_wav_files_are_read() {
+    let samples = noise(3, 200);
+    let mut rifx = b"RIFX".to_vec();
+    rifx.extend(436u32.to_be_bytes());
+    rifx.extend(b"WAVEfmt ");
+    rifx.extend(16u32.to_be_bytes());
+    for v in [1u16, 1] {
+        rifx.extend(v.to_be_bytes());
+    }
+    for v in [16_000u32, 32_000] {
+        rifx.extend(v.to_be_bytes());
+    }
+    for v in [2u16, 16] {
+        rifx.extend(v.to_be_bytes());
+    }
+    rifx.extend(b"data");
+    rifx.extend(400u32.to_be_bytes());
+    rifx.extend(samples.iter().flat_map(|v| v.to_be_bytes()));
+    assert_eq!(read(&rifx).unwrap().samples, samples);
+    let data: Vec<u8> = samples.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let ds64 = [[0u8; 8], 400u64.to_le_bytes(), [0; 8]].concat();
+    let chunks = riff(&[(b"ds64", &ds64), (b"fmt ", &PLAIN.fmt()), (b"data", &data)]);
+    let mut bw64 = with_sizes(chunks, u32::MAX, Some(u32::MAX));
+    bw64[..4].copy_from_slice(b"BW64");
+    assert_eq!(read(&bw64).unwrap().samples, samples);
 }
 
 #[test]
@@ -265,6 +352,82 @@ fn the_split_is_tensorflows() {
     ] {
         assert_eq!(which_set(&clip.into()).name(), split, "{clip}");
     }
+}
+
+#[test]
+fn case_05_the_part_of_a_long_clip_that_is_used_can_be_chosen() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let mut long = vec![0; 1_500];
+    long[900..1_300].copy_from_slice(&noise(1, 400));
+    put(temp.path(), "bed", "a_nohash_0.wav", &wav16(&long));
+    put(temp.path(), "bed", "b_nohash_0.wav", &wav16(&noise(2, 400)));
+    for (crop, start) in [(Crop::Start, 0), (Crop::Center, 500), (Crop::Loudest, 800)] {
+        // Each crop has a cache of its own.
+        for _ in 0..2 {
+            let config = DataConfig { crop, ..config(CacheMode::Folder(cache.path().into())) };
+            let data = open(temp.path(), &config).unwrap();
+            assert_eq!(data.samples(0), &long[start..start + 500], "{crop}");
+            let clip = &data.clips()[0];
+            assert_eq!((clip.len_samples, clip.start_sample), (1_500, start as u64));
+            assert_eq!(clip.peak, long[start..start + 500].iter().map(|v| v.unsigned_abs()).max().unwrap(), "{crop}");
+            assert_eq!(data.samples(1)[..400], noise(2, 400));
+        }
+    }
+    let start = Audit::of(&open(temp.path(), &config(CacheMode::Off)).unwrap());
+    assert!(start.findings.iter().any(|f| f.kind == FindingKind::Silent), "the part that is used is silent");
+}
+
+#[test]
+fn case_15_a_clip_of_equal_name_size_and_time_is_noticed() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let path = temp.path().join("bed").join("a_nohash_0.wav");
+    put(temp.path(), "bed", "a_nohash_0.wav", &wav16(&noise(1, 500)));
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let config = config(CacheMode::Folder(cache.path().into()));
+    let mut fingerprints = Vec::new();
+    for seed in 1..4 {
+        let copy = temp.path().join("copy");
+        for replaced_by_rename in [false, true] {
+            let target = if replaced_by_rename { &copy } else { &path };
+            std::fs::write(target, wav16(&noise(seed, 500))).unwrap();
+            std::fs::File::options().write(true).open(target).unwrap().set_modified(modified).unwrap();
+            if replaced_by_rename {
+                std::fs::rename(&copy, &path).unwrap();
+            }
+            let data = open(temp.path(), &config).unwrap();
+            assert_eq!(data.samples(0), noise(seed, 500), "replaced by rename: {replaced_by_rename}");
+            fingerprints.push(data.clips()[0].fingerprint.clone());
+        }
+    }
+    fingerprints.dedup();
+    assert_eq!(fingerprints.len(), 3, "equal samples have equal fingerprints, and only they");
+}
+
+#[test]
+fn case_44_waiting_for_the_cache_is_reported_with_the_file_and_can_be_interrupted() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    small_set(temp.path());
+    let source = Source::open(temp.path()).unwrap();
+    let config = config(CacheMode::Folder(cache.path().into()));
+    Dataset::open(&source, &config, QUIET).unwrap();
+    let lock = std::fs::read_dir(cache.path()).unwrap().map(|e| e.unwrap().path());
+    let lock = lock.into_iter().find(|p| p.extension().is_some_and(|e| e == "lock")).unwrap();
+    std::fs::remove_file(lock.with_extension("cache")).unwrap();
+    let other = std::fs::File::open(&lock).unwrap();
+    other.lock().unwrap();
+    let waited_for = std::sync::Mutex::new(None);
+    let result = Dataset::open(&source, &config, &|stage, _, _| match stage {
+        Stage::Waiting { lock } => {
+            *waited_for.lock().unwrap() = Some(lock);
+            std::ops::ControlFlow::Break(())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    assert!(matches!(result, Err(DataError::Interrupted)));
+    assert_eq!(waited_for.into_inner().unwrap(), Some(lock));
 }
 
 #[test]

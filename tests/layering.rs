@@ -136,7 +136,6 @@ fn unsafe_code_stays_in_its_files() {
         "ops/conv_block/norm.rs",
         "ops/conv_block/norm_gradient.rs",
         "ops/conv_block/weight.rs",
-        "data/cache.rs",
         "exec/cuda/clips.rs",
         "exec/cuda/gpu.rs",
         "exec/cuda/launches.rs",

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::table::{Table, count, left, right, thousands};
 use super::{interrupt, output, recordings, settings};
-use crate::data::{Audit, DataConfig, FindingKind, SplitRule};
+use crate::data::{Audit, Crop, DataConfig, FindingKind, SplitRule};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance.
     #[arg(long, value_parser = ["speaker", "official", "random"], default_value = "speaker")]
     split: String,
+    /// Part used of clips that are longer than the network's input; loudest is the part with the largest energy.
+    #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name), default_value = "start")]
+    crop: String,
     /// Judge the clips as this network hears them (length, rate, channels); one second of 16 kHz mono if not given.
     #[arg(long, value_name = "NAME|FILE.toml")]
     model: Option<String>,
@@ -47,6 +50,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             "random" => SplitRule::Random { seed: context.seed.unwrap_or(1) },
             _ => SplitRule::Speaker,
         },
+        crop: settings::crop(Some(&args.crop), Crop::Start)?,
         ..heard
     };
     interrupt::watch()?;

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
 use crate::base::Name;
-use crate::data::{Format, read_clip};
+use crate::data::{Crop, Format, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::train::{Bundle, Recogniser, Which};
@@ -49,6 +49,9 @@ pub struct Args {
     /// Classes of the weight file in the order of the outputs, separated by commas.
     #[arg(long, value_name = "A,B,..", requires = "model")]
     classes: Option<String>,
+    /// Part used of clips that are longer than the network's input [default: as in the run, start for a weight file].
+    #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name))]
+    crop: Option<String>,
     /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both
     /// [default: as in the run, auto for a weight file].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
@@ -88,6 +91,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let input = bundle.network.spec.input;
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
+    let (length, channels, crop) = (input.length, input.channels, crop(args, &bundle)?);
     let batch = BATCH.min(args.clips.len());
     let conv = conv(args, &bundle)?;
     // A GPU takes longer to start than the processor needs for a few clips.
@@ -101,10 +105,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         for (path, input) in clips.iter().zip(inputs.chunks_exact_mut(row)) {
             let samples = samples(path, format);
             if let Ok(samples) = &samples {
-                fill(input, samples);
+                let frames = crop.frames(samples, format.channels, length);
+                fill(input, &samples[frames.start * channels..frames.end * channels]);
                 if samples.len() > row && context.verbose {
                     let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
-                    context.remark(&format!("note: {} is longer than {seconds} s; the rest is not used", name(path)));
+                    context.remark(&format!(
+                        "note: {} is longer than {seconds} s; --crop {crop} decides which part is used",
+                        name(path)
+                    ));
                 }
             }
             read.push(samples.map(|_| ()));
@@ -141,6 +149,15 @@ fn bundle(args: &Args) -> Result<Bundle> {
     let spec = settings::network(model, args.variant.as_deref())?;
     let classes = settings::words(args.classes.as_deref().unwrap_or_default())?;
     Ok(Bundle::open_as(&args.run, &spec, classes)?)
+}
+
+/// The crop that was given, or that of the run.
+fn crop(args: &Args, bundle: &Bundle) -> Result<Crop> {
+    let of_run = match (&args.crop, &bundle.folder) {
+        (None, Some(folder)) => settings::of_run(folder)?.crop,
+        _ => Crop::default(),
+    };
+    settings::crop(args.crop.as_deref(), of_run)
 }
 
 /// The algorithm that the option names, else that of the run.

@@ -5,6 +5,7 @@ use super::interrupt;
 use super::output::note;
 use super::table::{bytes, duration, thousands};
 use super::width::{columns, display_width};
+use crate::base::name;
 use crate::data::{Source, Stage};
 use crate::train::{EpochRecord, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -53,19 +54,23 @@ impl Reading {
 
     /// Shows that `done` of `total` clips are done; of an archive, bytes.
     pub fn report(&self, stage: Stage, done: u64, total: u64) {
-        let message = match stage {
-            Stage::Waiting => "waiting for another process that reads the same clips",
-            Stage::Reading => "reading the clips",
-            Stage::Checking => "checking the clips",
+        let message = match &stage {
+            Stage::Waiting { lock } => format!(
+                "waiting for another process that reads the same clips and has locked {}",
+                name::display_path(lock)
+            ),
+            Stage::Reading => "reading the clips".into(),
+            Stage::Checking => "checking the clips".into(),
         };
-        let reported = if stage == Stage::Waiting { &self.reported_waiting } else { &self.reported };
+        let waiting = matches!(stage, Stage::Waiting { .. });
+        let reported = if waiting { &self.reported_waiting } else { &self.reported };
         if self.lines && reported.set(()).is_ok() {
             note(&format!("{message} of {}", self.source));
         }
         self.bar.set_length(total);
         self.bar.set_position(done);
         let amount = match (stage, self.in_bytes) {
-            (Stage::Waiting, _) => String::new(),
+            (Stage::Waiting { .. }, _) => String::new(),
             (_, true) => format!(": {} of {}", bytes(done), bytes(total)),
             (_, false) => format!(": {} of {}", thousands(done), thousands(total)),
         };

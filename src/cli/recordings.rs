@@ -17,6 +17,7 @@ pub fn config_of(config: &TrainConfig) -> DataConfig {
     DataConfig {
         classes: (!config.classes.is_empty()).then(|| config.classes.clone()),
         split: config.split,
+        crop: config.crop,
         strict: config.strict,
         ..heard_by(&config.network)
     }

@@ -2,6 +2,7 @@
 
 use super::ending::usage;
 use crate::base::Name;
+use crate::data::Crop;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -42,6 +43,9 @@ pub struct Settings {
     /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the data, or at random (voices are then in several splits) [default: speaker].
     #[arg(long, value_parser = ["speaker", "official", "random"])]
     pub split: Option<String>,
+    /// Part used of clips that are longer than the network's input; loudest is the part with the largest energy [default: start].
+    #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name))]
+    pub crop: Option<String>,
     /// Algorithm of convolutions: every operation by itself, fused with Toom-Cook (Winograd), or the faster of both [default: auto].
     #[arg(long, value_name = "HOW", value_parser = ConvChoice::NAMES)]
     pub conv: Option<String>,
@@ -73,6 +77,11 @@ pub fn conv(given: Option<&str>, otherwise: ConvChoice) -> Result<ConvChoice> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
 }
 
+/// The crop that an option names, or else this one.
+pub fn crop(given: Option<&str>, otherwise: Crop) -> Result<Crop> {
+    given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
+}
+
 /// The precision that an option names, else `otherwise`.
 pub fn precision(given: Option<&str>, otherwise: Precision) -> Result<Precision> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
@@ -101,6 +110,7 @@ impl Settings {
             ("batch", &self.batch),
             ("lr", &self.lr),
             ("split", &self.split),
+            ("crop", &self.crop),
             ("conv", &self.conv),
             ("precision", &self.precision),
         ];
@@ -131,6 +141,7 @@ impl Settings {
             ("--batch", self.batch.is_some()),
             ("--lr", self.lr.is_some()),
             ("--split", self.split.is_some()),
+            ("--crop", self.crop.is_some()),
             ("--conv", self.conv.is_some()),
             ("--precision", self.precision.is_some()),
             ("--config", self.config.is_some()),

@@ -1,18 +1,17 @@
-//! The file of decoded clips: written once, memory-mapped by every process that uses it, never trusted.
+//! The file of decoded clips: written once, read by every process that uses it, and compared with its checksums.
 //!
 //! Layout: a header of [`HEADER_BYTES`], the rows (`i16`, the machine's byte order, each of the same length), the index as
 //! JSON. The header holds the magic, the version, the sizes of all parts, the hash of the inputs and a checksum of itself
 //! and of the index; the index holds one of each row. A file that fails any of them is not used.
 //!
-//! A file is written under a temporary name, synced and renamed, and no byte of it is changed afterwards: an old mapping
-//! keeps the old file.
-#![allow(unsafe_code)] // reason: one call maps a file, see `map`
+//! A file is written under a temporary name, synced and renamed, and this program never changes it afterwards. Other
+//! programs may, so the rows are copied into memory (32 kB per second of 16 kHz audio) instead of mapped: a file that is
+//! truncated below a mapping ends the process with a signal, and no check can prevent that. Reading needs no lock.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +32,7 @@ const USED_BYTES: usize = 8 + 6 * 8 + 20 + 8;
 /// Everything about the stored clips but their samples.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Index {
-    /// The question that these clips answer: source, words, format and length.
+    /// What was asked for: source, words, format, length and crop.
     pub(super) key: String,
     pub(super) found: Found,
     /// Sorted by name.
@@ -42,36 +41,6 @@ pub(super) struct Index {
     pub(super) checksums: Vec<u64>,
     /// Sorted by name.
     pub(super) problems: Vec<ClipError>,
-}
-
-/// The rows of all clips, one behind the other.
-#[derive(Debug)]
-pub(super) enum Rows {
-    /// Pages of the cache file, shared between processes.
-    Mapped {
-        map: Mmap,
-        /// Bytes of the rows, from [`HEADER_BYTES`] on.
-        len: usize,
-        /// Holds the shared lock: whoever cleans up caches can see that this one is in use.
-        _file: File,
-    },
-    /// Where no file could be written.
-    Memory(Vec<i16>),
-}
-
-impl Rows {
-    /// All values.
-    pub(super) fn values(&self) -> &[i16] {
-        match self {
-            Rows::Mapped { map, len, .. } => bytemuck::cast_slice(&map[HEADER_BYTES..HEADER_BYTES + len]),
-            Rows::Memory(values) => values,
-        }
-    }
-
-    /// Whether they come from a file.
-    pub(super) fn is_mapped(&self) -> bool {
-        matches!(self, Rows::Mapped { .. })
-    }
 }
 
 /// Why a cache file is not used.
@@ -83,6 +52,8 @@ pub(super) enum Stale {
     Outdated,
     /// It is not what was written.
     Damaged(&'static str),
+    /// Its rows do not fit into memory.
+    NoMemory,
 }
 
 /// The numbers of the header.
@@ -125,12 +96,14 @@ impl Header {
     }
 }
 
-/// Opens the cache at `path` if it answers `key`, was made of `inputs`, has rows of `row_len` values, and every checksum
-/// holds.
-pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) -> Result<(Rows, Index), Stale> {
-    let file = File::open(path).map_err(|_| Stale::Absent)?;
-    // A file system without locks is no reason to decode everything again: renaming keeps readers safe by itself.
-    _ = file.lock_shared();
+/// Reads the cache at `path` into memory if it was made for `key` and `inputs`, has rows of `row_len` values, and all its
+/// checksums are right. Returns the rows one after another.
+pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) -> Result<(Vec<i16>, Index), Stale> {
+    // What is no regular file is not opened: a pipe would wait for a writer.
+    if !std::fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+        return Err(Stale::Absent);
+    }
+    let mut file = File::open(path).map_err(|_| Stale::Absent)?;
     let mut head = Vec::with_capacity(HEADER_BYTES);
     (&file).take(HEADER_BYTES as u64).read_to_end(&mut head).map_err(|_| Stale::Absent)?;
     let header = Header::parse(&head)?;
@@ -138,41 +111,46 @@ pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) ->
         return Err(Stale::Outdated);
     }
     let size = file.metadata().map_err(|_| Stale::Absent)?.len();
-    let rows_bytes = header.row_len.checked_mul(2).and_then(|n| n.checked_mul(header.rows));
-    let end = rows_bytes.and_then(|n| n.checked_add(HEADER_BYTES as u64)?.checked_add(header.index_bytes));
-    let (Some(rows_bytes), true) = (rows_bytes, end == Some(size)) else {
-        return Err(Stale::Damaged("it was cut or lengthened"));
+    let row_bytes = header.row_len.checked_mul(2).and_then(|n| n.checked_mul(header.rows));
+    let end = row_bytes.and_then(|n| n.checked_add(HEADER_BYTES as u64)?.checked_add(header.index_bytes));
+    let (Some(row_bytes), true) = (row_bytes, end == Some(size)) else {
+        return Err(Stale::Damaged("it was truncated or extended"));
     };
-    let map = map(&file).map_err(|_| Stale::Absent)?;
-    let index_bytes = &map[HEADER_BYTES + rows_bytes as usize..];
-    if checksum(index_bytes) != header.index_checksum {
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64 + row_bytes)).map_err(|_| Stale::Absent)?;
+    let index_bytes: Vec<u8> = read_values(&mut file, header.index_bytes)?;
+    if checksum(&index_bytes) != header.index_checksum {
         return Err(Stale::Damaged("its index has another checksum"));
     }
-    let index: Index = serde_json::from_slice(index_bytes).map_err(|_| Stale::Damaged("its index cannot be read"))?;
+    let index: Index = serde_json::from_slice(&index_bytes).map_err(|_| Stale::Damaged("its index cannot be read"))?;
     if index.key != key {
         return Err(Stale::Outdated);
     }
-    let rows = Rows::Mapped { map, len: rows_bytes as usize, _file: file };
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64)).map_err(|_| Stale::Absent)?;
+    let rows: Vec<i16> = read_values(&mut file, row_bytes / 2)?;
     check(&rows, &index, row_len)?;
     Ok((rows, index))
 }
 
-/// Maps a cache file for reading.
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the pages are read as plain integers, for which every pattern of bits is valid, so all that could go wrong
-    // is that the file changes or shrinks below the mapping. This program never writes into a finished cache: a new one
-    // is a new file that takes over the name, and the mapped one lives on without a name until it is unmapped.
-    unsafe { Mmap::map(file) }
+/// Reads `len` values; an allocation that fails is an error and not the end of the process.
+fn read_values<T: bytemuck::Pod>(file: &mut File, len: u64) -> Result<Vec<T>, Stale> {
+    let len = usize::try_from(len).map_err(|_| Stale::NoMemory)?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| Stale::NoMemory)?;
+    values.resize(len, T::zeroed());
+    match file.read_exact(bytemuck::cast_slice_mut(&mut values)) {
+        Ok(()) => Ok(values),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Stale::Damaged("it was truncated")),
+        Err(_) => Err(Stale::Absent),
+    }
 }
 
 /// Compares every row with its checksum, on all threads, and every entry with the number of rows.
-fn check(rows: &Rows, index: &Index, row_len: usize) -> Result<(), Stale> {
-    let values = rows.values();
+fn check(rows: &[i16], index: &Index, row_len: usize) -> Result<(), Stale> {
     let len = index.checksums.len();
-    if values.len() != len * row_len || index.clips.iter().any(|c| c.row as usize >= len) {
+    if rows.len() != len * row_len || index.clips.iter().any(|c| c.row as usize >= len) {
         return Err(Stale::Damaged("its index belongs to other rows"));
     }
-    let intact = values.par_chunks_exact(row_len).zip(&index.checksums).all(|(row, &sum)| row_checksum(row) == sum);
+    let intact = rows.par_chunks_exact(row_len).zip(&index.checksums).all(|(row, &sum)| row_checksum(row) == sum);
     if intact { Ok(()) } else { Err(Stale::Damaged("its samples have another checksum")) }
 }
 
@@ -203,7 +181,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     sum ^ (sum >> 32)
 }
 
-/// Takes rows in any place they can be kept.
+/// Receives rows: a cache file, or memory.
 pub(super) trait Store {
     fn push(&mut self, row: &[i16]) -> io::Result<()>;
 }
@@ -282,7 +260,7 @@ mod tests {
         assert_eq!(open(&path, "k", &[7; 20], 3).unwrap_err(), Stale::Absent);
         let written = write(&path, &[[1, 2, 3], [-4, 5, i16::MIN]]);
         let (rows, index) = open(&path, "k", &[7; 20], 3).unwrap();
-        assert_eq!(rows.values(), [1, 2, 3, -4, 5, i16::MIN]);
+        assert_eq!(rows, [1, 2, 3, -4, 5, i16::MIN]);
         assert_eq!(index, written);
         for (key, inputs, row_len) in [("l", 7, 3), ("k", 8, 3), ("k", 7, 2)] {
             assert_eq!(open(&path, key, &[inputs; 20], row_len).unwrap_err(), Stale::Outdated);
@@ -309,6 +287,29 @@ mod tests {
         }
         std::fs::write(&path, [&good[..], b"x"].concat()).unwrap();
         assert!(matches!(open(&path, "k", &[7; 20], 3), Err(Stale::Damaged(_))));
+    }
+
+    #[test]
+    fn case_29_a_cache_that_changes_after_it_was_opened_changes_no_sample() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        write(&path, &[[1, 2, 3]]);
+        let (rows, _) = open(&path, "k", &[7; 20], 3).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(rows, [1, 2, 3]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(open(&path, "k", &[7; 20], 3).unwrap_err(), Stale::Absent);
+    }
+
+    #[test]
+    fn case_44_a_lock_of_another_program_does_not_delay_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        write(&path, &[[1, 2, 3]]);
+        let other = File::open(&path).unwrap();
+        other.lock().unwrap();
+        assert_eq!(open(&path, "k", &[7; 20], 3).unwrap().0, [1, 2, 3]);
     }
 
     #[test]

@@ -1,24 +1,26 @@
-//! The bytes of one sound file to the samples that a network hears: one rate, one channel count, 16 bits.
+//! Decodes one audio file and converts it to the input format of a network: one sample rate, one number of channels, 16
+//! bits.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
 
-use super::decode::{self, Container};
+use super::decode::{self, Stream};
 use super::error::{ClipError, ClipFault};
 use super::pcm::{Pcm, Values};
 use super::resample::Resampler;
+use super::signature::{self, Readable};
 use super::wav;
 
 /// Most values of a file that [`read_clip`] decodes, channels counted: 1 GiB as `f32`, four hours of 16 kHz mono.
 const MAX_VALUES: usize = 1 << 28;
-/// Sample rates that a recording can have.
+/// Accepted sample rates.
 pub(super) const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// What a network listens to.
+/// Sample rate and channels of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
-    /// Samples a second and channel.
+    /// Samples per second and channel.
     pub rate_hz: u32,
     /// 1: clips of any channel count are mixed down. More: clips must have exactly so many.
     pub channels: u32,
@@ -35,7 +37,7 @@ pub struct Clip {
     pub source_channels: u32,
 }
 
-/// Reads clip after clip into one format; keeps the resampler's filter in between.
+/// Converts clips to one format; keeps the resampler's filter from clip to clip.
 pub(super) struct ClipReader {
     format: Format,
     limit: usize,
@@ -50,19 +52,17 @@ impl ClipReader {
 
     /// Decodes one file.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Clip, ClipFault> {
-        let pcm = match bytes {
-            [] => return Err(ClipFault::EmptyFile),
-            [b'R', b'I', b'F', b'F', ..] | [b'R', b'F', b'6', b'4', ..] => wav::read(bytes, self.limit)?,
-            [b'f', b'L', b'a', b'C', ..] => decode::read(bytes, Container::Flac, self.limit)?,
-            [b'O', b'g', b'g', b'S', ..] => decode::read(bytes, Container::Ogg, self.limit)?,
-            _ => {
-                return Err(ClipFault::NotAudio { looks_like: looks_like(bytes).into() });
-            }
+        let (format, stream) = signature::recognise(bytes)?;
+        let pcm = match format {
+            Readable::Wav => wav::read(stream, self.limit)?,
+            Readable::Flac => decode::read(stream, Stream::Flac, self.limit)?,
+            Readable::OggFlac => decode::read(stream, Stream::OggFlac, self.limit)?,
+            Readable::OggVorbis => decode::read(stream, Stream::OggVorbis, self.limit)?,
         };
         self.convert(pcm)
     }
 
-    /// Brings decoded values to the format.
+    /// Converts decoded values to the format.
     pub(super) fn convert(&mut self, pcm: Pcm) -> Result<Clip, ClipFault> {
         let Format { rate_hz, channels } = self.format;
         let (source_rate_hz, source_channels) = (pcm.rate_hz, pcm.channels);
@@ -95,8 +95,8 @@ impl ClipReader {
     }
 }
 
-/// Decodes one sound file (WAV, FLAC or Ogg Vorbis) from memory and brings it to `format`: mixed to mono if that is
-/// what the network takes, resampled, rounded to 16 bits. `name` appears in the error alone.
+/// Decodes one audio file (WAV, FLAC, Ogg Vorbis or Ogg FLAC) from memory and brings it to `format`: mixed to mono if that is
+/// what the network takes, resampled, rounded to 16 bits. `name` is used only in the error.
 ///
 /// # Errors
 /// Whatever is wrong with the file; nothing is decoded beyond 2^28 values.
@@ -105,11 +105,11 @@ pub fn read_clip(bytes: &[u8], name: impl Into<Name>, format: Format) -> Result<
     ClipReader::new(format, MAX_VALUES).read(bytes).map_err(named)
 }
 
-/// Largest value of a floating-point file that is kept, 48 dB above full scale: what is larger is no sound, and would
-/// overflow to infinity inside the resampler.
+/// Limit on the values of a floating-point file, 48 dB above full scale: larger values would overflow to infinity inside
+/// the resampler.
 const MAX_VALUE: f32 = 256.0;
 
-/// Values with full scale 1, or the place of the first that is no finite number.
+/// Values with full scale 1, or a fault with the index of the first value that is not finite.
 pub(super) fn finite(values: Values) -> Result<Vec<f32>, ClipFault> {
     match values {
         Values::I16(values) => Ok(values.into_iter().map(|v| f32::from(v) / 32768.0).collect()),
@@ -131,31 +131,6 @@ fn quantize(value: f32) -> i16 {
     (value * 32768.0).round_ties_even().clamp(-32768.0, 32767.0) as i16
 }
 
-/// What bytes that are no sound look like, for people.
-fn looks_like(bytes: &[u8]) -> &'static str {
-    let head = &bytes[..bytes.len().min(512)];
-    match head {
-        [b'I', b'D', b'3', ..] | [0xFF, 0xE2..=0xFF, ..] => "an MP3 file",
-        [b'R', b'I', b'F', b'X', ..] => "a big-endian WAV file",
-        [b'F', b'O', b'R', b'M', ..] => "an AIFF file",
-        [0x1F, 0x8B, ..] => "a gzip archive",
-        [b'P', b'K', ..] => "a zip archive",
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an MP4 file",
-        _ if head.iter().all(|&b| b == 0) => "a file of zeros",
-        _ if text(head) => "a text file",
-        _ => "a file of another kind",
-    }
-}
-
-fn text(head: &[u8]) -> bool {
-    let printable = |c: char| !c.is_control() || c.is_whitespace();
-    match std::str::from_utf8(head) {
-        Ok(text) => text.chars().all(printable),
-        // A character may be cut where the sample ends.
-        Err(e) => e.error_len().is_none() && head.len() == 512 && e.valid_up_to() > 500,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,19 +141,5 @@ mod tests {
             assert_eq!(quantize(f32::from(v) / 32768.0), v);
         }
         assert_eq!([quantize(1.0), quantize(-1.5), quantize(7.0)], [32767, -32768, 32767]);
-    }
-
-    #[test]
-    fn strange_bytes_are_named() {
-        for (bytes, what) in [
-            (&b"ID3\x04"[..], "an MP3 file"),
-            (b"hello, this is no sound", "a text file"),
-            (b"\0\0\0\0", "a file of zeros"),
-            (b"\x7fELF\x02\x01\x01\0", "a file of another kind"),
-        ] {
-            let error = read_clip(bytes, "a.wav", Format { rate_hz: 16_000, channels: 1 }).unwrap_err();
-            assert_eq!(error.fault, ClipFault::NotAudio { looks_like: what.into() });
-            assert!(error.to_string().starts_with("a.wav: it is "), "{error}");
-        }
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::Name;
 use crate::base::nearest::nearest;
 
-use super::cache::Rows;
 use super::clip::{Format, RATES_HZ};
+use super::crop::Crop;
 use super::error::{ClipError, DataError};
 use super::load;
 use super::prepare::ClipInfo;
@@ -19,6 +19,8 @@ use super::store::{self, CacheMode};
 pub struct DataConfig {
     /// Frames of a network's input: longer clips are cut, shorter ones padded with zeros at the end.
     pub length: usize,
+    /// Which part of a longer clip is used.
+    pub crop: Crop,
     /// Rate and channels.
     pub format: Format,
     /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
@@ -36,6 +38,7 @@ impl Default for DataConfig {
     fn default() -> DataConfig {
         DataConfig {
             length: 16_000,
+            crop: Crop::Start,
             format: Format { rate_hz: 16_000, channels: 1 },
             classes: None,
             split: SplitRule::Speaker,
@@ -62,11 +65,13 @@ pub struct ClipMeta {
     pub source_rate_hz: u32,
     /// The file's own channels.
     pub source_channels: u32,
-    /// Largest magnitude, 0 to 32768.
+    /// First frame of the part that is used, at the network's rate.
+    pub start_sample: u64,
+    /// Largest magnitude of the part that is used, 0 to 32768.
     pub peak: u16,
-    /// Longest run of values at full scale.
+    /// Longest run of values at full scale in the part that is used.
     pub clipped_run: u32,
-    /// Equal in clips of equal samples.
+    /// SHA-1 of all decoded samples at the network's rate, before cutting or padding: equal in clips of equal samples.
     pub fingerprint: String,
     #[serde(skip)]
     row: u32,
@@ -78,7 +83,8 @@ pub struct Dataset {
     source: String,
     classes: Vec<Name>,
     clips: Vec<ClipMeta>,
-    rows: Rows,
+    rows: Vec<i16>, // one row after another
+    cached: bool,
     length: usize,
     format: Format,
     split_rule: SplitRule,
@@ -110,7 +116,7 @@ impl Dataset {
             }
         }
         let words = config.classes.as_deref();
-        let wanted = Wanted { words, format: config.format, length: config.length, progress };
+        let wanted = Wanted { words, format: config.format, length: config.length, crop: config.crop, progress };
         let stored = store::load(source, &survey, &wanted, &config.cache)?;
         let index = stored.index;
         let classes = resolve_classes(words, &index.found.words, &name)?;
@@ -131,6 +137,7 @@ impl Dataset {
             classes,
             clips,
             rows: stored.rows,
+            cached: stored.cached,
             length: config.length,
             format: config.format,
             split_rule: config.split,
@@ -221,7 +228,7 @@ impl Dataset {
     pub fn samples(&self, clip: usize) -> &[i16] {
         let row_len = self.row_len();
         let start = self.clips[clip].row as usize * row_len;
-        &self.rows.values()[start..start + row_len]
+        &self.rows[start..start + row_len]
     }
 
     /// Values of an input: length times channels.
@@ -265,7 +272,7 @@ impl Dataset {
 
     /// Whether the samples come from a cache file and not from memory.
     pub fn is_cached(&self) -> bool {
-        self.rows.is_mapped()
+        self.cached
     }
 }
 
@@ -279,6 +286,7 @@ fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta
         len_samples: info.len_samples,
         source_rate_hz: info.source_rate_hz,
         source_channels: info.source_channels,
+        start_sample: info.start_sample,
         peak: info.peak,
         clipped_run: info.clipped_run,
         fingerprint: info.fingerprint.clone(),

@@ -1,11 +1,9 @@
-//! FLAC and Ogg Vorbis bytes to values, through symphonia.
+//! FLAC (native and in Ogg) and Ogg Vorbis bytes to values, through symphonia.
 //!
-//! The decoder is not ours and its input is hostile: a panic inside it becomes a fault of the clip, the number of values
-//! is bounded while decoding, and what it passes over in silence (a stream that stops early, a checksum that differs) is
-//! asked for.
+//! The input is not trusted: a panic inside the decoder becomes a fault of the clip, the number of values is bounded while
+//! decoding, and the number of samples and the checksum that the file states are compared with what was decoded.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
@@ -16,42 +14,41 @@ use symphonia::default::formats::{FlacReader, OggReader};
 
 use super::error::ClipFault;
 use super::pcm::{Pcm, Values};
+use super::quiet_panic::catch_quietly;
 
-/// The two compressed formats, by their first four bytes.
+/// The compressed streams that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Container {
+pub(super) enum Stream {
     Flac,
-    Ogg,
+    OggFlac,
+    OggVorbis,
 }
 
-/// Decodes a whole file of at most `limit` values, channels interleaved.
-pub(super) fn read(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipFault> {
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, container, limit)));
-    decoded.unwrap_or_else(|_| Err(damaged("the decoder gave up")))
+/// Decodes a whole stream of at most `limit` values, channels interleaved.
+pub(super) fn read(bytes: &[u8], stream: Stream, limit: usize) -> Result<Pcm, ClipFault> {
+    let decoded = catch_quietly(|| decode(bytes, stream, limit));
+    decoded.unwrap_or_else(|| Err(damaged("the decoder failed")))
 }
 
 fn damaged(reason: impl ToString) -> ClipFault {
     ClipFault::Damaged { reason: reason.to_string() }
 }
 
-fn decode(bytes: &[u8], container: Container, limit: usize) -> Result<Pcm, ClipFault> {
-    if container == Container::Ogg && !ogg_is_complete(bytes) {
-        return Err(ClipFault::CutStream);
-    }
-    let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
+fn decode(bytes: &[u8], stream: Stream, limit: usize) -> Result<Pcm, ClipFault> {
+    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let options = FormatOptions::default();
-    let mut reader: Box<dyn FormatReader> = match container {
-        Container::Flac => Box::new(FlacReader::try_new(stream, options).map_err(fault_of)?),
-        Container::Ogg => Box::new(OggReader::try_new(stream, options).map_err(fault_of)?),
+    let mut reader: Box<dyn FormatReader> = match stream {
+        Stream::Flac => Box::new(FlacReader::try_new(source, options).map_err(fault_of)?),
+        Stream::OggFlac | Stream::OggVorbis => Box::new(OggReader::try_new(source, options).map_err(fault_of)?),
     };
-    let track = reader.default_track(TrackType::Audio).ok_or_else(|| damaged("it has no sound track"))?;
+    let track = reader.default_track(TrackType::Audio).ok_or_else(|| damaged("it has no audio track"))?;
     let (track_id, promised) = (track.id, track.num_frames);
     let params = track.codec_params.as_ref().and_then(|p| p.audio());
-    let params = params.ok_or_else(|| damaged("it does not name its coding"))?;
+    let params = params.ok_or_else(|| damaged("it does not name its codec"))?;
     let checked = AudioDecoderOptions::default().verify(true);
-    let mut decoder: Box<dyn AudioDecoder> = match container {
-        Container::Flac => Box::new(FlacDecoder::try_new(params, &checked).map_err(fault_of)?),
-        Container::Ogg => Box::new(VorbisDecoder::try_new(params, &checked).map_err(fault_of)?),
+    let mut decoder: Box<dyn AudioDecoder> = match stream {
+        Stream::Flac | Stream::OggFlac => Box::new(FlacDecoder::try_new(params, &checked).map_err(fault_of)?),
+        Stream::OggVorbis => Box::new(VorbisDecoder::try_new(params, &checked).map_err(fault_of)?),
     };
     let pcm = decode_packets(reader.as_mut(), decoder.as_mut(), track_id, limit)?;
     let have = (pcm.values.len() / pcm.channels.max(1) as usize) as u64;
@@ -104,29 +101,9 @@ fn decode_packets(
 
 fn fault_of(error: Error) -> ClipFault {
     match error {
-        Error::Unsupported(what) => ClipFault::UnsupportedCoding { coding: what.into() },
+        Error::Unsupported(what) => ClipFault::UnsupportedCodec { codec: what.into() },
         Error::ResetRequired => damaged("several streams follow one another in it"),
         Error::IoError(_) => damaged("it ends within a header"),
         other => damaged(other),
     }
-}
-
-/// Whether the pages of an Ogg file lie one behind the other up to the last byte and the last one ends the stream.
-fn ogg_is_complete(bytes: &[u8]) -> bool {
-    const ENDS_STREAM: u8 = 4;
-    let (mut at, mut ended) = (0, false);
-    while at < bytes.len() {
-        let Some(&[.., segments]) = bytes.get(at..at + 27) else {
-            return false;
-        };
-        if &bytes[at..at + 4] != b"OggS" {
-            return false;
-        }
-        ended = bytes[at + 5] & ENDS_STREAM != 0;
-        let Some(table) = bytes.get(at + 27..at + 27 + usize::from(segments)) else {
-            return false;
-        };
-        at += 27 + table.len() + table.iter().map(|&n| usize::from(n)).sum::<usize>();
-    }
-    ended && at == bytes.len()
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::base::Name;
 
 use super::clip::{ClipReader, finite};
-use super::decode::{self, Container};
+use super::decode::{self, Stream};
 use super::error::{ClipError, ClipFault, DataError};
 use super::pcm::{Pcm, Values};
 use super::prepare::{Outcome, Sink, Stop, prepare};
@@ -78,7 +78,7 @@ fn read_word(word: &str, ogg: &[u8], rows: &[Row<'_>], wanted: &Wanted<'_>) -> R
     };
     let broken =
         |fault: ClipFault| DataError::BadIndex { line: first, reason: format!("the sound of `{word}`: {fault}") };
-    let stream = decode::read(ogg, Container::Ogg, MAX_STREAM_VALUES).map_err(broken)?;
+    let stream = decode::read(ogg, Stream::OggVorbis, MAX_STREAM_VALUES).map_err(broken)?;
     let (channels, rate_hz) = (stream.channels, stream.rate_hz);
     let values = finite(stream.values).map_err(broken)?;
     let mut reader = ClipReader::new(wanted.format, MAX_STREAM_VALUES);

@@ -1,4 +1,4 @@
-//! What can be wrong with one clip ([`ClipFault`], [`ClipError`]) and with a whole data set ([`DataError`]).
+//! Errors of one clip ([`ClipFault`], [`ClipError`]) and of a data set ([`DataError`]).
 
 use std::path::PathBuf;
 
@@ -13,74 +13,82 @@ use super::split::Split;
 #[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ClipFault {
-    /// The operating system refused to read the file.
+    /// The operating system refused to read the file. Nothing is known about its content, so the fault is never cached.
     #[error("it cannot be read ({reason}); check the file and its permissions")]
     Unreadable {
-        /// What the operating system said.
+        /// The message of the operating system.
         reason: String,
     },
     /// The file has no bytes.
     #[error("it is an empty file; record it again or delete it")]
     EmptyFile,
-    /// The bytes are not a sound format that this program reads.
-    #[error("it is {looks_like}, not WAV, FLAC or Ogg Vorbis; convert or delete it")]
+    /// An audio format that is not read.
+    #[error("it is {format}; convert it: ffmpeg -i x.{extension} x.wav")]
+    OtherAudio {
+        /// The name of the format.
+        format: String,
+        /// The usual extension of its files.
+        extension: String,
+    },
+    /// The first bytes are not those of an audio file.
+    #[error("it is {looks_like}, not WAV, FLAC or Ogg Vorbis; replace it with a recording or delete it")]
     NotAudio {
         /// What the first bytes look like.
         looks_like: String,
     },
     /// The WAV header contradicts itself or lacks a part.
-    #[error("its WAV header is broken ({reason}); convert it again or delete it")]
+    #[error("its WAV header is invalid ({reason}); convert it again from the original or delete it")]
     BadHeader {
         /// The first contradiction.
         reason: String,
     },
-    /// A sound format with a coding that is not read.
-    #[error("its coding, {coding}, is not supported; convert it to 16-bit PCM WAV")]
-    UnsupportedCoding {
-        /// The coding as far as it is known.
-        coding: String,
+    /// A format that is read, with a codec that is not.
+    #[error("its codec, {codec}, is not supported; convert it: ffmpeg -i x -c:a pcm_s16le y.wav")]
+    UnsupportedCodec {
+        /// The name of the codec as far as it is known.
+        codec: String,
     },
-    /// A proper header and not one sample.
-    #[error("it holds no samples; record it again or delete it")]
+    /// A valid header and not one sample.
+    #[error("it contains no samples; record it again or delete it")]
     NoSamples,
-    /// The data end before the length that the header promises.
+    /// The data end before the length that the header states.
     #[error(
-        "it is truncated: its header promises {promised} samples a channel and {have} are there; copy it again or delete it"
+        "it is truncated: its header states {promised} samples per channel and the file contains {have}; copy it again or delete it"
     )]
     Truncated {
-        /// Samples a channel that are there.
+        /// Samples per channel in the file.
         have: u64,
-        /// Samples a channel that the header promises.
+        /// Samples per channel that the header states.
         promised: u64,
     },
     /// A compressed file of which only a part can be decoded.
     #[error(
-        "it is truncated or damaged: {have} of {promised} samples a channel can be decoded; copy it again or delete it"
+        "it is truncated or damaged: {have} of {promised} samples per channel can be decoded; copy it again or delete it"
     )]
     Incomplete {
-        /// Samples a channel that could be decoded.
+        /// Samples per channel that could be decoded.
         have: u64,
-        /// Samples a channel that its header promises.
+        /// Samples per channel that its header states.
         promised: u64,
     },
-    /// An Ogg file whose pages do not run on to an end mark.
-    #[error("it is truncated or damaged: its pages do not run on to an end mark; copy it again or delete it")]
+    /// An Ogg file whose last page is missing.
+    #[error("it is truncated or damaged: its stream has no last page; copy it again or delete it")]
     CutStream,
-    /// A floating-point file with NaN or infinity in it.
+    /// A floating-point file that contains NaN or infinity.
     #[error("its value number {at} is NaN or infinite; export it again with finite values or delete it")]
     NonFinite {
         /// Index of the first such value, channels interleaved.
         at: u64,
     },
-    /// Another channel count than the network's.
-    #[error("it has {have} channels and the network takes {want}; convert it or use a network for {have}")]
+    /// Another number of channels than the network's.
+    #[error("it has {have} channels and the network takes {want}; convert it or use a network for {have} channels")]
     Channels {
         /// Channels of the clip.
         have: u32,
         /// Channels that the network takes.
         want: u32,
     },
-    /// A sample rate that no recording has.
+    /// A sample rate outside of the accepted range.
     #[error("its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz; correct its header or delete it")]
     Rate {
         /// The rate in the header.
@@ -92,20 +100,20 @@ pub enum ClipFault {
         /// The limit, all channels counted.
         limit: u64,
     },
-    /// A file too large to be a clip.
+    /// A file larger than a clip may be.
     #[error("its file is larger than {limit_mib} MiB; cut it into shorter clips")]
     FileTooLarge {
         /// The limit.
         limit_mib: u64,
     },
-    /// A compressed stream that contradicts its own checks.
+    /// A compressed stream that fails its own checks.
     #[error("its compressed data are damaged ({reason}); copy it again or delete it")]
     Damaged {
-        /// What the decoder said.
+        /// The message of the decoder.
         reason: String,
     },
-    /// A second clip of the same word and file name.
-    #[error("the data set holds another clip of this name; rename one of them")]
+    /// Another clip of the same class has the same file name.
+    #[error("the data set contains another clip of this name; rename one of them")]
     Repeated,
 }
 
@@ -122,7 +130,7 @@ pub struct ClipError {
 /// Why a data set cannot be used.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// Nothing stands at the path.
+    /// The path does not exist.
     #[error("{} does not exist; give --data a folder of word folders or a .tar.gz of one", .path.display())]
     NotFound {
         /// The path that was asked for.
@@ -133,7 +141,7 @@ pub enum DataError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The message of the operating system.
         source: std::io::Error,
     },
     /// A file that is no archive.
@@ -227,13 +235,13 @@ pub enum DataError {
         "the decoded clips do not fit into memory ({source}); name fewer --classes or set STAPES_CACHE to a folder with space"
     )]
     Memory {
-        /// What the system said.
+        /// The message of the system.
         source: std::io::Error,
     },
     /// The thread that prepares batches could not be started.
     #[error("cannot start the thread that prepares batches ({source}); close other programs and try again")]
     Thread {
-        /// What the operating system said.
+        /// The message of the operating system.
         source: std::io::Error,
     },
     /// The progress callback asked to stop.

@@ -1,15 +1,13 @@
 //! A folder of word folders: its files, and its clips decoded block by block on all threads.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::base::Name;
 use crate::base::sha1::Sha1;
 
-use super::error::{ClipFault, DataError};
-use super::prepare::{BLOCK_CLIPS, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
+use super::error::DataError;
+use super::prepare::{BLOCK_CLIPS, RawClip, Sink, Stop, decode_block, read_file};
 use super::source::{FileKind, Found, Lists, NOISE, Stage, Wanted, clip_name, file_kind, is_word, modified_ns};
 
 /// One sound file.
@@ -129,15 +127,4 @@ pub(super) fn read(listing: &Listing, wanted: &Wanted<'_>, sink: Sink<'_>) -> Re
     }
     wanted.report(Stage::Reading, files.len() as u64, files.len() as u64)?;
     Ok(())
-}
-
-/// The bytes of a file; its size is a hint for the first allocation and bounded.
-fn read_file(path: &Path, size: u64) -> Result<Vec<u8>, ClipFault> {
-    let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize + 1);
-    let read = File::open(path).and_then(|f| f.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Err(e) => Err(ClipFault::Unreadable { reason: e.to_string() }),
-        Ok(n) if n as u64 > MAX_FILE_BYTES => Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 }),
-        Ok(_) => Ok(bytes),
-    }
 }

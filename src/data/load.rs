@@ -1,4 +1,4 @@
-//! Whichever source: its state, and its clips.
+//! Surveys a source of any kind, and reads its clips.
 
 use crate::base::sha1::Sha1;
 
@@ -15,7 +15,7 @@ pub(super) struct Survey {
     pub(super) inputs: [u8; 20],
 }
 
-/// Everything about a source that is known before its sound is read.
+/// What is known of a source before its clips are read.
 pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
     let mut hash = Sha1::new();
     let folder = match source {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, ahead of the step)
-//!          read_clip: WAV, FLAC, Vorbis      the cache keeps the rows, Audit judges them
+//!          read_clip: WAV, FLAC, Vorbis      the cache stores the rows, Audit examines them
 //! ```
 //!
-//! A broken clip is a [`ClipError`] in [`Dataset::problems`] and stops nothing unless `strict` is set; a source that
-//! cannot be used is a [`DataError`]. Nothing here prints: progress goes to a callback, remarks wait in the data set.
+//! A clip that cannot be used is a [`ClipError`] in [`Dataset::problems`] and is skipped unless `strict` is set; a source that
+//! cannot be used is a [`DataError`]. Nothing here prints: progress is reported to a callback, and remarks are collected in the data set.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};
@@ -26,6 +26,7 @@ mod archive;
 mod batch;
 mod cache;
 mod clip;
+mod crop;
 mod dataset;
 mod decode;
 mod embedded;
@@ -34,9 +35,12 @@ mod error;
 mod findings;
 mod folder;
 mod load;
+mod ogg;
 mod pcm;
 mod prepare;
+mod quiet_panic;
 mod resample;
+mod signature;
 mod source;
 mod split;
 mod store;
@@ -45,6 +49,7 @@ mod wav;
 pub use crate::base::FULL_SCALE;
 pub use batch::{Batch, BatchOptions, Batches, EpochSteps};
 pub use clip::{Clip, Format, read_clip};
+pub use crop::Crop;
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};

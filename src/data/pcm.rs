@@ -1,6 +1,6 @@
-//! What a decoder gives: values as the file has them.
+//! The output of a decoder: values as they are stored in the file.
 
-/// The values of a file as they are coded there, channels interleaved.
+/// The values of a file, channels interleaved.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
     /// 16-bit files stay exact.
@@ -18,7 +18,7 @@ impl Values {
     }
 }
 
-/// A decoded file before it is brought to a [`Format`](super::clip::Format).
+/// A decoded file before it is converted to a [`Format`](super::clip::Format).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pcm {
     pub(super) values: Values,

@@ -1,7 +1,12 @@
-//! What every source has in common: blocks of files decoded on all threads, each clip measured and brought to
-//! the length of a row.
+//! Steps that all sources share: reading a file, decoding a block of files on all threads, measuring each clip, and
+//! bringing it to the length of a row.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,17 +33,19 @@ pub(super) struct ClipInfo {
     pub(super) name: Name,
     /// The split that the source itself gives it.
     pub(super) listed: Option<Split>,
-    /// Frames after resampling, before cutting or padding.
+    /// Frames of the whole clip after resampling, before it is cut or padded.
     pub(super) len_samples: u64,
     pub(super) source_rate_hz: u32,
     pub(super) source_channels: u32,
-    /// Largest magnitude, up to 32768.
+    /// First frame of the part that is used.
+    pub(super) start_sample: u64,
+    /// Largest magnitude of the part that is used, up to 32768.
     pub(super) peak: u16,
-    /// Longest run of values at full scale.
+    /// Longest run of values at full scale in the part that is used.
     pub(super) clipped_run: u32,
-    /// SHA-1 of the whole clip: equal in clips of equal samples.
+    /// SHA-1 of the whole decoded clip before it is cut: equal in clips of equal samples.
     pub(super) fingerprint: String,
-    /// Where its samples lie.
+    /// Number of its row.
     pub(super) row: u32,
 }
 
@@ -59,7 +66,7 @@ pub(super) type Outcome = Result<Prepared, ClipError>;
 /// Takes clip after clip.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(Outcome) -> Result<(), Stop>;
 
-/// Why reading stopped: the source failed, or the place where clips are stored.
+/// Why reading stopped: the source failed, or the cache or memory that receives the clips.
 pub(super) enum Stop {
     Source(DataError),
     Store(std::io::Error),
@@ -71,7 +78,7 @@ impl From<DataError> for Stop {
     }
 }
 
-/// Decodes a block on all threads; the outcomes stand in the order of `items`.
+/// Decodes a block on all threads; the outcomes are in the order of `items`.
 pub(super) fn decode_block<'a, T: Sync>(
     items: &'a [T],
     wanted: &Wanted<'_>,
@@ -88,28 +95,95 @@ pub(super) fn decode_block<'a, T: Sync>(
     items.par_iter().map_init(reader, decode).collect()
 }
 
-/// Measures a clip, then cuts it or pads it with zeros at the end.
+/// Cuts a clip or pads it with zeros at the end, and measures the part that is used.
 pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wanted<'_>) -> Prepared {
-    let Clip { mut samples, source_rate_hz, source_channels } = clip;
+    let Clip { samples: whole, source_rate_hz, source_channels } = clip;
+    let channels = wanted.format.channels as usize;
+    let frames = wanted.crop.frames(&whole, wanted.format.channels, wanted.length);
+    let fingerprint = fingerprint(&whole);
+    let len_samples = (whole.len() / channels) as u64;
+    let mut samples = whole;
+    samples.truncate(frames.end * channels);
+    samples.drain(..frames.start * channels);
     let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
     for &v in &samples {
         peak = peak.max(v.unsigned_abs());
         run = if v == i16::MAX || v == i16::MIN { run + 1 } else { 0 };
         clipped_run = clipped_run.max(run);
     }
+    samples.resize(wanted.row_len(), 0);
+    let start_sample = frames.start as u64;
     let info = ClipInfo {
         name,
         listed,
-        len_samples: (samples.len() / wanted.format.channels as usize) as u64,
+        len_samples,
         source_rate_hz,
         source_channels,
+        start_sample,
         peak,
         clipped_run,
-        fingerprint: fingerprint(&samples),
+        fingerprint,
         row: 0,
     };
-    samples.resize(wanted.row_len(), 0);
     Prepared { info, samples }
+}
+
+/// Files that threads of this process are reading at the moment.
+static OPEN_FILES: Mutex<usize> = Mutex::new(0);
+/// Notified when one of them is closed.
+static FILE_CLOSED: Condvar = Condvar::new();
+
+/// A file that counts among [`OPEN_FILES`].
+struct CountedFile {
+    file: File, // closed before it is no longer counted
+    _count: Count,
+}
+
+struct Count;
+
+impl CountedFile {
+    /// Opens a file. If the system has no file descriptor left, waits until another thread has closed its file; fails only
+    /// if there is none to wait for.
+    fn open(path: &Path) -> io::Result<CountedFile> {
+        loop {
+            let result = File::open(path);
+            let mut open = OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(file) => {
+                    *open += 1;
+                    return Ok(CountedFile { file, _count: Count });
+                }
+                Err(e) if lacks_descriptors(&e) && *open > 0 => {
+                    // The limit on the time covers a file that was closed before the lock was taken.
+                    _ = FILE_CLOSED.wait_timeout(open, Duration::from_millis(10));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        *OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FILE_CLOSED.notify_one();
+    }
+}
+
+/// Whether a file could not be opened because too many are open, in the process (EMFILE) or in the system (ENFILE).
+fn lacks_descriptors(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// The bytes of a file of at most [`MAX_FILE_BYTES`]; `size` is a hint for the first allocation.
+pub(super) fn read_file(path: &Path, size: u64) -> Result<Vec<u8>, ClipFault> {
+    let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize + 1);
+    let read = CountedFile::open(path).and_then(|file| (&file.file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(e) => Err(ClipFault::Unreadable { reason: e.to_string() }),
+        Ok(n) if n as u64 > MAX_FILE_BYTES => Err(ClipFault::FileTooLarge { limit_mib: MAX_FILE_BYTES >> 20 }),
+        Ok(_) => Ok(bytes),
+    }
 }
 
 fn fingerprint(samples: &[i16]) -> String {

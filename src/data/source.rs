@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Name, name};
 
 use super::clip::Format;
+use super::crop::Crop;
 use super::error::DataError;
 use super::split::Split;
 
@@ -79,10 +80,20 @@ impl Source<'_> {
     }
 }
 
-/// Nanoseconds since 1970 of the last change; 0 where the file system does not know.
+/// A number that changes with the content of a file: the times, in nanoseconds since 1970, at which its content and (on
+/// Unix) anything about it last changed. The second cannot be set by a program, so a file that was replaced by one of the
+/// same size and modification time is noticed.
 pub(super) fn modified_ns(meta: &std::fs::Metadata) -> u128 {
     let since = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    since.map_or(0, |d| d.as_nanos())
+    let modified = since.map_or(0, |d| d.as_nanos());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+        (modified << 64) ^ (changed as u128 & u128::from(u64::MAX))
+    }
+    #[cfg(not(unix))]
+    modified
 }
 
 /// What a source holds beside the clips that were asked for.
@@ -161,10 +172,13 @@ pub(super) fn is_word(folder: &Name) -> bool {
 }
 
 /// What a long read is doing, for a progress bar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Another process prepares the same clips; this one waits for it.
-    Waiting,
+    /// Another process has locked the cache to decode the same clips, and this one waits for it.
+    Waiting {
+        /// The locked file.
+        lock: PathBuf,
+    },
     /// Clips are decoded; the unit is clips, or bytes of an archive.
     Reading,
     /// The cache is compared with its checksums; the unit is clips.
@@ -182,6 +196,8 @@ pub(super) struct Wanted<'a> {
     pub(super) format: Format,
     /// Frames of a row.
     pub(super) length: usize,
+    /// Which part of a longer clip is used.
+    pub(super) crop: Crop,
     pub(super) progress: Progress<'a>,
 }
 

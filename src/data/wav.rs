@@ -1,16 +1,16 @@
-//! WAV bytes to values: hound reads what is regular, and a chunk walker reads what hound refuses though it is
-//! valid, and says what is wrong with the rest.
+//! Decodes WAV files: hound reads regular files, and a parser of our own reads valid files that hound refuses and names
+//! the fault of all others.
 //!
-//! hound refuses sizes of 0 or 0xFFFFFFFF (a writer into a pipe cannot go back to fill them in), data that end within a
-//! frame, padded chunks of odd length, mu-law, A-law and 64-bit floats. The walker takes all of these, and every length
-//! it uses is bounded by the bytes that are there, so a header can promise what it likes.
+//! hound refuses sizes of 0 or 0xFFFFFFFF (a program that writes to a pipe cannot go back to fill them in), data that end
+//! within a frame, padded chunks of odd length, mu-law, A-law, 64-bit floats, and the variants RF64, BW64 and RIFX. The
+//! parser reads all of these, and bounds every length of the header by the length of the file.
 
 use std::io::Cursor;
 
 use super::error::ClipFault;
 use super::pcm::{Pcm, Values};
 
-/// Data sizes that mean "until the end": what writers leave in the header when they write into a pipe.
+/// Data sizes that mean "until the end", as programs leave them in the header when they write to a pipe.
 /// 0xFFFFFFFF and its even neighbour: ffmpeg and others; 0x7FFFF000: SoX; 0x80000000 and 0x7FFFFF00: arecord.
 const UNTIL_THE_END: [u32; 5] = [0xFFFF_FFFF, 0xFFFF_FFFE, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FF00];
 
@@ -23,9 +23,29 @@ enum Coding {
     ALaw,
 }
 
-/// What the `fmt ` chunk says.
+/// The byte order of a file: little-endian in RIFF, big-endian in RIFX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl ByteOrder {
+    fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
+        let value = bytes.get(at..at + 2)?.try_into().ok()?;
+        Some(if self == ByteOrder::Big { u16::from_be_bytes(value) } else { u16::from_le_bytes(value) })
+    }
+
+    fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
+        let value = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(if self == ByteOrder::Big { u32::from_be_bytes(value) } else { u32::from_le_bytes(value) })
+    }
+}
+
+/// The content of the `fmt ` chunk.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    order: ByteOrder,
     coding: Coding,
     bytes: usize, // a value
     channels: u32,
@@ -40,7 +60,7 @@ pub(super) fn read(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
     }
 }
 
-/// The file as hound reads it, or nothing where hound is not sure: the chunk walker judges those.
+/// The file as hound reads it, or nothing if hound refuses it or if its header is irregular.
 fn read_with_hound(bytes: &[u8], limit: usize) -> Option<Pcm> {
     let mut cursor = Cursor::new(bytes);
     hound::WavReader::new(&mut cursor).ok()?;
@@ -73,28 +93,21 @@ fn bad(reason: impl Into<String>) -> ClipFault {
     ClipFault::BadHeader { reason: reason.into() }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// Walks the chunks by the letter of the standard and judges what it meets.
+/// Reads the chunks one after another, as the standard describes them.
 fn read_by_chunks(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
     if bytes.get(8..12) != Some(b"WAVE") {
-        return Err(bad("there is no WAVE mark"));
+        return Err(bad("the WAVE identifier is missing"));
     }
-    let riff_size = u32_at(bytes, 4).ok_or_else(|| bad("it ends within the first line"))?;
+    let order = if bytes.starts_with(b"RIFX") { ByteOrder::Big } else { ByteOrder::Little };
+    let riff_size = order.u32_at(bytes, 4).ok_or_else(|| bad("it ends within its first 12 bytes"))?;
     let (mut layout, mut size64, mut at) = (None, None, 12usize);
     loop {
-        let (Some(id), Some(size)) = (bytes.get(at..at + 4), u32_at(bytes, at + 4)) else {
+        let (Some(id), Some(size)) = (bytes.get(at..at + 4), order.u32_at(bytes, at + 4)) else {
             return Err(bad(if layout.is_some() { "there is no data chunk" } else { "there is no fmt chunk" }));
         };
         let body = &bytes[at + 8..];
         match id {
-            b"fmt " => layout = Some(layout_of(&body[..body.len().min(size as usize)])?),
+            b"fmt " => layout = Some(layout_of(&body[..body.len().min(size as usize)], order)?),
             b"ds64" => size64 = body.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes),
             b"data" => {
                 let layout = layout.ok_or_else(|| bad("the data chunk comes before the fmt chunk"))?;
@@ -109,7 +122,7 @@ fn read_by_chunks(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
     }
 }
 
-/// The bytes of sound that the headers promise, where a placeholder stands for all that is `there`.
+/// The bytes of audio that the headers state; a placeholder stands for all bytes up to the end, `there`.
 fn promised_size(size: u32, size64: Option<u64>, riff_size: u32, file: usize, there: usize) -> u64 {
     if let (0xFFFF_FFFF, Some(size)) = (size, size64) {
         return size;
@@ -119,11 +132,11 @@ fn promised_size(size: u32, size64: Option<u64>, riff_size: u32, file: usize, th
     if UNTIL_THE_END.contains(&size) || (size == 0 && !finished) { there as u64 } else { u64::from(size) }
 }
 
-fn layout_of(fmt: &[u8]) -> Result<Layout, ClipFault> {
-    let field = |at| u16_at(fmt, at).ok_or_else(|| bad("its fmt chunk is too short"));
+fn layout_of(fmt: &[u8], order: ByteOrder) -> Result<Layout, ClipFault> {
+    let field = |at| order.u16_at(fmt, at).ok_or_else(|| bad("its fmt chunk is too short"));
     let mut tag = field(0)?;
     let channels = field(2)?;
-    let rate_hz = u32_at(fmt, 4).ok_or_else(|| bad("its fmt chunk is too short"))?;
+    let rate_hz = order.u32_at(fmt, 4).ok_or_else(|| bad("its fmt chunk is too short"))?;
     let (block, bits) = (field(12)?, field(14)?);
     if tag == 0xFFFE {
         tag = field(24)?; // WAVE_FORMAT_EXTENSIBLE: the first two bytes of the sub-format's GUID are the tag
@@ -141,22 +154,22 @@ fn layout_of(fmt: &[u8]) -> Result<Layout, ClipFault> {
         (6, 1) => Coding::ALaw,
         (7, 1) => Coding::MuLaw,
         (1 | 3 | 6 | 7, _) => {
-            return Err(ClipFault::UnsupportedCoding { coding: format!("WAV code {tag} with {bytes} bytes a value") });
+            return Err(ClipFault::UnsupportedCodec { codec: format!("WAV code {tag} with {bytes} bytes a value") });
         }
         (2 | 0x11, _) => {
-            return Err(ClipFault::UnsupportedCoding { coding: "ADPCM".into() });
+            return Err(ClipFault::UnsupportedCodec { codec: "ADPCM".into() });
         }
         (0x50 | 0x55, _) => {
-            return Err(ClipFault::UnsupportedCoding { coding: "MPEG audio in WAV".into() });
+            return Err(ClipFault::UnsupportedCodec { codec: "MPEG audio in WAV".into() });
         }
         _ => {
-            return Err(ClipFault::UnsupportedCoding { coding: format!("WAV code {tag}") });
+            return Err(ClipFault::UnsupportedCodec { codec: format!("WAV code {tag}") });
         }
     };
-    Ok(Layout { coding, bytes, channels: channels.into(), rate_hz })
+    Ok(Layout { order, coding, bytes, channels: channels.into(), rate_hz })
 }
 
-/// Decodes the whole frames of `body`; a frame that is not complete at the promised end is left out.
+/// Decodes the whole frames of `body`; an incomplete frame at the end is left out.
 fn read_data(body: &[u8], promised: u64, layout: Layout, limit: usize) -> Result<Pcm, ClipFault> {
     let frame = layout.bytes * layout.channels as usize;
     let (promised, have) = (promised / frame as u64, (body.len() / frame) as u64);
@@ -170,7 +183,15 @@ fn read_data(body: &[u8], promised: u64, layout: Layout, limit: usize) -> Result
     if frames * layout.channels as usize > limit {
         return Err(ClipFault::TooLong { limit: limit as u64 });
     }
-    let values = decode(&body[..frames * frame], layout);
+    let data = &body[..frames * frame];
+    let values = match layout.order {
+        ByteOrder::Little => decode(data, layout),
+        ByteOrder::Big => {
+            let swapped: Vec<u8> =
+                data.chunks_exact(layout.bytes).flat_map(|value| value.iter().rev().copied()).collect();
+            decode(&swapped, layout)
+        }
+    };
     Ok(Pcm { values, channels: layout.channels, rate_hz: layout.rate_hz })
 }
 

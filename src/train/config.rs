@@ -3,7 +3,7 @@
 use super::error::TrainError;
 use crate::base::Name;
 use crate::base::nearest::nearest;
-use crate::data::SplitRule;
+use crate::data::{Crop, SplitRule};
 use crate::nn::{Initialisation, NetworkSpec, SpecError, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -21,6 +21,8 @@ pub struct TrainConfig {
     pub classes: Vec<Name>,
     /// Who trains and who tests.
     pub split: SplitRule,
+    /// Which part of a clip that is longer than the network's input is used.
+    pub crop: Crop,
     /// Whether one broken clip is an error.
     pub strict: bool,
     /// Complete passes over the training clips.
@@ -115,6 +117,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "who trains and who tests: speaker (hash of the speaker), official (the lists in the data), random (80/10/10)",
         set: |c, v| split_rule(v, c.seed).map(|split| c.split = split),
         get: |c| Some(split_name(c.split).into()),
+    },
+    Setting {
+        key: "crop",
+        help: "part used of clips that are longer than the network's input: start, center or loudest (largest energy)",
+        set: |c, v| v.parse().map(|crop| c.crop = crop),
+        get: |c| Some(c.crop.name().into()),
     },
     Setting {
         key: "strict",
@@ -246,6 +254,7 @@ impl TrainConfig {
             data: None,
             classes: Vec::new(),
             split: SplitRule::Speaker,
+            crop: Crop::Start,
             strict: false,
             epochs: 20,
             batch: 32,
@@ -334,9 +343,14 @@ mod tests {
 
     fn sample() -> TrainConfig {
         let mut config = TrainConfig::new(nn::find("custom32-8").unwrap().spec(Variant::DoBn));
-        for (key, value) in
-            [("data", "a b/c"), ("classes", "yes,no"), ("lr", "0.003"), ("split", "random"), ("seed", "7")]
-        {
+        for (key, value) in [
+            ("data", "a b/c"),
+            ("classes", "yes,no"),
+            ("lr", "0.003"),
+            ("split", "random"),
+            ("seed", "7"),
+            ("crop", "loudest"),
+        ] {
             config.set(key, value, "test").unwrap();
         }
         config

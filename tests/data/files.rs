@@ -1,4 +1,4 @@
-//! Sound files of every kind, made in memory, for the tests of the data room.
+//! Makes audio files of every kind in memory, for the tests of `data`.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,6 +10,8 @@ use stapes::data::*;
 pub const NOISE_FLAC: &[u8] = include_bytes!("noise.flac");
 /// FLAC, 48 kHz, two channels, 24 bit, 2,400 frames: a ramp and silence.
 pub const STEREO_FLAC: &[u8] = include_bytes!("stereo.flac");
+/// The same values as [`NOISE_FLAC`] in Ogg: `flac --ogg`.
+pub const NOISE_OGA: &[u8] = include_bytes!("noise.oga");
 /// Ogg Vorbis, 16 kHz, mono, 12,000 samples: three tones.
 pub const TONES_OGG: &[u8] = include_bytes!("tones.ogg");
 

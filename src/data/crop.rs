@@ -1,0 +1,101 @@
+//! Which part of a clip that is longer than a network's input is used.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which part of a clip that is longer than a network's input is used. Shorter clips are padded with zeros at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crop {
+    /// The first samples.
+    #[default]
+    Start,
+    /// The samples in the middle.
+    Center,
+    /// The samples with the largest energy, the first such part if several have the same.
+    Loudest,
+}
+
+impl Crop {
+    /// All values, in the order of the help.
+    pub const ALL: [Crop; 3] = [Crop::Start, Crop::Center, Crop::Loudest];
+
+    /// `start`, `center` or `loudest`, as in files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Crop::Start => "start",
+            Crop::Center => "center",
+            Crop::Loudest => "loudest",
+        }
+    }
+
+    /// The frames of a clip that are used: at most `length` of `samples` (`[frames, channels]`).
+    pub fn frames(self, samples: &[i16], channels: u32, length: usize) -> Range<usize> {
+        let frames = samples.len() / (channels as usize).max(1);
+        if frames <= length {
+            return 0..frames;
+        }
+        let start = match self {
+            Crop::Start => 0,
+            Crop::Center => (frames - length) / 2,
+            Crop::Loudest => loudest(samples, channels as usize, length),
+        };
+        start..start + length
+    }
+}
+
+/// The first frame of the loudest `length` frames. The energies are exact integers, so the result depends on no order of
+/// summation.
+fn loudest(samples: &[i16], channels: usize, length: usize) -> usize {
+    let energy = |frame: &[i16]| frame.iter().map(|&v| (i64::from(v) * i64::from(v)) as u64).sum::<u64>();
+    let frames = samples.chunks_exact(channels);
+    let mut sum: u64 = frames.clone().take(length).map(energy).sum();
+    let (mut best, mut start) = (sum, 0);
+    for (first, (old, new)) in frames.clone().zip(frames.skip(length)).enumerate() {
+        sum = sum + energy(new) - energy(old);
+        if sum > best {
+            (best, start) = (sum, first + 1);
+        }
+    }
+    start
+}
+
+impl fmt::Display for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Crop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Crop, String> {
+        let crop = Crop::ALL.into_iter().find(|crop| crop.name() == text);
+        crop.ok_or_else(|| format!("crop must be start, center or loudest, got `{}`", crate::base::name::display(text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_05_each_crop_takes_its_part_of_a_long_clip() {
+        let clip = [1, 0, 0, 9, -9, 0, 0, 9, 9, 0];
+        let of = |crop: Crop, length| crop.frames(&clip, 1, length);
+        assert_eq!([of(Crop::Start, 4), of(Crop::Center, 4), of(Crop::Center, 3)], [0..4, 3..7, 3..6]);
+        assert_eq!(of(Crop::Loudest, 2), 3..5, "the first of two equal parts");
+        assert_eq!(of(Crop::Loudest, 5), 3..8);
+        assert_eq!(of(Crop::Loudest, 6), 3..9);
+        for crop in Crop::ALL {
+            assert_eq!(of(crop, 10), 0..10);
+            assert_eq!(of(crop, 11), 0..10);
+            assert_eq!(crop.name().parse::<Crop>(), Ok(crop));
+        }
+        assert_eq!(Crop::Loudest.frames(&[1, 1, 0, 5, i16::MIN, i16::MIN], 2, 1), 2..3, "frames of two channels");
+        assert_eq!(Crop::Loudest.frames(&[0; 9], 1, 4), 0..4);
+    }
+}
