@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stapes::exec::cuda::ptx::{Entry, Parameter, images};
-use stapes::graph::{Graph, Keep, NodeId, Plan, PlanOptions, Work};
+use stapes::graph::{Graph, Keep, LaunchGroup, NodeId, Plan, PlanOptions, Work};
 use stapes::nn::Network;
 use stapes::ops::device::{Argument, Launch, Products};
 use stapes::ops::{ALL, WeightedSum, case::Case};
@@ -107,5 +107,39 @@ fn networks_of_the_study_can_be_launched_in_large_batches() {
             let share = flops as f64 / asked as f64;
             assert!((0.95..1.2).contains(&share), "{name}: {flops} operations in launches, {asked} in the plan");
         }
+    }
+}
+
+/// The kernels of a whole plan, as they are launched: of several launches of a kernel in a row, the form that does the work of many.
+fn launched(network: &Network, n: usize, products: Products) -> BTreeSet<String> {
+    let train = PlanOptions::new(n, Work::Train(network.loss)).device(products);
+    let infer = PlanOptions::new(n, Work::Infer(network.logits)).device(products);
+    let plans = [train, infer].map(|options| Plan::new(&network.graph, &options).unwrap());
+    let all = plans.iter().flat_map(|plan| {
+        let passes = [plan.preparing_launches(), plan.launches(), plan.finishing_launches()];
+        passes.into_iter().flat_map(LaunchGroup::all).map(|group| group.kernel()).collect::<Vec<_>>()
+    });
+    all.collect()
+}
+
+/// Launched by the executor itself, at the beginning and the end of a step of training.
+const OF_A_STEP: [&str; 3] = ["adam", "clips_to_f32", "tally"];
+
+#[test]
+fn every_kernel_is_launched_by_some_plan() {
+    let mut kernels: BTreeSet<String> = OF_A_STEP.map(String::from).into();
+    for products in PRODUCTS {
+        let cases = ALL.iter().flat_map(|family| (family.cases)());
+        kernels.extend(cases.flat_map(|case| launches(&case, products)).map(|launch| launch.kernel));
+        for (name, variant) in [("custom32-8", None), ("custom32-8", Some("bn"))] {
+            let spec = stapes::nn::resolve(name, variant.map(|v| v.parse().unwrap())).unwrap();
+            kernels.extend(launched(&Network::build(&spec, 16).unwrap(), 32, products));
+        }
+    }
+    let unused: Vec<&str> = entries().into_keys().filter(|&entry| !kernels.contains(entry)).collect();
+    assert!(unused.is_empty(), "no plan launches {unused:?}");
+    let executor = include_str!("../src/exec/cuda/launches.rs");
+    for name in OF_A_STEP {
+        assert!(executor.contains(&format!("\"{name}\"")), "the executor does not launch {name}");
     }
 }

@@ -7,12 +7,15 @@ use stapes::base::{
     rng::{Key, Stream},
 };
 use stapes::exec::conformance::{conformance, noise, tensors};
-use stapes::exec::{Cpu, Device, Reference};
+use stapes::exec::{Cpu, Device, Errors, Reference, SingleOp};
 use stapes::graph::{Graph, Keep, NodeId, Order, Plan, PlanOptions, Work};
-use stapes::ops::case::{Case, Fill};
+use stapes::ops::case::{Case, Fill, Input};
+use stapes::ops::conv_block::Norm;
 use stapes::ops::device::Precision;
 use stapes::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Spec};
-use stapes::ops::{ALL, WeightedSum};
+use stapes::ops::{
+    ALL, BatchNorm, Conv1d, ConvBlock, ConvChoice, MaxPool1d, Op, Over, Padding, WeightedSum,
+};
 use stapes::simd::Isa;
 use std::sync::Arc;
 
@@ -406,4 +409,103 @@ fn every_op_conforms_on_the_processor_in_training_and_inference() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The convolutions that a sweep runs through: input channels, taps, rows of the pool's window, lengths.
+struct Sweep {
+    c_in: &'static [usize],
+    k: &'static [usize],
+    window: &'static [usize],
+    l: &'static [usize],
+    sets: Vec<Isa>,
+}
+
+impl Sweep {
+    /// Runs every combination that its ops accept, fused as `fast` and `auto` choose and each op by itself, with a norm and without.
+    /// Nothing may panic, and nothing may deviate from the reference; how many were run.
+    fn run(&self) -> usize {
+        let mut seen = 0;
+        let blocks = self.c_in.iter().flat_map(|&c_in| self.k.iter().map(move |&k| (c_in, k)));
+        let sizes = self.window.iter().flat_map(|&window| self.l.iter().map(move |&l| (window, l)));
+        for ((c_in, k), (window, l)) in blocks.flat_map(|block| sizes.clone().map(move |size| (block, size))) {
+            for (with_norm, choice) in [false, true].into_iter().flat_map(|norm| CHOICES.map(|choice| (norm, choice))) {
+                for padding in [Padding::Same, Padding::Valid] {
+                    let conv = Conv1d { padding, ..Conv1d::new(5, k) };
+                    for op in ops_of(conv, with_norm, window, choice) {
+                        let name = format!("{op:?} on {l} rows of {c_in} channels");
+                        seen += usize::from(self.check(&name, &*op, Shape::new(l, c_in), with_norm));
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    /// Whether `op` takes such an input; if so, on every instruction set it is near its reference.
+    fn check(&self, name: &str, op: &dyn Op, shape: Shape, with_norm: bool) -> bool {
+        let Ok(spec) = op.spec(&[shape]) else { return false };
+        const SAMPLES: usize = 3;
+        // What a norm makes of a few numbers hardly depends on them: the gradients are the rounding of zeros.
+        let determined = !with_norm || SAMPLES * spec.y.l >= 12;
+        let input = [Input { shape, fill: Fill::Normal }];
+        for &isa in &self.sets {
+            // Where two rows of a window are nearly equal, or an output is nearly zero, rounding may choose the other side than the
+            // reference does, which moves a gradient. Of other numbers it does not.
+            let errors = (0..4).map(|seed| SingleOp::new(op, &input, SAMPLES, isa, seed).unwrap().errors());
+            let worst = |errors: Errors| {
+                let Errors { forward, backward_data, backward_weight } = errors;
+                forward.max(backward_data).max(backward_weight.unwrap_or(0.0))
+            };
+            let least = errors.map(worst).map_while(|error| (error > DEVIATION).then_some(error)).collect::<Vec<_>>();
+            assert!(least.len() < 4 || !determined, "{name} on {isa:?}: errors {least:?}");
+        }
+        true
+    }
+}
+
+/// Above the error of any transform and below that of a gradient in the wrong row.
+const DEVIATION: f64 = 5e-5;
+
+const CHOICES: [ConvChoice; 3] = [ConvChoice::Direct, ConvChoice::Fast, ConvChoice::Auto];
+
+/// The fused op that the choice gives, or the ops one by one.
+fn ops_of(conv: Conv1d, with_norm: bool, window: usize, choice: ConvChoice) -> Vec<Box<dyn Op>> {
+    let (norm, pool) = (BatchNorm::new(Over::Channels), (window > 1).then(|| MaxPool1d::new(window)));
+    let fused = if with_norm { Norm::Batch(norm) } else { Norm::None };
+    let block = ConvBlock::of(&conv, fused, pool.as_ref(), choice).filter(|_| choice != ConvChoice::Direct);
+    match block {
+        Some(block) => vec![Box::new(block)],
+        None => {
+            let norm = with_norm.then(|| Box::new(norm) as Box<dyn Op>);
+            let pool = pool.map(|pool| Box::new(pool) as Box<dyn Op>);
+            std::iter::once(Box::new(conv) as Box<dyn Op>).chain(norm).chain(pool).collect()
+        }
+    }
+}
+
+#[test]
+fn case_31_convolutions_of_few_channels_agree_however_they_are_computed() {
+    let sweep = Sweep {
+        c_in: &[1, 2],
+        k: &[1, 3, 4, 5, 9],
+        window: &[1, 2, 3, 4, 5],
+        l: &[1, 2, 5, 9, 26, 61],
+        sets: vec![Isa::best()],
+    };
+    let seen = sweep.run();
+    assert!(seen > 1500, "{seen} combinations");
+}
+
+#[test]
+#[ignore = "runs for minutes; part of `.ci/run --full`"]
+fn case_31_every_convolution_agrees_however_it_is_computed() {
+    let sweep = Sweep {
+        c_in: &[1, 2, 3],
+        k: &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+        window: &[1, 2, 3, 4, 5],
+        l: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 17, 23, 24, 25, 31, 47, 48, 49, 97, 193, 385],
+        sets: Isa::all(),
+    };
+    let seen = sweep.run();
+    assert!(seen > 20_000, "{seen} combinations");
 }

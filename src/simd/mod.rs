@@ -35,6 +35,8 @@ mod peak;
 pub(crate) mod planes;
 mod portable;
 #[cfg(test)]
+mod primitives;
+#[cfg(test)]
 mod soundness;
 mod sparse;
 mod tile;
