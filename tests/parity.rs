@@ -13,9 +13,7 @@ use stapes::ops::case::{Case, Fill, Input};
 use stapes::ops::conv_block::Norm;
 use stapes::ops::device::Precision;
 use stapes::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Spec};
-use stapes::ops::{
-    ALL, BatchNorm, Conv1d, ConvBlock, ConvChoice, MaxPool1d, Op, Over, Padding, WeightedSum,
-};
+use stapes::ops::{ALL, BatchNorm, Conv1d, ConvBlock, ConvChoice, MaxPool1d, Op, Over, Padding, WeightedSum};
 use stapes::simd::Isa;
 use std::sync::Arc;
 

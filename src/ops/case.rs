@@ -72,7 +72,7 @@ impl Case {
         }
     }
 
-    /// The same with a silent sample among those of its first input.
+    /// This case with silent samples in its first input.
     pub fn silent(mut self) -> Case {
         self.inputs[0].fill = Fill::Silent;
         Case { name: self.name + "_silent", ..self }

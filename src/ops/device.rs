@@ -1,7 +1,7 @@
-//! What an op does on a GPU: for each pass a list of kernel launches, told without a device, so that they can be
-//! listed, counted and tested anywhere.
+//! What an operation does on a GPU: for each pass a list of kernel launches. The list is made without a device, so that it can be
+//! printed, counted and tested anywhere.
 //!
-//! Activations and gradients lie as on the CPU, `[n, l, c]` in f32, all samples of a batch side by side; parameters as in
+//! Activations and gradients are stored as on the CPU, `[n, l, c]` in f32, all samples of a batch side by side; parameters as in
 //! [`Layout`](super::op::Layout). A kernel of `kernels/*.cu` takes its arguments one by one: pointers, `int`, `float`.
 //! Activation gradients and parameter gradients are assigned. A sum that several blocks share is written in pieces and
 //! added by a second launch in a fixed order; the pieces depend on the shape, never on the chip. So two runs agree bit for bit.
@@ -84,7 +84,7 @@ impl Products {
     }
 }
 
-/// What an op is asked to do.
+/// The batch that an operation processes.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// Shapes of the inputs.
@@ -108,7 +108,7 @@ pub enum Operand {
     Dx(usize),
     /// Kept from forward to backward: `n *` [`Passes::saved`] numbers.
     Saved,
-    /// Dead after each pass: [`Passes::scratch`] numbers, whatever the pass.
+    /// Scratch memory, whose content is lost after each pass: [`Passes::scratch`] numbers.
     Scratch,
     /// Kept from [`Passes::prepare`] or forward on: [`Passes::batch_saved`] numbers.
     BatchSaved,
@@ -256,7 +256,7 @@ impl Launch {
 pub struct Passes {
     /// Numbers a sample written by forward for backward.
     pub saved: usize,
-    /// Numbers that are dead after a pass, for the whole batch.
+    /// Scratch memory of a pass for the whole batch, in numbers.
     pub scratch: usize,
     /// Numbers kept from `prepare` or `forward` on, for the whole batch.
     pub batch_saved: usize,
@@ -264,8 +264,8 @@ pub struct Passes {
     pub reads_x: bool,
     /// Backward reads the output.
     pub reads_y: bool,
-    /// Output may take the place of the first input, and the first input's gradient that of the output's: kernels
-    /// then see the same address twice.
+    /// Whether the output may overwrite the first input, and the gradient of the first input that of the output; kernels
+    /// are then given the same address twice.
     pub in_place: bool,
     /// Whenever parameters (or, in inference, state) have changed.
     pub prepare: Vec<Launch>,

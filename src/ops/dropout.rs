@@ -2,7 +2,7 @@
 //!
 //! **Computes** `y[i] = x[i] / (1 - p)` where number `i` is kept, else 0. It is kept if the high 32 bits of the draw at
 //! `sample * l * c + i` are at least `p * 2^32`: every sample, step and layer has a mask of its own, which depends on
-//! nothing else. **Shapes** `x [n, l, c] -> y [n, l, c]`. **Backward** the same map on `dy`, its mask drawn again.
+//! nothing else. **Shapes** `x [n, l, c] -> y [n, l, c]`. **Backward** the same map on `dy`, its mask recomputed.
 //! **Saved** nothing. **Cost** one 64-bit mix and 8 bytes a number; nothing with `p = 0` in place.
 //! **NaN** a NaN that is kept stays one, a dropped one is 0. **Error** one rounding. In inference it is the identity.
 //! **Source** Srivastava et al., JMLR 15, 2014, section 10 (the scaling while training).

@@ -374,7 +374,8 @@ mod tests {
     fn a_sum_of_pieces_follows_where_there_are_some() {
         let kernels = |n, l, c, out| -> Vec<String> {
             let shapes = [Shape::new(l, c)];
-            let passes = Linear { out, bias: true }.on_device(&Batch { shapes: &shapes, n, products: Products::Fma });
+            let batch = Batch { shapes: &shapes, n, products: Products::Fma };
+            let passes = Linear { out, bias: true }.on_device(&batch);
             passes.forward.iter().chain(&passes.backward).map(|launch| launch.kernel.clone()).collect()
         };
         assert_eq!(kernels(32, 15, 64, 12), ["linear_forward_small", "linear_backward_small"]);

@@ -33,10 +33,10 @@ impl MaxPool1d {
         MaxPool1d { k, stride: k, ceil: false }
     }
 
-    /// Windows over `l` rows; none if the first already has no room.
+    /// The number of windows over `l` rows; 0 if there are fewer rows than a window has.
     fn windows(self, l: usize) -> usize {
         let last_row = if self.ceil { l.saturating_add(self.stride - 1) } else { l };
-        let windows = last_row.checked_sub(self.k).map_or(0, |room| room / self.stride + 1);
+        let windows = last_row.checked_sub(self.k).map_or(0, |last| last / self.stride + 1);
         // Rounding up may add a window that begins at the end or past it.
         windows.min(l.div_ceil(self.stride))
     }

@@ -1,4 +1,4 @@
-//! The ops: each one file (or folder) that holds its contract, reference, kernels and cases.
+//! The operations: each is a file or folder with its documentation, reference, kernels and test cases.
 
 pub mod add;
 pub mod avg_pool;
@@ -30,7 +30,7 @@ pub use weighted_sum::WeightedSum;
 
 use case::Case;
 
-/// An op's name and its cases.
+/// The name of an operation and its test cases.
 pub struct Family {
     /// The op's name.
     pub name: &'static str,
@@ -38,7 +38,7 @@ pub struct Family {
     pub cases: fn() -> Vec<Case>,
 }
 
-/// Every op. Tests, benches and `stapes gradcheck` walk this list.
+/// All operations. Tests, benchmarks and `stapes gradcheck` iterate over this list.
 pub const ALL: &[Family] = &[
     Family { name: "add", cases: add::cases },
     Family { name: "avg_pool", cases: avg_pool::cases },

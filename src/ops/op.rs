@@ -1,8 +1,8 @@
-//! The contract of an op: one trait that holds its shape rule, its slow obvious version and its fast one.
+//! The [`Op`] trait: an operation's shape rule, its reference in double precision, and its kernels.
 //!
-//! An op is declared without shapes (`Conv1d { c_out: 32, k: 5, .. }`); [`Op::spec`] gives, for the shapes it is
-//! put on, everything the planner needs. The executors then call the passes with buffers that the planner placed.
-//! Building may fail, a pass may not.
+//! An operation is declared without shapes (`Conv1d { c_out: 32, k: 5, .. }`). For the shapes of its inputs, [`Op::spec`] returns
+//! everything that the planner needs. The executors then call the passes with the buffers that the planner has allocated.
+//! Building a graph or a plan may fail; a pass may not.
 
 use super::device::{Batch, Passes};
 use crate::base::{Shape, rng::Key};
@@ -13,24 +13,24 @@ use std::fmt::{self, Debug, Display};
 use std::str::FromStr;
 use thiserror::Error;
 
-/// Why an op cannot stand on its inputs.
+/// The reason why an operation cannot be applied to its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{op}: {message}")]
 pub struct ShapeError {
-    /// The op's name.
+    /// The operation's name.
     pub op: &'static str,
-    /// What is wrong with which number, and what would do.
+    /// Which number is wrong, why, and which numbers are accepted.
     pub message: String,
 }
 
 impl ShapeError {
-    /// An error of `op`, in one sentence without a full stop.
+    /// An error of the operation `op`; the message is one sentence without a full stop.
     pub fn new(op: &'static str, message: impl Into<String>) -> ShapeError {
         ShapeError { op, message: message.into() }
     }
 }
 
-/// The inputs of `op`, if they are `N` and none is empty: the first line of most shape rules.
+/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most shape rules begin with it.
 pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N], ShapeError> {
     let many = || ShapeError::new(op, format!("it takes {N} input{}, not {}", if N == 1 { "" } else { "s" }, x.len()));
     let shapes: [Shape; N] = x.try_into().map_err(|_| many())?;
@@ -40,7 +40,8 @@ pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N
     }
 }
 
-/// How a parameter begins. Fan-in and fan-out count the numbers that one output reads and one input feeds.
+/// The role of a tensor, which determines how it is initialised. Fan-in is the number of inputs that one output depends on, fan-out
+/// the number of outputs that one input influences.
 #[allow(missing_docs, reason = "the fields are the terms of the literature, explained above")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
@@ -48,31 +49,31 @@ pub enum Role {
     Kernel { fan_in: usize, fan_out: usize },
     /// A dense layer's weights.
     Dense { fan_in: usize, fan_out: usize },
-    /// A bias of a layer with this fan-in.
+    /// The bias of a layer with this fan-in.
     Bias { fan_in: usize },
-    /// Batch norm's scale: starts at one.
+    /// The scale of batch norm, initially one.
     Scale,
-    /// Batch norm's shift: starts at zero.
+    /// The shift of batch norm, initially zero.
     Shift,
-    /// Batch norm's running mean: starts at zero.
+    /// The running mean of batch norm, initially zero.
     RunningMean,
-    /// Batch norm's running variance: starts at one.
+    /// The running variance of batch norm, initially one.
     RunningVariance,
 }
 
-/// One named tensor of an op: a parameter (trained) or state (kept, not trained).
+/// One named tensor of an operation: a parameter (trained) or state (kept from step to step, not trained).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// The last part of its name, PyTorch's: `weight`, `bias`, `running_mean`, ..
+    /// The last part of its name, as in PyTorch: `weight`, `bias`, `running_mean`, ..
     pub suffix: &'static str,
-    /// How it is laid out here and in a weight file.
+    /// Its order in memory and in a weight file.
     pub layout: Layout,
-    /// How it begins.
+    /// Its role, which determines its initial values.
     pub role: Role,
 }
 
 impl TensorSpec {
-    /// How many numbers it holds; the largest `usize` where the product is beyond it.
+    /// The number of its elements; the largest `usize` where the product is beyond it.
     pub fn len(&self) -> usize {
         match self.layout {
             Layout::Kernel { k, c_in, c_out } => k.saturating_mul(c_in).saturating_mul(c_out),
@@ -82,90 +83,91 @@ impl TensorSpec {
         }
     }
 
-    /// True if it holds nothing, which no op asks for.
+    /// Whether it has no elements, which no operation requests.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The order of a parameter in memory; weight files hold PyTorch's order instead. Fields: `k` taps,
+/// The order of a parameter in memory; weight files use PyTorch's order instead. Fields: `k` taps,
 /// `c_in` and `c_out` channels, `l` rows and `c` channels of a flattened input, `out` outputs.
-#[allow(missing_docs, reason = "the fields are the house's dimension names, explained above")]
+#[allow(missing_docs, reason = "the fields are the dimension names, explained above")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `[k, c_in, c_out]` here, `[c_out, c_in, k]` in a file.
+    /// `[k, c_in, c_out]` in memory, `[c_out, c_in, k]` in a file.
     Kernel { k: usize, c_in: usize, c_out: usize },
-    /// `[l, c, out]` here (rows of the input flattened channels last), `[out, c * l]` in a file (channel-major).
+    /// `[l, c, out]` in memory (the input is flattened channels last), `[out, c * l]` in a file (channel-major).
     Dense { l: usize, c: usize, out: usize },
     /// `[c]` in both.
     Vector { c: usize },
-    /// One number a feature: `[l, c]` here, `[c * l]` in a file (channel-major).
+    /// One number per feature: `[l, c]` in memory, `[c * l]` in a file (channel-major).
     Features { l: usize, c: usize },
 }
 
 /// One phase of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Sample by sample, in any order, on any thread.
+    /// One call per sample, in any order, on any thread.
     Samples,
-    /// All samples of a part of the batch in one call, one after the other in every operand: for weights that are too many
-    /// to be read once a sample.
+    /// One call per shard of the batch, with all samples of the shard one after the other in every operand. For operations with so
+    /// many weights that reading them once per sample is slow.
     Shards,
-    /// Backward, before the inputs' gradients: the parameters' gradients once for the whole batch, piece by piece
-    /// ([`Op::gradient_piece`]), each from all samples in their order. For parameters so many that their sums in every part would
-    /// cost more than what is summed.
+    /// Backward, before the gradients of the inputs: the gradients of the parameters are computed once for the whole batch, in pieces
+    /// ([`Op::gradient_piece`]), each from all samples in their order. For operations with so many parameters that accumulating their
+    /// gradients in every shard is slow.
     Batch,
-    /// Once, when the phase before is done for every sample: couples the samples of the batch ([`Op::merge`]).
+    /// One call of [`Op::merge`], when the phase before is done for every sample. It couples the samples of the batch.
     Merge,
 }
 
-/// A pass of an op.
+/// A pass of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// From inputs to output.
+    /// Computes the output from the inputs.
     Forward,
-    /// From the output's gradient to those of inputs and parameters.
+    /// Computes the gradients of inputs and parameters from the gradient of the output.
     Backward,
 }
 
-/// The phases of an op that couples no samples.
+/// The phases of an operation that is computed sample by sample.
 pub const PER_SAMPLE: &[Phase] = &[Phase::Samples];
-/// The phase of an op that takes the samples of a part together.
+/// The phases of an operation that is computed shard by shard.
 pub const PER_SHARD: &[Phase] = &[Phase::Shards];
-/// Backward phases of an op that takes the samples of a part together and sums its gradients once a batch.
+/// The backward phases of an operation that is computed shard by shard and whose parameter gradients are computed once per batch.
 pub const PER_BATCH: &[Phase] = &[Phase::Batch, Phase::Shards];
 
-/// What an op needs on given shapes; lengths count `f32`.
+/// What an operation needs for given input shapes. All lengths are in elements of `f32`.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Shape of the output.
+    /// The shape of the output.
     pub y: Shape,
-    /// Trained tensors, in the order in which they stand in the op's slice of the parameter arena.
+    /// The trained tensors, in the order of the operation's slice of the parameter arena.
     pub params: Vec<TensorSpec>,
-    /// Kept but untrained tensors, likewise.
+    /// The tensors that are kept from step to step but not trained, in the order of its slice of the state arena.
     pub state: Vec<TensorSpec>,
-    /// Written by forward for backward, a sample.
+    /// Memory per sample that is kept from the forward to the backward pass.
     pub saved: usize,
-    /// Dead after each call.
+    /// Scratch memory of one call, whose content is lost afterwards.
     pub scratch: usize,
-    /// One for all samples: packed weights made by [`Op::prepare`], or what [`Op::merge`] found.
+    /// Memory per batch that is kept until the end of the step: packed weights written by [`Op::prepare`], or statistics written by
+    /// [`Op::merge`].
     pub batch_saved: usize,
-    /// Backward reads the inputs.
+    /// Whether the backward pass reads the inputs.
     pub reads_x: bool,
-    /// Backward reads the output.
+    /// Whether the backward pass reads the output.
     pub reads_y: bool,
-    /// Output may take the place of the first input, and the first input's gradient that of the output's.
+    /// Whether the output may overwrite the first input, and the gradient of the first input that of the output.
     pub in_place: bool,
-    /// Phases of the forward pass; the output is written in the last.
+    /// The phases of the forward pass; the output is written in the last one.
     pub forward: &'static [Phase],
-    /// Phases of the backward pass; the inputs' gradients are written in the last.
+    /// The phases of the backward pass; the gradients of the inputs are written in the last one.
     pub backward: &'static [Phase],
-    /// Multiply-adds of the forward pass, a sample.
+    /// Multiply-accumulate operations (MACs) of the forward pass per sample.
     pub macs: u64,
 }
 
 impl Spec {
-    /// A spec with output shape `y` and nothing else: no parameters, no memory, one phase a pass.
+    /// An operation with the output shape `y`, without parameters and memory, computed sample by sample.
     pub fn new(y: Shape) -> Spec {
         Spec {
             y,
@@ -183,45 +185,45 @@ impl Spec {
         }
     }
 
-    /// Numbers in the op's slice of the parameter arena.
+    /// The length of the operation's slice of the parameter arena.
     pub fn params_len(&self) -> usize {
         self.params.iter().fold(0, |sum, t| sum.saturating_add(t.len()))
     }
 
-    /// Numbers in the op's slice of the state arena.
+    /// The length of the operation's slice of the state arena.
     pub fn state_len(&self) -> usize {
         self.state.iter().map(TensorSpec::len).sum()
     }
 }
 
-/// What stands in an op's place when nothing is learned.
+/// What replaces an operation in a plan for inference.
 #[derive(Debug)]
 pub enum Inference {
-    /// The op itself.
+    /// The operation itself.
     Same,
     /// Nothing: the output is the input.
     Identity,
-    /// Another op with the same parameters and state.
+    /// Another operation with the same parameters and state.
     Other(Box<dyn Op>),
 }
 
-/// What stands in the place of several ops.
+/// One operation that replaces several.
 #[derive(Debug)]
 pub struct Fused {
-    /// The op that does what they do, with the parameters of all.
+    /// The operation that computes what they compute, with the parameters of all of them.
     pub op: Box<dyn Op>,
-    /// How many of the ops that follow the first are in it.
+    /// How many of the operations that follow the first one it includes.
     pub followers: usize,
 }
 
-/// How convolutions are computed: the setting `conv`.
+/// How convolutions are computed on the CPU: the setting `conv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ConvChoice {
-    /// Every op by itself: nothing is fused.
+    /// Every operation by itself; nothing is fused.
     Direct,
-    /// Fused with ReLU and pool, with fewer multiplications, wherever there is an op for it.
+    /// Fused with batch norm, ReLU and pooling, and with a Toom-Cook (Winograd) algorithm wherever one exists.
     Fast,
-    /// Fused where that is faster.
+    /// Fused, with the algorithm that is fastest for the layer's shape.
     #[default]
     Auto,
 }
@@ -245,148 +247,230 @@ impl FromStr for ConvChoice {
             "direct" => Ok(ConvChoice::Direct),
             "fast" => Ok(ConvChoice::Fast),
             "auto" => Ok(ConvChoice::Auto),
-            _ => Err(format!("`{name}` is no way to compute convolutions; take direct, fast or auto")),
+            _ => Err(format!("`{name}` is not a way to compute convolutions; use direct, fast or auto")),
         }
     }
 }
 
-/// How the kernels of each pass compute: `direct`, `F(8,5)`, `sparse`, ..; empty where an op has only one way.
+/// The algorithm of each pass: `direct`, `F(8,5)`, `sparse`, ..; empty where an operation has only one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Algorithms {
-    /// The output.
+    /// Of the output.
     pub forward: &'static str,
-    /// The gradients of the inputs.
+    /// Of the gradients of the inputs.
     pub backward_data: &'static str,
-    /// The gradients of the parameters.
+    /// Of the gradients of the parameters.
     pub backward_weight: &'static str,
 }
 
-/// Most inputs an op may have.
+/// The largest number of inputs of an operation.
 pub const MAX_INPUTS: usize = 2;
 
-/// Buffers of one sample for the forward pass, or in a [`Phase::Shards`] of several.
+/// The buffers of the forward pass, of one sample or, in a [`Phase::Shards`], of several.
 pub struct Forward<'a> {
-    /// Shapes of the inputs.
+    /// The shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the (first) sample in the batch.
+    /// The index of the (first) sample in the batch.
     pub sample: usize,
-    /// Random numbers of this step and node.
+    /// The key of the random numbers of this step and node.
     pub draw: Key,
-    /// Inputs. The first is empty when the op works in place: then it stands in `y`.
+    /// The inputs. The first is empty if the operation works in place: `y` then contains it.
     pub x: [&'a [f32]; MAX_INPUTS],
-    /// Output; holds anything before. In inference it may be a piece of it, see [`Op::piece`].
+    /// The output; its content before is unspecified. In inference it may be a piece of the output, see [`Op::piece`].
     pub y: &'a mut [f32],
-    /// Which of the output's numbers the first in `y` is.
+    /// The index in the output of the first element of `y`.
     pub from: usize,
-    /// Kept for backward; holds anything before the first phase.
+    /// Memory kept for the backward pass; its content before the first phase is unspecified.
     pub saved: &'a mut [f32],
-    /// Holds anything.
+    /// Scratch memory; its content is unspecified.
     pub scratch: &'a mut [f32],
-    /// The op's parameters.
+    /// The operation's parameters.
     pub params: &'a [f32],
-    /// The op's state.
+    /// The operation's state.
     pub state: &'a [f32],
     /// See [`Spec::batch_saved`].
     pub batch_saved: &'a [f32],
 }
 
-/// Buffers of one sample for the backward pass, or in a [`Phase::Shards`] or [`Phase::Batch`] of several.
+/// The buffers of the backward pass, of one sample or, in a [`Phase::Shards`] or [`Phase::Batch`], of several.
 pub struct Backward<'a> {
-    /// Shapes of the inputs.
+    /// The shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Place of the (first) sample in the batch.
+    /// The index of the (first) sample in the batch.
     pub sample: usize,
-    /// Random numbers of this step and node, the forward pass's.
+    /// The key of the random numbers of this step and node, the same as in the forward pass.
     pub draw: Key,
-    /// Inputs, if [`Spec::reads_x`], else empty.
+    /// The inputs if [`Spec::reads_x`], else empty.
     pub x: [&'a [f32]; MAX_INPUTS],
-    /// Output, if [`Spec::reads_y`], else empty.
+    /// The output if [`Spec::reads_y`], else empty.
     pub y: &'a [f32],
-    /// Gradient of the output. Empty when the op works in place: then it stands in `dx[0]`.
+    /// The gradient of the output. Empty if the operation works in place: `dx[0]` then contains it.
     pub dy: &'a [f32],
-    /// Gradients of the inputs, to be assigned; empty where nobody needs one.
+    /// The gradients of the inputs, to be assigned; empty where none is needed.
     pub dx: [&'a mut [f32]; MAX_INPUTS],
-    /// Gradients of the parameters, to be added to; empty where nobody needs them. In a [`Phase::Batch`] it may be a piece
-    /// of them, see [`Op::gradient_piece`]; only inputs, their shapes, output and its gradient are there then.
+    /// The gradients of the parameters, to be added to; empty where none are needed. In a [`Phase::Batch`] it may be a piece of them,
+    /// see [`Op::gradient_piece`]; of the other buffers, only the inputs, their shapes, the output and its gradient are given then.
     pub dparams: &'a mut [f32],
-    /// Which of the parameters' gradients the first in `dparams` is.
+    /// The index in the parameters of the first element of `dparams`.
     pub from: usize,
-    /// What forward kept; a phase may write here for the next.
+    /// What the forward pass kept; a phase may write to it for the next one.
     pub saved: &'a mut [f32],
-    /// Holds anything.
+    /// Scratch memory; its content is unspecified.
     pub scratch: &'a mut [f32],
-    /// The op's parameters.
+    /// The operation's parameters.
     pub params: &'a [f32],
     /// See [`Spec::batch_saved`].
     pub batch_saved: &'a [f32],
 }
 
-/// What a merge sees: what each sample saved, and the op's memory.
+/// The buffers of [`Op::merge`]: what each sample saved, and the operation's memory.
 pub struct Merge<'a> {
     /// The pass.
     pub pass: Pass,
-    /// Shapes of the inputs.
+    /// The shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
-    /// Samples in the batch.
+    /// The number of samples in the batch.
     pub n: usize,
-    /// What the samples saved, by place in the batch.
+    /// What a sample saved, by its index in the batch.
     pub saved: &'a dyn Fn(usize) -> &'a [f32],
-    /// The op's parameters.
+    /// The operation's parameters.
     pub params: &'a [f32],
-    /// Gradients of the parameters, to be added to; empty in the forward pass.
+    /// The gradients of the parameters, to be added to; empty in the forward pass.
     pub dparams: &'a mut [f32],
-    /// The op's state.
+    /// The operation's state.
     pub state: &'a mut [f32],
     /// See [`Spec::batch_saved`].
     pub batch_saved: &'a mut [f32],
 }
 
-/// A whole batch in double precision, forward.
+/// The buffers of the forward reference: a whole batch in double precision.
 pub struct ReferenceForward<'a> {
-    /// Samples.
+    /// The number of samples.
     pub n: usize,
-    /// Shapes of the inputs.
+    /// The shapes of the inputs.
     pub shapes: &'a [Shape],
-    /// Inputs, `[n, l, c]` each.
+    /// The inputs, `[n, l, c]` each.
     pub x: &'a [&'a [f64]],
-    /// The op's parameters.
+    /// The operation's parameters.
     pub params: &'a [f64],
-    /// The op's state.
+    /// The operation's state.
     pub state: &'a mut [f64],
-    /// Random numbers of this step and node.
+    /// The key of the random numbers of this step and node.
     pub draw: Key,
-    /// Output, zero before.
+    /// The output, zero before.
     pub y: &'a mut [f64],
 }
 
-/// A whole batch in double precision, backward.
+/// The buffers of the backward reference: a whole batch in double precision.
 pub struct ReferenceBackward<'a> {
-    /// Samples.
+    /// The number of samples.
     pub n: usize,
-    /// Shapes of the inputs.
+    /// The shapes of the inputs.
     pub shapes: &'a [Shape],
-    /// Inputs.
+    /// The inputs.
     pub x: &'a [&'a [f64]],
-    /// The op's parameters.
+    /// The operation's parameters.
     pub params: &'a [f64],
-    /// The op's state: what forward left. Kernels keep what they need of it in `saved`, which a reference has not.
+    /// The operation's state after the forward pass. A reference has no `saved` memory.
     pub state: &'a [f64],
-    /// Random numbers of this step and node.
+    /// The key of the random numbers of this step and node.
     pub draw: Key,
-    /// Gradient of the output.
+    /// The gradient of the output.
     pub dy: &'a [f64],
-    /// Gradients of the inputs, to be added to.
+    /// The gradients of the inputs, to be added to.
     pub dx: &'a mut [Vec<f64>],
-    /// Gradients of the parameters, to be added to.
+    /// The gradients of the parameters, to be added to.
     pub dparams: &'a mut [f64],
 }
 
-/// An operation of the graph. See the module's doc.
+/// An operation of the graph.
+///
+/// An implementation consists of its shape rule ([`Op::spec`]), a reference in double precision, and kernels in single precision,
+/// each forward and backward. Graphs, plans, the executors, gradient checks and conformance tests need nothing else.
+///
+/// Only [`Op::name`], [`Op::spec`] and these four passes are required. An operation without [`Op::on_device`] runs on the CPU.
+///
+/// # Example
+/// An operation of one's own: a ReLU that multiplies negative numbers by a slope instead of setting them to zero.
+/// ```
+/// use stapes::base::{Shape, rng::{Key, Stream}};
+/// use stapes::exec::{Cpu, SingleOp};
+/// use stapes::graph::{Graph, Keep, Plan, PlanOptions, Work};
+/// use stapes::ops::case::{Fill, Input};
+/// use stapes::ops::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+/// use stapes::ops::WeightedSum;
+/// use stapes::simd::Isa;
+///
+/// #[derive(Debug)]
+/// struct LeakyRelu {
+///     slope: f64,
+/// }
+///
+/// impl Op for LeakyRelu {
+///     fn name(&self) -> &'static str {
+///         "leaky_relu"
+///     }
+///
+///     // The output has the shape of the input; the backward pass reads the input.
+///     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+///         let [x] = inputs(self.name(), x)?;
+///         Ok(Spec { reads_x: true, ..Spec::new(x) })
+///     }
+///
+///     // The references process a whole batch. The gradient of an input is added to, since other operations may read the input, too.
+///     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
+///         for (y, &x) in b.y.iter_mut().zip(b.x[0]) {
+///             *y = if x > 0.0 { x } else { self.slope * x };
+///         }
+///     }
+///
+///     fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
+///         for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
+///             *dx += if x > 0.0 { dy } else { self.slope * dy };
+///         }
+///     }
+///
+///     // The kernels process one sample. The gradient of an input is assigned; it is empty where none is needed.
+///     fn forward(&self, _isa: Isa, _phase: usize, b: &mut Forward<'_>) {
+///         for (y, &x) in b.y.iter_mut().zip(b.x[0]) {
+///             *y = if x > 0.0 { x } else { self.slope as f32 * x };
+///         }
+///     }
+///
+///     fn backward(&self, _isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+///         for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
+///             *dx = if x > 0.0 { dy } else { self.slope as f32 * dy };
+///         }
+///     }
+/// }
+///
+/// // The kernels agree with the reference, on three samples of twenty rows and four channels.
+/// let op = LeakyRelu { slope: 0.25 };
+/// let input = Input { shape: Shape::new(20, 4), fill: Fill::Normal };
+/// let errors = SingleOp::new(&op, &[input], 3, Isa::best(), 1)?.errors();
+/// assert!(errors.forward < 1e-6 && errors.backward_data < 1e-6);
+///
+/// // In a graph it is used like any other operation. Its gradient is that of the sum of `w * leaky_relu(x)`.
+/// let mut graph = Graph::new();
+/// let x = graph.input("x", Shape::new(1, 3))?;
+/// let w = graph.input("w", Shape::new(1, 3))?;
+/// let y = graph.add("leaky", op, &[x])?;
+/// let sum = graph.add("sum", WeightedSum, &[y, w])?;
+/// let plan = Plan::new(&graph, &PlanOptions::new(1, Work::Train(sum)).keep(Keep::Everything))?;
+/// let mut cpu = Cpu::new(plan.into(), Isa::best());
+/// cpu.prepare(&[], &[]);
+/// cpu.run(&[], &mut [], &[&[-2.0, 1.0, 4.0], &[1.0, 1.0, 1.0]], Key::new(1, Stream::Dropout));
+/// assert_eq!(cpu.activation(y).unwrap(), [-0.5, 1.0, 4.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Op: Any + Debug + Send + Sync {
-    /// Its name in plans, benches and errors: `conv1d`.
+    /// The operation's name in plans, benchmarks and errors: `conv1d`.
     fn name(&self) -> &'static str;
 
-    /// What it needs on inputs of shapes `x`.
+    /// What the operation needs for inputs of shapes `x`.
+    ///
+    /// # Errors
+    /// The operation cannot be applied to such inputs.
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError>;
 
     /// The smallest training batch that the operation accepts for inputs of shapes `x`. More than 1 where a statistic over the batch would
@@ -395,58 +479,60 @@ pub trait Op: Any + Debug + Send + Sync {
         1
     }
 
-    /// What stands in its place when nothing is learned.
+    /// What replaces the operation in a plan for inference.
     fn for_inference(&self) -> Inference {
         Inference::Same
     }
 
-    /// An op that does what this one and the first of `next` do one after the other; `next` are the ops that follow, each
-    /// the only reader of the one before. None if there is no such op, or if it is not the choice. Not asked where the choice
-    /// is [`ConvChoice::Direct`].
+    /// An operation that computes what this one and the first of `next` compute one after the other, or none if there is no such
+    /// operation or `choice` rules it out. `next` are the operations that follow, each of which is the only reader of the one before.
+    /// Not called for [`ConvChoice::Direct`].
     fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {
         None
     }
 
-    /// How its kernels compute on inputs of shapes `x`.
+    /// The algorithms of the kernels for inputs of shapes `x`.
     fn algorithms(&self, _x: &[Shape]) -> Algorithms {
         Algorithms::default()
     }
 
-    /// Plain loops in double precision, obviously right, never optimised.
+    /// Computes the output of a whole batch in double precision, with plain loops that are never optimised.
     fn reference_forward(&self, b: &mut ReferenceForward<'_>);
 
-    /// Likewise. Recomputes from the inputs whatever it needs.
+    /// Computes the gradients of a whole batch in double precision, with plain loops; recomputes whatever it needs from the inputs.
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>);
 
-    /// Once a step, before any pass: packs `params` into `batch_saved`. In inference the `state` may be taken in too.
-    fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _shared: &mut [f32]) {}
+    /// Packs `params` into `batch_saved`, once per step and before any pass. In inference it may use the `state`, too.
+    fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _batch_saved: &mut [f32]) {}
 
-    /// One sample forward.
+    /// Computes phase number `phase` of the forward pass, of one sample or, in a [`Phase::Shards`], of several.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);
 
-    /// In inference: into pieces of how many numbers (or a multiple) one sample's output may be cut, each made by a call of
-    /// its own, so that several threads share a sample. None if it must be made at once.
+    /// In inference, the length of the pieces (or a multiple of it) into which the output of one sample may be cut, so that several
+    /// threads compute one sample. None if the output must be computed in one call.
     fn piece(&self, _x: &[Shape]) -> Option<usize> {
         None
     }
 
-    /// One sample backward.
+    /// Computes phase number `phase` of the backward pass, of one sample or, in a [`Phase::Shards`] or [`Phase::Batch`], of several.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
 
-    /// Into pieces of how many numbers the parameters' gradients are cut in a [`Phase::Batch`].
+    /// The length of the pieces into which the gradients of the parameters are cut in a [`Phase::Batch`].
     fn gradient_piece(&self, _x: &[Shape]) -> usize {
         usize::MAX
     }
 
-    /// Once a part of the batch, after the last pass of its last sample: brings the sums of the parameters' gradients, which the
-    /// op may have kept in an order of its own, into that of the parameters. `scratch` is as long as [`Spec::scratch`].
+    /// Brings the accumulated gradients of the parameters, which the kernels may accumulate in an order of their own, into the order of
+    /// the parameters. Called once per shard, after the last pass of its last sample; `scratch` has the length [`Spec::scratch`].
     fn reorder_gradients(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
 
-    /// A [`Phase::Merge`]. Must add in the order of the samples, so that no result depends on threads.
+    /// Computes a [`Phase::Merge`]. It must add in the order of the samples, so that the result does not depend on the threads.
     fn merge(&self, _b: &mut Merge<'_>) {}
 
-    /// Its passes on a GPU, for shapes that [`Op::spec`] has accepted. By default there are none, and a plan for a GPU refuses the operation.
+    /// The kernel launches and the memory of both passes on a GPU, for shapes that [`Op::spec`] has accepted. By default there are none,
+    /// and a plan for a GPU refuses the operation.
     fn on_device(&self, _batch: &Batch<'_>) -> Passes {
         Passes::default()
+    }
     }
 }

@@ -69,7 +69,7 @@ struct ReluForward<'a> {
     y: &'a mut [f32],
 }
 
-/// Numbers that are copied aside at once in place: a choice between a number and its own place would become a store under
+/// Numbers that are copied to a local array in place: a choice between a number and its own place would become a store under
 /// a condition, which AVX2 has no vectors for.
 const BLOCK: usize = 256;
 

@@ -4,7 +4,7 @@
 //! directly. Nothing here may use a vector instruction before the answer is known.
 #![allow(unsafe_code)] // reason: reading XCR0 needs an instruction that the compiler cannot prove present
 
-/// What the build takes for granted and this processor (or its operating system) lacks; none if all is there.
+/// A feature that this build requires and this processor or its operating system lacks; none if it has all of them.
 #[cfg(target_arch = "x86_64")]
 pub fn missing_cpu_features() -> Option<&'static str> {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -34,7 +34,8 @@ pub fn missing_cpu_features() -> Option<&'static str> {
     .find_map(|(needed, there, name)| (needed && !there).then_some(name))
 }
 
-/// What the build takes for granted and this processor lacks; other processors than x86-64 are built for their baseline.
+/// A feature that this build requires and this processor lacks: none, since builds for other processors than x86-64 require only the
+/// baseline.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn missing_cpu_features() -> Option<&'static str> {
     None
@@ -54,7 +55,7 @@ unsafe fn xcr0() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// What the processor calls itself; none where it does not say.
+/// The brand name of the processor; none if it does not report one.
 #[cfg(target_arch = "x86_64")]
 pub fn cpu_brand() -> Option<String> {
     use std::arch::x86_64::__cpuid;
@@ -70,7 +71,7 @@ pub fn cpu_brand() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// What the processor calls itself; none where it does not say.
+/// The brand name of the processor; none if it does not report one.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn cpu_brand() -> Option<String> {
     None

@@ -1,4 +1,4 @@
-//! The instruction sets, and the only place where one is entered.
+//! The instruction sets, and the only functions that are compiled for one.
 #![allow(unsafe_code)] // reason: entering a function compiled for an instruction set that detection has proved present
 
 use super::portable::{Scalar, Wide};
@@ -7,11 +7,11 @@ use super::tile::Tiled;
 use super::x86::{Avx2, Avx512};
 use std::fmt;
 
-/// A number and where it belongs.
+/// A number and the offset of the slice that it is multiplied with.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct SparseEntry {
-    /// A place in memory, in numbers.
+    /// The offset, in numbers.
     pub offset: u32,
     /// The number.
     pub value: f32,
@@ -23,7 +23,7 @@ pub trait Simd: Tiled {
     type V: Copy;
     /// The outcome of a comparison, lane by lane.
     type Mask: Copy;
-    /// Places in a window, one a lane: whole numbers from 0 to 127.
+    /// Indices in a pooling window, one per lane: whole numbers from 0 to 127.
     type Argmax: Copy;
     /// Numbers in a vector.
     const LANES: usize;
@@ -52,10 +52,10 @@ pub trait Simd: Tiled {
     /// # Safety
     /// `lanes` numbers from `to` on are writable.
     unsafe fn store_first(self, to: *mut f32, lanes: usize, v: Self::V);
-    /// Writes a vector to the start of `to`, or as much of it as there is room for.
+    /// Writes a vector to the start of `to`, or as many of its lanes as `to` is long.
     #[inline(always)]
     fn store_to(self, to: &mut [f32], v: Self::V) {
-        // SAFETY: no more lanes are written than `to` holds.
+        // SAFETY: no more lanes are written than `to` is long.
         unsafe { self.store_first(to.as_mut_ptr(), to.len().min(Self::LANES), v) }
     }
     /// `a * b + c`, rounded once where the instruction set has it.
@@ -76,25 +76,25 @@ pub trait Simd: Tiled {
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
     /// `index` in every lane.
     fn splat_argmax(self, index: u8) -> Self::Argmax;
-    /// `index` where the mask is set, unless a higher one is there already.
+    /// The larger of `index` and the lane's index where the mask is set, else the lane's index.
     fn masked_max(self, mask: Self::Mask, index: u8, argmax: Self::Argmax) -> Self::Argmax;
-    /// Where `index` is.
+    /// Whether the lane's index is `index`.
     fn argmax_eq(self, argmax: Self::Argmax, index: u8) -> Self::Mask;
-    /// Where the place is below `end`.
+    /// Whether the lane's index is below `end`.
     fn argmax_lt(self, argmax: Self::Argmax, end: u8) -> Self::Mask;
-    /// One more where the mask is set, for counts of up to 127.
+    /// The lane's count plus one where the mask is set; counts are at most 127.
     fn masked_increment(self, mask: Self::Mask, counts: Self::Argmax) -> Self::Argmax;
-    /// The first `lanes` bytes as places, zeros after.
+    /// The first `lanes` bytes as indices, zeros after.
     ///
     /// # Safety
     /// `lanes` bytes from `from` on are readable.
     unsafe fn load_argmax(self, from: *const u8, lanes: usize) -> Self::Argmax;
-    /// Writes the first `lanes` places as bytes.
+    /// Writes the first `lanes` indices as bytes.
     ///
     /// # Safety
     /// `lanes` bytes from `to` on are writable.
     unsafe fn store_argmax(self, to: *mut u8, lanes: usize, argmax: Self::Argmax);
-    /// Writes places as numbers of 32 bits.
+    /// Writes indices or counts as 32-bit integers.
     ///
     /// # Safety
     /// [`Simd::LANES`] numbers from `to` on are writable.
@@ -104,7 +104,7 @@ pub trait Simd: Tiled {
     /// # Safety
     /// [`Simd::LANES`] pairs from `to` on are writable.
     unsafe fn store_entries(self, to: *mut SparseEntry, argmax: Self::Argmax, first: u32, step: u32, numbers: Self::V);
-    /// Writes a vector past the caches where that is possible: for what is read much later. [`Simd::fence`] must follow.
+    /// Writes a vector, past the caches where that is possible: for memory that is read much later. [`Simd::fence`] must follow.
     ///
     /// # Safety
     /// As [`Simd::store`].
@@ -113,35 +113,35 @@ pub trait Simd: Tiled {
         // SAFETY: the caller's contract.
         unsafe { self.store(to, v) }
     }
-    /// Makes streamed vectors visible to whoever is told of them.
+    /// Makes the vectors of [`Simd::stream`] visible to other threads.
     #[inline(always)]
     fn fence(self) {}
-    /// In each lane the number that stands `at % 4` places behind `from`, and the `K - 1` after it.
+    /// For each lane, the number at offset `at % 4` from `from`, and the `K - 1` numbers after it.
     ///
     /// # Safety
     /// 16 numbers from `from` on are readable; `K` is at most 5.
     unsafe fn lookup<const K: usize>(self, from: *const f32, at: Self::Argmax) -> [Self::V; K];
-    /// Asks for the cache line of `at`; any address will do.
+    /// Prefetches the cache line of `at`, which may be any address.
     fn prefetch(self, at: *const u8);
-    /// Asks for the cache line of `at` in order to write it; any address will do.
+    /// Prefetches the cache line of `at` in order to write it; `at` may be any address.
     fn prefetch_write(self, at: *const u8);
 
-    /// `a * b + c` of single numbers, rounded as [`Simd::fma`] rounds.
+    /// `a * b + c` of scalars, rounded as by [`Simd::fma`].
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
 }
 
 /// A computation written once for every instruction set.
 pub trait Kernel {
-    /// The body; `#[inline(always)]`, so that it is compiled for the set of its token.
+    /// Runs the kernel. An implementation is `#[inline(always)]`, so that it is compiled for the instruction set of `s`.
     fn run<S: Simd>(self, s: S);
 }
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy)]
 pub enum Isa {
-    /// One number at a time: the judge of the vector code's arithmetic.
+    /// One number at a time: the reference for the arithmetic of the vector sets.
     Scalar,
-    /// The crate `wide`: whatever the build's target has, on any processor.
+    /// The crate `wide`: the vectors of the build's target, on any processor.
     Wide,
     /// AVX2 with FMA, 8 lanes.
     #[cfg(target_arch = "x86_64")]
@@ -152,12 +152,12 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The fastest one here.
+    /// The fastest instruction set of this machine.
     pub fn best() -> Isa {
         Isa::all().pop().expect("the portable sets are always there")
     }
 
-    /// All that this machine has, fastest last.
+    /// All instruction sets of this machine, the fastest last.
     pub fn all() -> Vec<Isa> {
         #[allow(unused_mut, reason = "only x86-64 has more")]
         let mut all = vec![Isa::Scalar, Isa::Wide];
@@ -181,12 +181,12 @@ impl Isa {
         }
     }
 
-    /// The one with this name, if this machine has it.
+    /// The instruction set with this name, if this machine has it.
     pub fn by_name(name: &str) -> Option<Isa> {
         Isa::all().into_iter().find(|isa| isa.name() == name)
     }
 
-    /// Runs a kernel compiled for this set.
+    /// Runs a kernel, compiled for this instruction set.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) {
         match self {

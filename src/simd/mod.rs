@@ -10,7 +10,7 @@
 //! use stapes::simd::{Product, RankUpdate};
 //! ```
 //! ```compile_fail
-//! use stapes::simd::{Cells, SparseSpread, SparseUpdate};
+//! use stapes::simd::{PooledGradient, SparseSpread, SparseUpdate};
 //! ```
 //! ```compile_fail
 //! use stapes::simd::planes;
@@ -21,7 +21,7 @@
 //! ```compile_fail
 //! use stapes::simd::winograd;
 //! ```
-//! Nor can another type take the place of an instruction set, whose numbers kernels trust:
+//! [`Simd`] cannot be implemented for another type, because kernels trust the properties of the instruction sets:
 //! ```compile_fail
 //! #[derive(Clone, Copy)]
 //! struct Mine;
@@ -49,5 +49,5 @@ pub use check::{cpu_brand, missing_cpu_features};
 pub(crate) use extent::{product, sum};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
-pub(crate) use sparse::{Cells, SparseSpread, SparseUpdate};
+pub(crate) use sparse::{PooledGradient, SparseSpread, SparseUpdate};
 pub(crate) use tile::{Product, RankUpdate, panels};

@@ -1,4 +1,4 @@
-//! The roof: how many multiply-adds a second one core does when nothing else limits it.
+//! The peak rate of one core: multiply-accumulate operations per second when nothing else limits it.
 
 use super::isa::{Isa, Kernel, Simd};
 use std::hint::black_box;
@@ -32,7 +32,8 @@ impl Kernel for FmaLoop<'_> {
     }
 }
 
-/// GFLOP/s of one core in a loop of nothing but multiply-adds of `isa`: the median of seven runs of about a millisecond.
+/// The floating-point rate of one core, in GFLOP/s, in a loop of nothing but fused multiply-adds of `isa`: the median of seven runs of
+/// about a millisecond.
 pub fn fma_peak(isa: Isa) -> f64 {
     let mut rates: Vec<f64> = (0..7)
         .map(|_| {

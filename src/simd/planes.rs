@@ -9,8 +9,8 @@
 //! of the first, so that the sum runs over `segments` neighbouring rows of a plane, and tiles of output are `stride` of its
 //! rows apart.
 //!
-//! **Memory** the next block's rows are asked for during the products ([`Prefetch`]): the transforms touch memory in
-//! bursts that the processor's own prefetcher does not see coming.
+//! **Memory** the rows of the next block are prefetched during the products ([`Prefetch`]), because the transforms access memory in
+//! bursts that the hardware prefetcher does not predict.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, where a tile's operands are made
 
 use super::extent::{product, round_up_to, span, sum};
@@ -19,7 +19,7 @@ use super::tile::{RankUpdate, panels};
 
 /// Numbers to which a row of a plane is padded: the widest vector.
 pub const ROW: usize = 16;
-/// Numbers between planes beyond their content, so that planes do not share the same places in the L1 cache.
+/// Unused numbers between planes, so that planes do not map to the same sets of the L1 cache.
 const SKEW: usize = 16;
 /// Tiles to which a plane is padded: a multiple of every set's rows of a register tile (4, 6, 8, 12).
 pub const PLANE_TILES: usize = 24;
@@ -46,7 +46,7 @@ impl Planes {
     }
 }
 
-/// Memory that is soon needed: what will be read, and what will be written.
+/// Memory that will soon be read or written.
 #[derive(Clone, Copy, Default)]
 pub struct Prefetch<'a> {
     /// To be read.
@@ -58,7 +58,7 @@ pub struct Prefetch<'a> {
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// How far the asking has got: an equal share at each of a fixed number of turns.
+/// Prefetches an equal share of the memory at each of a fixed number of steps.
 pub(super) struct Prefetcher<'a> {
     prefetch: Prefetch<'a>,
     shares: [usize; 4],
@@ -110,7 +110,7 @@ pub struct PlaneProduct<'a> {
     pub tiles: usize,
     /// Planes.
     pub planes: usize,
-    /// What to ask for meanwhile.
+    /// Memory to prefetch meanwhile.
     pub prefetch: Prefetch<'a>,
 }
 
@@ -252,7 +252,7 @@ pub struct PlaneUpdate<'a> {
     pub z_planes: Planes,
     /// Sums, plane by plane `[segments * inner, outputs]`.
     pub du: &'a mut [f32],
-    /// Whether the sums begin here, whatever they hold.
+    /// Whether the sums are assigned instead of added to.
     pub fresh: bool,
     /// Channels of the output.
     pub outputs: usize,
@@ -260,7 +260,7 @@ pub struct PlaneUpdate<'a> {
     pub tiles: usize,
     /// Planes.
     pub planes: usize,
-    /// What to ask for meanwhile.
+    /// Memory to prefetch meanwhile.
     pub prefetch: Prefetch<'a>,
 }
 

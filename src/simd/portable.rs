@@ -1,4 +1,4 @@
-//! The two instruction sets that every processor has: one number at a time, and the crate `wide`.
+//! The two instruction sets of every processor: one number at a time, and the vectors of the crate `wide`.
 #![allow(unsafe_code)] // reason: the vector contract reads and writes through pointers, so that tiles have no bounds checks
 
 use super::isa::{Simd, SparseEntry};

@@ -190,7 +190,12 @@ fn every_primitive_gives_the_bits_of_the_scalar_set() {
         results.0
     };
     let expected = results(Isa::Scalar);
-    assert_eq!(expected.len(), 11 + 3 + 4 * 4 + 49 + 2 + 5, "{:?}", expected.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    assert_eq!(
+        expected.len(),
+        11 + 3 + 4 * 4 + 49 + 2 + 5,
+        "{:?}",
+        expected.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
     for isa in Isa::all() {
         // In a build for processors without fused multiply-adds, the portable set rounds twice.
         let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64")) || !matches!(isa, Isa::Wide);

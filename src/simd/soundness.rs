@@ -2,7 +2,7 @@
 //! instruction set, before it reads or writes anything.
 
 use super::planes::{PlaneProduct, PlaneUpdate, Planes, Prefetch};
-use super::sparse::{Cells, SparseSpread, SparseUpdate};
+use super::sparse::{PooledGradient, SparseSpread, SparseUpdate};
 use super::transform::{GradientTransform, InputTransform, MonoConvolution, OutputTransform, PlainRows, StoredRows};
 use super::winograd::ThreeTaps;
 use super::{Isa, Product, RankUpdate};
@@ -226,13 +226,20 @@ fn case_41_sparse_update_and_spread() {
     let run = |isa: Isa, [count, window, row, width]: [usize; 4]| {
         let (dy, argmax, x) = ([1.0f32; 4], [0u8; 4], vec![0.0f32; 64]);
         let (mut c, mut db) = ([0.0f32; 1], [0.0f32; 1]);
-        let cells = Cells { dy: &dy, argmax: &argmax, count, window, row };
-        isa.run(SparseUpdate { cells, x: &x, c: &mut c[..width], db: &mut db, width, prefetch: Prefetch::default() });
+        let gradient = PooledGradient { dy: &dy, argmax: &argmax, count, window, row };
+        isa.run(SparseUpdate {
+            gradient,
+            x: &x,
+            c: &mut c[..width],
+            db: &mut db,
+            width,
+            prefetch: Prefetch::default(),
+        });
     };
     let spread = |isa: Isa, [count, window, row, outputs]: [usize; 4]| {
         let (dy, argmax, w, mut dx) = ([1.0f32; 4], [0u8; 4], [1.0f32; 1], vec![0.0f32; 64]);
-        let cells = Cells { dy: &dy, argmax: &argmax, count, window, row };
-        isa.run(SparseSpread { cells, w: &w, outputs, dx: &mut dx, prefetch: Prefetch::default() });
+        let gradient = PooledGradient { dy: &dy, argmax: &argmax, count, window, row };
+        isa.run(SparseSpread { gradient, w: &w, outputs, dx: &mut dx, prefetch: Prefetch::default() });
     };
     for (name, [count, window, row]) in [
         ("row", [4, 1, THIRD]),

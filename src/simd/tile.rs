@@ -92,7 +92,7 @@ pub struct Product<'a> {
     pub rows: usize,
 }
 
-/// Rows of input that are worked on with every panel before the next come: they stay in the L1 cache.
+/// Rows of input that are multiplied with every panel before the next rows: they stay in the L1 cache.
 const BLOCK_ROWS: usize = 96;
 
 impl Product<'_> {
@@ -116,7 +116,6 @@ impl Product<'_> {
     }
 }
 
-/// Computes the product.
 impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -257,7 +256,7 @@ pub struct RankUpdate<'a> {
     pub positions: usize,
     /// Sums, `[m, outputs]` without gaps.
     pub c: &'a mut [f32],
-    /// Whether the sums begin here: `c` is assigned, whatever it holds.
+    /// Whether `c` is assigned instead of added to.
     pub fresh: bool,
     /// Rows of `c`.
     pub m: usize,
@@ -265,7 +264,6 @@ pub struct RankUpdate<'a> {
     pub outputs: usize,
 }
 
-/// Adds the update.
 impl Kernel for RankUpdate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -347,7 +345,7 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
                 s.load(from.add(v * S::LANES))
             }
         };
-        // The totals, wanted at the end, are often far away.
+        // The totals, which are needed at the end, are often not in the caches.
         for r in 0..R {
             for v in (0..V).step_by((16 / S::LANES).max(1)) {
                 s.prefetch_write(t.c.wrapping_add(r * t.c_stride + v * S::LANES).cast());
@@ -370,7 +368,7 @@ unsafe fn rank_tile_lanes<S: Simd, const R: usize, const V: usize, const MASKED:
         for (r, row) in sums.iter().enumerate() {
             let c = t.c.add(r * t.c_stride);
             for (v, sum) in row.iter().enumerate() {
-                // The update's own sum joins the total at its end: a chain as short as the update.
+                // The sum of this update is added to the total at the end, so that chains of additions stay short.
                 let total = if t.fresh { *sum } else { s.add(load(c.cast_const(), v), *sum) };
                 if MASKED && v + 1 == V {
                     s.store_first(c.add(v * S::LANES), t.last_lanes, total);

@@ -39,7 +39,7 @@ impl<F: Toom> Kernel for InputTransform<'_, F> {
         assert!(v.len() >= span([(F::PRODUCTS, plane)], product([tiles, row])));
         for t in 0..tiles {
             for j in (0..c).step_by(S::LANES) {
-                // SAFETY: the tile's rows lie in `x` and its place of all planes, padding included, in `v`, both
+                // SAFETY: the tile's rows lie in `x` and its rows of all planes, padding included, in `v`, both
                 // asserted above; only the channels that there are are read.
                 unsafe {
                     let (from, to) = (x.as_ptr().add(step * t * c + j), v.as_mut_ptr().add(t * row + j));
@@ -99,12 +99,12 @@ impl<F: Toom> Kernel for GradientTransform<'_, F> {
 /// Rows after which a tile and a window of one to four rows begin together: three tiles. Blocks begin at its multiples.
 pub const GROUP: usize = 3 * TILE;
 
-/// Where a tile's rows lie.
+/// The position of a tile of rows.
 #[derive(Clone, Copy)]
 pub struct TilePos {
     /// First row.
     pub first: usize,
-    /// Rows from the first on that there are, also those of later tiles. What stands in the places of others means nothing.
+    /// The number of rows from the first one on, those of later tiles included. The content of a tile's other rows is unspecified.
     pub left: usize,
     /// First channel.
     pub j: usize,
@@ -113,14 +113,14 @@ pub struct TilePos {
 }
 
 impl TilePos {
-    /// That of tile `t`, if this is the first.
+    /// The position of tile `t`, where `self` is that of tile 0.
     #[inline(always)]
     fn tile(self, t: usize) -> TilePos {
         TilePos { first: self.first + TILE * t, left: self.left.saturating_sub(TILE * t), ..self }
     }
 }
 
-/// What becomes of the rows of output while they are in registers.
+/// What is done with the rows of output while they are in registers.
 pub trait Epilogue {
     /// Tiles after which it begins anew, 1 or 3: a window of three rows may lie in two tiles.
     const TILES: usize;
@@ -128,7 +128,7 @@ pub trait Epilogue {
     /// longer to compile.
     const FEW_TAPS: bool = true;
 
-    /// Whether memory is there for the rows `0 .. rows` of `c` channels; called before any row of a block.
+    /// Whether the memory suffices for the rows `0 .. rows` of `c` channels; called before any row of a block.
     fn fits(&self, rows: usize, c: usize) -> bool;
 
     /// The memory that the rows `first .. first + rows` will be written to.
@@ -142,23 +142,23 @@ pub trait Epilogue {
     /// Takes the rows of tile `T` of [`Epilogue::TILES`] in some channels; `open` is what it leaves for the next tile.
     ///
     /// # Safety
-    /// The rows and channels are among those that [`Epilogue::fits`] was asked for.
+    /// [`Epilogue::fits`] was true for rows and channels that include these.
     unsafe fn take<S: Simd, const T: usize>(&mut self, s: S, pos: TilePos, rows: [S::V; TILE], open: &mut Window<S>);
 }
 
-/// A window's largest row so far, and its place in the window.
+/// A window's largest row so far, and its index in the window.
 #[derive(Clone, Copy)]
 pub struct Window<S: Simd> {
     best: S::V,
     argmax: S::Argmax,
 }
 
-/// Where pooled rows go.
+/// The destination of pooled rows.
 pub trait Windows {
-    /// Whether anyone asks where in its window the largest row stood.
+    /// Whether the index of the largest row in its window is needed.
     const ARGMAX: bool;
 
-    /// Takes the largest row of window `cell`, and its place, in the place's channels.
+    /// Takes the largest row of window number `cell` and its index, in the channels of `pos`.
     ///
     /// # Safety
     /// The window and the channels are among those that there is memory for.
@@ -220,7 +220,7 @@ pub struct OutputTransform<'a, F, E> {
     pub first: usize,
     /// Its rows.
     pub rows: usize,
-    /// Where they go.
+    /// Their destination.
     pub epilogue: &'a mut E,
     /// The algorithm.
     pub algorithm: PhantomData<F>,
@@ -266,7 +266,7 @@ pub struct StoredRows<'a, E> {
     pub first: usize,
     /// Its rows.
     pub rows: usize,
-    /// Where they go.
+    /// Their destination.
     pub epilogue: &'a mut E,
 }
 
@@ -327,7 +327,7 @@ pub struct MonoConvolution<'a, E> {
     pub first: usize,
     /// Its rows.
     pub rows: usize,
-    /// Where they go.
+    /// Their destination.
     pub epilogue: &'a mut E,
 }
 
@@ -377,7 +377,7 @@ impl<const K: usize> Tiles for FewTaps<'_, K> {
     }
 }
 
-/// Likewise, for any number of taps.
+/// `k` taps of `c` channels in `w`, for any number of taps; the samples as in [`FewTaps`].
 struct AnyTaps<'a> {
     x: &'a [f32],
     w: &'a [f32],

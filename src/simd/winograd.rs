@@ -78,7 +78,7 @@ pub unsafe trait Toom: Copy {
         products
     }
 
-    /// `A^T m`, each product asked for when it is needed. **Operations** 44 for `F(8, 5)`.
+    /// `A^T m`; each product is loaded when it is needed. **Operations** 44 for `F(8, 5)`.
     #[inline(always)]
     fn output<S: Simd>(s: S, m: impl Fn(usize) -> S::V) -> [S::V; TILE] {
         let mut y = [s.zero(); TILE];

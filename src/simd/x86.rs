@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 pub struct Avx2(());
 
 impl Avx2 {
-    /// The proof, if it holds.
+    /// The proof, if this processor has them.
     pub fn detect() -> Option<Avx2> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
     }
@@ -22,7 +22,7 @@ impl Avx2 {
 pub struct Avx512(());
 
 impl Avx512 {
-    /// The proof, if it holds.
+    /// The proof, if this processor has them.
     pub fn detect() -> Option<Avx512> {
         (is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
@@ -33,7 +33,7 @@ impl Avx512 {
     }
 }
 
-/// Lane numbers, against which a count of lanes is compared to make a mask.
+/// The lanes' indices, which are compared with a number of lanes to make a mask.
 const LANE: [i32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 impl Avx2 {
@@ -198,7 +198,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut f32, v: __m256) {
-        // SAFETY: AVX2 is present (the token); the caller's contract, and the place is aligned where that is needed.
+        // SAFETY: AVX2 is present (the token); the caller's contract, and the address is aligned where that is needed.
         unsafe { if to.addr().is_multiple_of(32) { _mm256_stream_ps(to, v) } else { _mm256_storeu_ps(to, v) } }
     }
     #[inline(always)]
@@ -458,7 +458,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn stream(self, to: *mut f32, v: __m512) {
-        // SAFETY: AVX-512 is present (the token); the caller's contract, and the place is aligned where that is needed.
+        // SAFETY: AVX-512 is present (the token); the caller's contract, and the address is aligned where that is needed.
         unsafe { if to.addr().is_multiple_of(64) { _mm512_stream_ps(to, v) } else { _mm512_storeu_ps(to, v) } }
     }
     #[inline(always)]

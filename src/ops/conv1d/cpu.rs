@@ -35,8 +35,8 @@ impl Windows {
     fn interior(&self, count: usize) -> Range<usize> {
         let step = self.step as isize;
         let first = (-self.origin).max(0).div_ceil_by(step);
-        let room = self.rows as isize - self.span() as isize - self.origin;
-        let end = if room < 0 { 0 } else { (room / step + 1).min(count as isize) };
+        let last = self.rows as isize - self.span() as isize - self.origin;
+        let end = if last < 0 { 0 } else { (last / step + 1).min(count as isize) };
         let first = if first > 0 { first.max(TILE_ROWS as isize) } else { 0 };
         let end = if end < count as isize { end.min(count as isize - TILE_ROWS as isize) } else { end };
         if first < end { first as usize..end as usize } else { 0..0 }

@@ -161,7 +161,8 @@ impl Convolution {
         if self.c_out <= 32 { (32, 192) } else { (64, 96) }
     }
 
-    /// Whether tiles are small: there are too few large ones to go round. By shape alone: so the order of the sums is.
+    /// Whether tiles are small because there are too few large ones to occupy the chip. The choice depends on the shape only, so that the
+    /// order of the sums does, too.
     fn small(&self) -> bool {
         let (outputs, positions) = self.large();
         let rows = self.n * (self.l_out + self.taps() - 1);
@@ -393,7 +394,8 @@ struct Pieces {
 
 impl Pieces {
     /// Of `total` rows, so that pieces times `tiles` are many blocks, but no piece has fewer rows than the first of `lengths` for
-    /// that, nor more than the second; a multiple of `step`. By shape alone: so the order of the sum is.
+    /// that, nor more than the second; a multiple of `step`. It depends on the shape only, so that the
+    /// order of the sum does, too.
     fn of(total: usize, tiles: usize, blocks: usize, [shortest, longest]: [usize; 2], step: usize) -> Pieces {
         let count = total.div_ceil(longest).max(blocks.div_ceil(tiles).min(total.div_ceil(shortest)));
         let rows = total.div_ceil(count).next_multiple_of(step);
@@ -438,12 +440,12 @@ mod tests {
         if everywhere { 64 << 10 } else { 99 << 10 }
     }
 
-    fn passes_of_all_cases(mut judge: impl FnMut(&str, &dyn Op, &[Shape], usize, &Passes)) {
+    fn passes_of_all_cases(mut check: impl FnMut(&str, &dyn Op, &[Shape], usize, &Passes)) {
         for case in conv1d::cases().into_iter().chain(conv_block::cases()) {
             let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
             for products in [Products::Fma, Products::Split, Products::Tf32, Products::Bf16] {
                 let passes = case.op.on_device(&Batch { shapes: &shapes, n: case.n, products });
-                judge(&case.name, &*case.op, &shapes, case.n, &passes);
+                check(&case.name, &*case.op, &shapes, case.n, &passes);
             }
         }
     }

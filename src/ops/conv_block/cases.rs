@@ -115,7 +115,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(40, 31, Conv1d::new(36, 25), 3, false));
     cases.extend([(7, 2, 5), (30, 3, 3), (18, 9, 9)].map(|(l, c_in, k)| fast(l, c_in, k, 3)));
     for window in 1..=4 {
-        cases.extend([(1, 37), (2, 29), (3, 41), (4, 23), (5, 101), (9, 61)].map(|(k, l)| normed_fast(l, 1, k, window)));
+        cases
+            .extend([(1, 37), (2, 29), (3, 41), (4, 23), (5, 101), (9, 61)].map(|(k, l)| normed_fast(l, 1, k, window)));
         cases.extend([(3, 26), (5, 33)].map(|(k, l)| normed_fast(l, 2, k, window)));
     }
     // All rows of a window are equal.

@@ -9,16 +9,16 @@ use crate::simd::{Isa, Kernel, Product, Simd, panels};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// What a convolution reads: rows that stand in memory, or are made when they are needed.
+/// The input of a convolution: rows in memory, or rows that are computed when they are needed.
 pub trait Rows {
-    /// Rows `first .. first + count`, with zeros outside; in place or in `scratch`, which holds so many.
+    /// Rows `first .. first + count`, with zeros outside; a slice of the stored rows, or `scratch`, which must be long enough.
     fn rows<'b>(&'b self, isa: Isa, first: isize, count: usize, scratch: &'b mut [f32]) -> &'b [f32];
 
     /// The memory that [`Rows::rows`] will read for `count` rows from row `first` on.
     fn memory(&self, first: usize, count: usize) -> [&[u8]; 3];
 }
 
-/// The part of `all`, rows of `c` numbers, that holds the rows `first .. first + count`.
+/// The rows `first .. first + count` of `all`, which has rows of `c` numbers; fewer where `all` ends.
 pub fn rows_of<T>(all: &[T], c: usize, first: usize, count: usize) -> &[T] {
     let end = ((first + count) * c).min(all.len());
     &all[(first * c).min(end)..end]

@@ -1,5 +1,5 @@
-//! conv_block forward without norm (or with the norm folded into the weights): what becomes of the convolution's
-//! rows while they are in registers.
+//! conv_block forward without norm, or with the norm folded into the weights: bias, pooling and ReLU are applied to the
+//! convolution's rows while they are in registers.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
 use super::convolve::{Convolve, Rows, Stored, rows_of};
@@ -8,17 +8,17 @@ use crate::simd::transform::{Epilogue, TilePos, Window, Windows, load_some, pool
 use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Simd, product};
 
-/// In place of a position: the window's largest row is not above zero, so that no gradient passes.
+/// Stored instead of an argmax where the window's largest row is not above zero, so that its gradient is zero.
 pub const NO_GRADIENT: u8 = 7;
 
-/// Bias, the largest row of every window, with its position if `ARGMAX`, ReLU. The bias, equal in a window, is added after the
-/// choice.
+/// Bias, maximum of every window (with its argmax if `ARGMAX`), ReLU. The bias is the same for all rows of a window and is added after
+/// the maximum is known.
 pub struct ActivePool<'a, const WINDOW: usize, const ARGMAX: bool> {
     pub bias: &'a [f32],
     pub ceil: bool,
     /// `[cells, c]`.
     pub y: &'a mut [f32],
-    /// Positions, `[cells, c]`; not written where no gradient is wanted, or without pool.
+    /// Argmax, `[cells, c]`; not written in inference or without pool.
     pub argmax: &'a mut [u8],
 }
 
@@ -97,13 +97,13 @@ impl<R: Rows> Rows for From<R> {
     }
 }
 
-/// `y` from some cell on, and the positions.
+/// `y` from window number `cell` on, and the argmax.
 pub struct Forward<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
     pub packed: &'a [f32],
     pub bias: &'a [f32],
-    /// The first cell of `y`.
+    /// The first window of `y`.
     pub cell: usize,
     pub y: &'a mut [f32],
     pub argmax: &'a mut [u8],

@@ -1,4 +1,4 @@
-//! A conv_block on a given input, as the two convolutions that it consists of, and how each pass is computed.
+//! The dimensions of a conv_block, the two convolutions that it consists of, and the algorithm of each pass.
 
 use crate::ops::ConvChoice;
 use crate::simd::Product;
@@ -25,7 +25,7 @@ pub struct Geometry {
     pub window: usize,
     /// Whether a last, incomplete window counts.
     pub ceil: bool,
-    /// Whether the table decides, or transforms are used wherever they can be.
+    /// Whether the algorithm is chosen by shape, or transforms are used wherever an algorithm exists.
     pub choice: ConvChoice,
 }
 
@@ -50,7 +50,7 @@ impl Algorithm {
         }
     }
 
-    /// The same for backward-weight.
+    /// Products of its transform for backward-weight.
     pub fn products_of_sums(self) -> usize {
         match self {
             Algorithm::FiveTaps => FiveTapSums::PRODUCTS,
@@ -85,7 +85,7 @@ impl Algorithm {
         }
     }
 
-    /// The same where every sample decides whether its sparse gradient is used as it is.
+    /// Its name where the choice between it and the sparse gradient is made for each sample.
     pub fn name_or_sparse(self) -> &'static str {
         match self {
             Algorithm::Direct => "direct or sparse",
@@ -94,7 +94,7 @@ impl Algorithm {
         }
     }
 
-    /// The same for backward-weight.
+    /// Its name for backward-weight.
     pub fn name_of_sums(self) -> &'static str {
         match self {
             Algorithm::FiveTaps => FiveTapSums::NAME,
@@ -139,7 +139,7 @@ impl Convolution {
         }
     }
 
-    /// The segment and place in it of every tap of `k`; the first tap of a later segment is the last of the one before.
+    /// The segment of every tap of `k` and its index in the segment; the first tap of a later segment is the last of the one before.
     pub fn taps(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
         let (long, taps) = (self.segments() > 1, self.segment_taps());
         (0..self.k).map(move |tap| {
@@ -228,7 +228,7 @@ impl Geometry {
         if self.ceil { self.l_out.div_ceil(self.window) } else { self.l_out / self.window }
     }
 
-    /// From input to output. Rows that no window holds are made where `all` is set.
+    /// From input to output. Rows that belong to no pooling window are computed only if `all` is set.
     pub fn forward(&self, all: bool) -> Convolution {
         Convolution {
             c_in: self.c_in,
@@ -268,8 +268,8 @@ impl Geometry {
         self.k * self.c_in >= SPARSE_NUMBERS
     }
 
-    /// The share of live cells below which backward-data pays from the sparse gradient of a pool, where every live cell costs
-    /// as much; from 1 on it always does.
+    /// The share of windows with a non-zero gradient below which backward-data is faster from the sparse gradient of a pool. The cost is
+    /// proportional to that share; from 1 on the sparse gradient is always faster.
     pub fn spread_below(&self) -> f64 {
         if self.window < SPARSE_WINDOW || !self.sparse_fits() || self.choice != ConvChoice::Auto {
             return 0.0;
@@ -306,7 +306,7 @@ impl Geometry {
     }
 }
 
-// The table of what pays, from `stapes bench` and `cargo bench --bench ops -- conv_block` with `--conv fast` beside `direct`
+// From which sizes on an algorithm is faster, measured with `stapes bench` and `cargo bench --bench ops -- conv_block` with `--conv fast` beside `direct`
 // (benches/LOG.md says when). It is the same for every instruction set, so that all compute the same.
 
 /// Input channels from which on transforms pay forward and backward-data.
@@ -321,7 +321,7 @@ const SUM_ROWS: usize = 128;
 const SPARSE_ROWS: usize = 12;
 /// Rows of a window from which on a sparse gradient is used: half of the dense arithmetic, or less.
 const SPARSE_WINDOW: usize = 2;
-/// Numbers that an L2 cache holds beside the rest.
+/// Weights, in numbers, that fit into an L2 cache beside the other operands.
 const L2_NUMBERS: usize = 1 << 17;
 /// Tiles of which the products take as long as reading the weights from beyond it.
 const READING_TILES: f64 = 3.0;
@@ -332,12 +332,12 @@ const SPARSE_NUMBERS: usize = 8;
 /// Taps for which one input channel has a kernel of its own.
 const MONO_TAPS: [usize; 2] = [3, 5];
 
-/// How backward-weight is computed.
+/// The path of the weight gradient.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightGradPath {
-    /// From the positions of a pooled gradient.
+    /// From the argmax of a pooled gradient.
     Sparse,
-    /// Likewise, with one input channel, in registers.
+    /// From the argmax of a pooled gradient, with one input channel, in registers.
     Mono,
     /// From dense rows, as this convolution.
     Dense(Convolution),

@@ -1,5 +1,5 @@
-//! The gradient of the convolution's output, made row by row from that of the block's output when it is needed: it
-//! never exists as a whole.
+//! The gradient of the convolution's output, computed row by row from that of the block's output when it is needed; it is never stored
+//! as a whole.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
 use super::WIDEST_WINDOW;
@@ -8,14 +8,14 @@ use super::geometry::Geometry;
 use crate::simd::transform::load_some;
 use crate::simd::{Isa, Kernel, Simd, product, sum};
 
-/// From a pooled gradient: every window's number in the row of its position, zeros in the others and in dead windows.
+/// From a pooled gradient: every window's gradient in the row of its argmax, and zeros elsewhere.
 /// Without pool: the gradient where the output is above zero.
 #[derive(Clone, Copy)]
 pub struct Unpooled<'a> {
     pub g: Geometry,
     /// `[cells, c_out]`.
     pub dy: &'a [f32],
-    /// Positions, `[cells, c_out]`; empty without pool.
+    /// Argmax, `[cells, c_out]`; empty without pool.
     pub argmax: &'a [u8],
     /// Output, `[cells, c_out]`; empty with pool.
     pub y: &'a [f32],
@@ -69,7 +69,7 @@ impl Kernel for Unpool<'_, '_> {
     }
 }
 
-/// The rows from row `from` on, all of them of windows of `WINDOW` rows. **Registers** a cell's numbers and places, a row.
+/// The rows from row `from` on, all of them of windows of `WINDOW` rows. **Registers** a window's gradients and argmax, a row.
 #[inline(always)]
 fn windows<S: Simd, const WINDOW: usize>(
     s: S,
@@ -85,7 +85,7 @@ fn windows<S: Simd, const WINDOW: usize>(
 
     for cell in from / WINDOW..(from + count).div_ceil(WINDOW) {
         let start = cell * WINDOW;
-        // The first and the last window may lie only in part among the rows asked for.
+        // Only some rows of the first and the last window may have been requested.
         let whole = start >= from && start + WINDOW <= from + count;
         for j in (0..c).step_by(S::LANES) {
             let (lanes, number) = ((c - j).min(S::LANES), cell * c + j);

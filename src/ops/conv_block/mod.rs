@@ -3,20 +3,21 @@
 //! **Computes** `y[r, o] = max(0, max over t < window of norm(z)[window r + t, o])` with `z = conv1d(x)`, stride and dilation 1.
 //! Without norm it is the identity, without pool the window is one row.
 //! **Shapes** `x [n, l, c_in] -> y [n, cells, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`, with norm `scale [c_out]`,
-//! `shift [c_out]`; `cells` as the pool counts its windows. Without norm, rows that no window holds are not computed.
+//! `shift [c_out]`; `cells` is the number of pooling windows. Without norm, rows that
+//! belong to no window are not computed.
 //! **Backward** that of the ops one after the other: of every window only the largest row has a gradient, and none
-//! where the output is not above zero; a norm makes it dense again. `dw` from the sparse gradient (of the arithmetic a
-//! `window`th, times the share of cells that are alive) or from dense rows; `dx` as forward, with flipped taps, or where few
-//! enough cells are alive from the sparse gradient too: a choice for every sample, by its own count.
-//! **Saved** the position of the largest row, a byte each; none without pool, where backward reads the output. With norm
+//! where the output is not above zero; behind a norm the gradient is dense. `dw` is computed from the sparse gradient, at a cost
+//! proportional to the share of pooling windows with a non-zero gradient, or from dense rows. `dx` is computed like the forward pass with
+//! flipped taps, or, where few enough windows have a non-zero gradient, from the sparse gradient: a choice for each sample.
+//! **Saved** the argmax of each window, one byte each; none without pool, where backward reads the output. With norm
 //! also the convolution's rows, see `norm.rs`.
-//! **Cost** for eight rows with F(8, 5) 13 multiply-adds instead of forty, with F(5, 8), for weights, 14, with F(8, 3) eleven
+//! **Cost** for eight rows with F(8, 5) 13 MACs instead of forty, with F(5, 8), for weights, 14, with F(8, 3) eleven
 //! instead of 24 (`simd/winograd.rs`); longer kernels in segments of four taps; short layers and few channels directly. Without norm
 //! neither the full output nor its gradient ever exists.
-//! **NaN** a NaN spreads to the rows that share its tile of eight, and passes the pool of a window of such rows alone; with
-//! norm to its channel in the whole batch.
+//! **NaN** a NaN spreads to the rows that share its tile of eight, and passes the pool only if all rows of a window are NaN; with
+//! norm it spreads to its channel in the whole batch.
 //! **Error** relative rms a few times the direct kernel's, see the cases; from a sparse gradient no more than direct.
-//! **Source** `simd/winograd.rs`; the judge is conv1d, batch_norm, relu and max_pool1d in double precision.
+//! **Source** `simd/winograd.rs`; the reference consists of those of conv1d, batch_norm, relu and max_pool1d.
 
 mod cases;
 mod convolve;
@@ -48,18 +49,18 @@ use geometry::{Convolution, Geometry, WeightGradPath};
 use gradient::Unpooled;
 use std::ops::Range;
 
-/// What stands between convolution and ReLU.
+/// The normalisation between convolution and ReLU.
 #[derive(Clone, Copy, Debug)]
 pub enum Norm {
-    /// Nothing.
+    /// None.
     None,
-    /// Batch norm that learns.
+    /// Batch norm of a network in training.
     Batch(BatchNorm),
     /// Batch norm with its running statistics, folded into the weights.
     Running(BatchNormInference),
 }
 
-/// The op: a convolution of stride and dilation 1 with bias, perhaps batch norm over its channels, a ReLU, and perhaps a pool
+/// The operation: a convolution of stride and dilation 1 with bias, perhaps batch norm over its channels, a ReLU, and perhaps a pool
 /// of two to four rows side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvBlock {
@@ -77,7 +78,7 @@ const WIDEST_WINDOW: usize = 4;
 impl ConvBlock {
     /// The block of `conv`, `norm`, a ReLU and `pool`, computed as `choice` says, if there is one.
     pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>, choice: ConvChoice) -> Option<ConvBlock> {
-        // With more zeros in front than a window's taps but one there are rows of zeros alone, which the block does not know.
+        // With `k` or more zeros in front, some rows depend on zeros only, which the fused kernels do not support.
         let front_fits = !matches!(conv.padding, Padding::Explicit(front, _) if front >= conv.k);
         let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias && front_fits;
         let pool_fits = pool.is_none_or(|pool| pool.stride == pool.k && (2..=WIDEST_WINDOW).contains(&pool.k));
@@ -126,7 +127,7 @@ impl ConvBlock {
         g.weight_grad_path(self.forward_of(g), self.batch_norm().is_none())
     }
 
-    /// The share of live cells below which backward-data is sparse.
+    /// The share of windows with a non-zero gradient below which backward-data is sparse.
     fn spread_below(&self, g: &Geometry) -> f64 {
         if matches!(self.norm, Norm::None) { g.spread_below() } else { 0.0 }
     }
@@ -376,14 +377,14 @@ impl Op for ConvBlock {
 }
 
 impl ConvBlock {
-    /// Whether so few cells are alive that backward-data pays from them.
+    /// Whether so few windows have a non-zero gradient that backward-data is computed from the sparse gradient.
     fn spreads(&self, g: &Geometry, argmax: &[u8]) -> bool {
         let below = self.spread_below(g);
-        let alive = || argmax.iter().map(|&index| u32::from(usize::from(index) < g.window)).sum::<u32>();
-        below >= 1.0 || (below > 0.0 && f64::from(alive()) < below * argmax.len() as f64)
+        let nonzero = || argmax.iter().map(|&index| u32::from(usize::from(index) < g.window)).sum::<u32>();
+        below >= 1.0 || (below > 0.0 && f64::from(nonzero()) < below * argmax.len() as f64)
     }
 
-    /// These rows of `dx` by the dense convolution, if anybody needs them.
+    /// Computes these rows of `dx` by the dense convolution, if they are needed.
     fn backward_data(
         &self,
         isa: Isa,

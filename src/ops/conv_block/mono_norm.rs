@@ -1,9 +1,9 @@
-//! conv_block with batch norm and one input channel, while the network learns: the first layer.
+//! conv_block with batch norm and one input channel in training: the first layer of a network.
 //!
-//! Every row of the convolution is a sum of `k` samples, so that its statistics follow from those of the samples alone: with
+//! Every row of the convolution is a sum of `k` samples, so that its statistics follow from those of the samples: with
 //! `X[t] = sum over l of x[l + t]` and `R[t, u] = sum over l of x[l + t] x[l + u]`, the mean is `sum over t of w[t] X[t] / m` and the mean
-//! square `sum over t, u of w[t] w[u] R[t, u] / m`. They are known before the convolution, which then runs once with the norm
-//! folded into its weights; its rows are never kept.
+//! square `sum over t, u of w[t] w[u] R[t, u] / m`. They are known before the convolution, which is then computed once, with the norm
+//! folded into its weights; its rows are never stored.
 //!
 //! Backward needs one sparse sum, that of the block without norm: `S[t] = sum over cells of dy x[chosen + t]`, and `G`, the sum of
 //! `dy`. From them `sum of dy (z - mean) = sum over t of w[t] S[t] - mean G`, and
@@ -53,19 +53,19 @@ impl Moments {
     }
 }
 
-/// Where in what a sample keeps the moments, the sparse sums `[k + 1, c_out]` and the positions begin, and where they end.
+/// The offsets in a sample's saved memory of the moments, the sparse sums `[k + 1, c_out]` and the argmax, and its length.
 fn offsets(g: &Geometry) -> [usize; 4] {
     let sums = MOMENTS.next_multiple_of(16);
     let argmax_at = sums + round_up((g.k + 1) * g.c_out);
     [0, sums, argmax_at, argmax_at + round_up((g.cells() * g.c_out).div_ceil(size_of::<f32>()))]
 }
 
-/// Numbers that a sample keeps.
+/// The length of a sample's saved memory.
 pub fn saved_len(g: &Geometry) -> usize {
     offsets(g)[3]
 }
 
-/// Of what a sample keeps: the sparse sums and the positions.
+/// The sparse sums and the argmax in a sample's saved memory.
 pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> (&'a mut [f32], &'a mut [u8]) {
     let [_, sums, argmax_at, _] = offsets(g);
     let (before, argmax) = saved.split_at_mut(argmax_at);
@@ -87,7 +87,7 @@ impl ConvBlock {
         forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, argmax, scratch: b.scratch }.run(isa);
     }
 
-    /// The sparse sums; then, if the gradient of the audio is asked for, that from rows made again.
+    /// The sparse sums; then, if it is needed, the gradient of the audio, from recomputed rows.
     pub(super) fn mono_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
         let (g, [packed, _, norm_at]) = (*g, self.batch_saved_at(g));
         let (sums, argmax) = saved(&g, b.saved);
@@ -161,7 +161,7 @@ impl Kernel for Block<'_> {
                 sum += at(rows + t) - at(t);
             }
         }
-        // The products of samples so far apart: those of a later tap differ at the ends alone.
+        // The products of samples that are `apart` samples apart; those of later taps differ only at the ends.
         for apart in 0..k {
             let mut product = sum_of(&x[..rows], Some(&x[apart..apart + rows]));
             for t in 0..k - apart {

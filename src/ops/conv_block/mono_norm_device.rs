@@ -1,4 +1,4 @@
-//! conv_block with batch norm and one input channel on a GPU, while the network learns: the launches of
+//! conv_block with batch norm and one input channel on a GPU, in training: the launches of
 //! `kernels/mono_norm.cu` around those of the block without norm.
 //!
 //! As on the CPU (`mono_norm.rs`), for any window: the norm's statistics come from moments of the audio, forward is the convolution with the norm
@@ -27,7 +27,7 @@ const THREADS: u32 = 256;
 /// Channels of a block of `mono_norm_gradients`.
 const GRADIENT_CHANNELS: usize = 8;
 
-/// What stands in `BatchSaved`.
+/// The contents of `BatchSaved`.
 struct Buffers {
     /// Packed weights with the norm in them, and the bias.
     folded: At,
@@ -70,7 +70,7 @@ impl Block {
         }
     }
 
-    /// With batch norm and one input channel. `Saved` holds the positions.
+    /// With batch norm and one input channel. `Saved` contains the argmax.
     pub fn mono_normed(&self, norm: BatchNorm) -> Passes {
         let (at, position) = (self.mono_buffers(), Some((Saved, 0)));
         let (window, cells, n) = (self.g.window, self.g.cells(), self.conv.n);
@@ -134,7 +134,7 @@ impl Block {
             .costs((pieces * (k + 1) + 2 * k + 12) * c + MOMENTS, ((pieces * (k + 1) + 100) * c) as u64)
     }
 
-    /// The gradient of the audio, if it is asked for: of the convolution with the folded weights, and what the norm's means add.
+    /// The gradient of the audio, if it is needed: of the convolution with the folded weights, and what the norm's means add.
     fn mono_input(&self, at: &Buffers, rows: &Rows) -> [Launch; 3] {
         let Geometry { l, l_out, c_out: c, k, pad, .. } = self.g;
         let (n, pieces) = (self.conv.n, l.div_ceil(PIECE));

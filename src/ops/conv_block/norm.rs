@@ -1,16 +1,16 @@
-//! conv_block with batch norm between convolution and ReLU, while the network learns.
+//! conv_block with batch norm between convolution and ReLU, in training.
 //!
-//! The convolution's rows `z` are written once and read once, backward; everything else runs on what the pool leaves of them.
+//! The convolution's rows `z` are written once and read once, backward; everything else is computed on pooled rows.
 //!
 //! - Norm and ReLU keep the order of numbers, or turn it round where the scale is negative: the pool's choice can be made
 //!   before the statistics are known. The weights are packed with the sign of their channel's scale, so that it is always
 //!   the largest row, and all but the input and weight gradients is of the **signed** `z`.
-//! - The norm takes away any constant: the bias is left out of `z` and joins the running mean alone; its gradient is zero.
+//! - The norm removes any constant: the bias is left out of `z` and added to the running mean only; its gradient is zero.
 //! - The convolution's epilogue leaves mean and sum of squares of each sample, block by block around the mean so far
 //!   (Chan's formula).
 //!
-//! The gradient of `z` takes the place of `z`, block by block, see `norm_gradient.rs`. One input channel goes another way,
-//! see `mono_norm.rs`.
+//! The gradient of `z` overwrites `z`, block by block, see `norm_gradient.rs`. With one input channel the statistics are computed
+//! differently, see `mono_norm.rs`.
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted before a block
 
 use super::ConvBlock;
@@ -27,16 +27,16 @@ use crate::simd::transform::{Epilogue, GROUP, TilePos, Window, Windows, pool};
 use crate::simd::winograd::TILE;
 use crate::simd::{Isa, Kernel, Simd, product};
 
-/// Where a sample keeps what backward needs: numbers of [`Geometry`] rounded up to cache lines, one after the other.
+/// What a sample keeps for the backward pass: numbers of [`Geometry`] rounded up to cache lines, one after the other.
 pub struct Saved<'a> {
     /// Signed rows of the convolution, `[l_out, c_out]`.
     pub z: &'a mut [f32],
-    /// What the pool chose of them, `[cells, c_out]`; empty without pool.
+    /// The largest row of each window, `[cells, c_out]`; empty without pool.
     pub pooled: &'a mut [f32],
     /// Forward: mean of `z` a channel, and the sum of squares around it. Backward: sums of the output's gradient, and of
     /// its products with the deviations.
     pub sums: &'a mut [f32],
-    /// Positions of the pool's choice, `[cells, c_out]`; empty without pool.
+    /// The argmax of the pool, `[cells, c_out]`; empty without pool.
     pub argmax: &'a mut [u8],
 }
 
@@ -317,7 +317,7 @@ impl NormForward<'_> {
     }
 }
 
-/// The last phase forward: `y = max(0, (z - mean) * scale + shift)` of what the pool chose. Notes dead windows.
+/// The last phase forward: `y = max(0, (z - mean) * scale + shift)` of the pooled rows. Marks windows with a zero gradient.
 pub struct Activate<'a> {
     pub z: &'a [f32],
     /// `[mean, inv_std]` of the signed rows.

@@ -1,9 +1,9 @@
-//! The gradient of the convolution's rows in a conv_block with batch norm: dense, made in the place of the
+//! The gradient of the convolution's rows in a conv_block with batch norm: dense, computed in place of the
 //! rows when it is needed.
 //!
-//! **Registers** of a window: four terms, its gradient and places, a row and its place; no row is touched twice.
+//! **Registers** of a window: four terms, its gradient and argmax, a row; no row is accessed twice.
 //!
-//! If the gradient of the audio is asked for, the rows of one input channel are made again for it ([`RecomputedRows`]).
+//! For the gradient of the audio, the rows of a convolution with one input channel are recomputed ([`RecomputedRows`]).
 #![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
 
 use super::convolve::{Rows, Stored, clear_outside, rows_of};
@@ -46,8 +46,8 @@ impl Kernel for GradientSums<'_> {
                     let mean = load(mean.as_ptr().add(j));
                     let (mut sum, mut product) = (s.zero(), s.zero());
                     for row in (block + j..end).step_by(c) {
-                        let alive = s.gt(load(y.as_ptr().add(row)), s.zero());
-                        let g = s.select(alive, load(dy.as_ptr().add(row)), s.zero());
+                        let positive = s.gt(load(y.as_ptr().add(row)), s.zero());
+                        let g = s.select(positive, load(dy.as_ptr().add(row)), s.zero());
                         sum = s.add(sum, g);
                         product = s.fma(g, s.sub(load(z.as_ptr().add(row)), mean), product);
                     }
@@ -62,7 +62,7 @@ impl Kernel for GradientSums<'_> {
 }
 
 /// What the gradient of the convolution's rows is made of, sign and all: of a signed row `z` it is
-/// `p * dy [where the row was chosen and alive] + q + r * (z - mean)`.
+/// `p * dy [where the row is the largest of its window and the output is above zero] + q + r * (z - mean)`.
 #[derive(Clone, Copy)]
 pub struct NormGradient<'a> {
     pub g: Geometry,
@@ -98,7 +98,7 @@ pub struct TurnRows<'a, 'g> {
     pub rows: &'a mut [f32],
 }
 
-/// Bytes ahead of a row that its successors are asked for.
+/// The distance, in bytes, at which later rows are prefetched.
 const PREFETCH_BYTES: usize = 2048;
 
 impl Kernel for TurnRows<'_, '_> {
@@ -113,7 +113,7 @@ impl Kernel for TurnRows<'_, '_> {
         assert!(if g.window > 1 { argmax.len() == dy.len() } else { y.len() == dy.len() });
         let mut row = first;
         while row < end {
-            // A whole window of rows, or what of it is among them; rows after the last window have the norm's terms alone.
+            // A whole window of rows, or what of it is among them; rows after the last window have only the terms of the norm.
             let cell = row / g.window;
             let next = ((cell + 1) * g.window).min(end);
             for j in (0..c).step_by(S::LANES) {
@@ -184,7 +184,7 @@ impl Window<'_, '_> {
     }
 }
 
-/// The gradient where the rows are not kept: they are made again.
+/// The gradient where the rows are not stored: they are recomputed.
 pub struct RecomputedRows<'a> {
     pub gradient: NormGradient<'a>,
     pub x: &'a [f32],

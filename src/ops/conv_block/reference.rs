@@ -1,4 +1,4 @@
-//! conv_block's judge: the references of its ops, one after the other.
+//! The reference of conv_block: the references of its operations, one after the other.
 
 use super::{ConvBlock, Norm};
 use crate::base::Shape;

@@ -1,13 +1,13 @@
-//! conv_block's backward-data from the sparse gradient that a pool leaves: every live cell of an output channel adds its
-//! number times that channel's weights to one contiguous window of the input's gradient. Nothing is un-pooled or transformed,
-//! and the sums are as exact as direct ones. Its time follows the share of cells that are alive, which is known only when the
+//! conv_block's backward-data from the sparse gradient that a pool leaves: every window with a non-zero gradient adds, for its output channel, its
+//! gradient times that channel's weights to one contiguous window of the input's gradient. Nothing is un-pooled or transformed,
+//! and the sums are as exact as direct ones. Its time is proportional to the share of windows with a non-zero gradient, which is known only when the
 //! gradient is there: where too many are, the dense convolution is faster ([`Geometry::spread_below`]).
 
 use super::convolve::rows_of;
 use super::geometry::Geometry;
 use super::weight::{cells, transpose};
 use crate::simd::planes::Prefetch;
-use crate::simd::{Cells, Isa, SparseSpread};
+use crate::simd::{Isa, PooledGradient, SparseSpread};
 
 /// Turns the weights, `[k, c_in, c_out]`, into `[c_out, k * c_in]`.
 pub fn pack(g: &Geometry, weights: &[f32], packed: &mut [f32]) {
@@ -44,8 +44,9 @@ impl Spread<'_> {
             let read =
                 [bytemuck::cast_slice(rows_of(dy, c_out, next, block)), rows_of(argmax, c_out, next, block), &[]];
             let prefetch = Prefetch { read, write: bytemuck::cast_slice(rows_of(later, c_in, 0, window * block)) };
-            let cells = Cells { dy: &dy[numbers.clone()], argmax: &argmax[numbers], count, window, row: c_in };
-            let spread = |dx| isa.run(SparseSpread { cells, w: packed, outputs: c_out, dx, prefetch });
+            let gradient =
+                PooledGradient { dy: &dy[numbers.clone()], argmax: &argmax[numbers], count, window, row: c_in };
+            let spread = |dx| isa.run(SparseSpread { gradient, w: packed, outputs: c_out, dx, prefetch });
             if before == 0 && from + rows == end {
                 spread(&mut now[from * c_in..]);
                 continue;
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_share_is_alive_every_set_spreads_it_as_defined_and_to_the_same_bits() {
+    fn for_any_share_of_zero_gradients_every_instruction_set_meets_the_definition_with_the_same_bits() {
         // Taps, zeros in front, rows, window, channels in and out: blocks full, cut and single, input shorter than a window.
         let geometries = [
             (5, 2, 301, 3, 33, 7),
@@ -106,31 +107,34 @@ mod tests {
             let (dy, w) = (normal(0, g.cells() * c_out), normal(1, g.weights()));
             let mut packed = vec![f32::NAN; g.weights()];
             pack(&g, &w, &mut packed);
-            for alive in [0, 1, 5, 10] {
+            for nonzero in [0, 1, 5, 10] {
                 let position = |i: usize| {
                     let rows = window.min(l_out - i / c_out * window) as u64;
-                    if key.with(2).below(i as u64, 10) < alive {
+                    if key.with(2).below(i as u64, 10) < nonzero {
                         key.with(3).below(i as u64, rows) as u8
                     } else {
                         NO_GRADIENT
                     }
                 };
                 let argmax: Vec<u8> = (0..dy.len()).map(position).collect();
-                let judge = by_definition(&g, &dy, &argmax, &w);
-                let scale = judge.iter().map(|v| v * v).sum::<f64>().sqrt();
+                let expected = by_definition(&g, &dy, &argmax, &w);
+                let scale = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
                 let mut bits: Option<Vec<u32>> = None;
                 for isa in Isa::all() {
                     let (mut dx, mut scratch) = (vec![f32::NAN; l * c_in], vec![f32::NAN; sparse_scratch(&g)]);
                     Spread { g, dy: &dy, argmax: &argmax, packed: &packed, dx: &mut dx, scratch: &mut scratch }
                         .run(isa);
-                    let error = dx.iter().zip(&judge).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
-                    assert!(error <= 3e-7 * scale, "{number}, {alive} of ten alive, {isa:?}: {error:e} of {scale:e}");
+                    let error = dx.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
+                    assert!(
+                        error <= 3e-7 * scale,
+                        "{number}, {nonzero} of ten nonzero, {isa:?}: {error:e} of {scale:e}"
+                    );
                     let these: Vec<u32> = dx.iter().map(|v| v.to_bits()).collect();
                     let fused = isa.name() != "wide" || cfg!(target_feature = "fma");
                     if fused {
                         let first = bits.get_or_insert_with(|| these.clone());
                         let other = first.iter().zip(&these).position(|(a, b)| a != b);
-                        assert_eq!(other, None, "{number}, {alive} of ten alive, {isa:?}: a number differs");
+                        assert_eq!(other, None, "{number}, {nonzero} of ten nonzero, {isa:?}: a number differs");
                     }
                 }
             }

@@ -10,7 +10,7 @@ use super::gradient::Unpooled;
 use crate::simd::planes::{PlaneUpdate, Prefetch};
 use crate::simd::transform::{GradientTransform, InputTransform, load_some};
 use crate::simd::winograd::{FiveTapSums, PRODUCTS, TILE, ThreeTaps, Toom};
-use crate::simd::{Cells, Isa, Kernel, RankUpdate, Simd, SparseUpdate, product, sum};
+use crate::simd::{Isa, Kernel, PooledGradient, RankUpdate, Simd, SparseUpdate, product, sum};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub struct DenseWeight<'a> {
     pub x: &'a [f32],
     /// `[k, c_in, c_out]`.
     pub dw: &'a mut [f32],
-    /// Sums of products, plane by plane: as many as [`sums_len`] says. They begin with row 0, whatever they hold.
+    /// Sums of products, plane by plane: as many as [`sums_len`] says. They are assigned by the rows from row 0 on.
     pub sums: &'a mut [f32],
 }
 
@@ -175,7 +175,7 @@ impl<F: Toom> Kernel for TapSums<'_, F> {
     }
 }
 
-/// `dw += ..` and `db += ..` from the positions of a pooled gradient.
+/// `dw += ..` and `db += ..` from the argmax of a pooled gradient.
 pub struct PooledWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
@@ -190,13 +190,13 @@ pub struct PooledWeight<'a> {
 /// that the sums, which pass through it once a block, push them out.
 const SPARSE_NUMBERS: usize = 5 * 1024;
 /// Fewest cells of a block, even where its rows then come from the L2 cache: sums are read and written once a block, and an
-/// output's live cells make a loop that ends sooner than the processor foresees.
+/// output's windows with a non-zero gradient make a loop that ends sooner than the processor foresees.
 const FEWEST_CELLS: usize = 24;
 
-/// Cells of a block.
+/// PooledGradient of a block.
 pub fn cells(g: &Geometry) -> usize {
     let rows = (SPARSE_NUMBERS / g.c_in).saturating_sub(g.k - 1);
-    (rows / g.window).clamp(FEWEST_CELLS, Cells::MOST)
+    (rows / g.window).clamp(FEWEST_CELLS, PooledGradient::MAX_WINDOWS)
 }
 
 /// Numbers of scratch for [`PooledWeight::sparse`] and [`reorder_gradients`].
@@ -220,7 +220,13 @@ impl PooledWeight<'_> {
             let read =
                 [rows, bytemuck::cast_slice(rows_of(dy, c_out, next, block)), rows_of(argmax, c_out, next, block)];
             isa.run(SparseUpdate {
-                cells: Cells { dy: &dy[numbers.clone()], argmax: &argmax[numbers], count, window, row: c_in },
+                gradient: PooledGradient {
+                    dy: &dy[numbers.clone()],
+                    argmax: &argmax[numbers],
+                    count,
+                    window,
+                    row: c_in,
+                },
                 x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
                 c: dw,
                 db,
@@ -249,7 +255,7 @@ pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     }
 }
 
-/// Cells whose sums are taken before they join the total.
+/// PooledGradient whose sums are taken before they join the total.
 const MONO_CELLS: usize = 128;
 
 /// Samples behind the last cell that are read, though none of them counts: a whole vector from its first sample on.
@@ -352,7 +358,7 @@ pub struct BiasSums<'a> {
     pub db: &'a mut [f32],
 }
 
-/// Cells whose sum is taken before it joins the total.
+/// PooledGradient whose sum is taken before it joins the total.
 const SUM_CELLS: usize = 64;
 
 impl Kernel for BiasSums<'_> {
@@ -401,12 +407,12 @@ impl BiasSums<'_> {
                 // SAFETY: the caller's contract.
                 unsafe {
                     let g_cell = load_some(s, dy.as_ptr().add(number), lanes);
-                    let dead = if g.window == 1 {
+                    let without = if g.window == 1 {
                         s.le(load_some(s, y.as_ptr().add(number), lanes), s.zero())
                     } else {
                         s.argmax_eq(s.load_argmax(argmax.as_ptr().add(number), lanes), NO_GRADIENT)
                     };
-                    *sum = s.add(*sum, s.select(dead, s.zero(), g_cell));
+                    *sum = s.add(*sum, s.select(without, s.zero(), g_cell));
                 }
             }
         }
