@@ -130,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // ---- Max pool -----------------------------------------------------------------------------------------------------------------
 // A thread has a row's column of four channels (of one, where c is no multiple of four); blocks = ceil(threads / 256).
-// `position` holds a byte an output, [n, l_out, c]. The first of equal numbers wins; a NaN wins over every number.
+// `argmax` has a byte per output, [n, l_out, c]. The first of equal numbers wins; a NaN wins over every number.
 
 template <int WIDTH>
 __device__ __forceinline__ void load_wide(float (&to)[WIDTH], const float* p, bool vectors) {
@@ -169,7 +169,7 @@ __device__ __forceinline__ Cell cell_of(int c) {
 
 template <int WIDTH>
 __device__ __forceinline__ void pool_forward(const float* __restrict__ x, float* __restrict__ y,
-                                             unsigned char* __restrict__ position, int n, int l, int c, int l_out, int k,
+                                             unsigned char* __restrict__ argmax, int n, int l, int c, int l_out, int k,
                                              int stride) {
   Cell at = cell_of<WIDTH>(c);
   if (at.row >= (unsigned)n * (unsigned)l_out) return;
@@ -179,10 +179,10 @@ __device__ __forceinline__ void pool_forward(const float* __restrict__ x, float*
   const float* from = x + ((size_t)sample * l + first) * c + at.channel;
   int rows = min(k, l - first);
   float best[WIDTH];
-  int place[WIDTH];
+  int index[WIDTH];
   load_wide(best, from, vectors);
 #pragma unroll
-  for (int i = 0; i < WIDTH; i++) place[i] = 0;
+  for (int i = 0; i < WIDTH; i++) index[i] = 0;
 #pragma unroll 2
   for (int t = 1; t < rows; t++) {
     float v[WIDTH];
@@ -191,39 +191,39 @@ __device__ __forceinline__ void pool_forward(const float* __restrict__ x, float*
     for (int i = 0; i < WIDTH; i++) {
       bool take = v[i] > best[i] || v[i] != v[i];
       best[i] = take ? v[i] : best[i];
-      place[i] = take ? t : place[i];
+      index[i] = take ? t : index[i];
     }
   }
   size_t cell = (size_t)at.row * c + at.channel;
   store_wide(y + cell, best, vectors);
-  if (position == nullptr) return;
-  if (WIDTH == 4 && ((size_t)position & 3) == 0) {
-    *reinterpret_cast<uint32_t*>(position + cell) = (uint32_t)place[0] | (uint32_t)place[1 % WIDTH] << 8 |
-                                                    (uint32_t)place[2 % WIDTH] << 16 | (uint32_t)place[3 % WIDTH] << 24;
+  if (argmax == nullptr) return;
+  if (WIDTH == 4 && ((size_t)argmax & 3) == 0) {
+    *reinterpret_cast<uint32_t*>(argmax + cell) = (uint32_t)index[0] | (uint32_t)index[1 % WIDTH] << 8 |
+                                                    (uint32_t)index[2 % WIDTH] << 16 | (uint32_t)index[3 % WIDTH] << 24;
     return;
   }
 #pragma unroll
-  for (int i = 0; i < WIDTH; i++) position[cell + i] = (unsigned char)place[i];
+  for (int i = 0; i < WIDTH; i++) argmax[cell + i] = (unsigned char)index[i];
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    max_pool1d_forward(const float* __restrict__ x, float* __restrict__ y, unsigned char* __restrict__ position, int n, int l,
+    max_pool1d_forward(const float* __restrict__ x, float* __restrict__ y, unsigned char* __restrict__ argmax, int n, int l,
                        int c, int l_out, int k, int stride) {
   if (c % 4 == 0) {
-    pool_forward<4>(x, y, position, n, l, c, l_out, k, stride);
+    pool_forward<4>(x, y, argmax, n, l, c, l_out, k, stride);
   } else {
-    pool_forward<1>(x, y, position, n, l, c, l_out, k, stride);
+    pool_forward<1>(x, y, argmax, n, l, c, l_out, k, stride);
   }
 }
 
-// dx of every row: the sum over the windows that hold it, in their order, where it was chosen.
+// dx of every row: the sum over the windows that contain it, in their order, where it was chosen.
 template <int WIDTH>
-__device__ __forceinline__ void pool_backward(const float* __restrict__ dy, const unsigned char* __restrict__ position,
+__device__ __forceinline__ void pool_backward(const float* __restrict__ dy, const unsigned char* __restrict__ argmax,
                                               float* __restrict__ dx, int n, int l, int c, int l_out, int k, int stride) {
   Cell at = cell_of<WIDTH>(c);
   if (at.row >= (unsigned)n * (unsigned)l) return;
   bool vectors = on_16(dy) && on_16(dx);
-  bool words = WIDTH == 4 && ((size_t)position & 3) == 0;
+  bool words = WIDTH == 4 && ((size_t)argmax & 3) == 0;
   int sample = (int)(at.row / (unsigned)l);
   int row = (int)(at.row % (unsigned)l);
   int first = row < k ? 0 : (row - k) / stride + 1;
@@ -235,28 +235,28 @@ __device__ __forceinline__ void pool_backward(const float* __restrict__ dy, cons
     size_t cell = ((size_t)sample * l_out + window) * c + at.channel;
     float g[WIDTH];
     load_wide(g, dy + cell, vectors);
-    uint32_t places = 0;
+    uint32_t indices = 0;
     if (words) {
-      places = *reinterpret_cast<const uint32_t*>(position + cell);
+      indices = *reinterpret_cast<const uint32_t*>(argmax + cell);
     } else {
 #pragma unroll
-      for (int i = 0; i < WIDTH; i++) places |= (uint32_t)position[cell + i] << (8 * i);
+      for (int i = 0; i < WIDTH; i++) indices |= (uint32_t)argmax[cell + i] << (8 * i);
     }
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) {
-      if ((int)(places >> (8 * i) & 255u) == row - window * stride) sum[i] += g[i];
+      if ((int)(indices >> (8 * i) & 255u) == row - window * stride) sum[i] += g[i];
     }
   }
   store_wide(dx + (size_t)at.row * c + at.channel, sum, vectors);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    max_pool1d_backward(const float* __restrict__ dy, const unsigned char* __restrict__ position, float* __restrict__ dx,
+    max_pool1d_backward(const float* __restrict__ dy, const unsigned char* __restrict__ argmax, float* __restrict__ dx,
                         int n, int l, int c, int l_out, int k, int stride) {
   if (c % 4 == 0) {
-    pool_backward<4>(dy, position, dx, n, l, c, l_out, k, stride);
+    pool_backward<4>(dy, argmax, dx, n, l, c, l_out, k, stride);
   } else {
-    pool_backward<1>(dy, position, dx, n, l, c, l_out, k, stride);
+    pool_backward<1>(dy, argmax, dx, n, l, c, l_out, k, stride);
   }
 }
 

@@ -1,4 +1,4 @@
-// common.cuh: the only place that knows whether a kernel is compiled for a GPU or for the software device of the tests.
+// common.cuh: the only file that depends on whether a kernel is compiled for a GPU or for the software device of the tests.
 //
 // A kernel includes this file and nothing else. Everything that is an instruction rather than C++ has one wrapper here, with two
 // bodies: inline PTX, and a call into the runner (`SIMT_CPU`, defined by tests/device/runner/simt.h).

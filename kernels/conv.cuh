@@ -56,20 +56,20 @@ __device__ __forceinline__ void store_bytes4(unsigned char* to, unsigned v, int 
 }
 
 // The rows that a convolution reads, [n][l][c]. What is null is left out:
-//   x alone           the rows themselves
+//   x only            the rows themselves
 //   y                 x where y > 0: a gradient x behind a ReLU
-//   position          x is pooled, [n][cells][c], and belongs to the row of its window that the byte names; other rows are zero
+//   argmax            x is pooled, [n][cells][c], and belongs to the row of its window that the byte names; other rows are zero
 //   z, coefficients   and behind batch norm, coefficients [c][3]: alpha * that + beta * z + delta
-// With spread > 1, row r stands at place r * spread and the places between are zero.
+// With spread > 1, row r is row r * spread of the source and the rows between are zero.
 struct Source {
   const float* x;
   const float* y;
-  const unsigned char* position;
+  const unsigned char* argmax;
   const float* z;
   const float* coefficients;
   int n, l, c, window, cells, spread;
 
-  __device__ __forceinline__ bool plain() const { return !y && !position && !coefficients; }
+  __device__ __forceinline__ bool plain() const { return !y && !argmax && !coefficients; }
 
   __device__ __forceinline__ int cell(int row) const {
     return window == 1 ? row : window == 2 ? row >> 1 : window == 3 ? (int)((unsigned)row / 3u) : row >> 2;
@@ -79,10 +79,10 @@ struct Source {
   __device__ __forceinline__ float read1(int sample, int row, int channel) const {
     size_t at = ((size_t)sample * l + row) * c + channel;
     float v = 0.f;
-    if (position) {
+    if (argmax) {
       int of = cell(row);
       size_t number = ((size_t)sample * cells + of) * c + channel;
-      if (of < cells && position[number] == row - of * window) v = x[number];
+      if (of < cells && argmax[number] == row - of * window) v = x[number];
     } else if (!y || y[at] > 0.f) {
       v = x[at];
     }
@@ -93,13 +93,13 @@ struct Source {
 
 // The parameters of an entry that make a source.
 #define CONV_SOURCE                                                                                                             \
-  const float *__restrict__ x, const float *__restrict__ y, const unsigned char *__restrict__ position, const float *__restrict__ z, \
+  const float *__restrict__ x, const float *__restrict__ y, const unsigned char *__restrict__ argmax, const float *__restrict__ z, \
       const float *__restrict__ coefficients, int n, int l, int c, int window, int cells, int spread
 
 // Brings ROWS rows of CHANNELS channels into shared memory, rows LD floats apart, four channels (a quad) at a time. Row i belongs to
-// row `first + i` of the batch, which is row p of a sample: it is the source's place `p * stride + offset`, and zero if that is
+// row `first + i` of the batch, which is row p of a sample: it is the source's row `p * stride + offset`, and zero if that is
 // outside the sample. `bring` starts copies; the caller commits, waits, and calls `finish` before the barrier: with what was copied
-// `beside` the rows (positions; a ReLU's output or a norm's rows) each thread makes a gradient of the quads that it brought itself.
+// `beside` the rows (argmax; a ReLU's output or a norm's rows) each thread makes a gradient of the quads that it brought itself.
 template <int ROWS, int CHANNELS, int LD>
 struct Stage {
   static constexpr int QUADS = CHANNELS / 4, ALL = ROWS * QUADS;
@@ -109,10 +109,10 @@ struct Stage {
 
   // Floats beside the rows.
   __device__ __forceinline__ static int beside(const Source& source) {
-    return (source.position ? ALL : 0) + (source.y || source.coefficients ? 4 * ALL : 0);
+    return (source.argmax ? ALL : 0) + (source.y || source.coefficients ? 4 * ALL : 0);
   }
 
-  // The sample and row of place `p * stride + offset`, if there is one.
+  // The sample and row number of the source row `p * stride + offset`, if there is one.
   __device__ __forceinline__ bool locate(int at, int offset, int& sample, int& row) const {
     int p;
     pitch.divide(at, sample, p);
@@ -145,7 +145,7 @@ struct Stage {
           else
             cell[j] = source.read1(sample, row, quad + j);
         }
-      } else if (!source.position) {
+      } else if (!source.argmax) {
         cp_async16(cell, source.x + at);
         if (source.y) cp_async16(beside + 4 * i, source.y + at);
       } else {
@@ -153,7 +153,7 @@ struct Stage {
         if (of < source.cells) {
           size_t number = ((size_t)sample * source.cells + of) * source.c + quad;
           cp_async16(cell, source.x + number);
-          cp_async4(beside + i, source.position + number);
+          cp_async4(beside + i, source.argmax + number);
         } else {
           *reinterpret_cast<float4*>(cell) = zeros();
         }
@@ -171,14 +171,14 @@ struct Stage {
       float4* cell = reinterpret_cast<float4*>(to + i / QUADS * LD + i % QUADS * 4);
       float4 v = *cell;
       int of = source.cell(row);
-      if (source.position && of < source.cells) {
+      if (source.argmax && of < source.cells) {
         unsigned chosen = __float_as_uint(beside[i]), phase = row - of * source.window;
         v.x = (chosen & 255) == phase ? v.x : 0.f;
         v.y = (chosen >> 8 & 255) == phase ? v.y : 0.f;
         v.z = (chosen >> 16 & 255) == phase ? v.z : 0.f;
         v.w = chosen >> 24 == phase ? v.w : 0.f;
       }
-      const float4* number = reinterpret_cast<const float4*>(beside + (source.position ? ALL : 0) + 4 * i);
+      const float4* number = reinterpret_cast<const float4*>(beside + (source.argmax ? ALL : 0) + 4 * i);
       if (source.y) {
         float4 active = *number;
         v.x = active.x > 0.f ? v.x : 0.f;
@@ -200,18 +200,18 @@ struct Stage {
   }
 };
 
-// The same for a source of one channel.
+// Copies the rows of a source with one channel.
 template <int ROWS>
 __device__ __forceinline__ void stage_mono(float* to, const Source& source, const Divisor& pitch, int first, int offset) {
   bool copies = source.plain();
   for (int row = threadIdx.x; row < ROWS; row += THREADS) {
     int sample, p;
     pitch.divide(first + row, sample, p);
-    int place = p + offset;
-    bool there = sample < source.n && place >= 0 && place < source.l;
+    int source_row = p + offset;
+    bool there = sample < source.n && source_row >= 0 && source_row < source.l;
     if (copies && there)
-      cp_async4(to + row, source.x + (size_t)sample * source.l + place);
+      cp_async4(to + row, source.x + (size_t)sample * source.l + source_row);
     else
-      to[row] = there && !copies ? source.read1(sample, place, 0) : 0.f;
+      to[row] = there && !copies ? source.read1(sample, source_row, 0) : 0.f;
   }
 }

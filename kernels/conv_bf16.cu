@@ -1,4 +1,4 @@
-// conv_bf16.cu: convolutions with factors in bf16; memory holds f32.
+// conv_bf16.cu: convolutions with factors in bf16; values in memory are f32.
 // ptx: compute_80
 #include "conv_forward.cuh"
 #include "conv_matrix.cuh"

@@ -13,19 +13,19 @@
 
 // What is written of the sums.
 constexpr int STORE = 0;    // with bias
-constexpr int ACTIVE = 1;   // bias or affine map, largest of each window, ReLU; and its position
+constexpr int ACTIVE = 1;   // bias or affine map, maximum of each window, ReLU; and its argmax
 constexpr int OBSERVE = 2;  // for a batch norm to come: with bias; what the pool will choose; perhaps statistics of every tile
 
-constexpr int DEAD = 7;  // in place of a position: the window's output is not above zero
+constexpr int NO_GRADIENT = 7;  // instead of an argmax: the window's output is not above zero
 
 struct Output {
   int mode;
   const float* bias;        // [c], or null
-  const float* affine;      // [c][2]: factor and offset in place of the bias, or null
+  const float* affine;      // [c][2]: factor and offset instead of the bias, or null
   const float* scale;       // [c]: the sign of what the norm will multiply by
   float* rows_out;          // [n][rows][c]; in mode ACTIVE [n][cells][c]
   float* pooled;            // [n][cells][c], mode OBSERVE; null without pool
-  unsigned char* position;  // [n][cells][c], or null
+  unsigned char* argmax;  // [n][cells][c], or null
   float* partials;          // [n * tiles a sample][c][2]: mean, sum of squares around it; or null
   int n, rows, c, window, cells;
 
@@ -80,14 +80,14 @@ struct Output {
         value[j] = fmaf(mode == OBSERVE ? 1.f : to.x, best, to.y);
         if (mode == ACTIVE && value[j] <= 0.f) {
           value[j] = 0.f;
-          at = DEAD;
+          at = NO_GRADIENT;
         }
         chosen |= at << 8 * j;
       }
       size_t number = ((size_t)sample * cells + cell) * c + channel + quad;
       float* numbers = mode == ACTIVE ? rows_out : pooled;
       if (numbers) store4(numbers + number, make_float4(value[0], value[1], value[2], value[3]), left, c % 4 == 0);
-      if (position) store_bytes4(position + number, chosen, left, c % 4 == 0);
+      if (argmax) store_bytes4(argmax + number, chosen, left, c % 4 == 0);
     }
   }
 
@@ -221,7 +221,7 @@ __device__ __forceinline__ void conv_forward(const Source& source, const Output&
       name(CONV_SOURCE, const float* __restrict__ weights, int segments, int stride, int dilation, int pad, int pitch, int mode, \
            const float* __restrict__ bias, const float* __restrict__ affine, const float* __restrict__ scale, float* rows_out,  \
            float* pooled, unsigned char* position_out, float* partials, int rows, int c_out, int window_out, int cells_out) {   \
-    Source source = {x, y, position, z, coefficients, n, l, c, window, cells, spread};                                          \
+    Source source = {x, y, argmax, z, coefficients, n, l, c, window, cells, spread};                                          \
     Output output = {mode, bias, affine, scale, rows_out, pooled, position_out, partials, n, rows, c_out, window_out, cells_out}; \
     conv_forward<Tile<PRODUCTS, T, BM, BN>, T, BM, BN>(source, output, weights, segments, stride, dilation, pad, pitch);        \
   }

@@ -1,7 +1,7 @@
 // conv_matrix.cuh: the products of a stage by the matrix units: `Tile` and `WeightTile` in three precisions.
 //
 // lane = 4g + t; fragments as in common.cuh. Row r of m-tile mt is position 3r + mt, so that tap `tap` of that tile reads fragment
-// mt + tap, whose rows are 3r + mt + tap: T + 2 fragments, three of them alive, serve 3T products. Row strides keep a warp's loads in
+// mt + tap, whose rows are 3r + mt + tap: T + 2 fragments, three of them in registers at a time, serve 3T products. Row strides keep a warp's loads in
 // 32 banks: 3 LDA is 4 times an odd number mod 32 (8 times one for bf16, which loads pairs), LDB is 8.
 //
 // SPLIT: x = high + low with high by cutting; weights come in two parts. Low products first; the units' sums are emptied into ordinary

@@ -60,11 +60,11 @@ constexpr int CHAIN = 16;  // rows in a sum before it joins the total
 struct Sums {
   float of[TAPS + 1] = {};
 
-  // x points at the sample, `place` at the first tap's row.
-  __device__ __forceinline__ void add(const float* __restrict__ x, int place, int dilation, int l_in, float g) {
+  // x points to the sample; `first_row` is the row of the first tap.
+  __device__ __forceinline__ void add(const float* __restrict__ x, int first_row, int dilation, int l_in, float g) {
 #pragma unroll
     for (int tap = 0; tap < TAPS; tap++) {
-      int row = place + tap * dilation;
+      int row = first_row + tap * dilation;
       float v = row >= 0 && row < l_in ? x[row] : 0.f;
       of[tap] = fmaf(v, g, of[tap]);
     }
@@ -76,12 +76,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     conv_backward_weight_mono(CONV_SOURCE, const float* __restrict__ input, int l_in, int c_in, int k, int stride, int dilation,
                                 int pad, int lanes, int piece_rows, float* partials, int numbers, int with_bias) {
   __shared__ float shared[TAPS + 1][THREADS];
-  Source gradient = {x, y, position, z, coefficients, n, l, c, window, cells, spread};
+  Source gradient = {x, y, argmax, z, coefficients, n, l, c, window, cells, spread};
   int groups = (c + lanes - 1) / lanes, segments = (k + TAPS - 1) / TAPS, block = blockIdx.x;
   int channel = block % groups * lanes + threadIdx.x % lanes;
   block /= groups;
   int segment = block % segments, piece = block / segments;
-  bool sparse = position && !coefficients;
+  bool sparse = argmax && !coefficients;
   // Rows, or the cells of a sparse gradient, of all samples counted through.
   Divisor rows(sparse ? cells : l);
   int step = THREADS / lanes, begin = piece * piece_rows, end = min(begin + piece_rows, n * (sparse ? cells : l));
@@ -98,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         float g;
         if (sparse) {
           size_t number = (size_t)(there ? at : begin) * c + channel;
-          int chosen = position[number];
+          int chosen = argmax[number];
           g = there && chosen < window ? x[number] : 0.f;
           row = row * window + (chosen < window ? chosen : 0);
         } else {

@@ -28,11 +28,11 @@ struct Tile<FMA, T, BM, BN> {
   float acc[6][8] = {}, sum[6][8] = {};
 
   __device__ __forceinline__ static int share() { return SHARES > 1 ? threadIdx.x / SHARE : 0; }
-  __device__ __forceinline__ static int place() { return SHARES > 1 ? threadIdx.x % SHARE : threadIdx.x; }
+  __device__ __forceinline__ static int thread_of_share() { return SHARES > 1 ? threadIdx.x % SHARE : threadIdx.x; }
 
   __device__ __forceinline__ void products(const float* rows, const float* weights) {
-    const float* a = rows + place() / GROUPS * 6 * LDA + share() * (KC / SHARES);
-    const float* b = weights + place() % GROUPS * 4 + share() * (KC / SHARES) * LDB;
+    const float* a = rows + thread_of_share() / GROUPS * 6 * LDA + share() * (KC / SHARES);
+    const float* b = weights + thread_of_share() % GROUPS * 4 + share() * (KC / SHARES) * LDB;
 #pragma unroll 1
     for (int k = 0; k < KC / SHARES; k += 2) {
       float2 x[T + 5];
@@ -73,7 +73,7 @@ struct Tile<FMA, T, BM, BN> {
   // The sums into a tile of rows LDT floats apart; each share's into its own.
   template <int LDT>
   __device__ __forceinline__ void spill(float* tile) const {
-    float* to = tile + share() * BM * LDT + place() / GROUPS * 6 * LDT + place() % GROUPS * 4;
+    float* to = tile + share() * BM * LDT + thread_of_share() / GROUPS * 6 * LDT + thread_of_share() % GROUPS * 4;
 #pragma unroll
     for (int r = 0; r < 6; r++) {
       *reinterpret_cast<float4*>(to + r * LDT) = make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);

@@ -146,7 +146,7 @@ __device__ __forceinline__ void conv_backward_weight(const Source& gradient, con
   extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                  \
       name(CONV_SOURCE, const float* __restrict__ input, int l_in, int c_in, int k, int stride, int dilation, int pad, int pitch, \
            int piece_rows, float* partials, int numbers, int with_bias) {                                                        \
-    Source gradient = {x, y, position, z, coefficients, n, l, c, window, cells, spread};                                         \
+    Source gradient = {x, y, argmax, z, coefficients, n, l, c, window, cells, spread};                                         \
     Source rows = {input, nullptr, nullptr, nullptr, nullptr, n, l_in, c_in, 1, 0, 1};                                           \
     conv_backward_weight<WeightTile<PRODUCTS, T>, T>(gradient, rows, k, stride, dilation, pad, pitch, piece_rows, partials,      \
                                                      numbers, with_bias);                                                        \

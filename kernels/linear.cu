@@ -111,7 +111,7 @@ __device__ __forceinline__ void product(const Factor& a, const Factor& b, int de
   for (int slice = 0; slice < slices; slice++) {
     put<A_ALONG_K>(stages.a[slice % 2], next_a);
     put<B_ALONG_K>(stages.b[slice % 2], next_b);
-    // One barrier a slice is enough: who writes a stage again has passed the barrier behind its readers.
+    // One barrier per slice is enough: a thread that overwrites a stage has passed the barrier after its readers.
     __syncthreads();
     if (slice + 1 < slices) {
       next_a = fetch<A_ALONG_K>(a, first_m, from + (slice + 1) * SLICE, end);

@@ -1,17 +1,17 @@
-// mono_norm.cu: batch norm behind a convolution of one input channel and up to five taps, while the network learns, without the
-// convolution's rows ever being kept. What is computed and why stands at the head of src/ops/conv_block/mono_norm.rs.
+// mono_norm.cu: batch norm behind a convolution of one input channel and up to five taps, in training. The
+// convolution's rows are never stored. The head of src/ops/conv_block/mono_norm.rs explains what is computed and why.
 //
 // Forward: `mono_norm_moments` reads the audio once, `mono_norm_fold` makes statistics of its moments and the weights with the norm
 // in them, and the convolution runs as one without norm (conv_mono.cu). Backward: its sums over a sparse gradient give those of the
-// parameters (`mono_norm_gradients`). The gradient of the audio, if anybody asks, is that of the convolution with the folded weights,
+// parameters (`mono_norm_gradients`). The gradient of the audio, if it is needed, is that of the convolution with the folded weights,
 // and what the norm's two means add to it (`mono_norm_input`).
 //
-// moments   [30]    X[t], the sum of x[row + t], and R[t][u], that of x[row + t] x[row + u], over all rows of all samples; zeros stand
-//                   before and behind the audio. Of taps that the convolution does not have, anything.
+// moments   [30]    X[t], the sum of x[row + t], and R[t][u], that of x[row + t] x[row + u], over all rows of all samples; there are zeros
+//                   before and after the audio. The sums of taps that the convolution does not have are unspecified.
 // channels  [c][2]  mean, 1 / sqrt(variance + eps)
 // slopes    [c][2]  beta, delta: dz = alpha g + beta z + delta
 //
-// All in double precision: a mean far from zero costs nothing. Six multiply-adds a sample are 25 million for 256 clips of a second: 2 us
+// All in double precision: a mean far from zero costs nothing. Six MACs per sample are 25 million for 256 clips of a second: 2 us
 // on an H200, 40 us on an RTX 4090, which has one unit for doubles in 64: a thousandth of a step there. Sums have two levels and a fixed order.
 #include "common.cuh"
 
@@ -25,8 +25,8 @@ constexpr int RUN = 16;               // rows of a thread, one after the other
 constexpr int PIECE = THREADS * RUN;  // rows of a block
 constexpr int HALO = TAPS - 1;
 
-// Where a sample stands in shared memory: a gap behind every run, so that the threads of a warp read from different banks.
-__device__ __forceinline__ int place(int sample) { return sample + sample / RUN; }
+// The index of a sample in shared memory: there is a gap after every run, so that the threads of a warp read from different banks.
+__device__ __forceinline__ int padded(int sample) { return sample + sample / RUN; }
 
 // Grid: pieces of a sample times samples. `rows` of a sample, of `l` numbers behind `pad` zeros.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -37,13 +37,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const float* audio = x + (size_t)(blockIdx.x / pieces) * l;
   for (int i = t; i < PIECE + HALO; i += THREADS) {
     int at = first - pad + i;
-    samples[place(i)] = i < count + HALO && at >= 0 && at < l ? audio[at] : 0.f;
+    samples[padded(i)] = i < count + HALO && at >= 0 && at < l ? audio[at] : 0.f;
   }
   __syncthreads();
   // Of the first tap: its products with those so far apart, and its sum.
   double own[TAPS + 1] = {}, run[RUN + HALO];
 #pragma unroll
-  for (int i = 0; i < RUN + HALO; i++) run[i] = samples[place(t * RUN + i)];
+  for (int i = 0; i < RUN + HALO; i++) run[i] = samples[padded(t * RUN + i)];
 #pragma unroll
   for (int i = 0; i < RUN; i++) {
     double number = t * RUN + i < count ? run[i] : 0.0;
@@ -61,13 +61,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
   __syncthreads();
   if (t >= MOMENTS) return;
-  // Those of later taps differ at the piece's ends alone.
+  // Those of later taps differ only at the ends of the piece.
   bool product = t >= TAPS;
   int one = product ? (t - TAPS) / TAPS : t, other = product ? (t - TAPS) % TAPS : t;
   int tap = min(one, other), apart = max(one, other) - tap;
   auto term = [&](int sample) {
-    double number = samples[place(sample)];
-    return product ? number * (double)samples[place(sample + apart)] : number;
+    double number = samples[padded(sample)];
+    return product ? number * (double)samples[padded(sample + apart)] : number;
   };
   double moment = sums[product ? apart : TAPS][0];
   for (int i = 0; i < tap; i++) moment += term(count + i) - term(i);

@@ -102,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
   }
 }
 
-// The sums of g and of g xhat over a piece, where xhat = (z - mean) / std. Cells whose position is 7 have no gradient.
-__device__ __forceinline__ void gradient_sums(const float* __restrict__ dy, const unsigned char* __restrict__ position,
+// The sums of g and of g xhat over a piece, where xhat = (z - mean) / std. Windows whose argmax is 7 have no gradient.
+__device__ __forceinline__ void gradient_sums(const float* __restrict__ dy, const unsigned char* __restrict__ argmax,
                                               const float* __restrict__ z, const float* __restrict__ moments,
                                               float* __restrict__ partials, int rows, int c, int piece_rows) {
   __shared__ float tile[SUM_THREADS];
@@ -122,7 +122,7 @@ __device__ __forceinline__ void gradient_sums(const float* __restrict__ dy, cons
         size_t cell = (size_t)(row < end ? row : chunk) * c + at.channel;
         g[i] = row < end ? dy[cell] : 0.0f;
         deviation[i] = z[cell] - mean;
-        if (position != nullptr) g[i] = position[cell] == 7 ? 0.0f : g[i];
+        if (argmax != nullptr) g[i] = argmax[cell] == 7 ? 0.0f : g[i];
       }
       float part = 0.0f, part_product = 0.0f;
 #pragma unroll
@@ -150,10 +150,10 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-    norm_pool_gradient_sums(const float* __restrict__ dy, const unsigned char* __restrict__ position,
+    norm_pool_gradient_sums(const float* __restrict__ dy, const unsigned char* __restrict__ argmax,
                             const float* __restrict__ pooled_z, const float* __restrict__ moments,
                             float* __restrict__ partials, int cells, int c, int piece_cells) {
-  gradient_sums(dy, position, pooled_z, moments, partials, cells, c, piece_cells);
+  gradient_sums(dy, argmax, pooled_z, moments, partials, cells, c, piece_cells);
 }
 
 // ---- Merges -------------------------------------------------------------------------------------------------------------------
@@ -453,15 +453,15 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
   }
 }
 
-// y = max(0, factor z + offset); position becomes 7 where y is not above 0. `position` may be null, `y` may be `pooled_z`.
-// A NaN stays one, and its position is 7.
+// y = max(0, factor z + offset); the argmax becomes 7 where y is not above 0. `argmax` may be null, `y` may be `pooled_z`.
+// A NaN stays a NaN, and its argmax is 7.
 template <int WIDTH>
-__device__ __forceinline__ void pool_apply(const float* pooled_z, unsigned char* position, const float* affine, float* y,
+__device__ __forceinline__ void pool_apply(const float* pooled_z, unsigned char* argmax, const float* affine, float* y,
                                            int cells, int c) {
   Map at = map_of<WIDTH>(c);
   if (at.channel >= c) return;
   bool vectors = aligned(pooled_z, y, y);
-  bool words = WIDTH == 4 && ((size_t)position & 3) == 0;
+  bool words = WIDTH == 4 && ((size_t)argmax & 3) == 0;
   float factor[WIDTH], offset[WIDTH];
 #pragma unroll
   for (int i = 0; i < WIDTH; i++) {
@@ -475,33 +475,33 @@ __device__ __forceinline__ void pool_apply(const float* pooled_z, unsigned char*
     size_t first = (size_t)row * c + at.channel;
     float numbers[WIDTH];
     load(numbers, pooled_z + first, vectors);
-    uint32_t dead = 0;
+    uint32_t zeroed = 0;
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) {
       float v = fmaf(factor[i], numbers[i], offset[i]);
-      if (!(v > 0.0f)) dead |= 0xffu << (8 * i);
+      if (!(v > 0.0f)) zeroed |= 0xffu << (8 * i);
       numbers[i] = v <= 0.0f ? 0.0f : v;
     }
     store(y + first, numbers, vectors);
-    if (position == nullptr || dead == 0) continue;
+    if (argmax == nullptr || zeroed == 0) continue;
     if (words) {
-      uint32_t* word = reinterpret_cast<uint32_t*>(position + first);
-      *word = (*word & ~dead) | (0x07070707u & dead);
+      uint32_t* word = reinterpret_cast<uint32_t*>(argmax + first);
+      *word = (*word & ~zeroed) | (0x07070707u & zeroed);
     } else {
 #pragma unroll
       for (int i = 0; i < WIDTH; i++) {
-        if (dead >> (8 * i) & 1) position[first + i] = 7;
+        if (zeroed >> (8 * i) & 1) argmax[first + i] = 7;
       }
     }
   }
 }
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-    norm_pool_apply(const float* pooled_z, unsigned char* position, const float* affine, float* y, int cells, int c) {
+    norm_pool_apply(const float* pooled_z, unsigned char* argmax, const float* affine, float* y, int cells, int c) {
   if (c % 4 == 0) {
-    pool_apply<4>(pooled_z, position, affine, y, cells, c);
+    pool_apply<4>(pooled_z, argmax, affine, y, cells, c);
   } else {
-    pool_apply<1>(pooled_z, position, affine, y, cells, c);
+    pool_apply<1>(pooled_z, argmax, affine, y, cells, c);
   }
 }
 

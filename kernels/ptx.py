@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes and judges the committed PTX: kernels/ptx/NAME.ptx of each kernels/NAME.cu.
+"""Makes and checks the committed PTX: kernels/ptx/NAME.ptx of each kernels/NAME.cu.
 
     kernels/ptx.py make [NAME ..]   compile with NVRTC 12.0 and write the PTX (all files, or those named)
     kernels/ptx.py check            fail where sources, or the committed text, have changed since it was made; compile again, entries must agree
@@ -71,7 +71,7 @@ def install(wheel, tools, with_dependencies):
 def find_one(folder, pattern):
     found = sorted(folder.glob(pattern))
     if not found:
-        raise Trouble(f"{folder} holds no {pattern}; remove that folder, so that it is installed again")
+        raise Trouble(f"{folder} has no {pattern}; remove that folder, so that it is installed anew")
     return found[0]
 
 
@@ -216,7 +216,7 @@ def orphans():
 def agrees(source, target, text):
     """Whether what is committed was made of these sources and is as it was made, with the entries of `text`.
 
-    The texts themselves are not compared: NVRTC goes by addresses of its own memory in a few places, so that the order of instructions
+    The texts themselves are not compared: NVRTC depends on addresses of its own memory in some cases, so that the order of instructions
     and the width of a load differ from one compilation to the next.
     """
     committed = target.read_text()

@@ -120,11 +120,11 @@ pub(crate) fn apply(x: At, moments: At, params: At, y: At, rows: usize, c: usize
         .costs((2 * rows + 4) * c, 3 * (rows * c) as u64)
 }
 
-/// `y = max(0, factor * z + offset)`; a position becomes 7 where `y` is not above 0.
+/// `y = max(0, factor * z + offset)`; an argmax becomes 7 where `y` is not above 0.
 #[allow(dead_code, reason = "launched by the fused block only")]
-pub(crate) fn pool_apply(pooled_z: At, position: Option<At>, affine: At, y: At, cells: usize, c: usize) -> Launch {
-    let bytes = if position.is_some() { cells * c / 2 } else { 0 };
-    with(or_null(with(maps("norm_pool_apply", cells, c), [pooled_z]), position), [affine, y])
+pub(crate) fn pool_apply(pooled_z: At, argmax: Option<At>, affine: At, y: At, cells: usize, c: usize) -> Launch {
+    let bytes = if argmax.is_some() { cells * c / 2 } else { 0 };
+    with(or_null(with(maps("norm_pool_apply", cells, c), [pooled_z]), argmax), [affine, y])
         .int(cells)
         .int(c)
         .costs((2 * cells + 2) * c + bytes, 3 * (cells * c) as u64)
@@ -136,7 +136,7 @@ pub(crate) struct GradientSums {
     /// `[rows, c]`.
     pub dy: At,
     /// Bytes `[rows, c]`: 7 where there is no gradient.
-    pub position: Option<At>,
+    pub argmax: Option<At>,
     /// `[rows, c]`, what was normalised.
     pub z: At,
     /// `[c][2]`.
@@ -148,18 +148,18 @@ pub(crate) struct GradientSums {
     pub c: usize,
 }
 
-/// See [`GradientSums`]; with positions or without.
+/// See [`GradientSums`]; with argmax or without.
 pub(crate) fn gradient_sums(s: &GradientSums) -> Launch {
     let numbers = (2 * s.rows + 2 * pieces(s.rows, s.c) + 2) * s.c;
-    let launch = match s.position {
-        Some(position) => with(sums("norm_pool_gradient_sums", s.rows, s.c), [s.dy, position, s.z]),
+    let launch = match s.argmax {
+        Some(argmax) => with(sums("norm_pool_gradient_sums", s.rows, s.c), [s.dy, argmax, s.z]),
         None => with(sums("norm_gradient_sums", s.rows, s.c), [s.z, s.dy]),
     };
     with(launch, [s.moments, s.partials])
         .int(s.rows)
         .int(s.c)
         .int(piece_rows(s.c))
-        .costs(numbers + if s.position.is_some() { s.rows * s.c / 4 } else { 0 }, 4 * (s.rows * s.c) as u64)
+        .costs(numbers + if s.argmax.is_some() { s.rows * s.c / 4 } else { 0 }, 4 * (s.rows * s.c) as u64)
 }
 
 /// From the sums of pieces to the gradients of scale and shift, and to the gradient of the input as an affine map.
@@ -227,7 +227,7 @@ fn rows_of(over: Over, batch: &Batch<'_>) -> (usize, usize) {
 fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
     let (partials, moments) = ((Scratch, 0), (BatchSaved, 0));
     vec![
-        gradient_sums(&GradientSums { dy: (Dy, 0), position: None, z: (X(0), 0), moments, partials, rows, c }),
+        gradient_sums(&GradientSums { dy: (Dy, 0), argmax: None, z: (X(0), 0), moments, partials, rows, c }),
         gradient_merge(&GradientMerge {
             partials,
             moments,

@@ -53,7 +53,7 @@ pub(crate) struct Rows {
     /// A ReLU's output.
     pub y: Option<At>,
     /// What a pool of `window` rows chose in each of `cells` windows.
-    pub position: Option<At>,
+    pub argmax: Option<At>,
     /// What a norm normalised, and its coefficients.
     pub norm: Option<(At, At)>,
     /// Rows of a sample and channels.
@@ -66,25 +66,25 @@ pub(crate) struct Rows {
 impl Rows {
     /// Rows as they stand in memory.
     pub fn plain(x: At, l: usize, c: usize) -> Rows {
-        Rows { x, y: None, position: None, norm: None, l, c, window: 1, cells: 0 }
+        Rows { x, y: None, argmax: None, norm: None, l, c, window: 1, cells: 0 }
     }
 
     fn arguments(&self, launch: Launch, n: usize, spread: usize) -> Launch {
         let (z, coefficients) = self.norm.unzip();
-        let arrays = [Some(self.x), self.y, self.position, z, coefficients];
+        let arrays = [Some(self.x), self.y, self.argmax, z, coefficients];
         [n, self.l, self.c, self.window, self.cells, spread].into_iter().fold(with(launch, arrays), Launch::int)
     }
 
     /// Numbers that a stage of this kernel holds beside so many numbers of a gradient's rows.
     fn beside(&self, numbers: usize) -> usize {
-        let bytes = if self.position.is_some() { numbers / 4 } else { 0 };
+        let bytes = if self.argmax.is_some() { numbers / 4 } else { 0 };
         bytes + if self.y.is_some() || self.norm.is_some() { numbers } else { 0 }
     }
 
     /// Numbers of memory in the rows of `n` samples.
     fn numbers(&self, n: usize) -> usize {
         let rows = self.l * self.c;
-        let read = if self.position.is_some() { self.cells * self.c * 5 / 4 } else { rows };
+        let read = if self.argmax.is_some() { self.cells * self.c * 5 / 4 } else { rows };
         n * (read + if self.y.is_some() { rows } else { 0 } + if self.norm.is_some() { rows } else { 0 })
     }
 }
@@ -109,7 +109,7 @@ pub(crate) struct Output {
     pub scale: Option<At>,
     pub rows: At,
     pub pooled: Option<At>,
-    pub position: Option<At>,
+    pub argmax: Option<At>,
     pub partials: Option<At>,
     pub window: usize,
     pub cells: usize,
@@ -118,8 +118,8 @@ pub(crate) struct Output {
 impl Output {
     /// All rows, with a bias.
     pub fn plain(rows: At, bias: Option<At>) -> Output {
-        let (affine, scale, pooled, position, partials) = (None, None, None, None, None);
-        Output { mode: Mode::Store, bias, affine, scale, rows, pooled, position, partials, window: 1, cells: 0 }
+        let (affine, scale, pooled, argmax, partials) = (None, None, None, None, None);
+        Output { mode: Mode::Store, bias, affine, scale, rows, pooled, argmax, partials, window: 1, cells: 0 }
     }
 }
 
@@ -279,13 +279,13 @@ impl Convolution {
         let launch = [segments, stride, self.dilation, self.pad as usize, pitch, output.mode as usize]
             .into_iter()
             .fold(launch, Launch::int);
-        let Output { bias, affine, scale, rows, pooled, position, partials, window, cells, .. } = *output;
-        let launch = with(launch, [bias, affine, scale, Some(rows), pooled, position, partials]);
+        let Output { bias, affine, scale, rows, pooled, argmax, partials, window, cells, .. } = *output;
+        let launch = with(launch, [bias, affine, scale, Some(rows), pooled, argmax, partials]);
         let written = match output.mode {
             Mode::Store => self.l_out,
             Mode::Active => cells,
             Mode::Observe => self.l_out + pooled.map_or(0, |_| cells),
-        } + position.map_or(0, |_| cells / 4);
+        } + argmax.map_or(0, |_| cells / 4);
         [self.l_out, self.c_out, window, cells]
             .into_iter()
             .fold(launch, Launch::int)
@@ -304,7 +304,7 @@ impl Convolution {
         if self.c_in == 1 {
             let lanes = self.c_out.next_power_of_two().min(32);
             let tiles = self.k.div_ceil(MONO_TAPS) * self.c_out.div_ceil(lanes);
-            let sparse = gradient.position.is_some() && gradient.norm.is_none();
+            let sparse = gradient.argmax.is_some() && gradient.norm.is_none();
             let rows = self.n * if sparse { gradient.cells } else { gradient.l };
             let (kernel, lengths) = ("conv_backward_weight_mono".into(), [256, 8192]);
             let pieces = Pieces::of(rows, tiles, 4 * MANY_BLOCKS, lengths, 1);

@@ -1,6 +1,6 @@
 //! The block on a GPU: the convolution's kernels with the ReLU and pool in their output, and the norm's between them.
 //!
-//! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the positions.
+//! Without norm forward is one launch and the convolution's rows never exist; backward reads the pooled gradient and the argmax.
 //! A norm keeps the rows `z` and what the pool will choose of them, by the sign of its scale; their gradient is an affine map of
 //! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map. With one
 //! input channel the norm needs no rows either: `mono_norm_device.rs`.
@@ -72,15 +72,15 @@ impl Block {
         self.conv.packed() + self.conv.backward_data().packed()
     }
 
-    /// Numbers of a sample's positions.
-    pub fn positions(&self) -> usize {
+    /// The length of a sample's argmax, in numbers.
+    pub fn argmax_len(&self) -> usize {
         (self.g.cells() * self.g.c_out).div_ceil(size_of::<f32>())
     }
 
     /// Bias, or an affine map in its place, pool and ReLU.
-    fn active(&self, affine: Option<At>, position: Option<At>) -> Launch {
+    fn active(&self, affine: Option<At>, argmax: Option<At>) -> Launch {
         let (bias, window, cells) = (self.bias(), self.g.window, self.g.cells());
-        let output = Output { mode: Mode::Active, affine, position, window, cells, ..Output::plain((Y, 0), bias) };
+        let output = Output { mode: Mode::Active, affine, argmax, window, cells, ..Output::plain((Y, 0), bias) };
         self.conv.forward(&self.input(), 1, (BatchSaved, 0), &output)
     }
 
@@ -97,15 +97,15 @@ impl Block {
             return Passes { batch_saved, prepare, forward: vec![self.active(None, None)], ..Passes::default() };
         }
         let pooled = self.g.window > 1;
-        let position = pooled.then_some((Saved, 0));
-        let rows = Rows { position, y: (!pooled).then_some((Y, 0)), ..self.gradient_rows() };
+        let argmax = pooled.then_some((Saved, 0));
+        let rows = Rows { argmax, y: (!pooled).then_some((Y, 0)), ..self.gradient_rows() };
         let mut passes = Passes {
-            saved: if pooled { self.positions() } else { 0 },
+            saved: if pooled { self.argmax_len() } else { 0 },
             batch_saved: self.packed(),
             reads_x: true,
             reads_y: !pooled,
             prepare: self.pack(),
-            forward: vec![self.active(None, position)],
+            forward: vec![self.active(None, argmax)],
             ..Passes::default()
         };
         self.conv.gradients(&rows, self.backward_weights(), (true, 0), &mut passes);
@@ -134,20 +134,20 @@ impl Block {
         }
     }
 
-    /// With batch norm. `Saved` holds the rows, with a pool what it chose of them, and positions; `BatchSaved` behind the weights the
+    /// With batch norm. `Saved` holds the rows, with a pool the largest row of each window, and the argmax; `BatchSaved` behind the weights the
     /// norm's moments, affine map and coefficients.
     fn normed(&self, norm: BatchNorm) -> Passes {
         let Geometry { l_out, c_out: c, window, .. } = self.g;
         let (n, cells) = (self.conv.n, self.g.cells());
         let (z, rows, kept) = ((Saved, 0), n * l_out * c, if window > 1 { cells * c } else { 0 });
         let pooled = (window > 1).then_some((Saved, rows));
-        let position = (Saved, rows + n * kept);
+        let argmax = (Saved, rows + n * kept);
         let numbers = |i: usize| (BatchSaved, self.packed() + i * round_up(3 * c));
         let (moments, affine, coefficients) = (numbers(0), numbers(1), numbers(2));
         let (scale, shift) = ((Params, self.norm_at), (Params, self.norm_at + c));
         let chosen = pooled.unwrap_or(z);
 
-        let mut forward = self.observe(z, pooled, position);
+        let mut forward = self.observe(z, pooled, argmax);
         let (samples, l, piece) =
             if forward.len() == 1 { (n, l_out, self.conv.tile_rows()) } else { (1, n * l_out, piece_rows(c)) };
         forward.push(merge(&Merge {
@@ -165,10 +165,10 @@ impl Block {
             eps: norm.eps,
             momentum: norm.momentum,
         }));
-        forward.push(pool_apply(chosen, Some(position), affine, (Y, 0), n * cells, c));
+        forward.push(pool_apply(chosen, Some(argmax), affine, (Y, 0), n * cells, c));
 
         let (dy, partials) = ((Dy, 0), (Scratch, 0));
-        let sums = GradientSums { dy, position: Some(position), z: chosen, moments, partials, rows: n * cells, c };
+        let sums = GradientSums { dy, argmax: Some(argmax), z: chosen, moments, partials, rows: n * cells, c };
         let backward = vec![
             gradient_sums(&sums),
             gradient_merge(&GradientMerge {
@@ -185,7 +185,7 @@ impl Block {
         ];
         let tiles = 2 * c * (n * l_out.div_ceil(self.conv.tile_rows())).max(pieces(n * l_out, c));
         let mut passes = Passes {
-            saved: l_out * c + kept + self.positions(),
+            saved: l_out * c + kept + self.argmax_len(),
             scratch: tiles,
             batch_saved: self.packed() + 3 * round_up(3 * c),
             reads_x: true,
@@ -195,7 +195,7 @@ impl Block {
             ..Passes::default()
         };
         // The bias, which the norm takes away, has no gradient, nor have the numbers up to the norm's.
-        let dz = Rows { position: Some(position), norm: Some((z, coefficients)), ..self.gradient_rows() };
+        let dz = Rows { argmax: Some(argmax), norm: Some((z, coefficients)), ..self.gradient_rows() };
         let zeros = self.norm_at - self.g.weights();
         self.conv.gradients(&dz, self.backward_weights(), (false, zeros), &mut passes);
         passes
@@ -203,14 +203,14 @@ impl Block {
 
     /// The rows, what the pool will choose, and statistics at `Scratch`: a tile's at a time, or where tiles of one sample would be
     /// mostly empty, from the rows by a second launch.
-    fn observe(&self, z: At, pooled: Option<At>, position: At) -> Vec<Launch> {
+    fn observe(&self, z: At, pooled: Option<At>, argmax: At) -> Vec<Launch> {
         let (rows, tile, partials) = (self.g.l_out + self.g.k - 1, self.conv.tile_rows(), (Scratch, 0));
         let short = 2 * rows.next_multiple_of(tile) > 3 * rows;
         let output = Output {
             mode: Mode::Observe,
             scale: Some((Params, self.norm_at)),
             pooled,
-            position: Some(position),
+            argmax: Some(argmax),
             partials: (!short).then_some(partials),
             window: self.g.window,
             cells: self.g.cells(),

@@ -72,15 +72,15 @@ impl Block {
 
     /// With batch norm and one input channel. `Saved` contains the argmax.
     pub fn mono_normed(&self, norm: BatchNorm) -> Passes {
-        let (at, position) = (self.mono_buffers(), Some((Saved, 0)));
+        let (at, argmax) = (self.mono_buffers(), Some((Saved, 0)));
         let (window, cells, n) = (self.g.window, self.g.cells(), self.conv.n);
-        let output = Output { mode: Mode::Active, position, window, cells, ..Output::plain((Y, 0), Some(at.bias)) };
-        let rows = Rows { position, ..self.gradient_rows() };
+        let output = Output { mode: Mode::Active, argmax, window, cells, ..Output::plain((Y, 0), Some(at.bias)) };
+        let rows = Rows { argmax, ..self.gradient_rows() };
         let (sums, pieces) = self.conv.weight_sums(&rows, (Scratch, 0));
         let mut backward = vec![sums, self.mono_gradients(&at, pieces)];
         backward.extend(self.mono_input(&at, &rows));
         Passes {
-            saved: self.positions(),
+            saved: self.argmax_len(),
             scratch: (MOMENTS * n * self.g.l_out.div_ceil(PIECE)).max(pieces * (self.g.k + 1) * self.g.c_out),
             batch_saved: at.len,
             reads_x: true,
