@@ -534,5 +534,4 @@ pub trait Op: Any + Debug + Send + Sync {
     fn on_device(&self, _batch: &Batch<'_>) -> Passes {
         Passes::default()
     }
-    }
 }
