@@ -127,9 +127,9 @@ fn weights_that_are_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let run = copy_of_run(dir.path());
     let clip = clip("bed");
-    refused(stapes().arg("predict").arg(dir.path()).arg(&clip), &["is no run: it has no config.toml"]);
+    refused(stapes().arg("predict").arg(dir.path()).arg(&clip), &["is not a run folder: it has no config.toml"]);
     refused(stapes().arg("predict").arg(dir.path().join("gone")).arg(&clip), &["gone", "check the path"]);
-    refused(stapes().arg("predict").arg(&clip).arg(&clip), &["is damaged", "no safetensors file"]);
+    refused(stapes().arg("predict").arg(&clip).arg(&clip), &["is a WAV file, not a safetensors file"]);
     for file in ["best.safetensors", "last.safetensors"] {
         let whole = fs::read(run.join(file)).unwrap();
         fs::write(run.join(file), &whole[..whole.len() / 2]).unwrap();
@@ -145,12 +145,12 @@ fn weights_that_are_wrong() {
     command.args(["train", "--batch", "2", "--epochs", "1", "--name", "other", "--classes", "bed,cat,one,six"]);
     command.arg("--data").arg(clips()).arg("--model").arg(&other).arg("--runs").arg(dir.path()).assert().success();
     fs::copy(dir.path().join("other/last.safetensors"), run.join("last.safetensors")).unwrap();
-    let resumed = &["holds the weights of another network", "conv2.weight", "use the model that made it"];
+    let resumed = &["holds the weights of another network", "conv2.weight", "use the model that it was saved from"];
     refused(stapes().args(["train", "--epochs", "3", "--resume"]).arg(&run), resumed);
 
     // A run that never saved.
     fs::remove_file(run.join("last.safetensors")).unwrap();
-    refused(stapes().args(["train", "--epochs", "3", "--resume"]).arg(&run), &["ended before anything was saved"]);
+    refused(stapes().args(["train", "--epochs", "3", "--resume"]).arg(&run), &["ended before its first checkpoint"]);
     // A run whose recordings have changed.
     let data = dir.path().join("data");
     folder_of(&["bed", "cat", "one"], &data);
@@ -169,7 +169,11 @@ fn settings_that_are_wrong_in_a_file() {
     let runs = dir.path().join("runs");
     for (from, to, parts) in [
         ("\nepochs = 2", "\nepoch = 2", &["config.toml, line ", "no setting `epoch`", "did you mean `epochs`"][..]),
-        ("\nepochs = 2", "\nepochs = -2", &["config.toml, line ", "`epochs`", "no number from 1"]),
+        (
+            "\nepochs = 2",
+            "\nepochs = -2",
+            &["config.toml, line ", "`epochs` must be a whole number between 1 and 100000, got -2"],
+        ),
         ("\nepochs = 2", "\nepochs 2", &["config.toml"]),
         ("stride = 8", "strid = 8", &["config.toml", "unknown key `strid`", "did you mean `stride`"]),
         ("kernel = 9", "kernel = 99999", &["config.toml", "kernel"]),
@@ -238,7 +242,7 @@ fn a_disk_that_is_full() {
         .arg(train.get_program())
         .args(train.get_args());
     limited.env("STAPES_CACHE", dir.path().join("cache"));
-    refused(&mut limited, &["cannot write", "best.safetensors", "free some space"]);
+    refused(&mut limited, &["cannot write", "last.safetensors", "free some space"]);
     assert!(!dir.path().join("run").exists(), "a run without a checkpoint is removed");
     // Not even the list of clips fits: nothing stays.
     let mut limited = limited_to(1, &train_on(&clips(), &dir.path().join("runs")));

@@ -9,6 +9,7 @@ pub mod rng;
 pub mod sha1;
 mod shape;
 mod temporary;
+pub mod text_file;
 
 pub use aligned::OutOfMemory;
 pub use name::{Name, NameError};
@@ -17,3 +18,6 @@ pub use temporary::Temporary;
 
 /// The factor that turns a 16-bit sample into a number of full scale 1.
 pub const FULL_SCALE: f32 = 1.0 / 32768.0;
+
+/// The sample rates that a network's input can have, in hertz.
+pub const INPUT_RATES_HZ: std::ops::RangeInclusive<u32> = 100..=768_000;

@@ -7,7 +7,7 @@ use crate::base::name::display_path;
 use crate::data::Split;
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunClaim, RunFolder, Which, check_split, save_evaluation};
+use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunClaim, Which, check_split, save_evaluation};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -63,19 +63,20 @@ enum Weights {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.run.is_file() {
-        bail!("{} is a file; give the run's folder, which says which clips are tested", args.run.display());
-    }
-    let folder = RunFolder::open(&args.run)?;
-    let mut config = settings::of_run(&folder)?;
-    config.strict |= args.strict;
-    if let Some(data) = &args.data {
-        config.data = Some(data.clone());
+        bail!("{} is a file; give the folder of the run, which lists the clips", display_path(&args.run));
     }
     let which = match args.weights {
         Weights::Best => Which::Best,
         Weights::Last => Which::Last,
     };
     let bundle = Bundle::open(&args.run, which)?;
+    let (Some(folder), Some(mut config)) = (bundle.folder, bundle.config) else {
+        bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
+    };
+    config.strict |= args.strict;
+    if let Some(data) = &args.data {
+        config.data = Some(data.clone());
+    }
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     interrupt::unwatch();
@@ -88,8 +89,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let conv = settings::conv(args.conv.as_deref(), config.conv)?;
     let precision = settings::precision(args.precision.as_deref(), config.precision)?;
+    let device = context.device()?.precision(precision);
+    settings::remark_on_precision(context, precision, &device);
     let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(EVAL_BATCH).conv(conv);
-    let mut recogniser = recogniser.device(context.device()?.precision(precision)).build()?;
+    let mut recogniser = recogniser.device(device).build()?;
     let evaluation = recogniser.evaluate(&data, split)?;
     match context.json {
         true => output::json(&evaluation)?,

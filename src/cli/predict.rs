@@ -4,6 +4,7 @@ use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
 use crate::base::Name;
+use crate::base::name::display_path;
 use crate::data::{Crop, Format, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -71,7 +72,8 @@ struct Guess {
 /// The result for a file.
 #[derive(Clone, Debug, Serialize)]
 struct Line {
-    file: String,
+    /// In the text form of names: no name breaks a line or a column.
+    file: Name,
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +97,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let batch = BATCH.min(args.clips.len());
     let conv = conv(args, &bundle)?;
     // A GPU takes longer to start than the processor needs for a few clips.
-    let device = context.device_if_asked()?.precision(settings::precision(args.precision.as_deref(), Precision::F32)?);
+    let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
+    let device = context.device_if_asked()?.precision(precision);
+    settings::remark_on_precision(context, precision, &device);
     let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
     let mut recogniser = recogniser.device(device).build()?;
     let mut inputs = vec![0.0; batch * row];
@@ -142,8 +146,8 @@ fn bundle(args: &Args) -> Result<Bundle> {
     };
     if args.run.is_dir() {
         return Err(usage(format!(
-            "{} is a folder; --model and --classes go with a weight file, a run knows its own",
-            args.run.display()
+            "{} is a folder; --model and --classes go with a weight file, a run stores both",
+            display_path(&args.run)
         )));
     }
     let spec = settings::network(model, args.variant.as_deref())?;
@@ -153,19 +157,13 @@ fn bundle(args: &Args) -> Result<Bundle> {
 
 /// The crop that was given, or that of the run.
 fn crop(args: &Args, bundle: &Bundle) -> Result<Crop> {
-    let of_run = match (&args.crop, &bundle.folder) {
-        (None, Some(folder)) => settings::of_run(folder)?.crop,
-        _ => Crop::default(),
-    };
+    let of_run = bundle.config.as_ref().map_or(Crop::default(), |config| config.crop);
     settings::crop(args.crop.as_deref(), of_run)
 }
 
 /// The algorithm that the option names, else that of the run.
 fn conv(args: &Args, bundle: &Bundle) -> Result<ConvChoice> {
-    let of_run = match (&args.conv, &bundle.folder) {
-        (None, Some(folder)) => settings::of_run(folder)?.conv,
-        _ => ConvChoice::default(),
-    };
+    let of_run = bundle.config.as_ref().map_or(ConvChoice::default(), |config| config.conv);
     settings::conv(args.conv.as_deref(), of_run)
 }
 
@@ -174,7 +172,7 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 fn name(path: &Path) -> String {
-    if is_stdin(path) { "standard input".into() } else { path.display().to_string() }
+    if is_stdin(path) { "standard input".into() } else { display_path(path) }
 }
 
 /// The samples of a file in the network's format; never reads more than [`MOST_BYTES`].
@@ -201,7 +199,7 @@ fn fill(input: &mut [f32], samples: &[i16]) {
 }
 
 fn broken(path: &Path) -> Line {
-    Line { file: path.display().to_string(), class: None, probability: None, top: Vec::new(), error: None }
+    Line { file: Name::from_os(path.as_os_str()), class: None, probability: None, top: Vec::new(), error: None }
 }
 
 fn recognised(path: &Path, classes: &[Name], probabilities: &[f64], top: usize) -> Line {

@@ -1,13 +1,16 @@
 //! The configuration of a run from the command line: first a file or a network, then options, then each `--set` in order.
 
+use super::context::Context;
 use super::ending::usage;
 use crate::base::Name;
 use crate::data::Crop;
+use crate::exec::Device;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{RunFolder, TrainConfig, TrainError};
+use crate::train::{SETTINGS, Setting, TrainConfig};
 use anyhow::Result;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The network that is trained if none is named.
@@ -58,7 +61,7 @@ pub struct Settings {
     /// Stop at the first clip that cannot be used, instead of skipping it.
     #[arg(long)]
     pub strict: bool,
-    /// Set any setting of config.toml, such as init=he-uniform or dropout=0.5; may be repeated.
+    /// Set any setting of config.toml, such as init=he-uniform or dropout=0.5; may be repeated; `--set help` lists them.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -96,8 +99,8 @@ impl Settings {
     /// The configuration that these settings make.
     pub fn resolve(&self, seed: Option<u64>) -> Result<TrainConfig> {
         let mut config = match (&self.config, &self.model) {
-            (Some(file), None) => read(file)?,
-            (Some(file), Some(model)) => TrainConfig { network: network(model, None)?, ..read(file)? },
+            (Some(file), None) => TrainConfig::load(file)?,
+            (Some(file), Some(model)) => TrainConfig { network: network(model, None)?, ..TrainConfig::load(file)? },
             (None, model) => TrainConfig::new(network(model.as_deref().unwrap_or(DEFAULT_MODEL), None)?),
         };
         if let Some(seed) = seed {
@@ -119,9 +122,7 @@ impl Settings {
                 set(&mut config, key, value)?;
             }
         }
-        if let Some(path) = &self.data {
-            config.data = (path != Path::new("embedded")).then(|| path.clone());
-        }
+        self.apply_data(&mut config);
         config.strict |= self.strict;
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
@@ -130,6 +131,18 @@ impl Settings {
             set(&mut config, key.trim(), value.trim())?;
         }
         Ok(config)
+    }
+
+    /// Sets the recordings, if `--data` was given.
+    pub fn apply_data(&self, config: &mut TrainConfig) {
+        if let Some(path) = &self.data {
+            config.data = (path != Path::new("embedded")).then(|| path.clone());
+        }
+    }
+
+    /// Whether a list of the settings is asked for, with `--set help`.
+    pub fn asks_for_help(&self) -> bool {
+        self.set.iter().any(|pair| pair == "help")
     }
 
     /// The options that were given although a run that goes on must keep its settings.
@@ -153,18 +166,39 @@ impl Settings {
     }
 }
 
+/// Makes the path of the recordings absolute, since the run may be used from another folder.
+pub fn make_absolute(config: &mut TrainConfig) {
+    if let Some(path) = &mut config.data {
+        *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    }
+}
+
+/// Says that a precision has no effect on a processor.
+pub fn remark_on_precision(context: &Context, precision: Precision, device: &Device) {
+    if let (Device::Cpu(_), true) = (device, precision != Precision::F32) {
+        context.remark(&format!("note: a processor always computes in f32; {precision} has an effect on a GPU only"));
+    }
+}
+
+/// Every setting with its values, its default and what it is.
+pub fn help(context: &Context) -> Result<String> {
+    let config = TrainConfig::new(network(DEFAULT_MODEL, None)?);
+    if context.json {
+        let setting = |s: &Setting| json!({ "key": s.key, "values": s.values.to_string(), "default": s.default_in(&config), "help": s.help });
+        let list: Vec<serde_json::Value> = SETTINGS.iter().map(setting).collect();
+        return Ok(serde_json::to_string_pretty(&list)? + "\n");
+    }
+    let mut text = String::from("Settings for --set KEY=VALUE and config.toml:\n");
+    for s in SETTINGS {
+        let Setting { key, help, values, .. } = s;
+        text += &format!("\n  {key}\n      {help}\n      values: {values}\n      default: {}\n", s.default_in(&config));
+    }
+    Ok(
+        text + "\nThe network has a table of its own, [network]: see `stapes models NAME` and the files that --model takes.\n"
+    )
+}
+
 /// Sets one setting from the command line.
 pub fn set(config: &mut TrainConfig, key: &str, value: &str) -> Result<()> {
     config.set(key, value, PLACE).map_err(|e| usage(e.to_string()))
-}
-
-/// The configuration in a file.
-fn read(file: &Path) -> Result<TrainConfig> {
-    let text = std::fs::read_to_string(file).map_err(TrainError::io("read", file, "give the config.toml of a run"))?;
-    Ok(TrainConfig::from_toml(&text, &file.display().to_string())?)
-}
-
-/// The configuration of a run.
-pub fn of_run(folder: &RunFolder) -> Result<TrainConfig> {
-    read(&folder.config())
 }

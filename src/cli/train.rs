@@ -9,7 +9,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Split};
 use crate::nn::Network;
-use crate::train::{Evaluation, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig};
+use crate::train::{Evaluation, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig, check_settings};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::HashSet;
@@ -23,8 +23,9 @@ Examples:
   stapes train --model vgg64-16 --variant do+bn --set dropout=0.5
   stapes train --config runs/NAME/config.toml --seed 2
   stapes train --resume runs/NAME --epochs 40
+  stapes train --set help                       list every setting with its values
 
-Ctrl-C saves the run; --resume goes on with it bit for bit.";
+Ctrl-C saves the run; --resume continues it bit for bit.";
 
 /// Options of `stapes train`.
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn start(args: &Args, context: &Context) -> Result<()> {
+    if args.settings.asks_for_help() {
+        return output::print(&settings::help(context)?);
+    }
     let mut config = args.settings.resolve(context.seed)?;
     match config.classes.len() {
         0 => config.network.check()?,
@@ -69,11 +73,10 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     check_training_clips(&data)?;
-    if let Some(path) = &mut config.data {
-        // The run's folder may be used from elsewhere.
-        *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-    }
-    let session = Session::start(config.clone(), data.clone(), claim, context.device()?)?;
+    settings::make_absolute(&mut config);
+    let device = context.device()?;
+    settings::remark_on_precision(context, config.precision, &device);
+    let session = Session::start(config.clone(), data.clone(), claim, device)?;
     context.remark(&introduction(context, &config, &data, &session));
     work(context, &config, &data, session)
 }
@@ -92,37 +95,42 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
             display_path(path)
         ));
     }
-    let mut config = settings::of_run(&folder)?;
+    let mut config = TrainConfig::load(&folder.config())?;
+    check_settings(&folder, &config)?;
     if context.seed.is_some_and(|seed| seed != config.seed) {
         return Err(usage(format!("--seed cannot change with --resume: the run's seed is {}", config.seed)));
     }
-    if let Some(data) = &args.settings.data {
-        config.data = Some(data.clone());
-    }
-    let before = config.epochs;
+    let before = config.clone();
+    args.settings.apply_data(&mut config);
     if let Some(epochs) = &args.settings.epochs {
         settings::set(&mut config, "epochs", epochs)?;
     }
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
+    settings::make_absolute(&mut config);
     let session = Session::resume(config.clone(), data.clone(), claim, context.device()?)?;
+    if session.metrics_rebuilt() {
+        context.remark(
+            "note: metrics.jsonl was incomplete and was written again from last.safetensors, which has no times",
+        );
+    }
     let done = session.records().len() as u64;
     if done > config.epochs {
         return Err(usage(format!("the run has {done} complete epochs; give --epochs at least that many")));
     }
-    if config.epochs != before {
+    if config != before {
         crate::train::write_atomically(&folder.config(), config.to_toml().as_bytes())?;
     }
     if done == config.epochs {
         let more = done + done.div_ceil(2);
         context.remark(&format!(
-            "{} is finished: all {} are done; here is its test again (--epochs {more} would train on)",
-            path.display(),
+            "{} is finished: all {} are done; this is its test (--epochs {more} continues the training)",
+            display_path(path),
             count(done, "epoch")
         ));
     } else {
         context.remark(&introduction(context, &config, &data, &session));
-        context.remark(&format!("going on after {}", count(done, "complete epoch")));
+        context.remark(&format!("continuing after {}", count(done, "complete epoch")));
     }
     work(context, &config, &data, session)
 }

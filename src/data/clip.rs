@@ -15,7 +15,7 @@ use super::wav;
 /// Most values of a file that [`read_clip`] decodes, channels counted: 1 GiB as `f32`, four hours of 16 kHz mono.
 const MAX_VALUES: usize = 1 << 28;
 /// Accepted sample rates.
-pub(super) const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// Sample rate and channels of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Name;
 use crate::base::nearest::nearest;
+use crate::base::{INPUT_RATES_HZ, Name};
 
-use super::clip::{Format, RATES_HZ};
+use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
 use super::load;
@@ -296,7 +296,7 @@ fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta
 
 fn check_settings(config: &DataConfig) -> Result<(), DataError> {
     let Format { rate_hz, channels } = config.format;
-    let (min_hz, max_hz) = (u64::from(*RATES_HZ.start()), u64::from(*RATES_HZ.end()));
+    let (min_hz, max_hz) = (u64::from(*INPUT_RATES_HZ.start()), u64::from(*INPUT_RATES_HZ.end()));
     for (what, value, min, max) in [
         ("input length", config.length as u64, 1, 1 << 24),
         ("sample rate", rate_hz.into(), min_hz, max_hz),

@@ -3,7 +3,7 @@
 use super::error::{Reason, SpecError};
 use super::rule::MOST_LAYERS;
 use super::spec::{Activation, Block, HeadPool, NetworkSpec, Norm};
-use crate::base::Shape;
+use crate::base::{INPUT_RATES_HZ, Shape};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{
     AvgPool, BatchNorm, Conv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy,
@@ -80,11 +80,10 @@ fn check_scalars(spec: &NetworkSpec, classes: usize) -> Result<(), SpecError> {
                 .refuse(&format!("input.{key}"), format!("the input's `{key}` is {value}; take between 1 and {MOST}"));
         }
     }
-    if input.sample_rate == 0 {
-        return spec.refuse(
-            "input.sample_rate",
-            "the input's `sample_rate` is 0; give the number of samples per second, as 16000",
-        );
+    if !INPUT_RATES_HZ.contains(&input.sample_rate) {
+        let (low, high, got) = (INPUT_RATES_HZ.start(), INPUT_RATES_HZ.end(), input.sample_rate);
+        let what = format!("the input's `sample_rate` must be between {low} and {high} Hz, got {got}");
+        return spec.refuse("input.sample_rate", what);
     }
     let dropout = spec.head.dropout;
     if !(0.0..1.0).contains(&dropout) {

@@ -3,9 +3,11 @@
 use super::error::{Reason, SpecError};
 use super::rule::Rule;
 use super::spec::{Block, Head, Input, NetworkSpec};
+use crate::base::name::display_path;
 use crate::base::nearest::nearest;
+use crate::base::text_file;
 use serde::de::DeserializeOwned;
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// The largest file that is read as a network: larger than any network file, and small enough to read when the path is a mistake.
@@ -24,15 +26,9 @@ impl NetworkSpec {
 
     /// The network in a TOML file.
     pub fn load(path: &Path) -> Result<NetworkSpec, SpecError> {
-        let origin = path.display().to_string();
+        let origin = display_path(path);
         let unreadable = |why: String| Reason::Unreadable(why).at(origin.as_str(), "");
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(|e| unreadable(e.to_string()))?;
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|e| unreadable(e.to_string()))?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(unreadable(format!("it has more than {LARGEST_FILE} bytes, too many for a network")));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not text in UTF-8".into()))?;
+        let text = text_file::read(path, LARGEST_FILE).map_err(|e| unreadable(e.to_string()))?;
         NetworkSpec::parse(&text, &origin)
     }
 

@@ -1,8 +1,14 @@
 //! A trained network from its file: what `eval` and `predict` start from.
 
-use super::checkpoint::{self, key};
+use super::agreement::Side;
+#[cfg(feature = "audio")]
+use super::agreement::file_name;
+#[cfg(feature = "audio")]
+use super::config::TrainConfig;
 use super::error::TrainError;
+use super::identity::{Identity, identity};
 use super::run_folder::RunFolder;
+use super::weight_file::WeightFile;
 use super::weights::Weights;
 use crate::base::Name;
 use crate::nn::{Network, NetworkSpec};
@@ -12,7 +18,7 @@ use std::sync::Arc;
 /// Which weights of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// Those best on the validation clips.
+    /// Those with the best validation accuracy.
     #[default]
     Best,
     /// Those of the last step.
@@ -29,12 +35,19 @@ pub struct Bundle {
     pub classes: Vec<Name>,
     /// The weight file.
     pub file: PathBuf,
-    /// The run it belongs to, if it was given as a folder.
+    /// The run that it belongs to, if a run folder was opened.
     pub folder: Option<RunFolder>,
+    /// The configuration of that run.
+    #[cfg(feature = "audio")]
+    pub config: Option<TrainConfig>,
 }
 
 impl Bundle {
-    /// Loads a run folder, or a weight file that says which network it is of.
+    /// Loads a run folder, or a weight file that stores its network and its classes.
+    ///
+    /// # Errors
+    /// The weight file cannot be read, is damaged, or does not agree with the network and classes in its metadata, or,
+    /// in a run folder, with `config.toml`.
     pub fn open(path: &Path, which: Which) -> Result<Bundle, TrainError> {
         let folder = if path.is_dir() { Some(RunFolder::open(path)?) } else { None };
         let file = match (&folder, which) {
@@ -46,31 +59,64 @@ impl Bundle {
             let missing = if which == Which::Best { "best.safetensors yet" } else { "last.safetensors yet" };
             return Err(TrainError::NotARun { path: path.into(), missing });
         }
-        let metadata = checkpoint::metadata(&file)?;
-        let other = |reason: String| TrainError::OtherNetwork { path: file.clone(), reason };
-        let text = |key: &str| {
-            let found = metadata.get(key).cloned();
-            found.ok_or_else(|| other(format!("it does not say which (no `{key}`); give --model and --classes")))
+        let weights = WeightFile::read(&file)?;
+        let Some(identity) = identity(&weights)? else {
+            let reason = "it does not store which network it is; give --model and --classes".into();
+            return Err(TrainError::OtherNetwork { path: file, reason });
         };
-        let spec = NetworkSpec::parse(&text(key::NETWORK)?, &file.display().to_string())?;
-        let classes: Vec<Name> = serde_json::from_str(&text(key::CLASSES)?)
-            .map_err(|e| TrainError::Damaged { path: file.clone(), reason: format!("its class names: {e}") })?;
-        Bundle::with(file, folder, &spec, classes)
+        #[cfg(feature = "audio")]
+        let config = match &folder {
+            None => None,
+            Some(folder) => {
+                let config = TrainConfig::load(&folder.config())?;
+                let side = Side {
+                    place: file_name(&folder.config()),
+                    advice: "the configuration of a run must stay as it was; change it back",
+                };
+                side.config(&config, &file, &identity)?;
+                Some(config)
+            }
+        };
+        let bundle = Bundle::with(&weights, identity)?;
+        Ok(Bundle {
+            folder,
+            #[cfg(feature = "audio")]
+            config,
+            ..bundle
+        })
     }
 
-    /// Loads a weight file of a network that is known otherwise: a state dict saved from PyTorch, say.
+    /// Loads a weight file as the weights of a network that is given, such as a state dict saved from PyTorch.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, is of another network, or stores another network or other classes than those
+    /// given; or a class is given twice.
     pub fn open_as(file: &Path, spec: &NetworkSpec, classes: Vec<Name>) -> Result<Bundle, TrainError> {
-        Bundle::with(file.into(), None, spec, classes)
+        let weights = WeightFile::read(file)?;
+        let given = Identity { spec: spec.clone(), classes };
+        if let Some(stored) = identity(&weights)? {
+            let side =
+                Side { place: "--model and --classes".into(), advice: "the file stores both; leave the options out" };
+            side.given(&given, file, &stored)?;
+        }
+        Bundle::with(&weights, given)
     }
 
-    fn with(
-        file: PathBuf,
-        folder: Option<RunFolder>,
-        spec: &NetworkSpec,
-        classes: Vec<Name>,
-    ) -> Result<Bundle, TrainError> {
-        let network = Arc::new(Network::build(spec, classes.len())?);
-        let weights = checkpoint::load(&file, &network.graph)?.weights;
-        Ok(Bundle { network, weights, classes, file, folder })
+    fn with(file: &WeightFile, identity: Identity) -> Result<Bundle, TrainError> {
+        let Identity { spec, classes } = identity;
+        if let Some((_, name)) = classes.iter().enumerate().find(|(i, name)| classes[..*i].contains(name)) {
+            return Err(TrainError::RepeatedClass { path: file.path().into(), name: name.clone() });
+        }
+        let network = Arc::new(Network::build(&spec, classes.len())?);
+        let weights = file.weights(&network.graph)?;
+        Ok(Bundle {
+            network,
+            weights,
+            classes,
+            file: file.path().into(),
+            folder: None,
+            #[cfg(feature = "audio")]
+            config: None,
+        })
     }
 }

@@ -1,12 +1,15 @@
-//! Weight files: safetensors with PyTorch's names, shapes and order, so that a state dict goes both ways.
+//! The weight files of a run: weights with the network, the classes and the settings that they belong to.
 
 use super::error::TrainError;
-use super::run_folder::write_atomically;
-use super::weights::{Weights, file_shape, from_file_order, to_file_order};
+use super::identity::{CLASSES, NETWORK};
+use super::metrics::EpochRecord;
+use super::weight_file::{self, WeightFile, damaged, quoted, tensors_of, to_tensors};
+use super::weights::Weights;
+use crate::base::Name;
 use crate::base::aligned::Aligned;
-use crate::graph::{Graph, Parameter};
+use crate::graph::Graph;
+use crate::nn::NetworkSpec;
 use crate::optim::Adam;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -20,7 +23,7 @@ pub struct Progress {
     pub step: u64,
     /// Sum of the losses of these steps.
     pub loss_sum: f64,
-    /// Clips of these steps that were recognised.
+    /// Clips of these steps that were classified correctly.
     pub correct: u64,
     /// Seconds spent on this epoch.
     pub seconds: f64,
@@ -32,28 +35,32 @@ pub struct Progress {
     pub best_epoch: u64,
 }
 
-/// A weight file's content.
+/// The content of a run's last checkpoint.
 pub struct Checkpoint {
     /// Parameters and state.
     pub weights: Weights,
-    /// First and second moments and step, if the file has them.
-    pub optimizer: Option<(Aligned, Aligned, u64)>,
-    /// Where the run stood, if the file says.
-    pub progress: Option<Progress>,
+    /// First and second moments and steps of the optimiser.
+    pub optimizer: (Aligned, Aligned, u64),
+    /// Where the run stood.
+    pub progress: Progress,
+    /// The settings that it was trained with, in TOML.
+    pub settings: String,
+    /// Its epochs, without their times.
+    pub records: Vec<EpochRecord>,
 }
 
 /// Metadata keys.
-pub mod key {
-    /// The network's specification in TOML.
-    pub const NETWORK: &str = "stapes.network";
-    /// The class names, a JSON array.
-    pub const CLASSES: &str = "stapes.classes";
+mod key {
     /// Hz.
     pub const SAMPLE_RATE: &str = "stapes.sample_rate";
     /// The version that wrote the file.
     pub const VERSION: &str = "stapes.version";
-    /// A [`super::Progress`] in TOML: its reader gives back every bit of a number, that of JSON not always the last one.
+    /// The settings that a resumed run must have, in TOML.
+    pub const SETTINGS: &str = "stapes.settings";
+    /// A [`super::Progress`] in TOML.
     pub const PROGRESS: &str = "stapes.progress";
+    /// The epochs so far, a JSON array.
+    pub const EPOCHS: &str = "stapes.epochs";
     /// The optimiser's steps.
     pub const OPTIMIZER_STEP: &str = "stapes.optimizer_step";
 }
@@ -61,148 +68,68 @@ pub mod key {
 const FIRST_MOMENT: &str = "optimizer.m.";
 const SECOND_MOMENT: &str = "optimizer.v.";
 
-/// Writes weights, and optimiser and progress if given, with `metadata`.
+/// The metadata of every weight file of a run.
+pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> HashMap<String, String> {
+    HashMap::from([
+        (NETWORK.into(), network.to_toml()),
+        (CLASSES.into(), serde_json::to_string(classes).expect("names are valid JSON")),
+        (key::SAMPLE_RATE.into(), network.input.sample_rate.to_string()),
+        (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
+        (key::SETTINGS.into(), settings),
+    ])
+}
+
+/// The state of a run beside its weights.
+pub struct State<'a> {
+    /// The optimiser.
+    pub adam: &'a Adam,
+    /// Where the run stands.
+    pub progress: &'a Progress,
+    /// Its epochs.
+    pub records: &'a [EpochRecord],
+}
+
+/// Writes the last checkpoint of a run.
 pub fn save(
     path: &Path,
     graph: &Graph,
     weights: &Weights,
-    resume: Option<(&Adam, &Progress)>,
+    state: &State<'_>,
     mut metadata: HashMap<String, String>,
 ) -> Result<(), TrainError> {
-    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-    let mut add = |prefix: &str, parameters: &[Parameter], arena: &[f32]| {
-        for p in parameters {
-            tensors.push((format!("{prefix}{}", p.name), file_shape(p.layout), to_file_order(p, arena)));
-        }
-    };
+    let mut tensors = tensors_of(path, graph, weights)?;
     let parameters = graph.parameters();
-    add("", &parameters, &weights.params);
-    add("", &graph.states(), &weights.state);
-    if let Some((adam, progress)) = resume {
-        add(FIRST_MOMENT, &parameters, &adam.m);
-        add(SECOND_MOMENT, &parameters, &adam.v);
-        metadata.insert(key::OPTIMIZER_STEP.into(), adam.step.to_string());
-        let progress = toml::to_string(progress).expect("a struct of numbers is valid TOML");
-        metadata.insert(key::PROGRESS.into(), progress);
-    }
-    let views = tensors.iter().map(|(name, shape, values)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
-        (name, view.expect("shape and length of a tensor agree"))
-    });
-    // The crate has a map type of its own where its feature `std` is off.
-    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()));
-    let mut bytes = bytes.map_err(|e| damaged(path, e))?;
-    sort_header(&mut bytes);
-    write_atomically(path, &bytes)
+    tensors.extend(to_tensors(FIRST_MOMENT, &parameters, &state.adam.m));
+    tensors.extend(to_tensors(SECOND_MOMENT, &parameters, &state.adam.v));
+    metadata.insert(key::OPTIMIZER_STEP.into(), state.adam.step.to_string());
+    let progress = toml::to_string(state.progress).expect("a struct of numbers is valid TOML");
+    metadata.insert(key::PROGRESS.into(), progress);
+    // Times differ between equal runs, whose files are equal.
+    let records: Vec<EpochRecord> = state.records.iter().map(EpochRecord::without_times).collect();
+    metadata.insert(key::EPOCHS.into(), serde_json::to_string(&records).expect("records are valid JSON"));
+    weight_file::write(path, tensors, metadata)
 }
 
-/// Puts the header in alphabetical order. The crate writes metadata in a hash map's, which differs from process to process,
-/// and equal runs are to give equal files.
-fn sort_header(file: &mut [u8]) {
-    const LENGTH: usize = 8;
-    let Some((length, rest)) = file.split_first_chunk_mut::<LENGTH>() else { return };
-    let Some(header) = rest.get_mut(..u64::from_le_bytes(*length) as usize) else { return };
-    let sorted = serde_json::from_slice::<serde_json::Value>(header).map(|mut map| {
-        map.sort_all_objects();
-        map.to_string()
-    });
-    if let Ok(sorted) = sorted
-        && sorted.len() <= header.len()
-    {
-        let (text, padding) = header.split_at_mut(sorted.len());
-        text.copy_from_slice(sorted.as_bytes());
-        padding.fill(b' ');
-    }
+/// The settings that a checkpoint was trained with, in TOML.
+pub fn settings(file: &WeightFile) -> Option<&str> {
+    file.text(key::SETTINGS)
 }
 
-/// Reads a weight file of `graph`. Tensors that the network does not have are refused, but for PyTorch's batch counters.
-pub fn load(path: &Path, graph: &Graph) -> Result<Checkpoint, TrainError> {
-    let bytes = read(path)?;
-    let (metadata, tensors) = parse(path, &bytes)?;
-    let mut weights = Weights::zeros(graph);
+/// Reads the last checkpoint of a run, if the file is one.
+pub fn load(file: &WeightFile, graph: &Graph) -> Result<Option<Checkpoint>, TrainError> {
+    let wrong = |what: &str, why: String| damaged(file.path(), format!("its {what}: {}", quoted(&why)));
+    let weights = file.weights(graph)?;
+    let (Some(step), Some(progress), Some(settings), Some(records)) =
+        (file.text(key::OPTIMIZER_STEP), file.text(key::PROGRESS), file.text(key::SETTINGS), file.text(key::EPOCHS))
+    else {
+        return Ok(None);
+    };
+    let step = step.parse().map_err(|_| wrong("optimiser's step", step.into()))?;
+    let progress = toml::from_str(progress).map_err(|e| wrong("progress record", e.message().into()))?;
+    let records = serde_json::from_str(records).map_err(|e| wrong("epochs", e.to_string()))?;
     let parameters = graph.parameters();
-    let known = parameters.iter().chain(&graph.states()).map(|p| p.name.clone()).collect::<Vec<_>>();
-    for name in tensors.names() {
-        let counter = name.ends_with(".num_batches_tracked");
-        let own = [FIRST_MOMENT, SECOND_MOMENT].iter().any(|prefix| name.starts_with(prefix));
-        if !counter && !own && !known.iter().any(|k| k == name) {
-            let reason = format!("it has a tensor `{name}`, the network has not; use the model that made it");
-            return Err(TrainError::OtherNetwork { path: path.into(), reason });
-        }
-    }
-    read_all(path, &tensors, "", &parameters, &mut weights.params)?;
-    read_all(path, &tensors, "", &graph.states(), &mut weights.state)?;
-    let text = |key: &str| metadata.get(key);
-    let optimizer = match text(key::OPTIMIZER_STEP) {
-        None => None,
-        Some(step) => {
-            let step = step.parse().map_err(|_| damaged(path, format!("the optimiser's step is `{step}`")))?;
-            let (mut m, mut v) = (Aligned::zeros(graph.params_len()), Aligned::zeros(graph.params_len()));
-            read_all(path, &tensors, FIRST_MOMENT, &parameters, &mut m)?;
-            read_all(path, &tensors, SECOND_MOMENT, &parameters, &mut v)?;
-            Some((m, v, step))
-        }
-    };
-    let progress = text(key::PROGRESS).map(|toml| toml::from_str(toml));
-    let reason = |e: toml::de::Error| damaged(path, format!("its progress record: {}", e.message()));
-    let progress = progress.transpose().map_err(reason)?;
-    Ok(Checkpoint { weights, optimizer, progress })
-}
-
-/// The metadata of a weight file.
-pub fn metadata(path: &Path) -> Result<HashMap<String, String>, TrainError> {
-    let bytes = read(path)?;
-    Ok(parse(path, &bytes)?.0)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
-    std::fs::read(path).map_err(TrainError::io("read", path, "check the path"))
-}
-
-fn damaged(path: &Path, reason: impl ToString) -> TrainError {
-    TrainError::Damaged { path: path.into(), reason: reason.to_string() }
-}
-
-fn parse<'b>(path: &Path, bytes: &'b [u8]) -> Result<(HashMap<String, String>, SafeTensors<'b>), TrainError> {
-    let reason = |e| {
-        use safetensors::SafeTensorError as E;
-        let reason = match e {
-            E::HeaderTooSmall | E::InvalidHeaderLength | E::MetadataIncompleteBuffer => "it is cut short".to_string(),
-            E::HeaderTooLarge | E::InvalidHeader(_) => "it is no safetensors file".to_string(),
-            E::InvalidHeaderDeserialization(e) => format!("its header is no JSON: {e}"),
-            other => other.to_string(),
-        };
-        damaged(path, reason)
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(reason)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(reason)?;
-    let metadata = header.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone()));
-    Ok((metadata.collect(), tensors))
-}
-
-fn read_all(
-    path: &Path,
-    tensors: &SafeTensors<'_>,
-    prefix: &str,
-    parameters: &[Parameter],
-    arena: &mut [f32],
-) -> Result<(), TrainError> {
-    for p in parameters {
-        let name = format!("{prefix}{}", p.name);
-        let other = |reason: String| TrainError::OtherNetwork { path: path.into(), reason };
-        let tensor = tensors
-            .tensor(&name)
-            .map_err(|_| other(format!("it has no tensor `{name}`; use the model that made it")))?;
-        let shape = file_shape(p.layout);
-        if tensor.shape() != shape {
-            let found = tensor.shape();
-            return Err(other(format!("`{name}` is {found:?} there and {shape:?} here; use the model that made it")));
-        }
-        if tensor.dtype() != Dtype::F32 {
-            return Err(other(format!("`{name}` is stored as {:?}; convert it to F32", tensor.dtype())));
-        }
-        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        from_file_order(p, values, arena);
-    }
-    Ok(())
+    let (mut m, mut v) = (Aligned::zeros(graph.params_len()), Aligned::zeros(graph.params_len()));
+    file.fill(FIRST_MOMENT, &parameters, &mut m)?;
+    file.fill(SECOND_MOMENT, &parameters, &mut v)?;
+    Ok(Some(Checkpoint { weights, optimizer: (m, v, step), progress, settings: settings.into(), records }))
 }

@@ -1,6 +1,8 @@
 //! Why training, evaluation or a weight file fails, each in one sentence with a way out.
 
+use crate::base::Name;
 use crate::base::name::display_path;
+use crate::base::text_file::TextFileError;
 #[cfg(feature = "audio")]
 use crate::data::DataError;
 use crate::exec::DeviceError;
@@ -9,7 +11,7 @@ use crate::nn::SpecError;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// An error of this room, or of one below that passes through it.
+/// An error of this module, or of a lower one that passes through it.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// The recordings cannot be used.
@@ -48,13 +50,33 @@ pub enum TrainError {
         /// The process, if it is known.
         pid: Option<u32>,
     },
-    /// What is given as a run is none.
-    #[error("{} is no run: it has no {missing}; give the folder that `stapes train` made, or a .safetensors file in it", display_path(.path))]
+    /// The path is not a run folder.
+    #[error("{} is not a run folder: it has no {missing}; give the folder that `stapes train` made", display_path(.path))]
     NotARun {
         /// The path.
         path: PathBuf,
         /// The file that is missing.
         missing: &'static str,
+    },
+    /// A text file cannot be read.
+    #[error("cannot read {}: {source}; {advice}", display_path(.path))]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TextFileError,
+        /// The way out.
+        advice: &'static str,
+    },
+    /// A file of another format where a weight file is needed.
+    #[error("{} is {looks_like}, not a safetensors file; {advice}", display_path(.path))]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes look like.
+        looks_like: String,
+        /// The way out.
+        advice: String,
     },
     /// A weight file is damaged.
     #[error("{} is damaged ({reason}); train again or take another file of the run", display_path(.path))]
@@ -63,6 +85,40 @@ pub enum TrainError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A weight is not a finite number.
+    #[error("the tensor `{tensor}` of {} holds {value}, with which a network computes nothing of use; lower the learning rate and train again", display_path(.path))]
+    WeightsNotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        tensor: String,
+        /// The first such number in it.
+        value: f32,
+    },
+    /// A class that is listed twice.
+    #[error("the class `{name}` is listed twice for {}; the classes are the outputs of the network, each with its own name", display_path(.path))]
+    RepeatedClass {
+        /// The weight file.
+        path: PathBuf,
+        /// The class.
+        name: Name,
+    },
+    /// A weight file does not agree with what it is used for.
+    #[error("`{key}` is {ours} in {place}, and {theirs} in {}; {advice}", display_path(.file))]
+    Disagree {
+        /// The setting, with its tables: `network.input.length`.
+        key: String,
+        /// Its value where the file is used.
+        ours: String,
+        /// Where that is.
+        place: String,
+        /// Its value in the weight file.
+        theirs: String,
+        /// The weight file.
+        file: PathBuf,
+        /// The way out.
+        advice: String,
     },
     /// A weight file is of another network.
     #[error("{} holds the weights of another network: {reason}", display_path(.path))]

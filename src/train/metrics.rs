@@ -3,7 +3,9 @@
 use super::error::TrainError;
 use super::run_folder::write_atomically;
 use crate::base::sha1::{Sha1, hex};
+use crate::base::text_file;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What an epoch did.
@@ -29,6 +31,16 @@ pub struct EpochRecord {
     pub weights: String,
 }
 
+impl EpochRecord {
+    /// The record without what differs between equal runs.
+    pub fn without_times(&self) -> EpochRecord {
+        EpochRecord { seconds: 0.0, clips_per_second: 0.0, ..self.clone() }
+    }
+}
+
+/// Largest `metrics.jsonl` that is read.
+const LARGEST_FILE: u64 = 256 << 20;
+
 /// SHA-1 of numbers, as 40 hexadecimal digits.
 pub fn hash(numbers: &[f32]) -> String {
     let mut sha = Sha1::new();
@@ -50,16 +62,18 @@ pub fn write(path: &Path, records: &[EpochRecord]) -> Result<(), TrainError> {
     write_atomically(path, text.as_bytes())
 }
 
-/// Reads the records of the first `epochs` epochs.
-pub fn read(path: &Path, epochs: u64) -> Result<Vec<EpochRecord>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path, "check the run folder"))?;
-    let mut records = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let record: EpochRecord = serde_json::from_str(line)
-            .map_err(|e| TrainError::Damaged { path: path.into(), reason: format!("line {}: {e}", number + 1) })?;
-        if record.epoch <= epochs {
-            records.push(record);
+/// Gives the records of a checkpoint the times that `metrics.jsonl` has for them, and says whether the file has all of
+/// these records, as it should.
+pub fn add_times(path: &Path, records: &mut [EpochRecord]) -> bool {
+    let text = text_file::read(path, LARGEST_FILE).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok());
+    let by_epoch: HashMap<u64, EpochRecord> = lines.map(|record| (record.epoch, record)).collect();
+    let mut has_all = true;
+    for record in records {
+        match by_epoch.get(&record.epoch) {
+            Some(line) if line.without_times() == *record => record.clone_from(line),
+            _ => has_all = false,
         }
     }
-    Ok(records)
+    has_all
 }

@@ -1,7 +1,9 @@
 //! Training: weights and their files, steps, evaluation, whole runs and the folder that keeps them.
 
+mod agreement;
 pub mod bench;
 mod bundle;
+#[cfg(feature = "audio")]
 mod checkpoint;
 #[cfg(feature = "audio")]
 mod config;
@@ -12,6 +14,7 @@ mod error;
 mod eval;
 pub mod gpu_bench;
 pub mod gradcheck;
+mod identity;
 #[cfg(feature = "audio")]
 mod metrics;
 mod model;
@@ -23,13 +26,17 @@ mod run_folder;
 mod run_lock;
 #[cfg(feature = "audio")]
 mod session;
+#[cfg(feature = "audio")]
+mod setting;
+#[cfg(feature = "audio")]
+mod split_file;
 mod trainer;
+mod weight_file;
 mod weights;
 
 pub use bundle::{Bundle, Which};
-pub use checkpoint::{Checkpoint, Progress as TrainingProgress};
 #[cfg(feature = "audio")]
-pub use config::{SETTINGS, Setting, TrainConfig};
+pub use config::TrainConfig;
 pub use error::TrainError;
 #[cfg(feature = "audio")]
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
@@ -41,6 +48,11 @@ pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};
 #[cfg(feature = "audio")]
-pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_split, save_evaluation};
+pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_settings, save_evaluation};
+#[cfg(feature = "audio")]
+pub use setting::{SETTINGS, Setting, Values};
+#[cfg(feature = "audio")]
+pub use split_file::check_split;
 pub use trainer::{Step, Trainer, TrainerBuilder};
+pub use weight_file::{load_weights, save_weights};
 pub use weights::Weights;

@@ -1,6 +1,7 @@
 //! A whole run: epochs, validation, checkpoints, metrics, the evaluation at the end; stopped and resumed at any step.
 
-use super::checkpoint::{self, Progress, key};
+use super::agreement::{Side, file_name};
+use super::checkpoint::{self, Checkpoint, Progress};
 use super::config::TrainConfig;
 use super::diagnose::first_not_finite;
 use super::error::TrainError;
@@ -9,7 +10,9 @@ use super::metrics::{self, EpochRecord};
 use super::recogniser::Recogniser;
 use super::run_claim::RunClaim;
 use super::run_folder::{RunFolder, write_atomically, write_together};
+use super::split_file::{check_split, split_tsv};
 use super::trainer::Trainer;
+use super::weight_file::{self, WeightFile};
 use super::weights::Weights;
 use crate::data::{BatchOptions, Batches, DataError, Dataset, EpochSteps, FULL_SCALE, Split};
 use crate::exec::Device;
@@ -67,6 +70,7 @@ pub struct Session {
     trainer: Trainer,
     progress: Progress,
     records: Vec<EpochRecord>,
+    metrics_rebuilt: bool,
     /// The best weights so far.
     best: Weights,
 }
@@ -94,34 +98,69 @@ impl Session {
         Ok(session)
     }
 
-    /// Goes on with the run in `folder` where its last file says, bit for bit.
+    /// Continues a claimed run where its last checkpoint ends, bit for bit.
+    ///
+    /// # Errors
+    /// The run has no checkpoint, the checkpoint is damaged, or the settings, the recordings or the best weights are not
+    /// those of the checkpoint.
     pub fn resume(
         config: TrainConfig,
         data: Arc<Dataset>,
         claim: RunClaim,
         device: impl Into<Device>,
     ) -> Result<Session, TrainError> {
-        let mut session = Session::new(config, data, claim, device.into())?;
-        let path = session.folder().path().to_path_buf();
-        let cannot = |reason: &str| TrainError::CannotResume { path: path.clone(), reason: reason.into() };
-        check_split(session.folder(), &session.data)?;
-        if !session.folder().last().exists() {
-            return Err(cannot("it was ended before anything was saved; start it again with --config and --force"));
+        let folder = claim.folder().clone();
+        let cannot = |reason: &str| TrainError::CannotResume { path: folder.path().into(), reason: reason.into() };
+        check_split(&folder, &data)?;
+        if !folder.last().exists() {
+            return Err(cannot("it ended before its first checkpoint; start it again with --config and --force"));
         }
-        let last = checkpoint::load(&session.folder().last(), &session.network.graph)?;
-        let (Some((m, v, step)), Some(progress)) = (last.optimizer, last.progress) else {
-            return Err(cannot("last.safetensors has no optimiser state; train anew"));
+        let file = WeightFile::read(&folder.last())?;
+        let mut session = Session::new(config, data, claim, device.into())?;
+        let Some(last) = checkpoint::load(&file, &session.network.graph)? else {
+            return Err(cannot(
+                "last.safetensors does not store the optimiser and the settings of the run; start a new run with --config",
+            ));
         };
+        settings_side(&folder).settings(&session.config, file.path(), &last.settings)?;
+        session.best = session.best_of(&last)?;
+        let Checkpoint { weights, optimizer: (m, v, step), progress, mut records, .. } = last;
+        if progress.epoch != records.len() as u64 {
+            return Err(cannot("last.safetensors contradicts itself; start a new run with --config"));
+        }
         (session.trainer.adam.m, session.trainer.adam.v, session.trainer.adam.step) = (m, v, step);
-        session.trainer.weights = last.weights;
+        session.trainer.weights = weights;
         session.trainer.weights_changed()?;
-        session.records = metrics::read(&session.folder().metrics(), progress.epoch)?;
-        session.best = match progress.best_epoch {
-            0 => session.trainer.weights.clone(),
-            _ => checkpoint::load(&session.folder().best(), &session.network.graph)?.weights,
-        };
+        session.metrics_rebuilt = !metrics::add_times(&folder.metrics(), &mut records);
+        session.records = records;
         session.progress = progress;
+        metrics::write(&folder.metrics(), &session.records)?;
         Ok(session)
+    }
+
+    /// The best weights of a run, of which `last` is the last checkpoint.
+    fn best_of(&self, last: &Checkpoint) -> Result<Weights, TrainError> {
+        let Progress { best_epoch, epoch, step, .. } = last.progress;
+        let Some(record) = best_epoch.checked_sub(1).and_then(|at| last.records.get(at as usize)) else {
+            return Ok(last.weights.clone());
+        };
+        let path = self.folder().best();
+        if path.exists() {
+            let best = weight_file::load_weights(&path, &self.network.graph)?;
+            if metrics::hash(&best.params) == record.weights {
+                return Ok(best);
+            }
+        }
+        // The process was killed after it had written the last checkpoint, and before the best weights, which are the same.
+        if best_epoch == epoch && step == 0 {
+            self.save_best(&last.weights)?;
+            return Ok(last.weights.clone());
+        }
+        let reason = format!(
+            "best.safetensors does not hold the weights of epoch {best_epoch}, the best so far; \
+             put that file back, or start a new run with --config"
+        );
+        Err(TrainError::CannotResume { path: self.folder().path().into(), reason })
     }
 
     fn new(config: TrainConfig, data: Arc<Dataset>, claim: RunClaim, device: Device) -> Result<Session, TrainError> {
@@ -148,6 +187,7 @@ impl Session {
             trainer,
             progress,
             records,
+            metrics_rebuilt: false,
             best,
         })
     }
@@ -182,6 +222,12 @@ impl Session {
         &self.records
     }
 
+    /// Whether a resumed run found `metrics.jsonl` incomplete and wrote it from the last checkpoint, without the times of
+    /// the epochs that were missing.
+    pub fn metrics_rebuilt(&self) -> bool {
+        self.metrics_rebuilt
+    }
+
     /// Bytes of activations, gradients and sums.
     pub fn memory_bytes(&self) -> usize {
         self.trainer.memory_bytes()
@@ -195,12 +241,18 @@ impl Session {
         let with_samples = !self.clips_on_gpu;
         let options = BatchOptions { start, with_samples, ..batch_options(&self.config, &self.network) };
         let mut batches = Batches::train(self.data.clone(), options)?;
+        if self.progress.step > batches.steps_per_epoch() {
+            let steps = batches.steps_per_epoch();
+            let reason = format!("its checkpoint is {} steps into an epoch of {steps}", self.progress.step);
+            return Err(TrainError::CannotResume { path: self.folder().path().into(), reason });
+        }
         let recogniser = Recogniser::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
         let mut recogniser = recogniser.conv(self.config.conv).device(self.device.clone()).build()?;
         while self.progress.epoch < self.config.epochs {
             if !self.steps(&mut batches, observer)? {
                 self.trainer.download()?;
                 self.save_last()?;
+                self.claim.keep();
                 let Progress { epoch, step, .. } = self.progress;
                 return Ok(Outcome::Interrupted { epoch, step });
             }
@@ -253,7 +305,7 @@ impl Session {
                 let seen = self.epoch.clips_of(progress.step - 1).end;
                 observer.step(progress.epoch + 1, progress.step, steps, progress.loss_sum / (seen as f64 / batch));
             }
-            if stop || self.progress.step == steps {
+            if stop || self.progress.step >= steps {
                 return Ok(!stop);
             }
         }
@@ -312,32 +364,32 @@ impl Session {
             p.best_loss = validation.as_ref().map(|v| v.loss);
             p.best_epoch = p.epoch;
             self.best = self.trainer.weights.clone();
-            let path = self.folder().best();
-            checkpoint::save(&path, &self.network.graph, &self.best, None, self.metadata())?;
         }
         self.records.push(record);
-        metrics::write(&self.folder().metrics(), &self.records)?;
+        // The last checkpoint first: the other files can be made from it if the process is killed in between.
         self.save_last()?;
+        if better {
+            self.save_best(&self.best)?;
+        }
+        metrics::write(&self.folder().metrics(), &self.records)?;
+        self.claim.keep();
         observer.epoch(self.records.last().expect("one was just added"), better);
         Ok(())
     }
 
-    fn save_last(&mut self) -> Result<(), TrainError> {
+    fn save_last(&self) -> Result<(), TrainError> {
         let Trainer { weights, adam, .. } = &self.trainer;
-        let resume = Some((adam, &self.progress));
-        checkpoint::save(&self.folder().last(), &self.network.graph, weights, resume, self.metadata())?;
-        self.claim.keep();
-        Ok(())
+        let state = checkpoint::State { adam, progress: &self.progress, records: &self.records };
+        checkpoint::save(&self.folder().last(), &self.network.graph, weights, &state, self.metadata())
+    }
+
+    fn save_best(&self, best: &Weights) -> Result<(), TrainError> {
+        weight_file::save_weights(&self.folder().best(), &self.network.graph, best, self.metadata())
     }
 
     fn metadata(&self) -> HashMap<String, String> {
-        let classes = serde_json::to_string(self.data.classes()).expect("names are valid JSON");
-        HashMap::from([
-            (key::NETWORK.into(), self.config.network.to_toml()),
-            (key::CLASSES.into(), classes),
-            (key::SAMPLE_RATE.into(), self.config.network.input.sample_rate.to_string()),
-            (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
-        ])
+        let settings = toml::to_string(&self.config.fixed()).expect("settings are valid TOML");
+        checkpoint::metadata(&self.config.network, self.data.classes(), settings)
     }
 }
 
@@ -376,31 +428,26 @@ pub fn save_evaluation(claim: &RunClaim, e: &Evaluation, data: &Dataset) -> Resu
     Ok(files.map(|(path, _)| path))
 }
 
-/// The content of `split.tsv`.
-fn split_tsv(data: &Dataset) -> String {
-    let mut text = String::from("clip\tclass\tsplit\n");
-    for clip in data.clips() {
-        let class = &data.classes()[clip.class as usize];
-        text += &format!("{}\t{class}\t{}\n", clip.name, clip.split.name());
+/// What is compared with the settings in a checkpoint.
+fn settings_side(folder: &RunFolder) -> Side<'static> {
+    Side {
+        place: file_name(&folder.config()),
+        advice: "a resumed run keeps its settings: change it back, or start a new run with --config",
     }
-    text
 }
 
-/// Whether `data` has the clips, classes and splits that the run in `folder` began with.
-pub fn check_split(folder: &RunFolder, data: &Dataset) -> Result<(), TrainError> {
-    let path = folder.split();
-    let listed = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path, "train anew"))?;
-    let now = split_tsv(data);
-    if listed == now {
+/// Checks that `config` has the settings that the last checkpoint of a run was trained with, as [`Session::resume`] does;
+/// useful before the recordings are read, which takes longer.
+///
+/// # Errors
+/// A setting differs, or the checkpoint cannot be read.
+pub fn check_settings(folder: &RunFolder, config: &TrainConfig) -> Result<(), TrainError> {
+    if !folder.last().exists() {
         return Ok(());
     }
-    let of = |line: Option<&str>| line.map_or("nothing".into(), |line| line.replace('\t', " "));
-    let (mut then, mut now) = (listed.lines(), now.lines());
-    let difference = loop {
-        match (then.next(), now.next()) {
-            (a, b) if a == b && a.is_some() => {}
-            (a, b) => break format!("where it lists `{}` there is `{}` now", of(a), of(b)),
-        }
-    };
-    Err(TrainError::OtherData { path, difference })
+    let file = WeightFile::read(&folder.last())?;
+    match checkpoint::settings(&file) {
+        Some(settings) => settings_side(folder).settings(config, file.path(), settings),
+        None => Ok(()),
+    }
 }
