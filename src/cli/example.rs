@@ -1,16 +1,13 @@
 //! One clip as a file that `stapes predict` can read, for the command that a finished run suggests.
 
 use crate::data::Dataset;
-use crate::train::write_atomically;
+use crate::train::{RunFolder, write_atomically};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// The name of the file in the folder of a run.
-const FILE: &str = "example.wav";
-
 /// A file with clip `number` of `data`: the clip's own file if the recordings are the folder `source`, else a WAV file that is
 /// written into `run`. None if there is no such clip, or if it cannot be written.
-pub fn clip_file(data: &Dataset, source: Option<&Path>, number: usize, run: &Path) -> Option<PathBuf> {
+pub fn clip_file(data: &Dataset, source: Option<&Path>, number: usize, run: &RunFolder) -> Option<PathBuf> {
     let clip = data.clips().get(number)?;
     if let Some(folder) = source.filter(|source| source.is_dir()) {
         let file = folder.join(clip.name.to_path());
@@ -34,7 +31,7 @@ pub fn clip_file(data: &Dataset, source: Option<&Path>, number: usize, run: &Pat
         writer.write_sample(sample).ok()?;
     }
     writer.finalize().ok()?;
-    let file = run.join(FILE);
+    let file = run.example();
     write_atomically(&file, bytes.get_ref()).ok()?;
     Some(file)
 }

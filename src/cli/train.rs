@@ -252,7 +252,7 @@ impl End<'_> {
             text += &format!("\n{}\n", report::example_lines(&examples));
         }
         let number = examples.first().map_or(0, |example| example.number);
-        let next = match example::clip_file(self.data, self.config.data.as_deref(), number, run) {
+        let next = match example::clip_file(self.data, self.config.data.as_deref(), number, self.session.folder()) {
             Some(clip) => shell::next(["predict".as_ref(), run.as_os_str(), clip.as_os_str()]),
             None => shell::next(["eval".as_ref(), run.as_os_str()]),
         };

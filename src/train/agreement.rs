@@ -36,8 +36,8 @@ impl Side<'_> {
         }
     }
 
-    #[cfg(feature = "audio")]
     /// Compares the configuration of a run with what a weight file says about its network.
+    #[cfg(feature = "audio")]
     pub fn config(&self, config: &TrainConfig, file: &Path, identity: &Identity) -> Result<(), TrainError> {
         let ours = Table::from_iter([classes(&config.classes), network(&config.network)]);
         let theirs = Table::from_iter([classes(&identity.classes), network(&identity.spec)]);
@@ -51,8 +51,8 @@ impl Side<'_> {
         self.compare(&table(given), file, &table(identity))
     }
 
-    #[cfg(feature = "audio")]
     /// Compares the settings of a run that is resumed with those that its checkpoint was trained with.
+    #[cfg(feature = "audio")]
     pub fn settings(&self, config: &TrainConfig, file: &Path, stored: &str) -> Result<(), TrainError> {
         let mut theirs: Table = toml::from_str(stored)
             .map_err(|e| super::weight_file::damaged(file, format!("its settings: {}", quoted(e.message()))))?;
@@ -113,8 +113,8 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-#[cfg(feature = "audio")]
 /// A file as it is named in these errors: by its name within its run.
+#[cfg(feature = "audio")]
 pub fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| display_path(path), |name| display_path(Path::new(name)))
 }

@@ -20,8 +20,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    #[cfg(feature = "audio")]
     /// The folder at `path`, whatever is in it.
+    #[cfg(feature = "audio")]
     pub(super) fn at(path: &Path) -> RunFolder {
         RunFolder { path: path.into() }
     }
@@ -85,10 +85,16 @@ impl RunFolder {
         self.path.join(format!("predictions-{split}.csv"))
     }
 
-    #[cfg(feature = "audio")]
+    /// A test clip, for a first prediction.
+    pub fn example(&self) -> PathBuf {
+        self.path.join("example.wav")
+    }
+
     /// All files that a run can have, the last checkpoint first.
+    #[cfg(feature = "audio")]
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.last(), self.best(), self.config(), self.metrics(), self.classes(), self.split()];
+        files.push(self.example());
         for split in ["training", "validation", "test"] {
             files.extend([self.evaluation(split), self.confusion(split), self.predictions(split)]);
         }
@@ -106,9 +112,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     Ok(())
 }
 
-#[cfg(feature = "audio")]
 /// Writes files that belong together: after a kill at any moment, either none of them is there, or some of the new ones;
 /// never an old one beside a new one.
+#[cfg(feature = "audio")]
 pub(super) fn write_together(files: &[(PathBuf, String)]) -> Result<(), TrainError> {
     let staged = files.iter().map(|(path, text)| stage(path, text.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     for (path, _) in files {
