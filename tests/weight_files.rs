@@ -206,6 +206,11 @@ fn case_35_a_flipped_bit_is_noticed() {
         fs::write(run.join(file), whole).unwrap();
     }
     predict(&run, &[]).assert().success();
+    // A flip in the name of the hash does not hide it.
+    let (mut header, data) = parts(&run.join("best.safetensors"));
+    header["__metadata__"].as_object_mut().unwrap().remove("stapes.hash");
+    let hidden = assemble(&dir.path().join("hidden.safetensors"), &header, &data);
+    refused(&mut predict(&hidden, &[]), &["is damaged", "hash"]);
     // The best weights of another run are whole, and yet not those of this one.
     let mut other = train(dir.path(), "other");
     other.args(["--epochs", "2", "-q", "--seed", "9"]).assert().success();
@@ -221,6 +226,7 @@ fn case_40_memory_is_bounded_by_the_size_of_the_file() {
     let (mut header, data) = parts(&trained().join("best.safetensors"));
     let metadata = header["__metadata__"].as_object_mut().unwrap();
     metadata.remove("stapes.hash");
+    metadata.remove("stapes.settings");
     let network = metadata["stapes.network"].as_str().unwrap().replace("conv = 16", "conv = 16000000");
     metadata["stapes.network"] = network.into();
     let huge = assemble(&dir.path().join("huge.safetensors"), &header, &data);

@@ -22,7 +22,8 @@ Examples:
   stapes predict state_dict.safetensors --model custom32-8 --classes yes,no clip.wav
 
 Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
-Clips of any sample rate are resampled, longer ones cut to the length of the network's input, shorter ones padded with zeros.";
+Clips of any sample rate are resampled, longer ones cut to the length of the network's input, shorter ones padded with zeros.
+A tab, a line feed, a backslash or a byte that cannot be shown in a name is printed as \\t, \\n, \\\\ or \\xNN.";
 
 /// Largest sound file that is read.
 const MOST_BYTES: u64 = 1 << 30;

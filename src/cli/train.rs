@@ -1,4 +1,4 @@
-//! `stapes train`: a network learns, and the result is shown and saved.
+//! `stapes train`: trains a network, prints the result and saves it.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
@@ -39,7 +39,7 @@ pub struct Args {
     /// Folder in which the folder of the run is made.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
-    /// Replace a run of the same name.
+    /// Replace a run of the same name, once the new run has its first checkpoint.
     #[arg(long)]
     force: bool,
     /// Continue a run that was interrupted, with its own settings except --epochs and --data.

@@ -3,7 +3,7 @@
 use super::error::TrainError;
 use super::identity::{CLASSES, NETWORK};
 use super::metrics::EpochRecord;
-use super::weight_file::{self, WeightFile, damaged, quoted, tensors_of, to_tensors};
+use super::weight_file::{self, SETTINGS, WeightFile, damaged, quoted, tensors_of, to_tensors};
 use super::weights::Weights;
 use crate::base::Name;
 use crate::base::aligned::Aligned;
@@ -55,8 +55,6 @@ mod key {
     pub const SAMPLE_RATE: &str = "stapes.sample_rate";
     /// The version that wrote the file.
     pub const VERSION: &str = "stapes.version";
-    /// The settings that a resumed run must have, in TOML.
-    pub const SETTINGS: &str = "stapes.settings";
     /// A [`super::Progress`] in TOML.
     pub const PROGRESS: &str = "stapes.progress";
     /// The epochs so far, a JSON array.
@@ -75,7 +73,7 @@ pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> Ha
         (CLASSES.into(), serde_json::to_string(classes).expect("names are valid JSON")),
         (key::SAMPLE_RATE.into(), network.input.sample_rate.to_string()),
         (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
-        (key::SETTINGS.into(), settings),
+        (SETTINGS.into(), settings),
     ])
 }
 
@@ -112,7 +110,7 @@ pub fn save(
 
 /// The settings that a checkpoint was trained with, in TOML.
 pub fn settings(file: &WeightFile) -> Option<&str> {
-    file.text(key::SETTINGS)
+    file.text(SETTINGS)
 }
 
 /// Reads the last checkpoint of a run, if the file is one.
@@ -120,7 +118,7 @@ pub fn load(file: &WeightFile, graph: &Graph) -> Result<Option<Checkpoint>, Trai
     let wrong = |what: &str, why: String| damaged(file.path(), format!("its {what}: {}", quoted(&why)));
     let weights = file.weights(graph)?;
     let (Some(step), Some(progress), Some(settings), Some(records)) =
-        (file.text(key::OPTIMIZER_STEP), file.text(key::PROGRESS), file.text(key::SETTINGS), file.text(key::EPOCHS))
+        (file.text(key::OPTIMIZER_STEP), file.text(key::PROGRESS), file.text(SETTINGS), file.text(key::EPOCHS))
     else {
         return Ok(None);
     };

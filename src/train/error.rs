@@ -43,7 +43,7 @@ pub enum TrainError {
     #[error("the run folder {} exists; give another --name, or --force to replace it, or --resume to continue it", display_path(.0))]
     RunExists(PathBuf),
     /// Another process writes in the run folder.
-    #[error("the run folder {} is in use by {}; wait until that process ends, or give another --name", display_path(.path), process(.pid))]
+    #[error("the run folder {} is in use by {}; wait until that process ends, or use another run folder", display_path(.path), process(.pid))]
     RunInUse {
         /// The run folder.
         path: PathBuf,

@@ -8,7 +8,10 @@ use serde::Serialize;
 use std::sync::Arc;
 
 impl Recogniser {
-    /// Recognises all clips of `split`.
+    /// Predicts all clips of `split`, and compares the predictions with the labels.
+    ///
+    /// # Errors
+    /// The split has no clips, or the GPU fails.
     pub fn evaluate(&mut self, data: &Arc<Dataset>, split: Split) -> Result<Evaluation, TrainError> {
         let mut batches = Batches::eval(data.clone(), split, self.batch())?;
         let mut evaluation = Evaluation::new(split, data.classes());
@@ -24,37 +27,37 @@ impl Recogniser {
     }
 }
 
-/// How well one class is recognised.
+/// The figures of one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassFigures {
     /// Its name.
     pub class: Name,
-    /// Clips of it.
+    /// Clips with this label.
     pub clips: u64,
-    /// Of the clips called so, the share that are.
+    /// Of the clips that are predicted as this class, the share that have its label.
     pub precision: f64,
-    /// Of its clips, the share called so.
+    /// Of the clips with this label, the share that are predicted as this class.
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
 }
 
-/// How well a network does on the clips of a split.
+/// The figures of a network on the clips of a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// The split.
     pub split: Split,
     /// Clips.
     pub clips: u64,
-    /// Clips recognised.
+    /// Clips whose prediction is the label.
     pub correct: u64,
-    /// Their share.
+    /// The share of correct clips.
     pub accuracy: f64,
     /// Its 95 % interval (Wilson, "Probable inference", JASA 1927).
     pub interval: [f64; 2],
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Class by class.
+    /// The figures of each class, in the order of the outputs.
     pub classes: Vec<ClassFigures>,
     /// Clips by label (rows) and predicted class (columns).
     pub confusion: Vec<Vec<u64>>,

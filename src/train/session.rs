@@ -1,4 +1,4 @@
-//! A whole run: epochs, validation, checkpoints, metrics, the evaluation at the end; stopped and resumed at any step.
+//! A complete run: epochs, validation, checkpoints, metrics and the final evaluation; it can be stopped and resumed at any step.
 
 use super::agreement::{Side, file_name};
 use super::checkpoint::{self, Checkpoint, Progress};
@@ -22,16 +22,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Clips recognised at once in evaluations.
+/// Clips in each batch of an evaluation.
 pub const EVAL_BATCH: usize = 32;
 
-/// Somebody who watches a run.
+/// Receives the progress of a run, and can stop it.
 pub trait Observer {
-    /// A step is done: epoch and step from 1, steps an epoch, mean loss of the epoch so far.
+    /// Called after each step, with the epoch and the step (from 1), the steps of an epoch, and the mean loss of the epoch so far.
     fn step(&mut self, _epoch: u64, _step: u64, _steps: u64, _loss: f64) {}
-    /// An epoch is done; whether it is the best so far.
+    /// Called after each epoch, with its record and whether it is the best so far.
     fn epoch(&mut self, _record: &EpochRecord, _best: bool) {}
-    /// Whether the run should save and stop now.
+    /// Asked before each step: whether the run should save a checkpoint and stop.
     fn stop(&self) -> bool {
         false
     }
@@ -44,10 +44,10 @@ pub enum Outcome {
     Finished {
         /// The epoch whose weights were best on the validation clips, from 1.
         best_epoch: u64,
-        /// Those weights on the test clips; none if there are none.
+        /// The evaluation of those weights on the test clips; none if there are none.
         test: Option<Evaluation>,
     },
-    /// The observer asked to stop; everything is saved.
+    /// The observer stopped the run; a checkpoint is saved.
     Interrupted {
         /// Complete epochs.
         epoch: u64,
@@ -197,7 +197,7 @@ impl Session {
         self.claim.folder()
     }
 
-    /// Where it runs.
+    /// The device that computes.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -207,17 +207,17 @@ impl Session {
         &self.network
     }
 
-    /// The weights as they are now.
+    /// The weights after the last step.
     pub fn weights(&self) -> &Weights {
         &self.trainer.weights
     }
 
-    /// The weights that were best on the validation clips.
+    /// The weights with the best validation accuracy so far.
     pub fn best_weights(&self) -> &Weights {
         &self.best
     }
 
-    /// The epochs so far.
+    /// The records of the complete epochs.
     pub fn records(&self) -> &[EpochRecord] {
         &self.records
     }
@@ -233,7 +233,10 @@ impl Session {
         self.trainer.memory_bytes()
     }
 
-    /// Runs the epochs that are left, and the evaluation on the test clips.
+    /// Runs the remaining epochs, and evaluates the best weights on the test clips.
+    ///
+    /// # Errors
+    /// The loss or a weight is not finite, a file cannot be written, or the GPU fails.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
@@ -271,15 +274,15 @@ impl Session {
         Ok(Outcome::Finished { best_epoch: self.progress.best_epoch, test })
     }
 
-    /// The steps left in the current epoch; false if asked to stop.
+    /// Runs the remaining steps of the current epoch; false if the observer stopped them.
     fn steps(&mut self, batches: &mut Batches, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let (steps, batch) = (batches.steps_per_epoch(), self.config.batch as f64);
         let (start, before, data) = (Instant::now(), self.progress.seconds, self.data.clone());
-        // Those whose loss is not known yet.
+        // The steps whose loss is not known yet.
         let mut submitted: VecDeque<(Vec<u32>, Vec<f32>)> = VecDeque::new();
         loop {
             let stop = observer.stop();
-            let done = if stop || self.progress.step + submitted.len() as u64 == steps {
+            let done = if stop || self.progress.step + submitted.len() as u64 >= steps {
                 self.trainer.wait()?
             } else {
                 let batch = batches.next_batch().expect("training batches have no end");
@@ -311,7 +314,7 @@ impl Session {
         }
     }
 
-    /// Why the run ends with the step on these clips.
+    /// The error of a step on these clips whose loss is not finite.
     fn not_finite(&mut self, loss: f64, clips: &[u32], labels: &[f32]) -> Result<TrainError, TrainError> {
         self.trainer.download()?;
         let name = |&clip: &u32| self.data.clips()[clip as usize].name.to_string();
@@ -324,7 +327,7 @@ impl Session {
         })
     }
 
-    /// The samples of some clips, as a network takes them.
+    /// The samples of some clips, as the input of a network.
     fn samples(&self, clips: &[u32]) -> Vec<f32> {
         let rows = clips.iter().flat_map(|&clip| self.data.samples(clip as usize));
         rows.map(|&sample| f32::from(sample) * FULL_SCALE).collect()

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Metadata key of the hash of everything else in the file.
 const HASH: &str = "stapes.hash";
 
+/// Metadata key of the settings of a run, in TOML.
+pub(super) const SETTINGS: &str = "stapes.settings";
+
 /// Characters of SHA-1 in hexadecimal.
 const HASH_LEN: usize = 40;
 
@@ -178,12 +181,16 @@ impl WeightFile {
         let metadata = header.metadata().iter().flatten();
         let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
         SafeTensors::deserialize(&bytes).map_err(refused)?;
-        if let Some(hash) = metadata.get(HASH)
-            && split(&bytes).and_then(|(header, data)| content_hash(header, data)).as_ref() != Some(hash)
-        {
-            let reason = format!(
+        let content = || split(&bytes).and_then(|(header, data)| content_hash(header, data));
+        let as_saved = match metadata.get(HASH) {
+            Some(hash) => content().as_ref() == Some(hash),
+            // Earlier versions stored neither a hash nor settings; other programs store none.
+            None => !metadata.contains_key(SETTINGS),
+        };
+        if !as_saved {
+            let reason = String::from(
                 "its content does not match the hash that is stored in it; if another program has changed it on purpose, \
-                 save it without the metadata key `{HASH}`"
+                 save it without the metadata whose keys begin with `stapes.`",
             );
             return Err(damaged(path, reason));
         }
@@ -309,11 +316,14 @@ fn foreign_format(bytes: &[u8]) -> Option<String> {
     if bytes.is_empty() {
         return Some("an empty file".into());
     }
+    // The header of safetensors is a JSON object behind its length, whose bytes may be those of any other format.
+    if bytes.get(PREAMBLE) == Some(&b'{') {
+        return None;
+    }
     if let Some((_, what)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Some((*what).into());
     }
-    // The header of safetensors is a JSON object.
-    (bytes.len() > PREAMBLE && bytes[PREAMBLE] != b'{').then(|| "another kind of file".into())
+    (bytes.len() > PREAMBLE).then(|| "another kind of file".into())
 }
 
 /// The way out for a file that is not safetensors.
