@@ -94,6 +94,11 @@ fn case_13_every_path_of_recordings_survives_the_configuration() {
         eval(&run).arg("--data").arg(dir.path().join("moved")).assert().success();
         fs::remove_dir_all(dir.path().join("moved")).unwrap();
     }
+    // The folder of the run, too.
+    let runs = dir.path().join(OsStr::from_bytes(b"ru\xffns"));
+    let told = json(train(&runs, "run").args(["--epochs", "1", "--json"]));
+    assert!(told["run"].as_str().unwrap().ends_with(r"ru\xffns/run"), "{told}");
+    eval(&runs.join("run")).assert().success();
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         context.machine(session.device()),
         bytes(session.memory_bytes() as u64)
     );
-    text += &format!("folder   {}", session.folder().path().display());
+    text += &format!("folder   {}", display_path(session.folder().path()));
     if clips[1] == 0 {
         text += "\nnote: there are no validation clips; the weights of the last epoch count as the best";
     }
@@ -206,7 +206,7 @@ fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut sessio
         Outcome::Interrupted { epoch, step } => {
             let run = session.folder().path();
             if context.json {
-                output::json(&json!({ "run": run, "interrupted": true, "epoch": epoch, "step": step }))?;
+                output::json(&json!({ "run": display_path(run), "interrupted": true, "epoch": epoch, "step": step }))?;
             }
             let done = format!("{} and {}", count(epoch, "epoch"), count(step, "step"));
             let next = shell::next(["train".as_ref(), "--resume".as_ref(), run.as_os_str()]);
@@ -233,7 +233,7 @@ impl End<'_> {
         if self.context.json {
             let last = self.session.records().last();
             return output::json(&json!({
-                "run": run,
+                "run": display_path(run),
                 "model": self.config.network.name,
                 "params": self.session.network().params(),
                 "classes": self.data.classes(),
