@@ -172,7 +172,7 @@ fn settings_that_are_wrong_in_a_file() {
         (
             "\nepochs = 2",
             "\nepochs = -2",
-            &["config.toml, line ", "`epochs` must be a whole number between 1 and 100000, got -2"],
+            &["config.toml, line ", "epochs must be a whole number between 1 and 100000, got -2"],
         ),
         ("\nepochs = 2", "\nepochs 2", &["config.toml"]),
         ("stride = 8", "strid = 8", &["config.toml", "unknown key `strid`", "did you mean `stride`"]),

@@ -164,14 +164,14 @@ fn case_30_a_file_without_an_end_or_a_beginning_is_not_read() {
 #[test]
 fn every_wrong_value_names_the_setting_its_values_and_what_it_got() {
     for (pair, sentence) in [
-        ("dropout=2", "`dropout` must be at least 0 and below 1, got 2"),
-        ("dropout=-0.1", "`dropout` must be at least 0 and below 1, got -0.1"),
-        ("beta1=1", "`beta1` must be between 0 and 0.999999, got 1"),
-        ("lr=nan", "`lr` must be between 0 and 1000, got NaN"),
-        ("batch=1.5", "`batch` must be a whole number between 1 and 1048576, got 1.5"),
-        ("strict=maybe", "`strict` must be true or false, got `maybe`"),
-        ("init=zero", "`init` must be he-normal, he-uniform, glorot-normal, glorot-uniform or pytorch, got `zero`"),
-        ("split=chance", "`split` must be speaker, official or random, got `chance`"),
+        ("dropout=2", "dropout must be at least 0 and below 1, got 2"),
+        ("dropout=-0.1", "dropout must be at least 0 and below 1, got -0.1"),
+        ("beta1=1", "beta1 must be between 0 and 0.999999, got 1"),
+        ("lr=nan", "lr must be between 0 and 1000, got NaN"),
+        ("batch=1.5", "batch must be a whole number between 1 and 1048576, got 1.5"),
+        ("strict=maybe", "strict must be true or false, got `maybe`"),
+        ("init=zero", "init must be he-normal, he-uniform, glorot-normal, glorot-uniform or pytorch, got `zero`"),
+        ("split=chance", "split must be speaker, official or random, got `chance`"),
     ] {
         let sentence = contains(sentence.replace("got NaN", "got nan"));
         stapes().args(["train", "--set", pair]).assert().code(2).stderr(sentence);
@@ -187,8 +187,8 @@ fn every_wrong_value_names_the_setting_its_values_and_what_it_got() {
             "input = { length = 1000, channels = 1, sample_rate = 800000 }",
             "`sample_rate` must be between 100 and 768000",
         ),
-        ("block = [{ conv = 4, kernel = 5, pool = 0 }]", "`pool` must be between 1 and 256, got 0"),
-        ("block = [{ conv = 4, kernel = 5, pool = 257 }]", "`pool` must be between 1 and 256, got 257"),
+        ("block = [{ conv = 4, kernel = 5, pool = 0 }]", "`pool` is 0; take between 1 and 256"),
+        ("block = [{ conv = 4, kernel = 5, pool = 257 }]", "`pool` is 257; take between 1 and 256"),
     ] {
         let block = if line.starts_with("block") { "" } else { "\nblock = [{ conv = 4, kernel = 5 }]" };
         fs::write(&file, format!("name = \"n\"\n{line}{block}\n")).unwrap();

@@ -75,9 +75,9 @@ impl Setting {
     /// Sets the value in a configuration; the error is a sentence that names the setting, its values and the text.
     pub(super) fn set(&self, config: &mut TrainConfig, text: &str) -> Result<(), String> {
         if !self.values.contain(text) {
-            return Err(format!("`{}` must be {}, got {}", self.key, self.values, shown(text)));
+            return Err(format!("{} must be {}, got {}", self.key, self.values, shown(text)));
         }
-        (self.set)(config, text).map_err(|why| format!("`{}`: {why}", self.key))
+        (self.set)(config, text).map_err(|why| format!("{}: {why}", self.key))
     }
 
     /// Its value in a new run of `config`, as text.
@@ -315,12 +315,12 @@ mod tests {
             for text in ["", "-1", "nan", "2e99", "x\ty"] {
                 let error = setting.set(&mut config, text).unwrap_err();
                 let (key, values) = (setting.key, &setting.values);
-                assert_eq!(error, format!("`{key}` must be {values}, got {}", shown(text)));
+                assert_eq!(error, format!("{key} must be {values}, got {}", shown(text)));
                 assert!(!error.contains('\t'), "{error}");
             }
         }
         let error = SETTINGS.iter().find(|s| s.key == "dropout").unwrap().set(&mut config, "2").unwrap_err();
-        assert_eq!(error, "`dropout` must be at least 0 and below 1, got 2");
+        assert_eq!(error, "dropout must be at least 0 and below 1, got 2");
     }
 
     #[test]
