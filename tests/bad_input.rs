@@ -145,7 +145,7 @@ fn weights_that_are_wrong() {
     command.args(["train", "--batch", "2", "--epochs", "1", "--name", "other", "--classes", "bed,cat,one,six"]);
     command.arg("--data").arg(clips()).arg("--model").arg(&other).arg("--runs").arg(dir.path()).assert().success();
     fs::copy(dir.path().join("other/last.safetensors"), run.join("last.safetensors")).unwrap();
-    let resumed = &["holds the weights of another network", "conv2.weight", "use the model that it was saved from"];
+    let resumed = &["`network.block[1].conv` is 16 in config.toml, and 12 in ", "last.safetensors", "change it back"];
     refused(stapes().args(["train", "--epochs", "3", "--resume"]).arg(&run), resumed);
 
     // A run that never saved.
@@ -205,7 +205,7 @@ fn settings_that_are_wrong_in_a_file() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_cannot_be_written() {
-    refused(&mut train_on(&clips(), Path::new("/proc/stapes")), &["/proc/stapes/run", "--runs"]);
+    refused(&mut train_on(&clips(), Path::new("/proc/stapes")), &["cannot make the folder /proc/stapes", "--runs"]);
     let dir = tempfile::tempdir().unwrap();
     let mut permissions = fs::metadata(dir.path()).unwrap().permissions();
     permissions.set_readonly(true);

@@ -91,7 +91,7 @@ fn a_run_is_trained_evaluated_and_asked() {
     let before = fs::read_to_string(run.join("eval-test.json")).unwrap();
     let told = json(stapes().args(["eval", "--json"]).arg(&run));
     assert_eq!(serde_json::from_str::<serde_json::Value>(&before).unwrap(), told);
-    let listed = fs::read_to_string(run.join("split.tsv")).unwrap().matches("\ttesting\n").count() as u64;
+    let listed = fs::read_to_string(run.join("split.tsv")).unwrap().matches("\ttesting\t").count() as u64;
     assert_eq!(told["clips"], listed);
     let text = stapes().args(["eval", "--split", "validation", "--weights", "last"]).arg(&run).assert().success();
     text.stdout(

@@ -25,7 +25,7 @@ fn refused(command: &mut assert_cmd::Command, parts: &[&str]) {
 /// `predict` of a weight file, with further arguments.
 fn predict(file: &Path, arguments: &[&str]) -> assert_cmd::Command {
     let mut command = stapes();
-    command.arg("predict").arg(file).arg(clip("six")).args(arguments).args(["--threads", "1"]);
+    command.args(["predict", "--threads", "1"]).arg(file).arg(clip("six")).args(arguments);
     command
 }
 

@@ -5,7 +5,7 @@ use super::run_folder::RunFolder;
 use super::weight_file::quoted;
 use crate::base::text_file;
 use crate::data::Dataset;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The columns. Earlier versions had no hash.
 const COLUMNS: [&str; 4] = ["clip", "class", "split", "sha1"];
@@ -43,19 +43,26 @@ pub fn check_split(folder: &RunFolder, data: &Dataset) -> Result<(), TrainError>
 fn difference(listed: &str, now: &str) -> Option<String> {
     let (listed, now) = (rows(listed), rows(now));
     let by_name: HashMap<&str, &Vec<&str>> = now.iter().map(|row| (row[0], row)).collect();
-    let listed_names: HashMap<&str, ()> = listed.iter().map(|row| (row[0], ())).collect();
+    let listed_names: HashSet<&str> = listed.iter().map(|row| row[0]).collect();
     // The first row has the names of the columns.
     let columns = listed.first().map_or(0, Vec::len);
     let [clip, class, split, sha1] = COLUMNS;
     if listed.first().is_none_or(|head| *head != COLUMNS[..columns.min(COLUMNS.len())] || columns < 3) {
         return Some(format!("the file does not begin with the columns {clip}, {class}, {split}, {sha1}"));
     }
+    // A clip that is missing or new can move others to another split, so it is named first.
+    if let Some(row) = listed.iter().find(|row| !by_name.contains_key(row[0])) {
+        return Some(format!("the clip `{}` is missing now", quoted(row[0])));
+    }
+    if let Some(row) = now.iter().find(|row| !listed_names.contains(row[0])) {
+        return Some(format!("the clip `{}` is new", quoted(row[0])));
+    }
     for (number, row) in listed.iter().enumerate() {
         let name = quoted(row[0]);
         if row.len() != columns {
             return Some(format!("line {} of the file does not have {columns} columns", number + 1));
         }
-        let Some(row_now) = by_name.get(row[0]) else { return Some(format!("the clip `{name}` is missing now")) };
+        let Some(row_now) = by_name.get(row[0]) else { continue };
         let Some(at) = (1..columns).find(|&at| row[at] != row_now[at]) else { continue };
         return Some(match at {
             1 | 2 => {
@@ -65,8 +72,7 @@ fn difference(listed: &str, now: &str) -> Option<String> {
             _ => format!("the clip `{name}` has other samples now"),
         });
     }
-    let new = now.iter().find(|row| !listed_names.contains_key(row[0]));
-    new.map(|row| format!("the clip `{}` is new", quoted(row[0])))
+    None
 }
 
 /// The fields of each line; there is at least one.
