@@ -48,7 +48,7 @@ fn recordings_that_are_not_there() {
     refused(&mut train_on(&data, &runs), &["data does not exist", "give --data a folder"]);
     refused(stapes().arg("data").arg(&data), &["data does not exist"]);
     fs::create_dir(&data).unwrap();
-    refused(&mut train_on(&data, &runs), &["holds no word folders", "one folder a word"]);
+    refused(&mut train_on(&data, &runs), &["contains no word folders", "one folder for each word"]);
     folder_of(&["bed", "six"], &data);
     fs::create_dir(data.join("seven")).unwrap();
     refused(train_on(&data, &runs).args(["--classes", "bed,seven"]), &["`seven`", "no clip", "--classes"]);

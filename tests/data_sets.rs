@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use files::*;
+use stapes::base::Name;
 use stapes::base::rng::{Key, Stream};
 use stapes::data::*;
 
@@ -16,7 +17,7 @@ use stapes::data::*;
 fn assert_same(a: &Dataset, b: &Dataset) {
     assert_eq!(a.classes(), b.classes());
     assert_eq!(a.problems(), b.problems());
-    assert_eq!((a.noise(), a.other_files()), (b.noise(), b.other_files()));
+    assert_eq!((a.noise(), a.ledger()), (b.noise(), b.ledger()));
     assert_eq!(a.clips().len(), b.clips().len());
     for (i, (x, y)) in a.clips().iter().zip(b.clips()).enumerate() {
         assert_eq!((&x.name, x.class, x.split, &x.fingerprint), (&y.name, y.class, y.split, &y.fingerprint));
@@ -36,7 +37,16 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
     let from_folder = open(&folder, &config).unwrap();
     assert_eq!(from_folder.classes(), ["bed", "cat", "dog"]);
     assert_eq!(from_folder.counts(), [[9, 1, 0], [9, 0, 1], [9, 0, 1]]);
-    assert_eq!((from_folder.noise(), from_folder.other_files()), (&["rain.wav".into()][..], 1));
+    assert_eq!(from_folder.noise(), ["rain.wav"]);
+    for (reason, count) in [
+        (Reason::OtherFile, 1),
+        (Reason::StrayFile, 2),
+        (Reason::Hidden, 1),
+        (Reason::BackgroundNoise, 1),
+        (Reason::UnmatchedListEntry, 0),
+    ] {
+        assert_eq!(from_folder.ledger().count(reason), count, "{reason:?}");
+    }
     assert_eq!(from_folder.problems().len(), 1);
     assert_eq!(from_folder.samples(0)[..400], noise(10, 400));
     assert_eq!(from_folder.samples(0)[400..], [0; 100]);
@@ -101,8 +111,8 @@ fn classes_follow_the_caller_and_wrong_ones_are_named() {
         assert!(error.contains(says), "{error}");
     }
     std::fs::create_dir(temp.path().join("cow")).unwrap();
-    let error = open(temp.path(), &config(CacheMode::Off)).unwrap_err().to_string();
-    assert!(error.contains("the class `cow`"), "{error}");
+    let data = open(temp.path(), &config(CacheMode::Off)).unwrap();
+    assert_eq!(data.ledger().examples(Reason::EmptyFolder), [&Name::from("cow/")]);
     put(temp.path(), "cow", "a.wav", b"RIFF");
     let error = open(temp.path(), &config(CacheMode::Off)).unwrap_err().to_string();
     assert!(error.contains("the class `cow`") && error.contains("cow/a.wav: its WAV header"), "{error}");

@@ -1,9 +1,10 @@
-//! `stapes data`: what a data set holds and what is wrong with it.
+//! `stapes data`: what a data set contains, what is not used, and what is wrong with it.
 
 use super::context::Context;
 use super::table::{Table, count, left, right, thousands};
+use super::width::{columns, fill};
 use super::{interrupt, output, recordings, settings};
-use crate::data::{Audit, Crop, DataConfig, FindingKind, SplitRule};
+use crate::data::{Audit, Crop, DataConfig, FindingKind, Reason, SplitRule};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -20,27 +21,28 @@ const NAMED: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder or .tar.gz of recordings, one folder a word; the built-in recordings if not given.
+    /// Folder or .tar.gz of recordings with one folder for each word; if omitted, the built-in recordings.
     #[arg(value_name = "DIR|TAR.GZ")]
     path: Option<PathBuf>,
-    /// Words to look at, separated by commas; all if not given.
+    /// Words to examine, separated by commas (`\,` is a comma within a word); if omitted, all.
     #[arg(long, value_name = "A,B,..")]
     classes: Option<String>,
-    /// Who trains and who tests: a hash of the speaker, the lists in the data, or chance.
+    /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the
+    /// data, or at random.
     #[arg(long, value_parser = ["speaker", "official", "random"], default_value = "speaker")]
     split: String,
     /// Part used of clips that are longer than the network's input; loudest is the part with the largest energy.
     #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name), default_value = "start")]
     crop: String,
-    /// Judge the clips as this network hears them (length, rate, channels); one second of 16 kHz mono if not given.
+    /// Compare the clips with the input of this network (length, rate, channels); if omitted, one second of 16 kHz mono.
     #[arg(long, value_name = "NAME|FILE.toml")]
     model: Option<String>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let heard = match &args.model {
-        Some(model) => recordings::heard_by(&settings::network(model, None)?),
+    let input = match &args.model {
+        Some(model) => recordings::input_of(&settings::network(model, None)?),
         None => DataConfig::default(),
     };
     let config = DataConfig {
@@ -51,7 +53,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             _ => SplitRule::Speaker,
         },
         crop: settings::crop(Some(&args.crop), Crop::Start)?,
-        ..heard
+        allow_empty_classes: true,
+        ..input
     };
     interrupt::watch()?;
     let data = recordings::open(context, args.path.as_deref(), &config)?;
@@ -61,32 +64,50 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn show(audit: &Audit, all: bool) -> String {
-    let mut text = format!(
-        "{}: {} of {}, {}\n\n",
+    let head = format!(
+        "{}: {} of {}, {}",
         audit.source,
         count(audit.clips as u64, "clip"),
         count(audit.classes.len() as u64, "word"),
         count(audit.speakers as u64, "speaker")
     );
-    text += &counts(audit).to_string();
-    if audit.noise_files > 0 {
-        text += &format!("\n{} of background noise, used for no class\n", count(audit.noise_files as u64, "file"));
+    let mut text = format!("{head}\n\n{}", counts(audit));
+    if audit.findings.is_empty() && audit.ledger.is_empty() {
+        return text + "\nno problems were found, and every file is used\n";
     }
-    if audit.other_files > 0 {
-        text += &format!("\n{} of another kind passed over\n", count(audit.other_files, "file"));
-    }
-    if audit.findings.is_empty() {
-        return text + "\nnothing is wrong with any clip\n";
-    }
+    text += &unused(audit);
     for kind in FindingKind::ALL {
         let Some(&total) = audit.totals.get(&kind) else { continue };
         text += &format!("\n{}: {}\n", kind.name(), thousands(total as u64));
         let named = if all { total } else { NAMED };
         for finding in audit.findings.iter().filter(|f| f.kind == kind).take(named) {
-            text += &format!("  {}: {}\n", finding.subject, finding.detail);
+            text += &line(&format!("  {}: {}", finding.subject, finding.detail), "    ");
         }
         if total > named {
             text += &format!("  and {} more; -v names them all\n", thousands((total - named) as u64));
+        }
+    }
+    text
+}
+
+/// `text` as lines that fit the terminal.
+fn line(text: &str, indent: &str) -> String {
+    fill(text, columns(), indent) + "\n"
+}
+
+/// What was seen and is not used, a paragraph for each reason.
+fn unused(audit: &Audit) -> String {
+    let mut text = String::new();
+    for (reason, phrase) in recordings::unused_lines(&audit.ledger) {
+        let examples: Vec<String> = audit.ledger.examples(reason).iter().map(|name| name.to_string()).collect();
+        let more = if audit.ledger.count(reason) > examples.len() as u64 { ", .." } else { "" };
+        text.push('\n');
+        text += &line(&format!("skipped {phrase}: {}{more}", examples.join(", ")), "  ");
+        if let Some(advice) = reason.advice() {
+            text += &line(&format!("  {advice}"), "  ");
+        }
+        if let (Reason::OtherFormat, Some(command)) = (reason, &audit.conversion) {
+            text += &format!("  convert them to WAV with FFmpeg:\n  {command}\n");
         }
     }
     text

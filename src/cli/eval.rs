@@ -4,10 +4,10 @@ use super::context::Context;
 use super::settings;
 use super::{interrupt, output, recordings, report};
 use crate::base::name::display_path;
-use crate::data::Split;
+use crate::data::{ClipError, Ledger, Split};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, EVAL_BATCH, Recogniser, RunClaim, Which, check_split, save_evaluation};
+use crate::train::{Bundle, EVAL_BATCH, Evaluation, Recogniser, RunClaim, Which, check_split, save_evaluation};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -95,7 +95,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut recogniser = recogniser.device(device).build()?;
     let evaluation = recogniser.evaluate(&data, split)?;
     match context.json {
-        true => output::json(&evaluation)?,
+        true => output::json(&Report { evaluation: &evaluation, skipped: data.problems(), unused: data.ledger() })?,
         false => output::print_filled(&format!(
             "{}{}",
             report::evaluation(&evaluation),
@@ -109,4 +109,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Err(error) => context.remark(&format!("note: the evaluation is not saved: {error}")),
     }
     Ok(())
+}
+
+/// The result as JSON: the evaluation, and which clips and files of the data are not part of it.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    skipped: &'a [ClipError],
+    unused: &'a Ledger,
 }

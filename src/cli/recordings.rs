@@ -1,9 +1,9 @@
-//! Opening recordings for a command: with progress, remarks, and an ear for interrupts.
+//! Opens recordings for a command, with progress, remarks and interrupts.
 
 use super::context::Context;
 use super::table::count;
 use super::{interrupt, progress};
-use crate::data::{DataConfig, Dataset, Format, Source, embedded};
+use crate::data::{DataConfig, Dataset, Format, Ledger, Reason, Source, embedded};
 use crate::nn::NetworkSpec;
 use crate::train::TrainConfig;
 use anyhow::Result;
@@ -12,19 +12,19 @@ use std::path::Path;
 /// Skipped clips that are named without `-v`.
 const NAMED: usize = 3;
 
-/// How a network's recordings are read.
+/// How the recordings of a run are read.
 pub fn config_of(config: &TrainConfig) -> DataConfig {
     DataConfig {
         classes: (!config.classes.is_empty()).then(|| config.classes.clone()),
         split: config.split,
         crop: config.crop,
         strict: config.strict,
-        ..heard_by(&config.network)
+        ..input_of(&config.network)
     }
 }
 
 /// All words, at the length, rate and channels of a network's input.
-pub fn heard_by(network: &NetworkSpec) -> DataConfig {
+pub fn input_of(network: &NetworkSpec) -> DataConfig {
     let input = network.input;
     let channels = u32::try_from(input.channels).unwrap_or(u32::MAX);
     DataConfig {
@@ -53,22 +53,29 @@ pub fn open(context: &Context, path: Option<&Path>, config: &DataConfig) -> Resu
     Ok(data)
 }
 
-/// Says which clips were skipped: the first few, or all with `-v`.
+/// Says what is not used: the skipped clips, the first few or all with `-v`, and a line on everything else.
 pub fn name_skipped(context: &Context, data: &Dataset) {
     let problems = data.problems();
-    if problems.is_empty() {
-        return;
-    }
     let named = if context.verbose { problems.len() } else { NAMED };
-    context.remark(&format!("note: {} skipped", were(problems.len() as u64)));
+    if !problems.is_empty() {
+        let verb = if problems.len() == 1 { "is" } else { "are" };
+        context.remark(&format!("note: {} {verb} skipped", count(problems.len() as u64, "clip")));
+    }
     for problem in problems.iter().take(named) {
         context.remark(&format!("  {problem}"));
     }
     if problems.len() > named {
         context.remark(&format!("  and {} more; -v names them all", problems.len() - named));
     }
+    let lines: Vec<String> = unused_lines(data.ledger()).into_iter().map(|(_, line)| line).collect();
+    if !lines.is_empty() {
+        let note = format!("note: skipped {}; `stapes data` with this data names them", lines.join("; "));
+        context.remark(&note);
+    }
 }
 
-fn were(clips: u64) -> String {
-    format!("{} {}", count(clips, "clip"), if clips == 1 { "is" } else { "are" })
+/// What is not used, a phrase for each reason: "3 clips in folders within word folders".
+pub fn unused_lines(ledger: &Ledger) -> Vec<(Reason, String)> {
+    let counted = Reason::ALL.into_iter().map(|reason| (reason, ledger.count(reason))).filter(|&(_, n)| n > 0);
+    counted.map(|(reason, n)| (reason, format!("{} {}", count(n, reason.noun()), reason.why()))).collect()
 }

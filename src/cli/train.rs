@@ -181,9 +181,6 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
     if clips[1] == 0 {
         text += "\nnote: there are no validation clips; the weights of the last epoch count as the best";
     }
-    if clips[2] == 0 {
-        text += "\nnote: there are no test clips; accuracy cannot be measured: use `--split random`, or record a second person";
-    }
     if context.verbose {
         text += &format!("\n{}", config.to_toml().trim_end());
     }
@@ -237,6 +234,8 @@ impl End<'_> {
                 "model": self.config.network.name,
                 "params": self.session.network().params(),
                 "classes": self.data.classes(),
+                "skipped": self.data.problems(),
+                "unused": self.data.ledger(),
                 "epochs": self.session.records().len(),
                 "best_epoch": best_epoch,
                 "validation_accuracy": self.session.records().iter().find(|r| r.epoch == best_epoch).map(|r| r.validation_accuracy),

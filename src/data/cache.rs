@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::base::Temporary;
 
 use super::error::ClipError;
+use super::layout::Found;
 use super::prepare::ClipInfo;
-use super::source::Found;
 
 /// Bytes before the rows: a page, so that the rows are aligned for any machine.
 const HEADER_BYTES: usize = 4096;
 /// Rows of another byte order are another file format.
 const MAGIC: [u8; 8] = if cfg!(target_endian = "big") { *b"STAPESCB" } else { *b"STAPESCL" };
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Bytes of the header that carry something: magic, 6 numbers, hash of the inputs, checksum.
 const USED_BYTES: usize = 8 + 6 * 8 + 20 + 8;
 

@@ -3,15 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::nearest::nearest;
-use crate::base::{INPUT_RATES_HZ, Name};
+use crate::base::{INPUT_RATES_HZ, Name, name};
 
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
+use super::layout::Found;
+use super::ledger::{Ledger, Reason};
 use super::load;
 use super::prepare::ClipInfo;
 use super::source::{Progress, Source, Wanted, word_of};
-use super::split::{Split, SplitRule, random_splits, speaker, which_set};
+use super::split::{self, Split, SplitRule, random_splits, speaker, which_set};
 use super::store::{self, CacheMode};
 
 /// How a data set is read.
@@ -25,10 +27,12 @@ pub struct DataConfig {
     pub format: Format,
     /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
     pub classes: Option<Vec<Name>>,
-    /// Who trains and who tests.
+    /// How clips are divided into training, validation and test clips.
     pub split: SplitRule,
     /// Whether a single clip that cannot be used is an error.
     pub strict: bool,
+    /// Whether a class may be without clips. A report needs to show such a class; training refuses it.
+    pub allow_empty_classes: bool,
     /// Where decoded clips are kept.
     pub cache: CacheMode,
 }
@@ -43,6 +47,7 @@ impl Default for DataConfig {
             classes: None,
             split: SplitRule::Speaker,
             strict: false,
+            allow_empty_classes: false,
             cache: CacheMode::Auto,
         }
     }
@@ -91,7 +96,8 @@ pub struct Dataset {
     problems: Vec<ClipError>,
     remarks: Vec<String>,
     noise: Vec<Name>,
-    other_files: u64,
+    ledger: Ledger,
+    conversion: Option<String>,
 }
 
 impl Dataset {
@@ -107,31 +113,38 @@ impl Dataset {
         let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
             // A folder tells before any decoding what is missing.
-            let classes = resolve_classes(config.classes.as_deref(), &listing.found.words, &name)?;
-            if classes.iter().all(|word| listing.clips_of(word) == 0) && config.classes.is_none() {
-                return Err(DataError::NoWords { data: name });
-            }
-            if let Some(word) = classes.iter().find(|word| listing.clips_of(word) == 0) {
-                return Err(DataError::EmptyClass { data: name, name: word.clone(), first: None });
+            let classes = resolve_classes(config.classes.as_deref(), &listing.found, source)?;
+            let empty = |word: &&Name| listing.words.get(*word).is_none_or(Vec::is_empty);
+            match classes.iter().find(empty) {
+                Some(class) if !config.allow_empty_classes => {
+                    return Err(empty_class(source, &listing.found.ledger, class, None));
+                }
+                _ => {}
             }
         }
         let words = config.classes.as_deref();
         let wanted = Wanted { words, format: config.format, length: config.length, crop: config.crop, progress };
         let stored = store::load(source, &survey, &wanted, &config.cache)?;
         let index = stored.index;
-        let classes = resolve_classes(words, &index.found.words, &name)?;
+        let classes = resolve_classes(words, &index.found, source)?;
         if let (true, Some(first)) = (config.strict, index.problems.first()) {
             return Err(DataError::Strict { count: index.problems.len(), first: first.clone() });
         }
-        let official = |info: &ClipInfo| info.listed.or_else(|| Some(index.found.lists.as_ref()?.split(&info.name)));
+        let missing = index.found.lists.missing().join(" and ");
+        let official = |info: &ClipInfo| match info.listed {
+            Some(split) => Ok(split),
+            None if missing.is_empty() => Ok(index.found.lists.split(&info.name)),
+            None => Err(DataError::NoLists { data: name.clone(), missing: missing.clone() }),
+        };
         let mut clips = Vec::with_capacity(index.clips.len());
         for info in &index.clips {
             let split = match config.split {
-                SplitRule::Official => official(info).ok_or_else(|| DataError::NoLists { data: name.clone() })?,
+                SplitRule::Official => official(info)?,
                 SplitRule::Speaker | SplitRule::Random { .. } => which_set(&info.name),
             };
             clips.extend(clip_meta(info, split, &classes));
         }
+        let ledger = index.found.ledger.of_classes(&classes);
         let mut dataset = Dataset {
             source: name,
             classes,
@@ -144,21 +157,24 @@ impl Dataset {
             problems: index.problems,
             remarks: stored.remarks,
             noise: index.found.noise,
-            other_files: index.found.other_files,
+            conversion: ledger.conversion(source),
+            ledger,
         };
-        dataset.require_clips_in_every_class()?;
+        if !config.allow_empty_classes {
+            dataset.require_clips_in_every_class(source)?;
+        }
         if let SplitRule::Random { seed } = config.split {
             dataset.deal(seed);
         }
+        dataset.remark_on_splits();
         Ok(dataset)
     }
 
-    fn require_clips_in_every_class(&self) -> Result<(), DataError> {
+    fn require_clips_in_every_class(&self, source: &Source<'_>) -> Result<(), DataError> {
         for (name, counts) in self.classes.iter().zip(self.counts()) {
             if counts == [0; 3] {
                 let first = self.problems.iter().find(|p| word_of(&p.name) == *name);
-                let (data, name) = (self.source.clone(), name.clone());
-                return Err(DataError::EmptyClass { data, name, first: first.cloned() });
+                return Err(empty_class(source, &self.ledger, name, first.cloned()));
             }
         }
         Ok(())
@@ -177,7 +193,20 @@ impl Dataset {
         let (leaking, speakers) = self.leaking_speakers();
         if leaking > 0 {
             self.remarks.push(format!(
-                "the random split puts {leaking} of {speakers} speakers into more than one split: accuracies are too good"
+                "the random split puts {leaking} of {speakers} speakers into more than one split, so the measured accuracy \
+                 will be optimistic"
+            ));
+        }
+    }
+
+    /// Says which splits and classes have no clips, and which entries of the official lists were of no use.
+    fn remark_on_splits(&mut self) {
+        let speakers = self.leaking_speakers().1;
+        self.remarks.extend(split::remarks(self.split_rule, &self.classes, &self.counts(), speakers));
+        let unmatched = self.ledger.count(Reason::UnmatchedListEntry);
+        if unmatched > 0 && self.split_rule == SplitRule::Official {
+            self.remarks.push(format!(
+                "{unmatched} entries of the official lists name no clip; the clips they mean may be in the training split"
             ));
         }
     }
@@ -265,9 +294,15 @@ impl Dataset {
         &self.noise
     }
 
-    /// Files in word folders that are not called like sound and were passed over.
-    pub fn other_files(&self) -> u64 {
-        self.other_files
+    /// What was seen in the source and is not used, beside [`Dataset::problems`].
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// A shell command that converts the audio files of other formats to WAV with FFmpeg, if there are any; `FOLDER` in it
+    /// stands for an unpacked archive.
+    pub fn conversion(&self) -> Option<&str> {
+        self.conversion.as_deref()
     }
 
     /// Whether the samples come from a cache file and not from memory.
@@ -310,9 +345,10 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
 }
 
 /// The classes: the caller's, each of which must be a word, or all words.
-fn resolve_classes(asked: Option<&[Name]>, words: &[Name], data: &str) -> Result<Vec<Name>, DataError> {
+fn resolve_classes(asked: Option<&[Name]>, found: &Found, source: &Source<'_>) -> Result<Vec<Name>, DataError> {
+    let words = &found.words;
     if words.is_empty() {
-        return Err(DataError::NoWords { data: data.into() });
+        return Err(no_words(found, source));
     }
     let Some(asked) = asked else {
         return Ok(words.to_vec());
@@ -321,16 +357,56 @@ fn resolve_classes(asked: Option<&[Name]>, words: &[Name], data: &str) -> Result
         if asked[..i].contains(name) {
             return Err(DataError::RepeatedClass { name: name.clone() });
         }
+        if found.empty.contains(name) {
+            return Err(empty_class(source, &found.ledger, name, None));
+        }
         if !words.contains(name) {
-            let texts: Vec<String> = words.iter().map(Name::to_string).collect();
+            let names = || words.iter().chain(&found.empty);
+            let texts: Vec<String> = names().map(Name::to_string).collect();
             let near = nearest(&name.to_string(), texts.iter().map(String::as_str));
-            let nearest =
-                words.iter().zip(&texts).find(|(_, text)| Some(text.as_str()) == near).map(|(word, _)| word.clone());
-            return Err(DataError::UnknownClass { data: data.into(), name: name.clone(), nearest });
+            let near = names().zip(&texts).find(|(_, text)| Some(text.as_str()) == near);
+            let nearest = near.map(|(word, _)| word.clone());
+            return Err(DataError::UnknownClass { data: source.describe(), name: name.clone(), nearest });
         }
     }
     if asked.is_empty() {
         return Err(DataError::BadSetting { what: "number of classes", value: 0, min: 1, max: words.len() as u64 });
     }
     Ok(asked.to_vec())
+}
+
+/// Why a source has no words, and what to do.
+fn no_words(found: &Found, source: &Source<'_>) -> DataError {
+    let data = source.describe();
+    if let Some(deeper) = &found.deeper {
+        let levels = deeper.as_bytes().split(|&byte| byte == b'/').count();
+        let (folder, unpack) = match source {
+            Source::Folder(path) => (name::display_path(&path.join(deeper.to_path())), false),
+            _ => (deeper.to_string(), true),
+        };
+        return DataError::Deeper { data, levels, folder, unpack };
+    }
+    let stray = found.ledger.count(Reason::StrayClip);
+    let advice = if stray > 0 {
+        format!(
+            "{stray} clips lie directly in it: put the clips of each word into a folder named after the word (if they are \
+             all of one word, give --data the folder above)"
+        )
+    } else if found.ledger.count(Reason::UnderscoreFolder) > 0 {
+        "a folder whose name begins with `_` is not a class: rename it to use it".into()
+    } else {
+        "it needs one folder for each word with WAV, FLAC or Ogg Vorbis clips in it".into()
+    };
+    DataError::NoWords { data, advice }
+}
+
+/// Why a class cannot be used, and what to do.
+fn empty_class(source: &Source<'_>, ledger: &Ledger, class: &Name, first: Option<ClipError>) -> DataError {
+    let of_class = ledger.of_class(class);
+    let advice = match of_class.conversion(source) {
+        Some(command) => format!("convert its files of other formats to WAV with `{command}`"),
+        None if of_class.count(Reason::BrokenLink) > 0 => "replace its links with the files that they name".into(),
+        None => "add recordings".into(),
+    };
+    DataError::EmptyClass { data: source.describe(), name: class.clone(), first, advice }
 }

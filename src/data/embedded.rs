@@ -7,9 +7,10 @@ use crate::base::Name;
 use super::clip::{ClipReader, finite};
 use super::decode::{self, Stream};
 use super::error::{ClipError, ClipFault, DataError};
+use super::layout::Found;
 use super::pcm::{Pcm, Values};
 use super::prepare::{Outcome, Sink, Stop, prepare};
-use super::source::{Embedded, Found, Stage, Wanted};
+use super::source::{Embedded, Stage, Wanted};
 use super::split::Split;
 
 /// Most values of a stream: 4 hours of 16 kHz mono.

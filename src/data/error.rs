@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::base::Name;
+use crate::base::name::display_path;
 
 use super::split::Split;
 
@@ -131,31 +132,61 @@ pub struct ClipError {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{} does not exist; give --data a folder of word folders or a .tar.gz of one", .path.display())]
+    #[error("{} does not exist; give --data a folder of word folders or a .tar.gz of one", display_path(.path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
     },
     /// A file or folder of the source cannot be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]
+    #[error("cannot read {}: {source}; check the path and its permissions", display_path(.path))]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The message of the operating system.
         source: std::io::Error,
     },
-    /// A file that is no archive.
-    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give --data one of these", .path.display())]
+    /// A file that is not an archive.
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give --data one of these", display_path(.path))]
     NotASource {
         /// The file.
         path: PathBuf,
     },
-    /// An archive that breaks off or is no tar inside.
-    #[error("the archive {} is damaged ({reason}); download it again", .path.display())]
+    /// A named pipe, a socket or a device.
+    #[error("{} is a pipe, a socket or a device; give --data a folder or a tar archive (.tar or .tar.gz)", display_path(.path))]
+    SpecialFile {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// An archive or a compressed file of another format than `.tar` and `.tar.gz`.
+    #[error("{} is {format}, which is not read; run `{command}` and give --data what it writes", display_path(.path))]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is: "a zip archive", "compressed with xz".
+        format: &'static str,
+        /// The command that unpacks or converts it.
+        command: String,
+    },
+    /// A gzip file whose content is not a tar archive.
+    #[error("{} contains no tar archive; give --data a folder of word folders, or a .tar or .tar.gz of one", display_path(.path))]
+    NotTar {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An archive that ends too early or contradicts itself.
+    #[error("the archive {} is damaged ({reason}); download it again", display_path(.path))]
     BadArchive {
         /// The archive.
         path: PathBuf,
         /// Where it breaks.
+        reason: String,
+    },
+    /// An archive that needs more memory or time than a data set does.
+    #[error("the archive {} is not read on because {reason}; unpack it and give --data the folder", display_path(.path))]
+    ArchiveLimit {
+        /// The archive.
+        path: PathBuf,
+        /// Which limit it goes beyond.
         reason: String,
     },
     /// The index of an embedded set contradicts its sound.
@@ -166,14 +197,28 @@ pub enum DataError {
         /// What is wrong in it.
         reason: String,
     },
-    /// A source without one word folder.
-    #[error("{data} holds no word folders; it needs one folder a word with WAV, FLAC or Ogg Vorbis clips in it")]
+    /// A source without a word folder.
+    #[error("{data} contains no word folders; {advice}")]
     NoWords {
         /// The source.
         data: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A source whose word folders lie in a folder within it.
+    #[error("the word folders of {data} lie {} down: {}", levels_text(*.levels), deeper_text(.folder, *.unpack))]
+    Deeper {
+        /// The source.
+        data: String,
+        /// How many folders lie between.
+        levels: usize,
+        /// The folder to give instead.
+        folder: String,
+        /// Whether an archive has to be unpacked for it.
+        unpack: bool,
     },
     /// A class that is no word folder of the source.
-    #[error("{data} has no word `{name}`{}; see the words with `stapes data` and correct --classes", nearest_text(.nearest))]
+    #[error("{data} has no word `{name}`{}; see the words with `stapes data` and correct --classes", nearest_text(.name, .nearest))]
     UnknownClass {
         /// The source.
         data: String,
@@ -189,7 +234,7 @@ pub enum DataError {
         name: Name,
     },
     /// A class without a clip that can be used.
-    #[error("the class `{name}` of {data} has no clip that can be used{}; add recordings or leave it out with --classes", first_text(.first))]
+    #[error("the class `{name}` of {data} has no clip that can be used{}; {advice}, or leave it out with --classes", first_text(.first))]
     EmptyClass {
         /// The source.
         data: String,
@@ -197,6 +242,8 @@ pub enum DataError {
         name: Name,
         /// The first broken clip of the class, if it has any.
         first: Option<ClipError>,
+        /// What to do about it.
+        advice: String,
     },
     /// `strict` was asked for and some clips cannot be used.
     #[error("{count} clips cannot be used, the first is {first} (run without --strict to skip such clips)")]
@@ -207,13 +254,15 @@ pub enum DataError {
         first: ClipError,
     },
     /// The official split was asked for and the source has no lists.
-    #[error("{data} has no validation_list.txt and testing_list.txt; use the split by speaker instead")]
+    #[error("{data} has no {missing} that can be read; use --split speaker or --split random instead")]
     NoLists {
         /// The source.
         data: String,
+        /// The lists that are missing.
+        missing: String,
     },
     /// A split without clips.
-    #[error("there are no {split} clips; add speakers or choose another split")]
+    #[error("there are no {split} clips; use --split random or add recordings of other people")]
     EmptySplit {
         /// The split.
         split: Split,
@@ -249,7 +298,21 @@ pub enum DataError {
     Interrupted,
 }
 
-fn nearest_text(nearest: &Option<Name>) -> String {
+fn levels_text(levels: usize) -> String {
+    if levels == 1 { "one level".into() } else { format!("{levels} levels") }
+}
+
+fn deeper_text(folder: &str, unpack: bool) -> String {
+    match unpack {
+        true => format!("unpack the archive and give --data its folder {folder}"),
+        false => format!("give --data {folder}"),
+    }
+}
+
+fn nearest_text(name: &Name, nearest: &Option<Name>) -> String {
+    if name.as_bytes().starts_with(b"_") {
+        return " (a folder whose name begins with `_` is not a class; rename it to use it)".into();
+    }
     nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`"))
 }
 

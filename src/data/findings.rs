@@ -1,4 +1,4 @@
-//! What a data set holds and what is wrong with it, as `stapes data` tells it.
+//! What a data set contains and what is wrong with it, as `stapes data` prints it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,6 +8,7 @@ use crate::base::Name;
 
 use super::dataset::{ClipMeta, Dataset};
 use super::error::ClipFault;
+use super::ledger::Ledger;
 use super::source::word_of;
 use super::split::Split;
 
@@ -16,7 +17,7 @@ const SILENT_PEAK: u16 = 32;
 /// Consecutive values at full scale from which on a clip counts as clipped; fewer can be a peak that just fits.
 const CLIPPED_RUN: u32 = 3;
 
-/// What can be wrong.
+/// What can be wrong with a clip, a class or a speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
@@ -28,21 +29,27 @@ pub enum FindingKind {
     WrongRate,
     /// Shorter than the network's input: the clip is padded with zeros.
     TooShort,
+    /// Longer than the network's input: a part of the clip is not used.
+    TooLong,
     /// Nothing above -60 dB.
     Silent,
     /// Three or more values in a row at full scale.
     Clipped,
     /// The same samples as another clip.
     Duplicate,
-    /// A speaker in more than one split: the accuracy on held-out clips is too good.
+    /// A class without clips in a split in which other classes have some, or a split without any clips.
+    MissingClips,
+    /// A speaker in more than one split: the measured accuracy will be optimistic.
     SpeakerInTwoSplits,
 }
 
 impl FindingKind {
-    /// All kinds, gravest first.
-    pub const ALL: [FindingKind; 8] = [
+    /// All kinds, the most serious first.
+    pub const ALL: [FindingKind; 10] = [
         FindingKind::Unreadable,
         FindingKind::Empty,
+        FindingKind::MissingClips,
+        FindingKind::TooLong,
         FindingKind::SpeakerInTwoSplits,
         FindingKind::Duplicate,
         FindingKind::Silent,
@@ -58,6 +65,8 @@ impl FindingKind {
             FindingKind::Empty => "empty",
             FindingKind::WrongRate => "wrong rate",
             FindingKind::TooShort => "too short",
+            FindingKind::TooLong => "too long",
+            FindingKind::MissingClips => "no clips in a split",
             FindingKind::Silent => "silent",
             FindingKind::Clipped => "clipped",
             FindingKind::Duplicate => "duplicate",
@@ -69,11 +78,11 @@ impl FindingKind {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What.
+    /// What is wrong.
     pub kind: FindingKind,
-    /// The clip (`word/file`), or the speaker.
+    /// The clip (`word/file`), the class, or the speaker.
     pub subject: Name,
-    /// The particulars, for people.
+    /// The details in words.
     pub detail: String,
 }
 
@@ -82,11 +91,11 @@ pub struct Finding {
 pub struct ClassCount {
     /// The class.
     pub name: Name,
-    /// Clips that train.
+    /// Training clips.
     pub training: usize,
-    /// Clips that validate.
+    /// Validation clips.
     pub validation: usize,
-    /// Clips that test.
+    /// Test clips.
     pub testing: usize,
     /// Clips that were skipped.
     pub skipped: usize,
@@ -105,8 +114,10 @@ pub struct Audit {
     pub speakers: usize,
     /// Files of `_background_noise_`.
     pub noise_files: usize,
-    /// Files in word folders that are not called like sound.
-    pub other_files: u64,
+    /// What was seen and is not used, beside the clips that were skipped.
+    pub ledger: Ledger,
+    /// A shell command that converts the files of other formats to WAV, if there are any.
+    pub conversion: Option<String>,
     /// How often each kind was found; kinds that were not found are left out.
     pub totals: BTreeMap<FindingKind, usize>,
     /// Every finding, sorted by kind and then by name.
@@ -121,6 +132,7 @@ impl Audit {
             examine(clip, data, &mut findings);
         }
         find_duplicates(data.clips(), &mut findings);
+        find_missing_clips(data, &mut findings);
         let speakers = find_leaking_speakers(data.clips(), &mut findings);
         findings.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
         let mut totals = BTreeMap::new();
@@ -133,7 +145,8 @@ impl Audit {
             clips: data.clips().len(),
             speakers,
             noise_files: data.noise().len(),
-            other_files: data.other_files(),
+            ledger: data.ledger().clone(),
+            conversion: data.conversion().map(String::from),
             totals,
             findings,
         }
@@ -169,6 +182,9 @@ fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
     if clip.len_samples < data.length() as u64 {
         add(FindingKind::TooShort, format!("{} of {} samples, padded with zeros", clip.len_samples, data.length()));
     }
+    if clip.len_samples > data.length() as u64 {
+        add(FindingKind::TooLong, format!("{} samples, of which {} are used", clip.len_samples, data.length()));
+    }
     if clip.peak <= SILENT_PEAK {
         add(FindingKind::Silent, format!("its largest value is {} of 32768", clip.peak));
     }
@@ -187,6 +203,29 @@ fn find_duplicates(clips: &[ClipMeta], findings: &mut Vec<Finding>) {
             let detail = format!("the same samples as {}{across}", original.name);
             findings.push(Finding { kind: FindingKind::Duplicate, subject: clip.name.clone(), detail });
         }
+    }
+}
+
+/// Adds every split without clips, and every class without clips in a split in which others have some.
+fn find_missing_clips(data: &Dataset, findings: &mut Vec<Finding>) {
+    let kind = FindingKind::MissingClips;
+    let counts = data.counts();
+    for split in Split::ALL {
+        let name = split.short_name();
+        if counts.iter().all(|of| of[split as usize] == 0) {
+            findings.push(Finding { kind, subject: "all classes".into(), detail: format!("no {name} clips") });
+            continue;
+        }
+        for (class, of) in data.classes().iter().zip(&counts) {
+            let all: usize = of.iter().sum();
+            if of[split as usize] == 0 && all > 0 {
+                let detail = format!("no {name} clips, {all} in other splits");
+                findings.push(Finding { kind, subject: class.clone(), detail });
+            }
+        }
+    }
+    for (class, _) in data.classes().iter().zip(&counts).filter(|(_, of)| **of == [0; 3]) {
+        findings.push(Finding { kind, subject: class.clone(), detail: "no clip that can be used".into() });
     }
 }
 

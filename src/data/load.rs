@@ -2,9 +2,11 @@
 
 use crate::base::sha1::Sha1;
 
+use super::archive::Names;
 use super::error::DataError;
+use super::layout::Found;
 use super::prepare::{Sink, Stop};
-use super::source::{Found, Source, Wanted, modified_ns};
+use super::source::{Source, Wanted, modified_ns};
 use super::{archive, embedded, folder};
 
 /// The state of a source: when its hash changes, a cache of it is out of date.
@@ -43,15 +45,23 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
     Ok(Survey { folder, inputs: hash.finalize() })
 }
 
-/// Reads the wanted clips of `source` into `sink` in any order.
-pub(super) fn read(source: &Source<'_>, survey: &Survey, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<Found, Stop> {
+/// Reads the wanted clips of `source` into `sink` in any order. The clips of an archive get provisional names, and the
+/// names that belong to them are returned.
+pub(super) fn read(
+    source: &Source<'_>,
+    survey: &Survey,
+    wanted: &Wanted<'_>,
+    sink: Sink<'_>,
+) -> Result<(Found, Option<Names>), Stop> {
     match (source, &survey.folder) {
-        (Source::Folder(_), Some(listing)) => folder::read(listing, wanted, sink).map(|()| listing.found.clone()),
+        (Source::Folder(_), Some(listing)) => {
+            folder::read(listing, wanted, sink).map(|()| (listing.found.clone(), None))
+        }
         (Source::Folder(path), None) => {
             let listing = folder::list(path)?;
-            folder::read(&listing, wanted, sink).map(|()| listing.found)
+            folder::read(&listing, wanted, sink).map(|()| (listing.found, None))
         }
-        (Source::Archive(path), _) => archive::read(path, wanted, sink),
-        (Source::Embedded(embedded), _) => embedded::read(embedded, wanted, sink),
+        (Source::Archive(path), _) => archive::read(path, wanted, sink).map(|(found, names)| (found, Some(names))),
+        (Source::Embedded(embedded), _) => embedded::read(embedded, wanted, sink).map(|found| (found, None)),
     }
 }

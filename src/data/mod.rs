@@ -22,6 +22,7 @@
 //! ```
 
 mod archive;
+mod archive_stream;
 
 mod batch;
 mod cache;
@@ -34,7 +35,11 @@ mod embedded_words;
 mod error;
 mod findings;
 mod folder;
+mod layout;
+mod ledger;
+mod lists;
 mod load;
+mod member_tree;
 mod ogg;
 mod pcm;
 mod prepare;
@@ -44,6 +49,7 @@ mod signature;
 mod source;
 mod split;
 mod store;
+mod tar_stream;
 mod wav;
 
 pub use crate::base::FULL_SCALE;
@@ -54,6 +60,7 @@ pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};
 pub use findings::{Audit, ClassCount, Finding, FindingKind};
+pub use ledger::{Ledger, Omission, Reason};
 pub use source::{Embedded, Progress, Source, Stage};
 pub use split::{Split, SplitRule, speaker, speaker_percentage, which_set};
 pub use store::CacheMode;

@@ -1,21 +1,18 @@
 //! Where recordings come from: a folder of word folders, a tar archive of one, or sound inside the program.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::{Name, name};
 
+use super::archive_stream::{self, FileFormat};
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::DataError;
-use super::split::Split;
 
-/// The folder of long noise recordings: known, and never a class.
+/// The folder of long recordings of noise, which is not a class.
 pub(super) const NOISE: &str = "_background_noise_";
 
 /// Where recordings come from.
@@ -43,19 +40,29 @@ impl Source<'static> {
     /// The folder or archive at `path`.
     ///
     /// # Errors
-    /// Nothing is there, it cannot be read, or it is a file but no tar archive.
+    /// Nothing is there, it cannot be read, or it is neither a folder nor a tar archive.
     pub fn open(path: &Path) -> Result<Source<'static>, DataError> {
         let at_path = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
             _ => DataError::Io { path: path.into(), source },
         };
-        if std::fs::metadata(path).map_err(at_path)?.is_dir() {
+        let meta = std::fs::metadata(path).map_err(at_path)?;
+        if meta.is_dir() {
             return Ok(Source::Folder(path.into()));
+        }
+        if !meta.is_file() {
+            return Err(DataError::SpecialFile { path: path.into() }); // opening a pipe could wait for ever
         }
         let mut head = Vec::new();
         File::open(path).and_then(|f| f.take(512).read_to_end(&mut head)).map_err(at_path)?;
-        let is_archive = head.starts_with(&[0x1F, 0x8B]) || head.get(257..262) == Some(b"ustar");
-        if is_archive { Ok(Source::Archive(path.into())) } else { Err(DataError::NotASource { path: path.into() }) }
+        match archive_stream::format_of(&head) {
+            FileFormat::Archive => Ok(Source::Archive(path.into())),
+            FileFormat::Other(format, command) => {
+                let command = command.replace("{}", &shell_word(path));
+                Err(DataError::OtherFormat { path: path.into(), format, command })
+            }
+            FileFormat::Unknown => Err(DataError::NotASource { path: path.into() }),
+        }
     }
 }
 
@@ -80,6 +87,13 @@ impl Source<'_> {
     }
 }
 
+/// A path as a word of a shell command.
+pub(super) fn shell_word(path: &Path) -> String {
+    let text = name::display_path(path);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:,@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// A number that changes with the content of a file: the times, in nanoseconds since 1970, at which its content and (on
 /// Unix) anything about it last changed. The second cannot be set by a program, so a file that was replaced by one of the
 /// same size and modification time is noticed.
@@ -96,44 +110,6 @@ pub(super) fn modified_ns(meta: &std::fs::Metadata) -> u128 {
     modified
 }
 
-/// What a source holds beside the clips that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Found {
-    /// All word folders, sorted.
-    pub(super) words: Vec<Name>,
-    /// The files of [`NOISE`], sorted.
-    pub(super) noise: Vec<Name>,
-    /// Files in word folders that are not called like sound.
-    pub(super) other_files: u64,
-    /// The official lists, if both are there; only the embedded set keeps the split beside the clip.
-    pub(super) lists: Option<Lists>,
-}
-
-/// The official lists of clip names (`word/file`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Lists {
-    pub(super) validation: HashSet<Name>,
-    pub(super) testing: HashSet<Name>,
-}
-
-impl Lists {
-    /// The lists from the texts of both files, one name a line.
-    pub(super) fn parse(validation: &str, testing: &str) -> Lists {
-        let names = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Name::from).collect();
-        Lists { validation: names(validation), testing: names(testing) }
-    }
-
-    pub(super) fn split(&self, clip: &Name) -> Split {
-        if self.validation.contains(clip) {
-            Split::Validation
-        } else if self.testing.contains(clip) {
-            Split::Testing
-        } else {
-            Split::Training
-        }
-    }
-}
-
 /// The name of a clip: its word folder and its file.
 pub(super) fn clip_name(word: &Name, file: &Name) -> Name {
     Name::from_bytes(&[word.as_bytes(), b"/", file.as_bytes()].concat())
@@ -145,22 +121,36 @@ pub(super) fn word_of(clip: &Name) -> Name {
     Name::from_bytes(bytes.split(|&b| b == b'/').next().unwrap_or(bytes))
 }
 
-/// What a file below a word folder is to us.
+/// What the name of a file says of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
+    /// Called like a format that is read.
     Clip,
+    /// Called like audio in another format.
+    OtherAudio,
     Hidden,
     Other,
 }
 
-/// Judges a file by its name alone; whether a clip is sound is seen when it is read.
+/// Extensions of the formats that are read.
+const CLIPS: [&str; 5] = ["wav", "wave", "flac", "ogg", "oga"];
+/// Extensions of other formats of audio, all of which FFmpeg converts.
+const OTHER_AUDIO: [&str; 30] = [
+    "mp3", "m4a", "m4b", "aac", "opus", "wma", "aif", "aiff", "aifc", "amr", "3gp", "webm", "weba", "mp4", "mov",
+    "mka", "mkv", "caf", "au", "snd", "ac3", "w64", "rf64", "ape", "wv", "mpc", "tta", "mp2", "spx", "sph",
+];
+
+/// Sorts a file by its name; whether a clip can be read is seen later.
 pub(super) fn file_kind(file: &Name) -> FileKind {
     let file = file.as_bytes();
     let extension = file.iter().rposition(|&b| b == b'.').map_or(&[][..], |dot| &file[dot + 1..]);
+    let is_one_of = |list: &[&str]| list.iter().any(|e| extension.eq_ignore_ascii_case(e.as_bytes()));
     if file.starts_with(b".") {
         FileKind::Hidden
-    } else if ["wav", "wave", "flac", "ogg", "oga"].iter().any(|e| extension.eq_ignore_ascii_case(e.as_bytes())) {
+    } else if is_one_of(&CLIPS) {
         FileKind::Clip
+    } else if is_one_of(&OTHER_AUDIO) {
+        FileKind::OtherAudio
     } else {
         FileKind::Other
     }

@@ -33,6 +33,14 @@ impl Split {
         }
     }
 
+    /// `training`, `validation` or `test`, as in sentences and tables.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Split::Testing => "test",
+            other => other.name(),
+        }
+    }
+
     /// The split of this name.
     pub fn from_name(name: &str) -> Option<Split> {
         Split::ALL.into_iter().find(|s| s.name() == name)
@@ -95,12 +103,13 @@ pub fn which_set(clip: &Name) -> Split {
     }
 }
 
-/// Deals the `len` clips of `word` 80/10/10 by `seed`; the tenths are rounded to the nearest clip. Words are dealt
-/// by their names, so the order and choice of classes does not change a word's split.
+/// Divides the `len` clips of `word` 80/10/10 by `seed`. The tenths are rounded to the nearest clip; a word of at least
+/// three clips has one of each split. The draw depends on the word's name, so the order and choice of classes does not
+/// change the split of a word.
 pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     let hash = Sha1::digest(word.as_bytes());
     let word = hash[..8].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
-    let tenth = (len + 5) / 10;
+    let tenth = ((len + 5) / 10).max(usize::from(len >= 3));
     let mut splits = vec![Split::Training; len];
     for (rank, clip) in Key::new(seed, Stream::Split).with(word).permutation(len).into_iter().enumerate() {
         if rank < tenth {
@@ -110,6 +119,49 @@ pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
         }
     }
     splits
+}
+
+/// What a user should know of a division into splits: which splits have no clips, and which classes have none to train
+/// with. `counts` has the training, validation and test clips of each class.
+pub(super) fn remarks(rule: SplitRule, classes: &[Name], counts: &[[usize; 3]], speakers: usize) -> Vec<String> {
+    const SHOWN: usize = 5; // classes
+    let total = |split: Split| counts.iter().map(|of| of[split as usize]).sum::<usize>();
+    let mut remarks = Vec::new();
+    let empty: Vec<&str> = Split::ALL.into_iter().filter(|&s| total(s) == 0).map(Split::short_name).collect();
+    if counts.is_empty() || empty.len() == Split::ALL.len() {
+        return remarks;
+    }
+    let empty = empty.join(" and no ");
+    if !empty.is_empty() {
+        let speakers = if speakers == 1 { "one speaker".into() } else { format!("{speakers} speakers") };
+        remarks.push(match rule {
+            SplitRule::Speaker => format!(
+                "the split by speaker leaves no {empty} clips, because there are clips of {speakers} only; use \
+                 `--split random`, or add recordings of other people"
+            ),
+            SplitRule::Official => {
+                format!("the official lists leave no {empty} clips; use `--split speaker` or `--split random`")
+            }
+            SplitRule::Random { .. } => {
+                format!("there are no {empty} clips, because no class has three clips; add recordings")
+            }
+        });
+    }
+    let untrained: Vec<String> = classes
+        .iter()
+        .zip(counts)
+        .filter(|(_, of)| of[Split::Training as usize] == 0 && of.iter().sum::<usize>() > 0)
+        .map(|(class, _)| format!("`{class}`"))
+        .collect();
+    if !untrained.is_empty() && total(Split::Training) > 0 {
+        let more = if untrained.len() > SHOWN { ", .." } else { "" };
+        remarks.push(format!(
+            "the network cannot learn {}{more}: all clips of the class are in other splits than training; use \
+             `--split random`, or add recordings of other people",
+            untrained[..untrained.len().min(SHOWN)].join(", ")
+        ));
+    }
+    remarks
 }
 
 #[cfg(test)]
@@ -138,6 +190,10 @@ mod tests {
         assert_eq!(splits, random_splits(3, &"bed".into(), 200));
         assert_ne!(splits, random_splits(4, &"bed".into(), 200));
         assert_ne!(splits, random_splits(3, &"cat".into(), 200));
-        assert!(random_splits(1, &"bed".into(), 4).iter().all(|&s| s == Split::Training));
+        for len in 0..40 {
+            let splits = random_splits(1, &"bed".into(), len);
+            let least = Split::ALL.map(|split| splits.iter().filter(|&&s| s == split).count()).into_iter().min();
+            assert_eq!(least >= Some(1), len >= 3, "{len} clips");
+        }
     }
 }

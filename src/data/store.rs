@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::base::sha1::{Sha1, hex};
 use crate::base::{Name, name};
 
+use super::archive;
 use super::cache::{self, Index, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
 use super::load::{self, Survey};
@@ -232,7 +233,11 @@ impl Request<'_> {
             }
             Ok(())
         };
-        index.found = load::read(self.source, self.survey, self.wanted, &mut sink)?;
+        let (found, names) = load::read(self.source, self.survey, self.wanted, &mut sink)?;
+        index.found = found;
+        if let Some(names) = names {
+            archive::give_names(&names, &mut index.clips, &mut index.problems);
+        }
         index.clips.sort_by(|a, b| (&a.name, a.row).cmp(&(&b.name, b.row)));
         let problems = &mut index.problems;
         index.clips.dedup_by(|later, first| {
