@@ -154,3 +154,44 @@ fn unsafe_code_stays_in_its_files() {
         );
     }
 }
+
+/// Figurative words, with the terms that are used instead. A word counts as part of an identifier too (`settle_all`).
+const FIGURATIVE: [(&[&str], &str); 5] = [
+    (&["judge", "judges", "judged", "judging"], "`reference`, `check` or `compare`"),
+    (&["hear", "hears", "heard"], "`receptive field`, `input` or `predicted`"),
+    (&["settle", "settles", "settled"], "`wait` or `reorder`"),
+    (&["house", "rooms"], "`module`"),
+    (&["likewise"], "the sentence that it stands for"),
+];
+
+/// The words of a line in lower case: identifiers are split at underscores and before capital letters.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for c in line.chars() {
+        if !c.is_alphanumeric() || c.is_uppercase() && before.is_lowercase() {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric() {
+            words.last_mut().expect("the list is never empty").extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    words
+}
+
+#[test]
+fn identifiers_and_documentation_use_technical_terms() {
+    assert!(words("fn settleAll_now()").contains(&"settle".to_string()));
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            for word in words(line) {
+                if let Some((_, terms)) = FIGURATIVE.iter().find(|(list, _)| list.contains(&word.as_str())) {
+                    wrong.push(format!("src/{file}:{}: `{word}`; use {terms}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -76,7 +76,7 @@ fn decode_packets(
         let packet = match reader.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => break,
-            // An end in the middle of a packet: how much is missing is judged by the length that was promised.
+            // An end in the middle of a packet: how much is missing follows from the length that the header states.
             Err(Error::IoError(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => break,
             Err(e) => return Err(fault_of(e)),
         };

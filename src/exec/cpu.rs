@@ -169,12 +169,12 @@ impl Cpu {
             self.shards.par_iter_mut().for_each(|shard| run.stage(stage, shard, &mut workspace_of(workspaces)));
         }
         if plan.trains() {
-            self.settle(&plan);
+            self.reorder_gradients(&plan);
         }
     }
 
     /// Brings the accumulators of every shard into the order of the parameters.
-    fn settle(&mut self, plan: &Plan) {
+    fn reorder_gradients(&mut self, plan: &Plan) {
         let workspaces = &self.workspaces;
         self.shards.par_iter_mut().for_each(|shard| {
             let mut workspace = workspace_of(workspaces);

@@ -79,7 +79,7 @@ pub(crate) struct Merge {
     pub partials: At,
     /// `[c]`, read where there is an affine map.
     pub scale: At,
-    /// `[c]`, likewise.
+    /// `[c]`, read where there is an affine map.
     pub shift: At,
     /// `[c][2]`, written: mean, `1 / sqrt(variance + eps)`.
     pub moments: At,
