@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use stapes::base::Shape;
 use stapes::exec::cuda::ptx::{Entry, Parameter, images};
 use stapes::graph::{Graph, Keep, LaunchGroup, NodeId, Plan, PlanOptions, Work};
 use stapes::nn::Network;
 use stapes::ops::device::{Argument, Launch, Products};
-use stapes::ops::{ALL, WeightedSum, case::Case};
+use stapes::ops::{ALL, Add, Conv1d, WeightedSum, case::Case};
 
 const PRODUCTS: [Products; 4] = [Products::Fma, Products::Split, Products::Tf32, Products::Bf16];
 /// Dynamic shared memory that every chip gives a block: 64 KB where there are no matrix units, else 99 KB.
@@ -122,6 +123,19 @@ fn launched(network: &Network, n: usize, products: Products) -> BTreeSet<String>
     all.collect()
 }
 
+/// A network that is too large for the cases of single ops: wide tiles of one and three taps, and a gradient that is the sum of two.
+fn wide() -> (Graph, NodeId) {
+    let mut graph = Graph::new();
+    let x = graph.input("x", Shape::new(2000, 8)).unwrap();
+    let first = graph.add("conv1", Conv1d::new(64, 1), &[x]).unwrap();
+    let second = graph.add("conv2", Conv1d::new(64, 3), &[first]).unwrap();
+    let third = graph.add("conv3", Conv1d::new(64, 1), &[first]).unwrap();
+    let sum = graph.add("sum", Add, &[second, third]).unwrap();
+    let w = graph.input("w", graph.shape(sum)).unwrap();
+    let loss = graph.add("loss", WeightedSum, &[sum, w]).unwrap();
+    (graph, loss)
+}
+
 /// Launched by the executor itself, at the beginning and the end of a step of training.
 const OF_A_STEP: [&str; 3] = ["adam", "clips_to_f32", "tally"];
 
@@ -131,6 +145,10 @@ fn every_kernel_is_launched_by_some_plan() {
     for products in PRODUCTS {
         let cases = ALL.iter().flat_map(|family| (family.cases)());
         kernels.extend(cases.flat_map(|case| launches(&case, products)).map(|launch| launch.kernel));
+        let (graph, loss) = wide();
+        let options = PlanOptions::new(64, Work::Train(loss)).device(products);
+        let groups = LaunchGroup::all(Plan::new(&graph, &options).unwrap().launches());
+        kernels.extend(groups.iter().map(LaunchGroup::kernel));
         for (name, variant) in [("custom32-8", None), ("custom32-8", Some("bn"))] {
             let spec = stapes::nn::resolve(name, variant.map(|v| v.parse().unwrap())).unwrap();
             kernels.extend(launched(&Network::build(&spec, 16).unwrap(), 32, products));

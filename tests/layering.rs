@@ -105,8 +105,11 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
 #[test]
 fn every_op_is_in_the_list_of_all() {
     let listed: Vec<&str> = stapes::ops::ALL.iter().map(|family| family.name).collect();
-    let implements =
-        |text: &str| text.split("impl Op for ").skip(1).filter(|rest| !rest.starts_with("BatchNormInference")).count();
+    // Not the example in the documentation of `Op`.
+    let implements = |text: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("impl Op for "));
+        lines.filter(|name| !name.starts_with("BatchNormInference")).count()
+    };
     let defined: usize = sources().values().map(|text| implements(text)).sum();
     assert_eq!(listed.len(), defined, "ALL lists {listed:?}");
     for family in stapes::ops::ALL {
@@ -141,7 +144,7 @@ fn unsafe_code_stays_in_its_files() {
         "exec/cuda/clips.rs",
         "exec/cuda/gpu.rs",
         "exec/cuda/launches.rs",
-        "exec/cuda/mod.rs",
+        "exec/cuda/program.rs",
         "exec/cuda/queue.rs",
     ];
     for (file, text) in sources() {
