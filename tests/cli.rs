@@ -26,7 +26,7 @@ fn every_command_explains_itself() {
 #[test]
 fn a_wrong_command_line_exits_2() {
     for (arguments, sentence) in [
-        (&["trane"][..], "unrecognised subcommand"),
+        (&["trane"][..], "unrecognized subcommand"),
         (&["train", "--epochz", "3"], "--epochs"),
         (&["train", "--set", "epoch=3"], "there is no setting `epoch`; did you mean `epochs`?"),
         (&["train", "--set", "epochs"], "--set takes KEY=VALUE, and `epochs` has no `=`"),
