@@ -408,5 +408,5 @@ fn empty_class(source: &Source<'_>, ledger: &Ledger, class: &Name, first: Option
         None if of_class.count(Reason::BrokenLink) > 0 => "replace its links with the files that they name".into(),
         None => "add recordings".into(),
     };
-    DataError::EmptyClass { data: source.describe(), name: class.clone(), first, advice }
+    DataError::EmptyClass { data: source.describe(), name: class.clone(), first: first.map(Box::new), advice }
 }

@@ -241,7 +241,7 @@ pub enum DataError {
         /// The class.
         name: Name,
         /// The first broken clip of the class, if it has any.
-        first: Option<ClipError>,
+        first: Option<Box<ClipError>>,
         /// What to do about it.
         advice: String,
     },
@@ -316,6 +316,6 @@ fn nearest_text(name: &Name, nearest: &Option<Name>) -> String {
     nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`"))
 }
 
-fn first_text(first: &Option<ClipError>) -> String {
+fn first_text(first: &Option<Box<ClipError>>) -> String {
     first.as_ref().map_or(String::new(), |e| format!(" ({e})"))
 }

@@ -32,15 +32,18 @@ pub(super) enum Kind<A, F> {
     Broken,
 }
 
+/// What a folder of the tree `T` contains: names and kinds.
+pub(super) type Entries<T> = Vec<(Name, Kind<<T as Tree>::At, <T as Tree>::File>)>;
+
 /// A folder and what is below it, on a disk or in an archive.
-pub(super) trait Tree {
+pub(super) trait Tree: Sized {
     /// Where a folder is.
     type At;
     /// What is needed to read a file.
     type File;
 
     /// What a folder contains, sorted by name.
-    fn entries(&self, at: &Self::At) -> Result<Vec<(Name, Kind<Self::At, Self::File>)>, DataError>;
+    fn entries(&self, at: &Self::At) -> Result<Entries<Self>, DataError>;
 
     /// The first bytes of a file, at most `limit` of them.
     fn head(&self, file: &Self::File, limit: u64) -> std::io::Result<Vec<u8>>;
@@ -98,7 +101,7 @@ pub(super) fn examine<T: Tree>(tree: &T, root: T::At, descend: bool) -> Result<L
 
 /// Where among `entries` the folder stands in which the word folders lie: the only folder, if it contains folders and
 /// either no audio or more clips in those folders than directly.
-fn sole_folder<T: Tree>(tree: &T, entries: &[(Name, Kind<T::At, T::File>)]) -> Result<Option<usize>, DataError> {
+fn sole_folder<T: Tree>(tree: &T, entries: &Entries<T>) -> Result<Option<usize>, DataError> {
     let is_folder = |(name, kind): &(Name, Kind<T::At, T::File>)| match kind {
         Kind::Folder { linked: false, .. } => is_word(name),
         _ => false,

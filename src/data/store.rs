@@ -120,7 +120,7 @@ impl Request<'_> {
     fn load_cached(&self, folder: &Path, remarks: &mut Vec<String>) -> Result<(Vec<i16>, Index), Stop> {
         let stem = stem(&self.key);
         let path = folder.join(format!("{stem}.cache"));
-        if let Some(stored) = self.open(&path)?.ok() {
+        if let Ok(stored) = self.open(&path)? {
             return Ok(stored);
         }
         if let Some(stored) = self.open_cache_of_all(folder)? {

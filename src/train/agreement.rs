@@ -2,7 +2,7 @@
 
 #[cfg(feature = "audio")]
 use super::config::TrainConfig;
-use super::error::TrainError;
+use super::error::{Disagreement, TrainError};
 use super::identity::Identity;
 use super::weight_file::quoted;
 use crate::base::Name;
@@ -25,14 +25,17 @@ impl Side<'_> {
     fn compare(&self, ours: &Table, file: &Path, theirs: &Table) -> Result<(), TrainError> {
         match first_difference(ours, theirs) {
             None => Ok(()),
-            Some((key, ours, theirs)) => Err(TrainError::Disagree {
-                key,
-                ours,
-                place: self.place.clone(),
-                theirs,
-                file: file.into(),
-                advice: self.advice.into(),
-            }),
+            Some((key, ours, theirs)) => {
+                let (place, advice) = (self.place.clone(), self.advice.into());
+                Err(TrainError::Disagree(Box::new(Disagreement {
+                    key,
+                    ours,
+                    place,
+                    theirs,
+                    file: file.into(),
+                    advice,
+                })))
+            }
         }
     }
 

@@ -11,6 +11,24 @@ use crate::nn::SpecError;
 use std::path::PathBuf;
 use thiserror::Error;
 
+/// A setting whose value in a weight file differs from that where the file is used.
+#[derive(Debug, Error)]
+#[error("`{key}` is {ours} in {place}, and {theirs} in {}; {advice}", display_path(.file))]
+pub struct Disagreement {
+    /// The setting, with its tables: `network.input.length`.
+    pub key: String,
+    /// Its value where the file is used.
+    pub ours: String,
+    /// Where that is.
+    pub place: String,
+    /// Its value in the weight file.
+    pub theirs: String,
+    /// The weight file.
+    pub file: PathBuf,
+    /// The way out.
+    pub advice: String,
+}
+
 /// An error of this module, or of a lower one that passes through it.
 #[derive(Debug, Error)]
 pub enum TrainError {
@@ -105,21 +123,8 @@ pub enum TrainError {
         name: Name,
     },
     /// A weight file does not agree with what it is used for.
-    #[error("`{key}` is {ours} in {place}, and {theirs} in {}; {advice}", display_path(.file))]
-    Disagree {
-        /// The setting, with its tables: `network.input.length`.
-        key: String,
-        /// Its value where the file is used.
-        ours: String,
-        /// Where that is.
-        place: String,
-        /// Its value in the weight file.
-        theirs: String,
-        /// The weight file.
-        file: PathBuf,
-        /// The way out.
-        advice: String,
-    },
+    #[error("{0}")]
+    Disagree(Box<Disagreement>),
     /// A weight file is of another network.
     #[error("{} holds the weights of another network: {reason}", display_path(.path))]
     OtherNetwork {

@@ -37,7 +37,7 @@ mod weights;
 pub use bundle::{Bundle, Which};
 #[cfg(feature = "audio")]
 pub use config::TrainConfig;
-pub use error::TrainError;
+pub use error::{Disagreement, TrainError};
 #[cfg(feature = "audio")]
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
 #[cfg(feature = "audio")]

@@ -2,7 +2,7 @@
 
 use super::error::TrainError;
 use crate::base::Temporary;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 pub(super) fn write_together(files: &[(PathBuf, String)]) -> Result<(), TrainError> {
     let staged = files.iter().map(|(path, text)| stage(path, text.as_bytes())).collect::<Result<Vec<_>, _>>()?;
     for (path, _) in files {
-        match fs::remove_file(path) {
+        match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(TrainError::io("replace", path, SPACE)(e));
             }
