@@ -84,5 +84,7 @@ pub mod prelude {
         SoftmaxCrossEntropy,
     };
     pub use crate::optim::AdamSettings;
-    pub use crate::train::{Bundle, Model, Prediction, Recogniser, Step, TrainError, Trainer, Weights, Which};
+    pub use crate::train::{
+        Bundle, Model, Prediction, Recogniser, Step, TrainError, Trainer, Weights, Which, load_weights, save_weights,
+    };
 }

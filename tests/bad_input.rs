@@ -217,7 +217,7 @@ fn a_folder_that_cannot_be_written() {
     // A cache that cannot be written is no failure.
     let uncached =
         stapes().env("STAPES_CACHE", "/proc/stapes").args(["data", "--classes", "bed"]).arg(clips()).assert();
-    uncached.success().stderr(contains("note: cannot keep decoded clips in /proc/stapes"));
+    uncached.success().stderr(contains("note: decoded clips cannot be cached in /proc/stapes"));
 }
 
 /// The command where no file may have more than so many KiB.

@@ -79,6 +79,10 @@ fn valid_files_that_strict_readers_refuse_are_read() {
         ("size never filled in", with_sizes(plain.clone(), 0, Some(0))),
         ("half a value at the end", riff(&[(b"fmt ", &fmt), (b"data", &odd)])),
         ("odd LIST with padding", riff(&[(b"LIST", b"INFOabc"), (b"fmt ", &fmt), (b"data", &data)])),
+        (
+            "odd LIST without padding",
+            [&riff(&[(b"LIST", b"INFOabc")])[..19 + 8], &riff(&[(b"fmt ", &fmt), (b"data", &data)])[12..]].concat(),
+        ),
         ("LIST after the data", riff(&[(b"fmt ", &fmt), (b"data", &data), (b"LIST", b"INFO")])),
         ("fmt chunk of 20 bytes", riff(&[(b"fmt ", &long_fmt), (b"data", &data)])),
         ("RF64", rf64),

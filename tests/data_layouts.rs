@@ -287,6 +287,7 @@ fn case_18_folders_within_word_folders_are_named() {
     assert_eq!(data.ledger().count(Reason::NestedClip), 5, "{:?}", data.ledger());
     // No folders at all.
     let flat = temp.path().join("flat");
+    std::fs::create_dir(&flat).unwrap();
     clip(&flat, b".", b"a.wav", 1);
     let error = open(&flat, &report()).unwrap_err().to_string();
     assert!(error.contains("1 clips lie directly in it"), "{error}");

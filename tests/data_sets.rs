@@ -220,7 +220,7 @@ fn where_nothing_can_be_written_clips_stay_in_memory() {
     std::fs::write(temp.path().join("file"), "in the way").unwrap();
     let data = open(&temp.path().join("set"), &config(CacheMode::Folder(temp.path().join("file/cache")))).unwrap();
     assert!(!data.is_cached());
-    assert!(data.remarks()[0].starts_with("cannot keep decoded clips in"), "{:?}", data.remarks());
+    assert!(data.remarks()[0].starts_with("decoded clips cannot be cached in"), "{:?}", data.remarks());
     assert_same(&data, &open(&temp.path().join("set"), &config(CacheMode::Off)).unwrap());
 }
 

@@ -65,7 +65,7 @@ impl Reading {
         let waiting = matches!(stage, Stage::Waiting { .. });
         let reported = if waiting { &self.reported_waiting } else { &self.reported };
         if self.lines && reported.set(()).is_ok() {
-            note(&format!("{message} of {}", self.source));
+            note(&if waiting { message.clone() } else { format!("{message} of {}", self.source) });
         }
         self.bar.set_length(total);
         self.bar.set_position(done);

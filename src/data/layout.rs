@@ -100,7 +100,7 @@ pub(super) fn examine<T: Tree>(tree: &T, root: T::At, descend: bool) -> Result<L
 }
 
 /// Where among `entries` the folder stands in which the word folders lie: the only folder, if it contains folders and
-/// either no audio or more clips in those folders than directly.
+/// either no audio or more clips in those folders than directly (as many, if they are in several folders).
 fn sole_folder<T: Tree>(tree: &T, entries: &Entries<T>) -> Result<Option<usize>, DataError> {
     let is_folder = |(name, kind): &(Name, Kind<T::At, T::File>)| match kind {
         Kind::Folder { linked: false, .. } => is_word(name),
@@ -110,7 +110,7 @@ fn sole_folder<T: Tree>(tree: &T, entries: &Entries<T>) -> Result<Option<usize>,
     let (Some((at, (_, Kind::Folder { at: inner, .. }))), None) = (folders.next(), folders.next()) else {
         return Ok(None);
     };
-    let (mut audio, mut clips, mut any) = (0, 0, false);
+    let (mut audio, mut clips, mut words, mut any) = (0, 0, 0, false);
     for (name, kind) in tree.entries(inner)? {
         match kind {
             Kind::File(_) => audio += u64::from(is_audio(&name)),
@@ -119,12 +119,15 @@ fn sole_folder<T: Tree>(tree: &T, entries: &Entries<T>) -> Result<Option<usize>,
                 let is_clip = |(name, kind): &(Name, Kind<T::At, T::File>)| {
                     matches!(kind, Kind::File(_)) && file_kind(name) == FileKind::Clip
                 };
-                clips += tree.entries(&at)?.iter().filter(|entry| is_clip(entry)).count() as u64;
+                let count = tree.entries(&at)?.iter().filter(|entry| is_clip(entry)).count() as u64;
+                clips += count;
+                words += u64::from(count > 0);
             }
             _ => {}
         }
     }
-    Ok((any && (audio == 0 || clips > audio)).then_some(at))
+    let has_words = audio == 0 || clips > audio || words > 1 && clips == audio;
+    Ok((any && has_words).then_some(at))
 }
 
 fn is_audio(name: &Name) -> bool {

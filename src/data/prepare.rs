@@ -133,6 +133,11 @@ static OPEN_FILES: Mutex<usize> = Mutex::new(0);
 /// Notified when one of them is closed.
 static FILE_CLOSED: Condvar = Condvar::new();
 
+/// How long a thread waits before it tries again to open a file.
+const SHORT_WAIT: Duration = Duration::from_millis(10);
+/// How long it waits in all if no file of this process can be closed.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
 /// A file that counts among [`OPEN_FILES`].
 struct CountedFile {
     file: File, // closed before it is no longer counted
@@ -142,9 +147,10 @@ struct CountedFile {
 struct Count;
 
 impl CountedFile {
-    /// Opens a file. If the system has no file descriptor left, waits until another thread has closed its file; fails only
-    /// if there is none to wait for.
+    /// Opens a file. If the system has no file descriptor left, waits until another thread has closed its file, and for
+    /// [`LONGEST_WAIT`] if this process reads no other file.
     fn open(path: &Path) -> io::Result<CountedFile> {
+        let mut waited = Duration::ZERO;
         loop {
             let result = File::open(path);
             let mut open = OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,9 +159,10 @@ impl CountedFile {
                     *open += 1;
                     return Ok(CountedFile { file, _count: Count });
                 }
-                Err(e) if lacks_descriptors(&e) && *open > 0 => {
-                    // The limit on the time covers a file that was closed before the lock was taken.
-                    _ = FILE_CLOSED.wait_timeout(open, Duration::from_millis(10));
+                Err(e) if lacks_descriptors(&e) && waited < LONGEST_WAIT => {
+                    // A file can be opened but not counted yet, or be closed before the lock was taken: the wait is short.
+                    waited = if *open > 0 { Duration::ZERO } else { waited + SHORT_WAIT };
+                    _ = FILE_CLOSED.wait_timeout(open, SHORT_WAIT);
                 }
                 Err(e) => return Err(e),
             }

@@ -116,9 +116,10 @@ fn read_by_chunks(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
             }
             _ => {}
         }
-        // Chunks start at even positions: one of odd length is followed by a byte of padding.
-        let step = size as usize + (size as usize & 1);
-        at = at.saturating_add(8).saturating_add(step).min(bytes.len());
+        // Chunks start at even positions: one of odd length is followed by a byte of padding, which some programs forget.
+        let end = at.saturating_add(8).saturating_add(size as usize);
+        let padded = size & 1 == 1 && !matches!(bytes.get(end..end.saturating_add(4)), Some(b"data" | b"fmt "));
+        at = end.saturating_add(usize::from(padded)).min(bytes.len());
     }
 }
 
@@ -209,11 +210,16 @@ fn decode(data: &[u8], layout: Layout) -> Values {
         }
         (Coding::Float, 4) => Values::F32(values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         (Coding::Float, _) => Values::F32(
-            values.map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32).collect(),
+            values.map(|b| narrowed(f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))).collect(),
         ),
         (Coding::MuLaw, _) => Values::I16(data.iter().map(|&b| mu_law(b)).collect()),
         (Coding::ALaw, _) => Values::I16(data.iter().map(|&b| a_law(b)).collect()),
     }
+}
+
+/// A 64-bit value in 32 bits; a finite value stays finite.
+fn narrowed(value: f64) -> f32 {
+    if value.is_finite() { value.clamp(f32::MIN.into(), f32::MAX.into()) as f32 } else { value as f32 }
 }
 
 /// A value whose full scale is that of `i32`, to `[-1, 1)`.
