@@ -55,7 +55,6 @@ fn recordings_that_are_not_there() {
     refused(train_on(&data, &runs).args(["--classes", "bed,sevn"]), &["no word `sevn`", "did you mean `seven`"]);
     refused(train_on(&data, &runs).args(["--classes", "bed,bed"]), &["`bed` is listed twice"]);
     refused(train_on(&data, &runs).args(["--classes", "bed,six", "--split", "official"]), &["validation_list.txt"]);
-    refused(train_on(&data, &runs).args(["--classes", "bed,six", "--set", "batch=999"]), &["batch of 999", "--batch"]);
     refused(&mut train_on(&tiny(), &runs), &["tiny.toml is neither a folder nor a tar archive"]);
     assert!(!runs.exists(), "nothing is left behind");
 }
@@ -69,7 +68,7 @@ fn clips_that_are_broken() {
         ("text", b"this is a letter, not a sound\n".repeat(9), "it is a text file, not WAV"),
         ("empty", Vec::new(), "it is an empty file"),
         ("truncated", whole[..9000].to_vec(), "it is truncated"),
-        ("silent", wav(1, 16, &[], 0), "it holds no samples"),
+        ("silent", wav(1, 16, &[], 0), "it contains no samples"),
         ("giant", wav(1, 16, &[1; 64], 0xffff_ff00), "truncated"),
         ("nan", wav(3, 32, &nan, 6400), "its value number 1 is NaN"),
         ("header", whole[..30].to_vec(), "header is broken"),

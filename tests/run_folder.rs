@@ -114,7 +114,7 @@ fn case_32_a_run_is_replaced_only_by_one_that_has_begun() {
     };
     let missing = dir.path().join("missing");
     refused(force().args(["--device", "cuda:99"]), &["cuda"]);
-    refused(force().args(["--set", "batch=4000"]), &["4000"]);
+    refused(force().args(["--set", "classes=bed,nothere"]), &["no word `nothere`"]);
     let mut command = stapes();
     command.args(["train", "--force", "-q", "--name", "copy", "--runs"]).arg(dir.path()).arg("--data").arg(&missing);
     refused(&mut command, &["missing does not exist"]);

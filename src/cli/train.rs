@@ -165,9 +165,9 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         network.macs() as f64 / 1e6
     );
     text += &format!(
-        "run      {} of {} of {}, Adam {}, seed {}\n",
+        "run      {} of {} of at most {}, Adam {}, seed {}\n",
         count(config.epochs, "epoch"),
-        count(clips[0] / config.batch as u64, "step"),
+        count(session.steps_per_epoch(), "step"),
         count(config.batch as u64, "clip"),
         config.adam.lr,
         config.seed

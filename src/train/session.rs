@@ -202,6 +202,11 @@ impl Session {
         &self.device
     }
 
+    /// Steps in each epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.epoch.count()
+    }
+
     /// The network.
     pub fn network(&self) -> &Arc<Network> {
         &self.network
