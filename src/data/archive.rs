@@ -30,7 +30,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 /// Most bytes of lists that are kept until the archive has been read.
 const MAX_LISTS_BYTES: usize = 4 * lists::MAX_BYTES as usize;
 /// Most members of an archive: Google Speech Commands has 0.1 million.
-const MAX_MEMBERS: u64 = 8_000_000;
+const MAX_MEMBERS: u64 = 4_000_000;
 /// Most bytes of the names of all members.
 const MAX_NAMES_BYTES: usize = 1 << 30;
 

@@ -112,13 +112,13 @@ impl Reason {
     /// What a user can do about it, if something can be lost by doing nothing.
     pub const fn advice(self) -> Option<&'static str> {
         match self {
-            Reason::NestedClip => Some("move them up into the word folder to use them"),
-            Reason::StrayClip => Some("move them into a word folder to use them"),
+            Reason::NestedClip => Some("clips are used only if they lie directly in a word folder"),
+            Reason::StrayClip => Some("clips are used only if they lie directly in a word folder"),
             Reason::UnderscoreFolder => Some("rename the folder to use it as a class"),
-            Reason::BrokenLink => Some("replace each link with the file that it names"),
-            Reason::UnmatchedListEntry => Some("write each as word/file, as the clips are named"),
-            Reason::ListedTwice => Some("remove each from one of the lists"),
-            Reason::UnreadableList => Some("save it as UTF-8 text of at most 16 MiB"),
+            Reason::BrokenLink => Some("a link has to lead to a file, within the archive if it is in one"),
+            Reason::UnmatchedListEntry => Some("a line has to be WORD/FILE, the folder and the name of a clip"),
+            Reason::ListedTwice => Some("a clip can be in one of the lists only"),
+            Reason::UnreadableList => Some("a list has to be a text file (UTF-8) of at most 16 MiB"),
             _ => None,
         }
     }
