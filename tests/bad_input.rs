@@ -71,7 +71,7 @@ fn clips_that_are_broken() {
         ("silent", wav(1, 16, &[], 0), "it contains no samples"),
         ("giant", wav(1, 16, &[1; 64], 0xffff_ff00), "truncated"),
         ("nan", wav(3, 32, &nan, 6400), "its value number 1 is NaN"),
-        ("header", whole[..30].to_vec(), "header is broken"),
+        ("header", whole[..30].to_vec(), "header is invalid"),
     ];
     let run = trained();
     for (name, bytes, sentence) in &broken {

@@ -188,7 +188,7 @@ fn classes_of_network_and_data_must_agree() {
     let error = Network::build(&spec, 5).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "network `brain`: the network has 4 classes, but 5 are given; make `classes` and the class list agree"
+        "network `brain`: the network has `classes = 4`, but 5 classes are given; give as many classes as the network has, or change `classes`"
     );
     for classes in [0, 1, usize::MAX] {
         assert_eq!(
@@ -207,7 +207,10 @@ fn files_that_cannot_be_read_are_named() {
     let mut text = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     std::io::Write::write_all(&mut text, b"RIFF\xff\xff\xff\xffWAVE").unwrap();
     let error = NetworkSpec::load(text.path()).unwrap_err().to_string();
-    assert!(error.ends_with("the file cannot be read (it is not text in UTF-8); check the path"), "{error}");
+    assert!(
+        error.ends_with("the file cannot be read (it is not text: byte 4 is not UTF-8); check the path"),
+        "{error}"
+    );
 }
 
 /// A rule that can be; stands for `CUSTOM` below.

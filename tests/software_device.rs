@@ -269,7 +269,7 @@ fn without_a_usable_gpu_auto_computes_on_the_processor() {
         .assert()
         .success()
         .stderr(contains("the NVIDIA driver sees no GPU"))
-        .stderr(contains("computing on the processor"));
+        .stderr(contains("computing on the CPU"));
 }
 
 #[test]

@@ -457,7 +457,7 @@ pub struct ReferenceBackward<'a> {
 /// let y = graph.add("leaky", op, &[x])?;
 /// let sum = graph.add("sum", WeightedSum, &[y, w])?;
 /// let plan = Plan::new(&graph, &PlanOptions::new(1, Work::Train(sum)).keep(Keep::Everything))?;
-/// let mut cpu = Cpu::new(plan.into(), Isa::best());
+/// let mut cpu = Cpu::new(plan.into(), Isa::best())?;
 /// cpu.prepare(&[], &[]);
 /// cpu.run(&[], &mut [], &[&[-2.0, 1.0, 4.0], &[1.0, 1.0, 1.0]], Key::new(1, Stream::Dropout));
 /// assert_eq!(cpu.activation(y).unwrap(), [-0.5, 1.0, 4.0]);

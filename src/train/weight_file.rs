@@ -55,7 +55,7 @@ const SAVE_AS_SAFETENSORS: &str = "save it as safetensors, in Python: `from safe
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("weights.safetensors");
 /// save_weights(&path, &graph, &weights, HashMap::from([("author".into(), "me".into())]))?;
-/// assert_eq!(load_weights(&path, &graph)?.params, weights.params);
+/// assert_eq!(load_weights(&path, &graph)?.params[..], weights.params[..]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
