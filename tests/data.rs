@@ -305,7 +305,7 @@ fn embedded_clips_lie_exactly_where_the_index_says() {
 fn mutated(good: &[u8], which: u64, round: u64) -> Vec<u8> {
     let key = Key::new(which, Stream::Case).with(round);
     let mut bytes = good.to_vec();
-    let reach = if round % 3 == 0 { bytes.len() } else { bytes.len().min(80) } as u64;
+    let reach = if round.is_multiple_of(3) { bytes.len() } else { bytes.len().min(80) } as u64;
     for i in 0..1 + key.below(0, 6) {
         bytes[key.below(10 + i, reach) as usize] = match key.below(20 + i, 4) {
             0 => 0,

@@ -10,8 +10,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Deref;
 use std::path::Path;
 
+use memmap2::{Mmap, MmapMut};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,43 @@ pub(super) struct Index {
     pub(super) checksums: Vec<u64>,
     /// Sorted by name.
     pub(super) problems: Vec<ClipError>,
+}
+
+/// The rows of all clips, one after another.
+///
+/// Rows from a cache are copied into memory of their own. A mapping of the file itself would end the process with SIGBUS if
+/// another program truncated the file.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// Decoded just now.
+    Decoded(Vec<i16>),
+    /// Read from a cache, into pages that belong to no file: the system zeroes them as they are written, a refused
+    /// allocation is an error, and they are read-only afterwards.
+    Cached(Mmap),
+}
+
+impl Rows {
+    /// Reads `bytes` bytes of rows from the current position of a cache file.
+    fn read(file: &mut File, bytes: u64) -> Result<Rows, Stale> {
+        if bytes == 0 {
+            return Ok(Rows::Decoded(Vec::new())); // a mapping cannot be empty
+        }
+        let len = usize::try_from(bytes).map_err(|_| Stale::NoMemory)?;
+        let mut map = MmapMut::map_anon(len).map_err(|_| Stale::NoMemory)?;
+        read_exact(file, &mut map)?;
+        map.make_read_only().map(Rows::Cached).map_err(|_| Stale::NoMemory)
+    }
+}
+
+impl Deref for Rows {
+    type Target = [i16];
+
+    fn deref(&self) -> &[i16] {
+        match self {
+            Rows::Decoded(values) => values,
+            Rows::Cached(map) => bytemuck::cast_slice(map),
+        }
+    }
 }
 
 /// Why a cache file is not used.
@@ -98,7 +137,7 @@ impl Header {
 
 /// Reads the cache at `path` into memory if it was made for `key` and `inputs`, has rows of `row_len` values, and all its
 /// checksums are right. Returns the rows one after another.
-pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) -> Result<(Vec<i16>, Index), Stale> {
+pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) -> Result<(Rows, Index), Stale> {
     // What is no regular file is not opened: a pipe would wait for a writer.
     if !std::fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
         return Err(Stale::Absent);
@@ -117,7 +156,11 @@ pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) ->
         return Err(Stale::Damaged("it was truncated or extended"));
     };
     file.seek(SeekFrom::Start(HEADER_BYTES as u64 + row_bytes)).map_err(|_| Stale::Absent)?;
-    let index_bytes: Vec<u8> = read_values(&mut file, header.index_bytes)?;
+    let index_len = usize::try_from(header.index_bytes).map_err(|_| Stale::NoMemory)?;
+    let mut index_bytes = Vec::new();
+    index_bytes.try_reserve_exact(index_len).map_err(|_| Stale::NoMemory)?;
+    index_bytes.resize(index_len, 0);
+    read_exact(&mut file, &mut index_bytes)?;
     if checksum(&index_bytes) != header.index_checksum {
         return Err(Stale::Damaged("its index has another checksum"));
     }
@@ -126,22 +169,17 @@ pub(super) fn open(path: &Path, key: &str, inputs: &[u8; 20], row_len: usize) ->
         return Err(Stale::Outdated);
     }
     file.seek(SeekFrom::Start(HEADER_BYTES as u64)).map_err(|_| Stale::Absent)?;
-    let rows: Vec<i16> = read_values(&mut file, row_bytes / 2)?;
+    let rows = Rows::read(&mut file, row_bytes)?;
     check(&rows, &index, row_len)?;
     Ok((rows, index))
 }
 
-/// Reads `len` values; an allocation that fails is an error and not the end of the process.
-fn read_values<T: bytemuck::Pod>(file: &mut File, len: u64) -> Result<Vec<T>, Stale> {
-    let len = usize::try_from(len).map_err(|_| Stale::NoMemory)?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Stale::NoMemory)?;
-    values.resize(len, T::zeroed());
-    match file.read_exact(bytemuck::cast_slice_mut(&mut values)) {
-        Ok(()) => Ok(values),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Stale::Damaged("it was truncated")),
-        Err(_) => Err(Stale::Absent),
-    }
+/// Fills `bytes` from a file; a file that is too short is damaged.
+fn read_exact(file: &mut File, bytes: &mut [u8]) -> Result<(), Stale> {
+    file.read_exact(bytes).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => Stale::Damaged("it was truncated"),
+        _ => Stale::Absent,
+    })
 }
 
 /// Compares every row with its checksum, on all threads, and every entry with the number of rows.
@@ -260,7 +298,7 @@ mod tests {
         assert_eq!(open(&path, "k", &[7; 20], 3).unwrap_err(), Stale::Absent);
         let written = write(&path, &[[1, 2, 3], [-4, 5, i16::MIN]]);
         let (rows, index) = open(&path, "k", &[7; 20], 3).unwrap();
-        assert_eq!(rows, [1, 2, 3, -4, 5, i16::MIN]);
+        assert_eq!(*rows, [1, 2, 3, -4, 5, i16::MIN]);
         assert_eq!(index, written);
         for (key, inputs, row_len) in [("l", 7, 3), ("k", 8, 3), ("k", 7, 2)] {
             assert_eq!(open(&path, key, &[inputs; 20], row_len).unwrap_err(), Stale::Outdated);
@@ -296,7 +334,7 @@ mod tests {
         write(&path, &[[1, 2, 3]]);
         let (rows, _) = open(&path, "k", &[7; 20], 3).unwrap();
         std::fs::write(&path, b"").unwrap();
-        assert_eq!(rows, [1, 2, 3]);
+        assert_eq!(*rows, [1, 2, 3]);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert_eq!(open(&path, "k", &[7; 20], 3).unwrap_err(), Stale::Absent);
@@ -309,7 +347,7 @@ mod tests {
         write(&path, &[[1, 2, 3]]);
         let other = File::open(&path).unwrap();
         other.lock().unwrap();
-        assert_eq!(open(&path, "k", &[7; 20], 3).unwrap().0, [1, 2, 3]);
+        assert_eq!(*open(&path, "k", &[7; 20], 3).unwrap().0, [1, 2, 3]);
     }
 
     #[test]

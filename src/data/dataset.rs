@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::nearest::nearest;
 use crate::base::{INPUT_RATES_HZ, Name, name};
 
+use super::cache::Rows;
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
@@ -88,7 +89,7 @@ pub struct Dataset {
     source: String,
     classes: Vec<Name>,
     clips: Vec<ClipMeta>,
-    rows: Vec<i16>, // one row after another
+    rows: Rows,
     cached: bool,
     length: usize,
     format: Format,

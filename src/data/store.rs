@@ -11,7 +11,7 @@ use crate::base::sha1::{Sha1, hex};
 use crate::base::{Name, name};
 
 use super::archive;
-use super::cache::{self, Index, Stale, Store, Writer};
+use super::cache::{self, Index, Rows, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
 use super::load::{self, Survey};
 use super::prepare::{Outcome, Stop, read_file};
@@ -51,7 +51,7 @@ impl CacheMode {
 /// All wanted clips, decoded.
 pub(super) struct Stored {
     /// The rows of all clips, one after another.
-    pub(super) rows: Vec<i16>,
+    pub(super) rows: Rows,
     /// Whether they come from a cache file.
     pub(super) cached: bool,
     pub(super) index: Index,
@@ -88,7 +88,7 @@ pub(super) fn load(
     }
     let mut values: Vec<i16> = Vec::new();
     match request.read_into(&mut values) {
-        Ok(index) => Ok(Stored { rows: values, cached: false, index, remarks }),
+        Ok(index) => Ok(Stored { rows: Rows::Decoded(values), cached: false, index, remarks }),
         Err(Stop::Source(error)) => Err(error),
         Err(Stop::Store(source)) => Err(DataError::Memory { source }),
     }
@@ -117,7 +117,7 @@ const PART: &str = ".part-";
 const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 impl Request<'_> {
-    fn load_cached(&self, folder: &Path, remarks: &mut Vec<String>) -> Result<(Vec<i16>, Index), Stop> {
+    fn load_cached(&self, folder: &Path, remarks: &mut Vec<String>) -> Result<(Rows, Index), Stop> {
         let stem = stem(&self.key);
         let path = folder.join(format!("{stem}.cache"));
         if let Ok(stored) = self.open(&path)? {
@@ -151,7 +151,7 @@ impl Request<'_> {
 
     /// The cache at `path`, or why it is not used. That its rows do not fit into memory is an error: decoding them again
     /// would not help.
-    fn open(&self, path: &Path) -> Result<Result<(Vec<i16>, Index), Stale>, Stop> {
+    fn open(&self, path: &Path) -> Result<Result<(Rows, Index), Stale>, Stop> {
         match cache::open(path, &self.key, &self.survey.inputs, self.wanted.row_len()) {
             Ok((_, index)) if self.can_now_be_read(&index) => Ok(Err(Stale::Outdated)),
             Err(Stale::NoMemory) => {
@@ -175,7 +175,7 @@ impl Request<'_> {
     }
 
     /// The cache that was made when no words were named, if those named now are all that there are.
-    fn open_cache_of_all(&self, folder: &Path) -> Result<Option<(Vec<i16>, Index)>, Stop> {
+    fn open_cache_of_all(&self, folder: &Path) -> Result<Option<(Rows, Index)>, Stop> {
         if self.wanted.words.is_none() {
             return Ok(None);
         }
@@ -323,7 +323,7 @@ mod tests {
         let survey = load::survey(&source).unwrap();
         let wanted = wanted();
         let stored = load(&source, &survey, &wanted, &mode).unwrap();
-        assert_eq!((stored.rows, stored.index.problems.len()), (vec![1, 2, 3, 4], 0));
+        assert_eq!((stored.rows.to_vec(), stored.index.problems.len()), (vec![1, 2, 3, 4], 0));
         let path = cache.path().join(names(cache.path()).into_iter().find(|n| n.ends_with(".cache")).unwrap());
         // The cache as it would be if the second file could not have been read.
         for (file, readable) in [("b.wav", true), ("gone.wav", false)] {
@@ -370,7 +370,7 @@ mod tests {
         let file = cache.path().join("file");
         std::fs::write(&file, b"no folder").unwrap();
         let stored = load(&source, &survey, &wanted(), &CacheMode::Folder(file)).unwrap();
-        assert_eq!((stored.rows, stored.cached), (vec![1, 2], false));
+        assert_eq!((stored.rows.to_vec(), stored.cached), (vec![1, 2], false));
         assert!(stored.remarks[0].starts_with("decoded clips cannot be cached in "), "{:?}", stored.remarks);
     }
 }
