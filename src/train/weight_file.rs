@@ -51,7 +51,7 @@ const SAVE_AS_SAFETENSORS: &str = "save it as safetensors, in Python: `from safe
 /// graph.add("fc", Linear { out: 2, bias: true }, &[h])?;
 ///
 /// let mut weights = Weights::zeros(&graph);
-/// weights.params.fill(0.5);
+/// weights.params[..12].fill(0.5); // conv.weight: 4 channels, 1 input channel, 3 taps
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("weights.safetensors");
 /// save_weights(&path, &graph, &weights, HashMap::from([("author".into(), "me".into())]))?;
