@@ -133,7 +133,7 @@ fn a_broken_clip_is_skipped_or_fatal() {
     assert_eq!(data.problems()[0].fault, ClipFault::Truncated { have: 228, promised: 400 });
     let strict = DataConfig { strict: true, ..config(CacheMode::Off) };
     let error = open(temp.path(), &strict).unwrap_err().to_string();
-    assert!(error.starts_with("1 clips cannot be used, the first is dog/cut_nohash_0.wav: it is truncated"), "{error}");
+    assert!(error.starts_with("1 clip cannot be used, the first is dog/cut_nohash_0.wav: it is truncated"), "{error}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn no_line_of_a_command_exceeds_the_terminal() {
             &["data", clips],
             &["devices"],
             &["devices", "--knobs"],
+            &["train", "--set", "help"],
             &["gradcheck", tiny, "--length", "1000", "--elements", "1"],
             &["bench", tiny, "--quick", "--batch", "3", "--classes", "4"],
         ] {

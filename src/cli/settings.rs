@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::ending::usage;
+use super::width::{columns, fill};
 use crate::base::Name;
 use crate::data::Crop;
 use crate::exec::Device;
@@ -193,9 +194,9 @@ pub fn help(context: &Context) -> Result<String> {
         let Setting { key, help, values, .. } = s;
         text += &format!("\n  {key}\n      {help}\n      values: {values}\n      default: {}\n", s.default_in(&config));
     }
-    Ok(
-        text + "\nThe network has a table of its own, [network]: see `stapes models NAME` and the files that --model takes.\n"
-    )
+    text +=
+        "\nThe network has a table of its own, [network]: see `stapes models NAME` and the files that --model takes.\n";
+    Ok(fill(&text, columns(), ""))
 }
 
 /// Sets one setting from the command line.

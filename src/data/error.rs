@@ -246,7 +246,7 @@ pub enum DataError {
         advice: String,
     },
     /// `strict` was asked for and some clips cannot be used.
-    #[error("{count} clips cannot be used, the first is {first} (run without --strict to skip such clips)")]
+    #[error("{} cannot be used, the first is {first} (run without --strict to skip such clips)", clips_text(.count))]
     Strict {
         /// How many clips.
         count: usize,
@@ -318,4 +318,7 @@ fn nearest_text(name: &Name, nearest: &Option<Name>) -> String {
 
 fn first_text(first: &Option<Box<ClipError>>) -> String {
     first.as_ref().map_or(String::new(), |e| format!(" ({e})"))
+}
+fn clips_text(count: &usize) -> String {
+    if *count == 1 { "1 clip".into() } else { format!("{count} clips") }
 }

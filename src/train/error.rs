@@ -57,6 +57,16 @@ pub enum TrainError {
         /// The way out.
         advice: &'static str,
     },
+    /// The recordings are of one word.
+    #[error(
+        "{data} has a single word folder, `{class}`; a network needs at least two classes: add a folder for another word"
+    )]
+    SingleClass {
+        /// The recordings.
+        data: String,
+        /// The only class.
+        class: Name,
+    },
     /// A run of this name exists.
     #[error("the run folder {} exists; give another --name, or --force to replace it, or --resume to continue it", display_path(.0))]
     RunExists(PathBuf),

@@ -165,6 +165,9 @@ impl Session {
 
     fn new(config: TrainConfig, data: Arc<Dataset>, claim: RunClaim, device: Device) -> Result<Session, TrainError> {
         let device = device.precision(config.precision);
+        if let [class] = data.classes() {
+            return Err(TrainError::SingleClass { data: data.source().to_string(), class: class.clone() });
+        }
         let network = Arc::new(Network::build(&config.network, data.classes().len())?);
         // The run is repeated with these words, whatever is added to the data later.
         let config = TrainConfig { classes: data.classes().to_vec(), ..config };
