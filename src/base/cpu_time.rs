@@ -37,7 +37,7 @@ pub fn busy_remark(lost_share: Option<f64>) -> Option<String> {
     Some(format!("the machine is busy: {percent:.0} % of the time went to other processes; the figures may be too low"))
 }
 
-/// The time that the calling thread has waited for a processor since its start. Linux alone tells: the second number of the
+/// The time that the calling thread has waited for a processor since its start. Only Linux reports it: the second number of the
 /// file is in nanoseconds.
 fn waited() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;

@@ -1,4 +1,4 @@
-//! Batches, prepared by a thread ahead of the training step, in buffers that go round.
+//! Batches, prepared by a thread before the training step needs them, in a fixed number of buffers that are reused.
 
 use std::ops::Range;
 use std::sync::Arc;

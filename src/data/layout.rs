@@ -18,7 +18,7 @@ const NESTED_LEVELS: usize = 16;
 /// Most folders that are remembered as places where word folders may lie.
 const MAX_PARENTS: usize = 1_000;
 
-/// What stands under a name in a folder; links have been followed.
+/// What a name in a folder refers to; links have been followed.
 pub(super) enum Kind<A, F> {
     Folder {
         at: A,
@@ -99,7 +99,7 @@ pub(super) fn examine<T: Tree>(tree: &T, root: T::At, descend: bool) -> Result<L
     Ok(survey.finish())
 }
 
-/// Where among `entries` the folder stands in which the word folders lie: the only folder, if it contains folders and
+/// The index among `entries` of the folder that contains the word folders: the only folder, if it contains folders and
 /// either no audio or more clips in those folders than directly (as many, if they are in several folders).
 fn sole_folder<T: Tree>(tree: &T, entries: &Entries<T>) -> Result<Option<usize>, DataError> {
     let is_folder = |(name, kind): &(Name, Kind<T::At, T::File>)| match kind {

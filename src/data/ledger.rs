@@ -32,7 +32,7 @@ pub enum Reason {
     Replaced,
     /// An entry of an official list that names no clip.
     UnmatchedListEntry,
-    /// An entry of the list of test clips that stands in the list of validation clips too.
+    /// An entry of the list of test clips that is in the list of validation clips, too.
     ListedTwice,
     /// An official list that is too long, or not text.
     UnreadableList,

@@ -71,7 +71,7 @@ fn entries(bytes: &[u8], clips: &HashSet<Name>, ledger: &mut Ledger) -> BTreeSet
     named
 }
 
-/// The clip that an entry names: as it stands, without spaces around it or quotes, with slashes for backslashes, and by
+/// The clip that an entry names: without spaces around it or quotes, with slashes for backslashes, and by
 /// its last two components only, so that `./bed/x.wav` and an absolute path match.
 fn clip_of(line: &[u8], clips: &HashSet<Name>) -> Option<Name> {
     let find = |bytes: &[u8]| clips.get(&Name::from_bytes(bytes)).cloned();

@@ -1,7 +1,7 @@
 //! From recordings to batches.
 //!
 //! ```text
-//! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, ahead of the step)
+//! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, prefetched)
 //!          read_clip: WAV, FLAC, Vorbis      the cache stores the rows, Audit examines them
 //! ```
 //!

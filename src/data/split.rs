@@ -72,7 +72,7 @@ pub enum SplitRule {
 /// TensorFlow's `MAX_NUM_WAVS_PER_CLASS`.
 const MAX_CLIPS: u64 = (1 << 27) - 1;
 
-/// Who speaks: the file name up to `_nohash_`. A name without the mark stands for a speaker of its own, as a whole
+/// The speaker: the file name up to `_nohash_`. A name without this mark is a speaker of its own, as a whole
 /// and with its extension, because TensorFlow hashes it so. Folders before the name are ignored.
 pub fn speaker(clip: &Name) -> Name {
     const MARK: &[u8] = b"_nohash_";
@@ -86,7 +86,7 @@ pub fn speaker(clip: &Name) -> Name {
 /// modulo 2^27, times 100 / (2^27 - 1).
 pub fn speaker_percentage(speaker: &Name) -> f64 {
     let hash = Sha1::digest(speaker.as_bytes());
-    // The modulus is a power of two, so the last four of the twenty big-endian bytes decide alone.
+    // The modulus is a power of two, so only the last four of the twenty big-endian bytes matter.
     let tail = u32::from_be_bytes([hash[16], hash[17], hash[18], hash[19]]);
     (u64::from(tail) % (MAX_CLIPS + 1)) as f64 * (100.0 / MAX_CLIPS as f64)
 }

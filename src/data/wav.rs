@@ -123,7 +123,7 @@ fn read_by_chunks(bytes: &[u8], limit: usize) -> Result<Pcm, ClipFault> {
     }
 }
 
-/// The bytes of audio that the headers state; a placeholder stands for all bytes up to the end, `there`.
+/// The bytes of audio that the headers state; a placeholder means all bytes up to the end, `there`.
 fn promised_size(size: u32, size64: Option<u64>, riff_size: u32, file: usize, there: usize) -> u64 {
     if let (0xFFFF_FFFF, Some(size)) = (size, size64) {
         return size;

@@ -1,4 +1,4 @@
-//! The graph: ops and shapes, recorded once through a builder that reads like the network.
+//! The graph: operations and shapes, recorded once through a builder that reads like the network.
 
 use crate::base::{Shape, aligned::round_up};
 use crate::ops::op::{Layout, MAX_INPUTS, Op, Phase, Role, ShapeError, Spec, TensorSpec};

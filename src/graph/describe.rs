@@ -119,8 +119,8 @@ impl Plan {
         }
     }
 
-    /// Backward makes as many multiply-adds as forward for the inputs' gradients, and again for the parameters'; a pass
-    /// of several phases counts in its last.
+    /// The backward pass needs as many MACs as the forward pass for the gradients of the inputs, and as many for those of the
+    /// parameters. A pass of several phases counts in its last one.
     fn step_macs(&self, step: &Step) -> u64 {
         let Some(node) = step.node.map(|node| &self.nodes[node]) else { return 0 };
         let (phases, times) = match step.pass {

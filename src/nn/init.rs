@@ -78,8 +78,8 @@ impl Initialisation {
     }
 }
 
-/// Fills the arenas of parameters and of state. A number depends on the seed, its tensor's name and its place in memory
-/// alone, so that networks with a tensor in common begin alike there. Gaps in the arenas become zero.
+/// Fills the arenas of parameters and of state. A number depends only on the seed, the name of its tensor and its index in
+/// it, so that networks with a tensor in common start from equal numbers there. Gaps in the arenas become zero.
 ///
 /// # Panics
 /// If the arenas are not as long as `graph` says.

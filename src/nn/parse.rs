@@ -101,7 +101,7 @@ fn wrong_kind(text: &str, error: &toml::de::Error) -> String {
     format!("{key} is {found}, not {expected}")
 }
 
-/// A key that is unknown where it stands may be known in one of the tables: `dropout` is `head.dropout`.
+/// A key that is unknown at its position may be known in one of the tables: `dropout` is `head.dropout`.
 fn look_in_tables(mut error: SpecError) -> SpecError {
     if let Reason::UnknownKey { key, nearest: close, .. } = &mut error.reason {
         let tables = [

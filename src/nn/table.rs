@@ -56,7 +56,7 @@ impl Study {
         (printed > 0).then(|| f64::from(printed) / 10_000.0)
     }
 
-    /// The study's table that it stands in: `sota`, or its name without the depth.
+    /// The table of the study that contains it: `sota`, or its name without the depth.
     pub fn table(&self) -> &'static str {
         match self.family {
             Custom | Vgg | Baseline => "sota",

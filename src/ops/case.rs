@@ -24,7 +24,7 @@ pub enum Fill {
 }
 
 impl Fill {
-    /// Whether ops are differentiable in such numbers: not in a class, nor where all of a window are the largest.
+    /// Whether operations are differentiable in such numbers: not in a class, nor where all rows of a window are equal.
     pub fn differentiable(self) -> bool {
         !matches!(self, Fill::Silent | Fill::Class(_))
     }

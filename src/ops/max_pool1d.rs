@@ -180,7 +180,7 @@ impl MaxForward<'_> {
 /// Channels that are worked on together: whole vectors of every set.
 const LANES: usize = 16;
 
-/// The largest number of the rows in every channel, and in which row it stands.
+/// The maximum of the rows in every channel, and its row.
 #[inline(always)]
 fn largest<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, y: &mut [f32], argmax: &mut [u8]) {
     let (y, y_rest) = y.as_chunks_mut::<LANES>();

@@ -3,7 +3,7 @@
 //!
 //! `y = A^T [(G g) * (B^T d)]`: a **tile** of [`TILE`] rows of output reads a few rows `d` of input; both they and the taps `g`
 //! are evaluated at some **points**, multiplied product by product, and interpolated. Each algorithm is a [`Toom`], given by
-//! its points alone; the kernels that run it over rows and channels are in `transform.rs` and `planes.rs`.
+//! its points only; the kernels that run it over rows and channels are in `transform.rs` and `planes.rs`.
 //!
 //! Backward-weight is the transposed algorithm with the same matrices: `dg = G^T [sum over tiles of (A dy) * (B^T d)]`.
 //!
@@ -34,7 +34,7 @@ const PAIRS: usize = READ / 2 - 1;
 /// One algorithm. Evaluations work on whole vectors of neighbouring channels; elements past its rows or products are not used.
 ///
 /// # Safety
-/// An implementation gives the points and the number of taps alone. It keeps what the trait derives from them ([`Toom::READ`],
+/// An implementation gives only the points and the number of taps. It keeps what the trait derives from them ([`Toom::READ`],
 /// [`Toom::PRODUCTS`], [`Toom::TABLE`] and the methods): kernels read and write at the product numbers that these return.
 pub unsafe trait Toom: Copy {
     /// Its name: outputs and taps.

@@ -12,7 +12,7 @@ use crate::nn::NetworkSpec;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// What is compared with a weight file: where it stands, and what to do if both differ.
+/// The origin of what is compared with a weight file, and what to do if both differ.
 pub struct Side<'a> {
     /// The file or the options.
     pub place: String,

@@ -13,7 +13,7 @@ use crate::optim::Adam;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Where a run stands: what resuming needs beside the weights.
+/// The progress of a run: what resuming needs in addition to the weights.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -81,7 +81,7 @@ pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> Ha
 pub struct State<'a> {
     /// The optimiser.
     pub adam: &'a Adam,
-    /// Where the run stands.
+    /// The progress of the run.
     pub progress: &'a Progress,
     /// Its epochs.
     pub records: &'a [EpochRecord],

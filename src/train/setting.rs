@@ -122,7 +122,7 @@ fn whole(value: impl TryInto<i64>) -> Option<toml::Value> {
     value.try_into().ok().map(toml::Value::Integer)
 }
 
-/// The value of `data` that stands for the built-in recordings.
+/// The value of `data` that denotes the built-in recordings.
 const EMBEDDED: &str = "embedded";
 
 /// The key of a path that is not UTF-8, in the text form of [`Name`].

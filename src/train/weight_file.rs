@@ -273,7 +273,7 @@ impl WeightFile {
     }
 }
 
-/// What stands before the network's own names in all names of the file: `module.` for PyTorch's `DataParallel`,
+/// The prefix of the network's own names in all names of the file: `module.` for PyTorch's `DataParallel`,
 /// `_orig_mod.` for a compiled model; mostly nothing.
 fn common_prefix<'p>(tensors: &SafeTensors<'_>, mut parameters: impl Iterator<Item = &'p Parameter>) -> String {
     let Some(first) = parameters.next().map(|p| p.name.as_str()) else { return String::new() };

@@ -1,4 +1,4 @@
-//! The ops' launches with addresses: which operand of which node stands where in device memory.
+//! The launches of the operations with device addresses: the location of each operand of each node in device memory.
 
 #![allow(unsafe_code)] // reason: kernels take addresses
 

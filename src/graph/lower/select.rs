@@ -1,4 +1,4 @@
-//! The first stage of lowering: which nodes run, with which ops.
+//! The first stage of lowering: which nodes are executed, by which operations.
 
 use super::Lowering;
 use super::{Buffer, GraphError, Lowered, NodeId};

@@ -1,7 +1,7 @@
 //! Batch norm on a GPU: the launches of `kernels/norm.cu`, of the op by itself and of the fused block.
 //!
 //! Rows are all rows of all samples (or for [`Over::Features`] one a sample, with `l * c` channels). A function here fits one
-//! kernel; grids and pieces depend on the shape alone. Partial sums must begin on an even number of their operand.
+//! kernel; grids and pieces depend on the shape only. Partial sums must begin on an even number of their operand.
 
 use super::Over;
 use crate::base::Shape;
@@ -130,7 +130,7 @@ pub(crate) fn pool_apply(pooled_z: At, argmax: Option<At>, affine: At, y: At, ce
         .costs((2 * cells + 2) * c + bytes, 3 * (cells * c) as u64)
 }
 
-/// The sums of the gradient of what stands behind a norm: `partials[pieces(rows, c)][c][2]`, of `g` and of `g * xhat`.
+/// The sums of the gradient of the output of a norm: `partials[pieces(rows, c)][c][2]`, of `g` and of `g * xhat`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GradientSums {
     /// `[rows, c]`.

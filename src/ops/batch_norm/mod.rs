@@ -39,7 +39,7 @@ use cpu::{Affine, GradientSums, InputGradient, Statistics};
 pub enum Over {
     /// All rows of a channel.
     Channels,
-    /// Every row and channel on its own, over the batch alone.
+    /// Every row and channel by itself, over the batch only.
     Features,
 }
 

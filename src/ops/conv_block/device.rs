@@ -112,7 +112,7 @@ impl Block {
         passes
     }
 
-    /// In inference: the norm's affine map stands behind the packed weights.
+    /// In inference: the norm's affine map follows the packed weights in memory.
     fn running(&self, eps: f64) -> Passes {
         let (c, scale) = (self.g.c_out, self.norm_at);
         let affine = (BatchSaved, self.conv.packed());

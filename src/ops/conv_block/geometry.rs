@@ -288,7 +288,7 @@ impl Geometry {
         dense_cost * self.window as f64 / SPREAD_COST
     }
 
-    /// How the weights' gradient is computed, from a gradient that is `sparse` because no norm stands before the pool, or is dense.
+    /// How the weights' gradient is computed, from a gradient that is `sparse` because there is no norm before the pool, or is dense.
     /// Behind a norm the path of one input channel folds the norm into plain weights, so that its forward convolution is not a transform.
     pub fn weight_grad_path(&self, conv: Convolution, sparse: bool) -> WeightGradPath {
         let auto = self.choice == ConvChoice::Auto;

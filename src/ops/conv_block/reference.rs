@@ -12,7 +12,7 @@ struct Component {
     params_at: usize,
 }
 
-/// The ops that the block stands for, one after the other.
+/// The operations that the block replaces, in their order.
 fn components(block: &ConvBlock, x: Shape) -> Vec<Component> {
     let norm_at = block.norm_at(&block.planned(x));
     let norm: Option<Box<dyn Op>> = match block.norm {
