@@ -1,4 +1,4 @@
-//! Which clips train, validate and test: by speaker, by the data set's own lists, or at random.
+//! Which clips are for training, validation and testing: by speaker, by the data set's own lists, or at random.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::base::sha1::Sha1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// The network learns from it.
+    /// The network is trained on it.
     Training,
-    /// Measured while training, to choose the best epoch.
+    /// It is evaluated during training, to choose the best epoch.
     Validation,
-    /// Measured once, at the end.
+    /// It is evaluated once, after training.
     Testing,
 }
 
 impl Split {
-    /// All three, in the order of every table.
+    /// All three, in the order in which tables list them.
     pub const ALL: [Split; 3] = [Split::Training, Split::Validation, Split::Testing];
 
     /// `training`, `validation` or `testing`, as in files and on the command line.
@@ -53,18 +53,18 @@ impl fmt::Display for Split {
     }
 }
 
-/// How clips are dealt to the three splits.
+/// How clips are divided into the three splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitRule {
     /// By a hash of the speaker ([`which_set`]), so that no speaker is in two splits.
     #[default]
     Speaker,
-    /// By `validation_list.txt` and `testing_list.txt` of the source; clips in neither train.
+    /// By `validation_list.txt` and `testing_list.txt` of the source; clips in neither list are for training.
     Official,
-    /// 80/10/10 at random within each class; speakers leak from training into testing.
+    /// 80/10/10 at random within each class; a speaker may have clips in several splits.
     Random {
-        /// The same seed deals the same clips alike.
+        /// The same seed divides the same clips in the same way.
         seed: u64,
     },
 }
@@ -72,8 +72,8 @@ pub enum SplitRule {
 /// TensorFlow's `MAX_NUM_WAVS_PER_CLASS`.
 const MAX_CLIPS: u64 = (1 << 27) - 1;
 
-/// The speaker: the file name up to `_nohash_`. A name without this mark is a speaker of its own, as a whole
-/// and with its extension, because TensorFlow hashes it so. Folders before the name are ignored.
+/// The speaker: the file name up to the first `_nohash_`. Without it, the speaker is the whole file name with its
+/// extension, because this is what TensorFlow hashes. Folders before the file name are ignored.
 pub fn speaker(clip: &Name) -> Name {
     const MARK: &[u8] = b"_nohash_";
     let bytes = clip.as_bytes();
@@ -104,8 +104,8 @@ pub fn which_set(clip: &Name) -> Split {
 }
 
 /// Divides the `len` clips of `word` 80/10/10 by `seed`. The tenths are rounded to the nearest clip; a word of at least
-/// three clips has one of each split. The draw depends on the word's name, so the order and choice of classes does not
-/// change the split of a word.
+/// three clips has at least one in each split. The random numbers depend on the name of the word, so the order and choice of
+/// classes do not change how its clips are divided.
 pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     let hash = Sha1::digest(word.as_bytes());
     let word = hash[..8].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
@@ -121,7 +121,7 @@ pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     splits
 }
 
-/// What a user should know of a division into splits: which splits have no clips, and which classes have none to train
+/// Remarks for the user about a division into splits: which splits have no clips, and which classes have none to train
 /// with. `counts` has the training, validation and test clips of each class.
 pub(super) fn remarks(rule: SplitRule, classes: &[Name], counts: &[[usize; 3]], speakers: usize) -> Vec<String> {
     const SHOWN: usize = 5; // classes

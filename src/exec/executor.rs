@@ -36,7 +36,7 @@ impl Executor {
         }
     }
 
-    /// Bytes that it has allocated for activations, gradients, packed weights and gradient accumulators.
+    /// Bytes that the executor has allocated for activations, gradients, packed weights and gradient accumulators.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Executor::Cpu(cpu) => cpu.plan().memory_bytes(rayon::current_num_threads()),
@@ -44,7 +44,7 @@ impl Executor {
         }
     }
 
-    /// Takes changed parameters and state. It must be called before the first run and after every change.
+    /// Packs changed parameters and state, on a GPU after copying them there. It must be called before the first run and after every change.
     pub fn prepare(&mut self, params: &[f32], state: &[f32]) -> Result<(), DeviceError> {
         match self {
             Executor::Cpu(cpu) => cpu.prepare(params, state),
@@ -67,7 +67,7 @@ impl Executor {
         Ok(())
     }
 
-    /// On a GPU: seconds that a run takes with the batch of the last one; median of `runs`.
+    /// The seconds that a run takes on a GPU with the batch of the last run: the median of `runs` runs. NaN on the CPU.
     pub fn measure(&mut self, runs: usize) -> Result<f64, DeviceError> {
         match self {
             Executor::Cpu(_) => Ok(f64::NAN),

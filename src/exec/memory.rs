@@ -1,15 +1,15 @@
-//! The memory that a plan needs on the CPU, compared with what the system has before anything is allocated.
+//! Compares the memory that a plan needs on the CPU with the available memory, before anything is allocated.
 
 use super::error::DeviceError;
 use crate::graph::Plan;
 
-/// Share of the available memory that is left to everything else, as a divisor.
+/// One part in `RESERVE` of the available memory is left free for other programs.
 const RESERVE: u64 = 16;
 
-/// Checks that the memory of `plan` on `threads` threads, and `more` bytes for weights and the like, can be allocated.
+/// Checks that the memory of `plan` on `threads` threads, and `more` bytes that the caller allocates, are available.
 ///
 /// # Errors
-/// The system has less; the error names a batch that would fit.
+/// Less memory is available; the error names the largest batch that would fit.
 pub(crate) fn check(plan: &Plan, threads: usize, more: usize) -> Result<(), DeviceError> {
     match available() {
         Some(available) if needed(plan, plan.n, threads, more) > available - available / RESERVE => {
@@ -19,11 +19,11 @@ pub(crate) fn check(plan: &Plan, threads: usize, more: usize) -> Result<(), Devi
     }
 }
 
-/// The error for a plan whose memory cannot be allocated.
+/// The error for a plan whose memory cannot be allocated. If `available` is unknown, the advice assumes half of what the plan needs.
 pub(super) fn too_large(plan: &Plan, threads: usize, more: usize, available: Option<u64>) -> DeviceError {
     let bytes = needed(plan, plan.n, threads, more);
     let usable = available.map_or(bytes / 2, |available| available - available / RESERVE);
-    // The memory grows with the batch.
+    // A binary search: the memory grows with the batch.
     let (mut fits, mut beyond) = (0, plan.n);
     while fits + 1 < beyond {
         let n = fits.midpoint(beyond);
@@ -48,8 +48,8 @@ fn gigabytes(bytes: u64) -> String {
     if bytes < 100_000_000 { format!("{:.1} MB", bytes as f64 / 1e6) } else { format!("{:.1} GB", bytes as f64 / 1e9) }
 }
 
-/// Bytes that this process can still allocate, as far as the system tells: free memory, the limit of its control group, and the limit
-/// of its address space.
+/// Bytes that this process can still allocate: the least of the free memory, what its control group has left, and what its
+/// address space has left. None if the system states none of them.
 fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let free = read("/proc/meminfo").and_then(|text| kilobytes(&text, "MemAvailable:"));

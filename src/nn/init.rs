@@ -1,7 +1,8 @@
-//! How parameters begin.
+//! The initial values of parameters.
 //!
 //! **Source**: He and others, "Delving deep into rectifiers", ICCV 2015 (variance 2 / fan-in); Glorot and Bengio, AISTATS
-//! 2010 (variance 2 / (fan-in + fan-out)); PyTorch's `reset_parameters`, which is He's uniform rule with a = sqrt 5.
+//! 2010 (variance 2 / (fan-in + fan-out)); PyTorch's `reset_parameters`, which is He's uniform rule for leaky ReLU with a
+//! slope of sqrt 5.
 
 use super::error::unknown_word;
 use crate::base::rng::{Key, Stream};
@@ -10,7 +11,7 @@ use crate::ops::op::Role;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// How convolutions, dense layers and biases begin. Batch norm always begins as the identity.
+/// The initial values of convolutions, dense layers and biases. Batch norm always has scale 1, shift 0, running mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Initialisation {
@@ -27,7 +28,7 @@ pub enum Initialisation {
     Pytorch,
 }
 
-/// How one tensor begins.
+/// The distribution of the initial values of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Draw {
     Constant(f32),
@@ -36,7 +37,7 @@ enum Draw {
 }
 
 impl Initialisation {
-    /// All of them.
+    /// All rules, in the order of the variants.
     pub const ALL: [Initialisation; 5] = [
         Initialisation::HeNormal,
         Initialisation::HeUniform,
@@ -45,7 +46,7 @@ impl Initialisation {
         Initialisation::Pytorch,
     ];
 
-    /// As written on the command line: `he-normal`.
+    /// The name in a configuration and on the command line: `he-normal`.
     pub const fn name(self) -> &'static str {
         match self {
             Initialisation::HeNormal => "he-normal",
@@ -78,8 +79,8 @@ impl Initialisation {
     }
 }
 
-/// Fills the arenas of parameters and of state. A number depends only on the seed, the name of its tensor and its index in
-/// it, so that networks with a tensor in common start from equal numbers there. Gaps in the arenas become zero.
+/// Fills the arenas of parameters and of state. A random number depends only on the seed, the name of its tensor and its index in
+/// it, so that a tensor of the same name, shape and fans is initialised alike in all networks. Gaps in the arenas are set to zero.
 ///
 /// # Panics
 /// If the arenas are not as long as `graph` says.

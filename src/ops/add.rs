@@ -1,8 +1,8 @@
 //! add: the sum of two tensors.
 //!
 //! **Computes** `y[i] = a[i] + b[i]`. **Shapes** `a, b [n, l, c] -> y [n, l, c]`; nothing is broadcast.
-//! **Backward** `da[i] = db[i] = dy[i]`. **Saved** nothing. **Cost** one addition and 12 bytes a number.
-//! **NaN** a NaN of either stays one. **Error** exact. **Source** definition.
+//! **Backward** `da[i] = db[i] = dy[i]`. **Saved** nothing. **Cost** one addition and 12 bytes per element.
+//! **NaN** a NaN in either input gives a NaN. **Error** one rounding forward; backward is exact. **Source** definition.
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
@@ -86,7 +86,7 @@ impl Kernel for AddForward<'_> {
     }
 }
 
-/// Its cases.
+/// The test cases.
 pub fn cases() -> Vec<Case> {
     [(1, 1), (1, 3), (7, 17), (592, 64)]
         .into_iter()

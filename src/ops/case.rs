@@ -1,4 +1,4 @@
-//! One list of cases an op, for conformance, gradient checks and benches alike.
+//! Test cases of operations: one list for each operation, which conformance tests, gradient checks and benches share.
 
 use super::op::Op;
 use crate::base::{
@@ -7,24 +7,24 @@ use crate::base::{
 };
 use std::sync::Arc;
 
-/// What the numbers of an input are.
+/// The values of an input.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
     /// Standard normal.
     Normal,
-    /// Evenly spaced in `[-2, 2)` and in random order, so that no two of an input are near each other.
+    /// Evenly spaced in `[-2, 2)` and in random order, so that no two values are close to each other.
     Distinct,
-    /// Standard normal, but every other sample is silent, all zeros: a convolution makes its bias of that in every row, exactly and by
-    /// every algorithm, so that all rows of a pool's window are equal.
+    /// Standard normal, except that every other sample is all zeros. There the output of a convolution is exactly its bias in every
+    /// row, whatever the algorithm, so that all rows of a pooling window are equal.
     Silent,
-    /// Normal around eight: what a sum forgets to take off shows.
+    /// Normal with mean 8, so that an error in subtracting the mean is large.
     Far,
-    /// Class numbers below the bound.
+    /// Class numbers, below the given number of classes.
     Class(usize),
 }
 
 impl Fill {
-    /// Whether operations are differentiable in such numbers: not in a class, nor where all rows of a window are equal.
+    /// Whether operations are differentiable with respect to such values: not class numbers, nor where all rows of a window are equal.
     pub fn differentiable(self) -> bool {
         !matches!(self, Fill::Silent | Fill::Class(_))
     }
@@ -33,28 +33,28 @@ impl Fill {
 /// One input of a case.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
-    /// Its shape.
+    /// The shape.
     pub shape: Shape,
-    /// Its numbers.
+    /// The values.
     pub fill: Fill,
 }
 
-/// An op on given shapes.
+/// An operation with inputs of given shapes, to test or measure it.
 #[derive(Debug)]
 pub struct Case {
-    /// Its name, in the grammar of kernels: `n2_l592_c64_k5`.
+    /// The name, made of letters and sizes: `n2_l592_c64_k5` has 2 samples, 592 rows, 64 channels and 5 taps.
     pub name: String,
-    /// The op.
+    /// The operation.
     pub op: Arc<dyn Op>,
-    /// Its inputs.
+    /// The inputs.
     pub inputs: Vec<Input>,
     /// Samples in the batch.
     pub n: usize,
-    /// Largest relative rms error of the f32 kernels against the reference, for outputs and gradients alike.
+    /// Largest relative rms error of the f32 kernels against the reference, for outputs and gradients.
     pub tolerance: f64,
-    /// Inputs nearer than this to zero are moved away from it, so that central differences do not cross a kink.
+    /// Normal values closer to zero than this are moved away from zero, so that central differences do not cross a kink.
     pub kink: f64,
-    /// A layer of a real network: taken by benches, too large for gradient checks.
+    /// Whether it is a layer of a real network: used by benches, too large for gradient checks.
     pub real: bool,
 }
 
@@ -78,7 +78,7 @@ impl Case {
         Case { name: self.name + "_silent", ..self }
     }
 
-    /// The numbers of input `i`, `[n, l, c]`, from the case's own seed.
+    /// The values of input `i`, `[n, l, c]`. They depend only on the case, whose name is the seed.
     pub fn input(&self, i: usize) -> Vec<f64> {
         let seed = self.name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let key = Key::new(seed, Stream::Case).with(i as u64);

@@ -32,9 +32,9 @@ use case::Case;
 
 /// The name of an operation and its test cases.
 pub struct Family {
-    /// The op's name.
+    /// The name, as [`Op::name`] returns it.
     pub name: &'static str,
-    /// Its cases.
+    /// Returns its test cases.
     pub cases: fn() -> Vec<Case>,
 }
 

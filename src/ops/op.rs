@@ -30,7 +30,7 @@ impl ShapeError {
     }
 }
 
-/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most shape rules begin with it.
+/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most implementations of [`Op::spec`] begin with it.
 pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N], ShapeError> {
     let many = || ShapeError::new(op, format!("it takes {N} input{}, not {}", if N == 1 { "" } else { "s" }, x.len()));
     let shapes: [Shape; N] = x.try_into().map_err(|_| many())?;
@@ -73,7 +73,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// The number of its elements; the largest `usize` where the product is beyond it.
+    /// The number of its elements; `usize::MAX` if the product overflows.
     pub fn len(&self) -> usize {
         match self.layout {
             Layout::Kernel { k, c_in, c_out } => k.saturating_mul(c_in).saturating_mul(c_out),
@@ -212,7 +212,7 @@ pub enum Inference {
 pub struct Fused {
     /// The operation that computes what they compute, with the parameters of all of them.
     pub op: Box<dyn Op>,
-    /// How many of the operations that follow the first one it includes.
+    /// How many of the operations that follow the first one are included.
     pub followers: usize,
 }
 
@@ -388,10 +388,10 @@ pub struct ReferenceBackward<'a> {
 /// An implementation consists of its shape rule ([`Op::spec`]), a reference in double precision, and kernels in single precision,
 /// each forward and backward. Graphs, plans, the executors, gradient checks and conformance tests need nothing else.
 ///
-/// Only [`Op::name`], [`Op::spec`] and these four passes are required. An operation without [`Op::on_device`] runs on the CPU.
+/// Only [`Op::name`], [`Op::spec`] and these four passes (two references, two kernels) are required. An operation without [`Op::on_device`] runs on the CPU.
 ///
 /// # Example
-/// An operation of one's own: a ReLU that multiplies negative numbers by a slope instead of setting them to zero.
+/// A new operation: a ReLU that multiplies negative numbers by a slope instead of setting them to zero.
 /// ```
 /// use stapes::base::{Shape, rng::{Key, Stream}};
 /// use stapes::exec::{Cpu, SingleOp};
@@ -484,7 +484,7 @@ pub trait Op: Any + Debug + Send + Sync {
         Inference::Same
     }
 
-    /// An operation that computes what this one and the first of `next` compute one after the other, or none if there is no such
+    /// One operation in place of this one and one or more operations from the start of `next`, or none if there is no such
     /// operation or `choice` rules it out. `next` are the operations that follow, each of which is the only reader of the one before.
     /// Not called for [`ConvChoice::Direct`].
     fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {

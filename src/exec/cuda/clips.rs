@@ -1,7 +1,7 @@
 //! The clips of training steps, as 16-bit samples: all of them in GPU memory if they fit, otherwise those of two batches, which are copied
-//! through page-locked memory while the step before computes.
+//! through page-locked memory while the previous step is executed.
 
-#![allow(unsafe_code)] // reason: copies from page-locked memory go on after the call
+#![allow(unsafe_code)] // reason: copies from page-locked memory continue after the call
 
 use super::address;
 use super::gpu::{Gpu, Region, refused};
@@ -12,32 +12,34 @@ use std::sync::Arc;
 /// Bytes of GPU memory that clips leave free, for evaluations and for other programs.
 const LEFT_FREE: usize = 2 << 30;
 
-/// The clips in GPU memory.
+/// The clips, or two batches of them, in GPU memory.
 pub(super) struct Clips {
     rows: CudaSlice<i16>,
     length: usize,
-    /// If not all clips are in GPU memory.
+    /// None if all clips are in GPU memory.
     streaming: Option<Streaming>,
 }
 
-/// Two batches in transfer: one is read while the other arrives.
+/// Buffers for two batches: a step reads one while the other is copied.
 struct Streaming {
     stream: Arc<CudaStream>,
     buffers: [StagingBuffer; 2],
+    /// The index of the buffer for the next batch.
     next: usize,
-    /// Most clips in a batch.
+    /// The largest number of clips in a batch.
     n: usize,
 }
 
 struct StagingBuffer {
     host: PinnedHostSlice<i16>,
-    /// Recorded behind the copy of `host`, and behind the step that reads it.
+    /// Recorded after the copy of `host` to GPU memory.
     copied: CudaEvent,
+    /// Recorded after the step that reads this copy.
     read: CudaEvent,
 }
 
 impl Clips {
-    /// Copies `rows` of `length` samples to the GPU if they leave enough memory free, otherwise allocates two batches of `n`.
+    /// Copies `rows` of `length` samples to the GPU if enough memory remains free, otherwise allocates memory for two batches of `n`.
     pub fn new<'r>(
         gpu: &Gpu,
         rows: impl ExactSizeIterator<Item = &'r [i16]>,
@@ -81,7 +83,7 @@ impl Clips {
         Region::of(&self.rows, gpu).part::<i16>(first * self.length, count * self.length)
     }
 
-    /// Makes these clips, whose samples `samples` returns, available to the next step; returns their rows.
+    /// Makes the clips with these numbers available to the next step, and returns the row of each. `samples` returns the samples of a clip.
     ///
     /// # Panics
     /// If a clip number is out of range.
@@ -114,7 +116,7 @@ impl Clips {
         Ok((first as u32..).take(clips.len()).collect())
     }
 
-    /// Records that the step which reads the batch that was staged last is on the stream.
+    /// Records an event after the step that reads the last staged batch; called when this step is on the stream.
     pub fn reading(&self, gpu: &Gpu) -> Result<(), DeviceError> {
         let Some(Streaming { buffers, next, .. }) = &self.streaming else { return Ok(()) };
         buffers[1 - next].read.record(gpu.stream()).map_err(refused("pass clips on"))

@@ -1,22 +1,22 @@
 //! conv1d on the CPU: the three passes, each made of register tiles over overlapping rows.
 //!
-//! Channels last, the `k * c_in` inputs of an output row are contiguous (dilation 1), so every pass is a matrix product
-//! over rows that overlap, without a copy. Only the rows at the two ends, whose windows reach into the padding, go
-//! through a small scratch with zeros around them.
+//! With channels last, the `k * c_in` inputs of an output row are contiguous (with dilation, the `c_in` inputs of each tap), so
+//! every pass is a matrix product over overlapping rows, without a copy. Only where windows reach into the padding, at both ends,
+//! are the inputs copied to scratch memory, with zeros in place of the padding.
 
 use super::Geometry;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd};
 use std::ops::Range;
 
-/// Rows of output whose windows are copied at once where they reach into the padding.
+/// The largest number of output rows whose windows are copied to scratch memory at once.
 const EDGE_ROWS: usize = 32;
-/// Fewest rows of an edge: a whole register tile of every instruction set.
+/// The smallest number of output rows at an end that is copied: the rows of the largest register tile of any instruction set.
 const TILE_ROWS: usize = 12;
-/// Positions of one block of backward-weight: its rows of `x` and `dy` stay in the L1 cache under all tiles.
+/// Output rows of one block of backward-weight: its rows of `x` and `dy` stay in the L1 cache while all register tiles read them.
 const BLOCK_POSITIONS: usize = 64;
 
-/// Which rows of an input of `rows` rows an output row `r` reads: `origin + r * step + t * tap_step` for `t < taps`;
-/// those outside the input are zeros.
+/// The rows that output row `r` reads of an input of `rows` rows: `origin + r * step + t * tap_step` for `t < taps`. Rows
+/// outside the input are zeros.
 #[derive(Clone, Copy, Debug)]
 struct Windows {
     rows: usize,
@@ -31,7 +31,7 @@ impl Windows {
         (self.taps - 1) * self.tap_step + 1
     }
 
-    /// The output rows, of `count`, whose windows lie inside the input, less what the edges need for whole tiles.
+    /// Those of `count` output rows whose windows lie inside the input, without the rows that give both ends [`TILE_ROWS`] rows.
     fn interior(&self, count: usize) -> Range<usize> {
         let step = self.step as isize;
         let first = (-self.origin).max(0).div_ceil_by(step);
@@ -42,7 +42,7 @@ impl Windows {
         if first < end { first as usize..end as usize } else { 0..0 }
     }
 
-    /// The output rows outside `interior`, in pieces of at most [`EDGE_ROWS`].
+    /// Those of `count` output rows that are not in `interior`, in pieces of at most [`EDGE_ROWS`].
     fn edges(interior: &Range<usize>, count: usize) -> impl Iterator<Item = Range<usize>> {
         let pieces = |range: Range<usize>| {
             let end = range.end;
@@ -53,7 +53,7 @@ impl Windows {
         pieces(front).chain(pieces(back))
     }
 
-    /// Copies what output rows `piece` read, of `width` numbers a row, into `scratch`, zeros for the padding.
+    /// Copies the input rows of `width` numbers that the output rows `piece` read to `scratch`, with zeros for the padding.
     fn copy<'a>(&self, x: &[f32], width: usize, piece: &Range<usize>, scratch: &'a mut [f32]) -> &'a [f32] {
         let first = self.origin + (piece.start * self.step) as isize;
         let rows = (piece.len() - 1) * self.step + self.span();
@@ -81,7 +81,7 @@ trait DivCeil {
 }
 
 impl DivCeil for isize {
-    /// Rounded up, for numbers not below zero.
+    /// The quotient, rounded up; `self` must not be negative.
     fn div_ceil_by(self, by: isize) -> isize {
         (self + by - 1) / by
     }
@@ -92,18 +92,18 @@ fn forward_windows(g: &Geometry) -> Windows {
     Windows { rows: g.l_in, origin: -(g.pad as isize), step: g.stride, taps: g.k, tap_step: g.dilation }
 }
 
-/// Backward-data of a strided convolution falls apart into as many convolutions as the stride: the rows
-/// `first, first + stride, ..` of `dx` are fed by the same taps.
+/// One of the convolutions of which backward-data consists: as many as the stride. The rows `first, first + stride, ..` of `dx`
+/// depend on the same taps, and form one of them.
 #[derive(Clone, Copy, Debug)]
 struct Residue {
-    /// First row of `dx`.
+    /// The first row of `dx`.
     first: usize,
-    /// Rows of `dx`.
+    /// The number of rows of `dx`.
     count: usize,
-    /// The last tap that feeds them; the others are `tap_step` apart below it.
+    /// The last tap that they depend on; the others are `last_tap - tap_step`, `last_tap - 2 * tap_step`, ..
     last_tap: usize,
     tap_step: usize,
-    /// Over the rows of `dy`; taps run backwards. No taps: the rows' gradient is zero.
+    /// The windows over the rows of `dy`, with the taps in reverse order. Without taps, the gradient of these rows is zero.
     windows: Windows,
 }
 
@@ -125,16 +125,16 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Numbers of scratch that every pass gets by with.
+/// Numbers of scratch memory, enough for each pass.
 pub fn scratch(g: &Geometry) -> usize {
     let forward = forward_windows(g).scratch(g.l_out, g.c_in);
-    // The widest residue is the one with the most taps: no more than all, at the smallest step.
+    // The longest span of a residue: it has at most `(k - 1) / tap_step + 1` taps.
     let tap_step = g.stride / gcd(g.stride, g.dilation);
     let span = (g.k - 1) / tap_step * (tap_step * g.dilation / g.stride) + 1;
     forward.max((EDGE_ROWS - 1 + span).saturating_mul(g.c_out))
 }
 
-/// Packs the weights of both products: forward's, then backward-data's, residue by residue.
+/// Packs the weights for the forward pass and, after them, those for backward-data, residue by residue.
 pub struct Pack<'a> {
     pub g: Geometry,
     pub w: &'a [f32],
@@ -159,7 +159,7 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// A product over windows: rows at the ends through scratch, the others in place.
+/// The product of windows and packed weights. Windows inside the input are read in place, those at the ends from a copy in `scratch`.
 struct WindowProduct<'a> {
     windows: Windows,
     x: &'a [f32],
@@ -188,10 +188,10 @@ impl WindowProduct<'_> {
         }
     }
 
-    /// The output rows `rows`, whose windows begin at the start of `a`.
+    /// Computes the output rows `rows`; the window of the first one begins at the start of `a`.
     fn rows(&mut self, isa: Isa, a: &[f32], rows: Range<usize>) {
         let Windows { step, taps, tap_step, .. } = self.windows;
-        // Neighbouring taps are one long tap.
+        // Taps without rows between them are computed as one long tap.
         let joined = tap_step == 1 || taps == 1;
         isa.run(Product {
             a,
@@ -238,7 +238,7 @@ impl Conv1dForward<'_> {
     }
 }
 
-/// `dx`, a convolution of `dy` with flipped taps and exchanged channels.
+/// `dx`: a convolution of `dy` with flipped taps, and with input and output channels exchanged.
 pub struct Conv1dBackwardData<'a> {
     pub g: Geometry,
     pub dy: &'a [f32],
@@ -252,7 +252,7 @@ impl Conv1dBackwardData<'_> {
         let g = self.g;
         let mut packed = &self.packed[g.packed_forward()..];
         if g.stride > g.l_in {
-            self.dx.fill(0.0); // rows that no residue below reaches have no output either
+            self.dx.fill(0.0); // each row is assigned below as well, by its residue
         }
         for residue in residues(&g) {
             let y = &mut self.dx[residue.first * g.c_in..];
@@ -279,7 +279,7 @@ impl Conv1dBackwardData<'_> {
     }
 }
 
-/// `dw += ..` and `db += ..`.
+/// Adds to `dw` and `db`, by the formulas at the head of `mod.rs`.
 pub struct Conv1dBackwardWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
@@ -309,7 +309,7 @@ impl Conv1dBackwardWeight<'_> {
 }
 
 impl Conv1dBackwardWeight<'_> {
-    /// Adds the share of the output rows `block`, whose windows begin at the start of `x`.
+    /// Adds the contribution of the output rows `block`; the window of the first one begins at the start of `x`.
     fn block(&mut self, isa: Isa, x: &[f32], block: Range<usize>) {
         let g = self.g;
         let dy = &self.dy[block.start * g.c_out..block.end * g.c_out];
