@@ -1,13 +1,13 @@
 //! linear: a dense layer on the flattened input.
 //!
-//! **Computes** `y[j] = b[j] + sum_i x[i] * w[i, j]`, `i` over `l * c` numbers, rows of channels.
+//! **Computes** `y[j] = b[j] + sum_i x[i] * w[i, j]`, `i` over the `l * c` numbers of the input.
 //! **Shapes** `x [n, l, c] -> y [n, 1, out]`; `w [l * c, out]` here, `[out, c * l]` in a file, `b [out]`.
 //! **Backward** `dx[i] = sum_j dy[j] * w[i, j]`, `dw[i, j] += x[i] * dy[j]`, `db[j] += dy[j]`.
-//! **Saved** nothing; backward reads the input. **Cost** `l * c * out` multiply-adds forward, twice that backward; the
-//! weights once a sample and pass, or if they are many once a part of the batch and their gradients once a batch; packed
-//! once a step.
-//! **NaN** spreads to every output, forward and backward. **Error** sums of `m` terms in one chain: relative rms below
-//! `1e-7 * sqrt(m)`. **Source** definition.
+//! **Saved** nothing; backward reads the input. **Cost** `l * c * out` MACs forward, twice that backward. The weights are
+//! packed once per step and read once per sample and pass; if they are many, they are read once per shard, and their gradients are
+//! computed once per batch.
+//! **NaN** a NaN in `x` spreads to all outputs of its sample, a NaN in `dy` to the whole `dx` of its sample.
+//! **Error** sums of `m` terms in one chain: relative rms below `1e-7 * sqrt(m)`. **Source** definition.
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
@@ -18,24 +18,25 @@ use super::op::{
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, panels};
 
-/// The op.
+/// The op's attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// Outputs.
+    /// The number of outputs.
     pub out: usize,
-    /// Adds a bias.
+    /// Whether a bias is added.
     pub bias: bool,
 }
 
-/// Weights from which on the samples of a part go together: half an L2 cache of them.
+/// The number of weights from which on the samples of a shard are processed in one call: 256 KiB, half of an L2 cache.
 const MANY: usize = 1 << 16;
 
-/// Numbers of a piece of the gradients, if they are summed once a batch, as far as whole tiles of rows allow: half an L1 cache.
+/// The length of a piece of the parameter gradients in a [`Phase::Batch`](super::op::Phase::Batch), before it is rounded up to whole
+/// register tiles: 16 KiB, half of an L1 cache.
 const PIECE: usize = 4 * 1024;
-/// Rows of a tile of them.
+/// Rows of a register tile of these gradients.
 const PIECE_ROWS: usize = 6;
 
-/// [`Product::packed_len`], the largest `usize` where it is beyond it.
+/// [`Product::packed_len`]; `usize::MAX` if it overflows.
 fn packed_len(depth: usize, outputs: usize) -> usize {
     depth.saturating_mul(outputs.checked_next_multiple_of(16).unwrap_or(usize::MAX))
 }
@@ -119,7 +120,7 @@ impl Op for Linear {
 
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
         let (depth, out) = (b.shapes[0].size(), self.out);
-        let of_parameters = phase == 0; // the first phase of either kind
+        let of_parameters = phase == 0; // phase 0 of `PER_SAMPLE` and of `PER_BATCH`
         if of_parameters && !b.dparams.is_empty() {
             let (x, dy, row) = (b.x[0], b.dy, b.from / out);
             let rows = (b.dparams.len() / out).min(depth.saturating_sub(row));
@@ -153,7 +154,7 @@ impl Op for Linear {
     }
 }
 
-/// Packs the weights for forward, and after them transposed for backward.
+/// Packs the weights for the forward pass and, after them, the transposed weights for the backward pass.
 struct Pack<'a> {
     depth: usize,
     out: usize,
@@ -161,7 +162,7 @@ struct Pack<'a> {
     batch_saved: &'a mut [f32],
 }
 
-/// Numbers of a row that are transposed while the cache lines they go to are at hand.
+/// Weights of a row that are transposed before the next row: the cache lines that they are written to stay in the L1 cache.
 const TURNED: usize = 16;
 
 impl Kernel for Pack<'_> {
@@ -196,7 +197,7 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// `c = init + a * b` for rows `a` of `depth` numbers and packed `b`.
+/// `c = init + a * b`, where the rows of `a` have `depth` numbers and `b` is packed.
 struct RowProduct<'a> {
     a: &'a [f32],
     depth: usize,
@@ -227,11 +228,13 @@ impl Kernel for RowProduct<'_> {
     }
 }
 
-/// Weights up to which a layer of few outputs has kernels of its own on a GPU: what a block reads in a few microseconds.
+/// The largest number of weights with which a layer of at most 64 outputs uses the small kernels on a GPU: a block reads them in a few
+/// microseconds.
 const FEW: usize = 1 << 15;
-/// Rows and columns of a tile of a product on a GPU.
+/// The number of rows, and of columns, of a tile of a product on a GPU.
 const TILE: usize = 64;
-/// Blocks that a product has at least, as far as pieces of [`SHORTEST`] in depth give so many: two waves of a large chip.
+/// The number of blocks that dividing the depth of a product aims at: two waves of a large chip. Fewer if pieces would be shorter than
+/// [`SHORTEST`].
 const BLOCKS: usize = 256;
 /// The shortest piece of a product's depth.
 const SHORTEST: usize = 128;
@@ -245,7 +248,7 @@ struct Sizes {
     bias: bool,
 }
 
-/// How a product of `m` rows, `j` columns and `depth` is cut: tiles, depth of a piece, pieces.
+/// Divides a product of `m` rows, `j` columns and depth `depth`. Returns the number of tiles, the depth of a piece, the number of pieces.
 fn cut(m: usize, j: usize, depth: usize) -> (usize, usize, usize) {
     let tiles = m.div_ceil(TILE) * j.div_ceil(TILE);
     let pieces = (BLOCKS / tiles).clamp(1, (depth / SHORTEST).max(1));
@@ -266,7 +269,7 @@ impl Sizes {
         if self.bias { launch.at(Operand::Params, self.depth * self.out) } else { launch.null() }
     }
 
-    /// One launch a pass.
+    /// One launch per pass.
     fn small(self) -> Passes {
         let Sizes { n, depth, out, bias } = self;
         let (numbers, macs) = (n * (depth + out) + self.weights(), (n * depth * out) as u64);
@@ -284,7 +287,7 @@ impl Sizes {
         Passes { forward: vec![forward], backward: vec![backward], ..Passes::default() }
     }
 
-    /// Tiled products, cut along their depth where the tiles are few.
+    /// Tiled products, divided along their depth where there are few tiles.
     fn large(self) -> Passes {
         let Sizes { n, depth, out, bias } = self;
         let mut scratch = 0;
@@ -321,7 +324,7 @@ impl Sizes {
     }
 }
 
-/// Its cases.
+/// The test cases.
 pub fn cases() -> Vec<Case> {
     [
         (2, 1, 1, 1, true),

@@ -388,7 +388,7 @@ pub struct ReferenceBackward<'a> {
 /// An implementation consists of its shape rule ([`Op::spec`]), a reference in double precision, and kernels in single precision,
 /// each forward and backward. Graphs, plans, the executors, gradient checks and conformance tests need nothing else.
 ///
-/// Only [`Op::name`], [`Op::spec`] and these four passes (two references, two kernels) are required. An operation without [`Op::on_device`] runs on the CPU.
+/// Only [`Op::name`], [`Op::spec`] and these four passes are required. An operation without [`Op::on_device`] runs on the CPU.
 ///
 /// # Example
 /// A new operation: a ReLU that multiplies negative numbers by a slope instead of setting them to zero.

@@ -1,15 +1,16 @@
-//! conv1d: the convolution that everything here is built on.
+//! conv1d: a convolution along the rows of the input.
 //!
 //! **Computes** `y[l, o] = b[o] + sum over t, i of x[l * stride + t * dilation - pad, i] * w[t, i, o]`, with zeros outside the
-//! input (a cross-correlation, as everywhere in this field).
+//! input (a cross-correlation, as in all frameworks).
 //! **Shapes** `x [n, l_in, c_in] -> y [n, l_out, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`;
 //! `l_out = (l_in + pads - dilation * (k - 1) - 1) / stride + 1`, rounded down; with `same` padding `l_out = l_in / stride`,
-//! rounded up, the odd row of padding at the end.
+//! rounded up; of an odd number of padding rows, the additional one is at the end.
 //! **Backward** `dx[j, i]` = sum of `dy[l, o] * w[t, i, o]` over all `l`, `t` with `l * stride + t * dilation - pad = j`;
 //! `dw[t, i, o] += sum over l of x[l * stride + t * dilation - pad, i] * dy[l, o]`; `db[o] += sum over l of dy[l, o]`.
-//! **Saved** nothing; backward reads `x`. **Cost** `l_out * k * c_in * c_out` multiply-adds a pass; every pass reads its
-//! operands once a panel of outputs. **NaN** passes through every sum that it is a term of.
-//! **Error** one f32 chain a number: relative rms about 1e-7 times the root of `k * c_in` (forward), of `l_out` (backward-weight).
+//! **Saved** nothing; backward reads `x`. **Cost** `l_out * k * c_in * c_out` MACs per product (one forward, two
+//! backward); each reads its operands once per panel of outputs. **NaN** a sum with a NaN term is NaN.
+//! **Error** each element is one chain of f32 additions: relative rms about 1e-7 times the root of `k * c_in` (forward) or of
+//! `l_out` (backward-weight).
 //! **Source** the operation is that of PyTorch's `Conv1d`; the tiling is that of Goto and van de Geijn, "Anatomy of
 //! high-performance matrix multiplication", 2008, over rows that overlap.
 
@@ -33,11 +34,11 @@ use std::any::Any;
 /// Rows of zeros around the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// As many as keep the length (divided by the stride, rounded up); the odd one at the end.
+    /// So many that the output has the length of the input divided by the stride, rounded up; if their number is odd, one more at the end.
     Same,
     /// None.
     Valid,
-    /// So many before and after.
+    /// The numbers of rows before and after the input.
     Explicit(usize, usize),
 }
 
@@ -58,7 +59,7 @@ pub struct Conv1d {
     pub bias: bool,
 }
 
-/// Largest kernel size, stride, dilation and padding: far beyond any use, small enough that no product overflows.
+/// The largest kernel size, stride, dilation, padding, length and number of channels: larger than any use, and no product overflows.
 const LARGEST: usize = 1 << 24;
 
 impl Conv1d {
@@ -103,7 +104,7 @@ impl Conv1d {
     }
 }
 
-/// The op on a given input. `pad` counts the rows of zeros before it.
+/// The sizes of the op on a given input; `pad` is the number of rows of zeros before it.
 #[derive(Clone, Copy, Debug)]
 struct Geometry {
     l_in: usize,
@@ -142,7 +143,7 @@ impl Op for Conv1d {
         };
         let bias =
             TensorSpec { suffix: "bias", layout: Layout::Vector { c: c_out }, role: Role::Bias { fan_in: k * c_in } };
-        // Saturating: what is too large for memory is refused by the graph, which sees the parameters first.
+        // Saturating: the graph refuses tensors that are too large, and checks the parameters first.
         let packed = |depth: usize, outputs: usize| (k * depth).saturating_mul(outputs.next_multiple_of(16));
         Ok(Spec {
             params: if self.bias { vec![weight, bias] } else { vec![weight] },
@@ -217,7 +218,7 @@ impl Op for Conv1d {
 }
 
 impl Conv1d {
-    /// Rows of zeros before an input `x`, and rows of the output.
+    /// The rows of zeros before an input of shape `x`, and the rows of the output.
     pub(super) fn rows(&self, x: Shape) -> Result<(usize, usize), ShapeError> {
         self.geometry(x).map(|g| (g.pad, g.l_out))
     }

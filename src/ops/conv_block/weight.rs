@@ -1,6 +1,6 @@
-//! conv_block's backward-weight: from the sparse gradient that a pool leaves, or from dense rows, by transforms or
-//! directly.
-#![allow(unsafe_code)] // reason: whole vectors go through pointers; lengths are asserted at entry
+//! backward-weight of conv_block: from the sparse gradient of a max pool, or from dense rows of the gradient; the latter with a
+//! Toom-Cook algorithm or directly.
+#![allow(unsafe_code)] // reason: vectors are loaded and stored through pointers; lengths are asserted at entry
 
 use super::WIDEST_WINDOW;
 use super::convolve::{Rows, Stored, rows_of};
@@ -14,26 +14,26 @@ use crate::simd::{Isa, Kernel, PooledGradient, RankUpdate, Simd, SparseUpdate, p
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// `dw += ..` from rows of the gradient, some at a time.
+/// Adds to `dw` from dense rows of the gradient, some rows per call.
 pub struct DenseWeight<'a> {
     /// The forward convolution, with the algorithm to use here.
     pub conv: Convolution,
     pub x: &'a [f32],
     /// `[k, c_in, c_out]`.
     pub dw: &'a mut [f32],
-    /// Sums of products, plane by plane: as many as [`sums_len`] says. They are assigned by the rows from row 0 on.
+    /// Sums of products, plane by plane; [`sums_len`] is the length. The block of row 0 assigns them, later blocks add to them.
     pub sums: &'a mut [f32],
 }
 
-/// Rows of a block of the direct update: those of input and gradient stay in the L1 cache under all register tiles.
+/// Rows of a block of the direct algorithm: those of input and gradient stay in the L1 cache while all register tiles read them.
 pub const DIRECT_ROWS: usize = 72;
 
-/// Numbers of [`DenseWeight::sums`].
+/// The length of [`DenseWeight::sums`].
 pub fn sums_len(conv: &Convolution) -> usize {
     (conv.algorithm.products_of_sums() * conv.segments() * conv.c_in * conv.c_out).next_multiple_of(16)
 }
 
-/// Numbers of scratch for [`DenseWeight::add`].
+/// The length of the scratch memory of [`DenseWeight::add`].
 pub fn dense_scratch(conv: &Convolution) -> usize {
     let round = |numbers: usize| numbers.next_multiple_of(16);
     if conv.algorithm == Algorithm::Direct {
@@ -47,8 +47,8 @@ pub fn dense_scratch(conv: &Convolution) -> usize {
 }
 
 impl DenseWeight<'_> {
-    /// Adds what the `rows` of the gradient `dz` of the convolution's output give; the first is row 0, or where the call
-    /// before ended.
+    /// Adds the contribution of the rows `rows` of `dz`, the gradient of the convolution's output. The first call begins with row 0,
+    /// every other call with the row at which the previous one ended.
     pub fn add(&mut self, isa: Isa, dz: &impl Rows, rows: Range<usize>, scratch: &mut [f32]) {
         match self.conv.algorithm {
             Algorithm::Direct => self.direct(isa, dz, rows, scratch),
@@ -57,7 +57,7 @@ impl DenseWeight<'_> {
         }
     }
 
-    /// After the last row: brings the sums into `dw`.
+    /// Called after the last row: transforms the sums and adds them to `dw`.
     pub fn finish(self, isa: Isa) {
         let DenseWeight { conv, dw, sums, .. } = self;
         match conv.algorithm {
@@ -127,7 +127,7 @@ impl DenseWeight<'_> {
     }
 }
 
-/// `dw += G^T sums`. **Registers** the products of one vector of weights, a tap's sum, a constant.
+/// `dw += G^T sums`. **Registers** the sums of products of one vector of weights, the sum of a tap, a constant.
 struct TapSums<'a, F> {
     conv: Convolution,
     sums: &'a [f32],
@@ -155,7 +155,7 @@ impl<F: Toom> Kernel for TapSums<'_, F> {
                     (0..F::PRODUCTS).for_each(|p| products[p] = load(from.add(p * plane)));
                     for at in 0..F::TAPS {
                         let tap = segment * (F::TAPS - 1) + at;
-                        // The first tap of a later segment is the last of the one before.
+                        // The first tap of a later segment is the last tap of the previous segment, and was added there.
                         if tap >= conv.k || (segment > 0 && at == 0) {
                             continue;
                         }
@@ -175,7 +175,7 @@ impl<F: Toom> Kernel for TapSums<'_, F> {
     }
 }
 
-/// `dw += ..` and `db += ..` from the argmax of a pooled gradient.
+/// Adds to `dw` and `db` from a pooled gradient and its argmax.
 pub struct PooledWeight<'a> {
     pub g: Geometry,
     pub x: &'a [f32],
@@ -186,27 +186,27 @@ pub struct PooledWeight<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// Numbers of input that a block of [`PooledWeight::sparse`] reads: more than half of an L1 cache of 32 KiB, and not so many
-/// that the sums, which pass through it once a block, push them out.
+/// Numbers of the input that a block of [`PooledWeight::sparse`] reads: 20 KiB, more than half of an L1 cache of 32 KiB. If they were
+/// more, the sums, which are read and written once per block, would displace them from the cache.
 const SPARSE_NUMBERS: usize = 5 * 1024;
-/// Fewest cells of a block, even where its rows then come from the L2 cache: sums are read and written once a block, and an
-/// output's windows with a non-zero gradient make a loop that ends sooner than the processor foresees.
+/// The smallest number of pooling windows in a block, even if its rows are then read from the L2 cache. With fewer, the sums are read
+/// and written more often, and the loop over the windows with a non-zero gradient is so short that its end is mispredicted.
 const FEWEST_CELLS: usize = 24;
 
-/// PooledGradient of a block.
+/// The number of pooling windows in a block of [`PooledWeight::sparse`].
 pub fn cells(g: &Geometry) -> usize {
     let rows = (SPARSE_NUMBERS / g.c_in).saturating_sub(g.k - 1);
     (rows / g.window).clamp(FEWEST_CELLS, PooledGradient::MAX_WINDOWS)
 }
 
-/// Numbers of scratch for [`PooledWeight::sparse`] and [`reorder_gradients`].
+/// The length of the scratch memory of [`PooledWeight::sparse`] and [`reorder_gradients`].
 pub fn sparse_scratch(g: &Geometry) -> usize {
     g.weights().max((g.window * cells(g) + g.k - 1) * g.c_in).next_multiple_of(16)
 }
 
 impl PooledWeight<'_> {
-    /// Every cell of an output channel adds its number times one contiguous window of the input. `dw` is
-    /// `[c_out, k * c_in]` here, until [`reorder_gradients`] is called.
+    /// For each pooling window and output channel, adds the gradient times the `k * c_in` contiguous inputs of the row at the argmax.
+    /// `dw` is `[c_out, k * c_in]` here, until [`reorder_gradients`] is called.
     pub fn sparse(self, isa: Isa) {
         let PooledWeight { g, x, dy, argmax, dw, db, scratch } = self;
         let Geometry { c_in, c_out, window, k, .. } = g;
@@ -237,15 +237,15 @@ impl PooledWeight<'_> {
     }
 }
 
-/// Turns the sums that [`PooledWeight::sparse`] leaves, `[c_out, k * c_in]`, into the order of the weights.
+/// Transposes the sums of [`PooledWeight::sparse`], `[c_out, k * c_in]`, into the order of the weights, `[k, c_in, c_out]`.
 pub fn reorder_gradients(g: &Geometry, dw: &mut [f32], scratch: &mut [f32]) {
     let sums = &mut scratch[..dw.len()];
     sums.copy_from_slice(dw);
     transpose(sums, g.k * g.c_in, dw);
 }
 
-/// Rows of `columns` numbers to columns. Written in the order of memory, while a cache line's worth of columns of what is read
-/// stays in the L1 cache. Not a kernel: compiled for AVX-512 it would gather its numbers, a lane at a time.
+/// Transposes a matrix whose rows have `columns` numbers. It writes in the order of memory; the cache lines that it reads stay in the
+/// L1 cache for the next columns. Not a [`Kernel`]: compiled for AVX-512 it would use gather instructions, which load lane by lane.
 pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     let rows = from.len() / columns;
     for (column, to) in to.chunks_exact_mut(rows).enumerate() {
@@ -255,21 +255,21 @@ pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     }
 }
 
-/// PooledGradient whose sums are taken before they join the total.
+/// Pooling windows whose contributions are summed in registers and then added to `dw` and `db`.
 const MONO_CELLS: usize = 128;
 
-/// Samples behind the last cell that are read, though none of them counts: a whole vector from its first sample on.
+/// Samples after the rows of the last pooling window that must be readable: 16 samples are loaded from the first row of a window on.
 const WINDOW_MARGIN: usize = 16;
 
-/// Numbers of scratch for [`PooledWeight::single`].
+/// The length of the scratch memory of [`PooledWeight::mono`].
 pub fn mono_scratch(g: &Geometry) -> usize {
     g.window * MONO_CELLS + WINDOW_MARGIN
 }
 
 impl PooledWeight<'_> {
-    /// For one input channel and few taps: a window of the input is too short for vectors, which lie along the outputs
-    /// instead; each lane picks its samples from one vector. **Registers** `K` sums and the bias's, the window,
-    /// places, `K` picked vectors.
+    /// For one input channel and 3 or 5 taps. An output depends on too few samples to fill a vector, so a vector holds neighbouring
+    /// output channels instead, and each lane selects its samples from one vector of the input. **Registers** `K` sums and that of
+    /// the bias, the samples, the argmax, `K` vectors of selected samples.
     pub fn mono(self, isa: Isa) {
         let PooledWeight { g, x, dy, argmax, dw, db, scratch } = self;
         let x = Stored { x, c: 1 };
@@ -291,7 +291,7 @@ impl PooledWeight<'_> {
     }
 }
 
-/// The share of some cells, whose first window begins at the start of `x`.
+/// The contribution of some pooling windows; the input of the first one begins at the start of `x`.
 struct MonoWindows<'a> {
     k: usize,
     window: usize,
@@ -328,8 +328,8 @@ impl MonoWindows<'_> {
             let lanes = (c - j).min(S::LANES);
             let (mut sums, mut bias) = ([s.zero(); K], s.zero());
             for cell in 0..cells {
-                // SAFETY: `lanes` channels from `j` on of the cell lie in `dy` and `argmax`, and 16 samples from its first on,
-                // which hold all that its windows read, in `x`, as asserted above.
+                // SAFETY: `lanes` channels of the cell from `j` on lie in `dy` and `argmax`, and 16 samples from the cell's first
+                // sample on, which include all that its rows read, lie in `x`, as asserted above.
                 unsafe {
                     let (dy, argmax) = (dy.as_ptr().add(cell * c + j), argmax.as_ptr().add(cell * c + j));
                     let (g, argmax) = (load_some(s, dy, lanes), s.load_argmax(argmax, lanes));
@@ -352,13 +352,13 @@ impl MonoWindows<'_> {
     }
 }
 
-/// `db += ` the sum of the output's gradient where it counts.
+/// Adds to `db` the gradient of the output, summed over the rows where ReLU lets it pass.
 pub struct BiasSums<'a> {
     pub dz: &'a Unpooled<'a>,
     pub db: &'a mut [f32],
 }
 
-/// PooledGradient whose sum is taken before it joins the total.
+/// Rows of the output whose gradients are summed in registers and then added to `db`.
 const SUM_CELLS: usize = 64;
 
 impl Kernel for BiasSums<'_> {
@@ -386,11 +386,11 @@ impl Kernel for BiasSums<'_> {
 }
 
 impl BiasSums<'_> {
-    /// `V` vectors of `lanes` channels from `j` on; returns how many channels these are. Many side by side, so that memory is
-    /// read in its order. **Registers** `V` sums, a gradient, what tells whether it counts.
+    /// Sums `V` vectors of `lanes` channels from channel `j` on; returns the number of these channels. There are many vectors so that
+    /// memory is read in order. **Registers** `V` sums, a gradient, the mask of lanes without a gradient.
     ///
     /// # Safety
-    /// These channels are among those of every cell and of the bias.
+    /// These channels exist in every cell and in `db`.
     #[inline(always)]
     unsafe fn channels<S: Simd, const V: usize>(
         &mut self,
