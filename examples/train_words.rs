@@ -58,7 +58,7 @@ fn train() -> Result<(), Box<dyn Error>> {
     predict(&mut recogniser, &data)
 }
 
-/// The recordings that the command line names, or three words of the embedded ones, as the network hears them.
+/// The recordings that the command line names, or three words of the embedded ones, in the format of the network's input.
 fn recordings(spec: &NetworkSpec) -> Result<Dataset, Box<dyn Error>> {
     let path = std::env::args_os().nth(1);
     let source = match &path {

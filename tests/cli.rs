@@ -333,7 +333,7 @@ fn a_run_on_all_words_fills_one_cache() {
     train.args(["train", "--batch", "2", "--epochs", "1", "--name", "all", "--data"]).arg(clips());
     train.arg("--model").arg(tiny()).arg("--runs").arg(dir.path()).env("STAPES_CACHE", &cache).assert().success();
     let config = fs::read_to_string(dir.path().join("all/config.toml")).unwrap();
-    assert!(config.contains(r#""two", "zero"]"#), "the words stand in the configuration: {config}");
+    assert!(config.contains(r#""two", "zero"]"#), "the words are in the configuration: {config}");
     // Now the words are named, and they are the same.
     stapes().arg("eval").arg(dir.path().join("all")).env("STAPES_CACHE", &cache).assert().success();
     let caches = fs::read_dir(&cache).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "cache");

@@ -239,7 +239,7 @@ fn an_interrupted_read_leaves_nothing_behind() {
     assert!(names.into_iter().all(|n| n.ends_with(".lock")));
 }
 
-/// The other half of the next test: a process of its own that opens the set twice over.
+/// The other half of the next test: a process of its own that opens the set twice.
 #[test]
 fn child_opens_the_set() {
     let Some(folder) = std::env::var_os("STAPES_TEST_SET") else {

@@ -90,7 +90,7 @@ fn batch(network: &Network, step: usize) -> (Vec<f32>, Vec<f32>) {
     (inputs, labels)
 }
 
-/// Everything that some steps leave behind, as bits.
+/// Everything that some steps produce, as bits.
 #[derive(PartialEq)]
 struct Learned {
     losses: Vec<u64>,
@@ -351,7 +351,7 @@ fn stop_and_resume_change_nothing() {
     assert!(steps > 3);
     let whole = run(&data, 2, &[]);
     assert_eq!(whole.records.len(), 3);
-    // Before the first step, within an epoch, at its last step, behind it, and several times.
+    // Before the first step, within an epoch, at its last step, after it, and several times.
     let ways: [&[u64]; 7] = [&[0], &[1], &[3], &[steps - 1], &[steps], &[2 * steps + 2], &[2, 1, 0, steps, 3]];
     for stops in ways {
         whole.assert_same(&run(&data, 2, stops), &format!("stopped at {stops:?}"));

@@ -29,7 +29,7 @@ fn command_lines(page: &str) -> Vec<String> {
         for code in codes {
             let code = code.split('#').next().unwrap_or_default();
             for start in ["stapes ", "cargo run --release -- "] {
-                // At the start of the code, behind a pipe, or behind a variable and a path.
+                // At the start of the code, after a pipe, or after a variable and a path.
                 let found = code.match_indices(start).map(|(i, _)| i).find(|&i| {
                     let before = code[..i].trim_end();
                     i == 0

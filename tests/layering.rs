@@ -164,7 +164,7 @@ const FIGURATIVE: [(&[&str], &str); 5] = [
     (&["hear", "hears", "heard"], "`receptive field`, `input` or `predicted`"),
     (&["settle", "settles", "settled"], "`wait` or `reorder`"),
     (&["house", "rooms"], "`module`"),
-    (&["likewise"], "the sentence that it stands for"),
+    (&["likewise"], "the full sentence"),
 ];
 
 /// The words of a line in lower case: identifiers are split at underscores and before capital letters.

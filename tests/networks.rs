@@ -213,7 +213,7 @@ fn files_that_cannot_be_read_are_named() {
     );
 }
 
-/// A rule that can be; stands for `CUSTOM` below.
+/// A valid rule, which replaces `CUSTOM` in the files below.
 const CUSTOM: &str = "blocks = { rule = 'custom', start = 32, depth = 8 }";
 
 /// What follows the name on line 1, and what is said of it: texts that are not a network's.

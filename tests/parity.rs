@@ -46,7 +46,7 @@ impl<'c> Setting<'c> {
             dy: noise(case.n * spec.y.size(), 1),
             params: tensors(&spec.params, 2),
             state: tensors(&spec.state, 3),
-            // What `Cpu` makes of the key of a step for the node behind the inputs.
+            // What `Cpu` makes of the key of a step for the node after the inputs.
             draw: step_key().with(shapes.len() as u64),
             case,
             spec,
@@ -375,7 +375,7 @@ fn the_executor_meets_the_reference_in_both_orders() {
             let mut cpu = Cpu::new(Arc::new(plan), Isa::best()).unwrap();
             cpu.prepare(&params, &narrow(&state));
             let mut got_state = narrow(&state);
-            // Twice: what a first run leaves behind must not matter.
+            // Twice: what a first run leaves in memory must not matter.
             for _ in 0..2 {
                 got_state = narrow(&state);
                 cpu.run(&params, &mut got_state, &inputs, step_key());

@@ -31,7 +31,7 @@ struct Passes {
 }
 
 impl Single {
-    /// None where the op cannot stand on the shape.
+    /// None if the op cannot be applied to the shape.
     fn new(op: impl Op + 'static, n: usize, shape: Shape, isa: Isa) -> Option<Single> {
         let mut graph = Graph::new();
         let x = graph.input("x", shape).unwrap();

@@ -55,7 +55,7 @@ fn run(network: &Network, capacity: usize, n: usize) -> (Vec<u32>, Vec<u32>, u64
     let key = Key::new(2, Stream::Case);
     weights.params.iter_mut().enumerate().for_each(|(i, w)| *w = 0.2 * key.normal(i as u64) as f32);
     cpu.prepare(&weights.params, &weights.state);
-    // What an earlier, larger batch left behind must not matter.
+    // What an earlier, larger batch left in memory must not matter.
     let (inputs, labels) = batch(network, capacity, 1);
     cpu.run(&weights.params, &mut weights.state.clone(), &[&inputs, &labels], key);
     let (inputs, labels) = batch(network, n, 2);

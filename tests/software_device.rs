@@ -1,4 +1,4 @@
-//! The program on a GPU that is made of software: the kernels' own sources, compiled for the processor, behind a stand-in for the NVIDIA driver
+//! The program on a GPU that is made of software: the kernels' own sources, compiled for the processor, and a substitute for the NVIDIA driver
 //! (`tests/device/`). The binary is the one that users run.
 #![cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 
@@ -29,7 +29,7 @@ fn is_skipped() -> bool {
     MISSING.get_or_init(find).is_some()
 }
 
-/// The folder of the stand-in driver, built when first asked for.
+/// The folder of the substitute driver, built when it is first needed.
 fn driver() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {

@@ -73,7 +73,7 @@ fn a_run_fits_the_terminal_and_its_last_line_works_as_typed() {
             assert!(columns(line) <= width, "{line}");
         }
         assert!(err.contains("epoch 2/2  loss "), "{err}");
-        // The shell runs what stands behind `next:`.
+        // The shell runs what follows `next:`.
         let (_, next) = out.split_once("\nnext: ").unwrap();
         let shell = std::process::Command::new("sh").args(["-c", next]).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&shell.stdout), String::from_utf8_lossy(&shell.stderr));

@@ -218,7 +218,7 @@ fn case_35_a_flipped_bit_is_noticed() {
     refused(&mut resume(&run), &["best.safetensors does not hold the weights of epoch"]);
 }
 
-/// A limit on the address space stands for little memory.
+/// A limit on the address space simulates little memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn case_40_memory_is_bounded_by_the_size_of_the_file() {

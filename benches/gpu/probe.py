@@ -1,6 +1,6 @@
 """What the GPU can do at most, measured: copies, multiply-adds, matrix units, launches; and how the matrix units round. Prints JSON.
 
-The kernels of probe.cu are compiled by NVRTC. Where that or the driver cannot be reached, PyTorch's copies and matrix products stand in;
+The kernels of probe.cu are compiled by NVRTC. Where that or the driver cannot be reached, PyTorch's copies and matrix products are used instead;
 `by` says which. `--compile 9.0` only compiles, for which no GPU is needed.
 """
 

@@ -58,7 +58,7 @@ def run(command, limit):
         except subprocess.TimeoutExpired:
             rc = 124
         seconds = time.time() - began
-        stop(child)  # also what a command that has ended left behind
+        stop(child)  # also processes that remain after their command has ended
         out.seek(0), err.seek(0)
         return rc, seconds, *(stream.read().decode(errors="replace") for stream in (out, err))
 

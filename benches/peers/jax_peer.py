@@ -32,7 +32,7 @@ def max_pool(h, size, ceil):
     """Max pooling of [n, l, c] along l; XLA's window reduction and its gradient are several times slower on a CPU."""
     n, length, c = h.shape
     if ceil:
-        h = jnp.pad(h, ((0, 0), (0, -length % size), (0, 0)))  # behind a ReLU zeros change no maximum
+        h = jnp.pad(h, ((0, 0), (0, -length % size), (0, 0)))  # after a ReLU zeros change no maximum
     else:
         h = h[:, : length // size * size]
     return h.reshape(n, -1, size, c).max(2)
@@ -84,7 +84,7 @@ def adam(params, grads, moments, count):
 
 
 class Peer:
-    """A network with its optimiser behind the interface that the frameworks share."""
+    """A network with its optimiser, with the interface that the frameworks share."""
 
     def __init__(self, net, classes, norm, seed, threads):
         del threads  # JAX takes all cores that the process may use

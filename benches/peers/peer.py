@@ -29,7 +29,7 @@ DROPOUT = {"custom32-8": 0.75, "custom64-8": 0.75, "vgg64-16": 0.75, "custom128-
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with bias, its ReLU, and the max pool behind it (1: none)."""
+    """A convolution with bias, its ReLU, and the max pool after it (1: none)."""
 
     channels: int
     kernel: int

@@ -33,7 +33,7 @@ def build(net, classes, norm):
 
 
 class Peer:
-    """A network with its optimiser behind the interface that the frameworks share."""
+    """A network with its optimiser, with the interface that the frameworks share."""
 
     def __init__(self, net, classes, norm, seed, threads):
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -63,7 +63,7 @@ class Module(nn.Module):
 
 
 class Peer:
-    """A network with its optimiser behind the interface that the frameworks share."""
+    """A network with its optimiser, with the interface that the frameworks share."""
 
     def __init__(self, net, classes, norm, seed, threads, fast=True):
         torch.set_num_threads(threads)

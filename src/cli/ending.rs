@@ -13,7 +13,7 @@ pub enum Ending {
     #[error("standard output was closed")]
     ClosedPipe,
     /// The command failed and has printed every reason already: exit code 1.
-    #[error("the command failed; the reasons stand above")]
+    #[error("the command failed; the reasons are above")]
     Reported,
 }
 

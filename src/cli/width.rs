@@ -63,7 +63,7 @@ fn hanging(line: &str, indent: &str) -> String {
     }
 }
 
-/// `cell` in pieces of at most `width` columns, broken behind a space or one of `+ _ / - ,` where that is possible.
+/// `cell` in pieces of at most `width` columns, broken after a space or one of `+ _ / - ,` where that is possible.
 pub fn broken(cell: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in cell.split_inclusive([' ', '+', '_', '/', '-', ',']) {

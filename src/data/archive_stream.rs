@@ -82,13 +82,13 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Whether nothing was cut off behind the last member. A plain tar file ends with a block of zeros; gzip has a
+    /// Whether nothing was cut off after the last member. A plain tar file ends with a block of zeros; gzip has a
     /// checksum.
     pub(super) fn is_marked(&self) -> bool {
         self.gzipped || self.zeros.load(Ordering::Relaxed) >= 512
     }
 
-    /// Bytes behind the gzip stream that belong to nothing; zeros do not count.
+    /// Bytes after the gzip stream that belong to nothing; zeros do not count.
     pub(super) fn trailing_bytes(&self) -> u64 {
         self.trailing.load(Ordering::Relaxed)
     }
@@ -130,7 +130,7 @@ impl<R: Read> Read for Tail<R> {
     }
 }
 
-/// The content of gzip members that follow one another. What comes behind them and is not gzip is counted and not
+/// The content of gzip members that follow one another. What comes after them and is not gzip is counted and not
 /// decompressed, as `gzip` does.
 struct Gunzip {
     decoder: Option<GzDecoder<BufReader<Counted>>>,

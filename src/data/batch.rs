@@ -218,7 +218,7 @@ fn clips_of(data: &Dataset, split: Split, batch: usize) -> Result<Vec<u32>, Data
     if clips.is_empty() { Err(DataError::EmptySplit { split }) } else { Ok(clips) }
 }
 
-/// Writes `clips`, at most as many as the buffer has rows, and zeros behind them.
+/// Writes `clips`, at most as many as the buffer has rows, and zeros after them.
 fn fill(data: &Dataset, clips: impl Iterator<Item = u32>, buffer: &mut Batch) {
     buffer.clips.clear();
     buffer.clips.extend(clips);

@@ -233,7 +233,7 @@ impl Store for Vec<i16> {
     }
 }
 
-/// A cache file in the making; dropped before [`Writer::finish`] it leaves nothing behind.
+/// A cache file that is being written; if it is dropped before [`Writer::finish`], no file remains.
 pub(super) struct Writer {
     file: BufWriter<Temporary>,
 }

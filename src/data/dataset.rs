@@ -301,7 +301,7 @@ impl Dataset {
     }
 
     /// A shell command that converts the audio files of other formats to WAV with FFmpeg, if there are any; `FOLDER` in it
-    /// stands for an unpacked archive.
+    /// is to be replaced by the folder of the unpacked archive.
     pub fn conversion(&self) -> Option<&str> {
         self.conversion.as_deref()
     }

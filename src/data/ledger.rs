@@ -42,7 +42,7 @@ pub enum Reason {
     NestedFolder,
     /// A named pipe, socket or device, which is never opened.
     SpecialFile,
-    /// Bytes behind the end of an archive.
+    /// Bytes after the end of an archive.
     TrailingBytes,
     /// A file in a word folder whose name is not that of audio.
     OtherFile,
@@ -91,7 +91,7 @@ impl Reason {
             Reason::EmptyFolder => ("folder", "without clips, not a class"),
             Reason::NestedFolder => ("folder", "within word folders, without clips or linked"),
             Reason::SpecialFile => ("special file", "(pipes, sockets or devices)"),
-            Reason::TrailingBytes => ("byte", "behind the end of the archive"),
+            Reason::TrailingBytes => ("byte", "after the end of the archive"),
             Reason::OtherFile => ("file", "in word folders that are not audio"),
             Reason::StrayFile => ("file", "beside the word folders"),
             Reason::Hidden => ("hidden file", "(names that begin with a dot)"),

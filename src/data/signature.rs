@@ -37,7 +37,7 @@ pub(super) fn recognise(file: &[u8]) -> Result<(Readable, &[u8]), ClipFault> {
     }
 }
 
-/// The file behind its ID3v2 tags, of which it may have several. A tag that is longer than the file stays.
+/// The file after its ID3v2 tags, of which it may have several. A tag that is longer than the file stays.
 fn without_leading_tags(mut file: &[u8]) -> &[u8] {
     while let [b'I', b'D', b'3', _, _, flags, a, b, c, d, ..] = *file {
         let size = [a, b, c, d].iter().fold(0, |size, &byte| size << 7 | usize::from(byte & 0x7F));
@@ -133,7 +133,7 @@ const OTHER: &[(&[u8], &str)] = &[
     (b"\x7FELF", "a program"),
     (b"MZ", "a program"),
     (b"version https://git-lfs", "a Git LFS pointer to a file that has not been downloaded (run `git lfs pull`)"),
-    (b"\xEF\xBB\xBFRIFF", "a WAV file behind a byte order mark, as a text editor writes it"),
+    (b"\xEF\xBB\xBFRIFF", "a WAV file after a byte order mark, as a text editor writes it"),
 ];
 
 /// The fault of a file that is not read; `tagged` if an ID3v2 tag precedes `bytes`.

@@ -68,7 +68,7 @@ pub(super) struct TarStream<R> {
     any: bool,
     /// Bytes of the current member's content that have not been read.
     left: u64,
-    /// Zeros behind them up to a whole block.
+    /// Zeros after them up to a whole block.
     padding: u64,
     size: u64,
     /// Where the content lies in a sparse file: offset and length of each piece.
@@ -80,7 +80,7 @@ impl<R: Read> TarStream<R> {
         TarStream { inner, any: false, left: 0, padding: 0, size: 0, pieces: None }
     }
 
-    /// The next member; nothing behind the mark of the end, or where the stream ends between two members.
+    /// The next member; none after the mark of the end, or where the stream ends between two members.
     pub(super) fn next(&mut self) -> Result<Option<Member>, TarFault> {
         self.skip(self.left + self.padding)?;
         (self.left, self.padding, self.pieces) = (0, 0, None);
@@ -120,7 +120,7 @@ impl<R: Read> TarStream<R> {
         Ok(bytes)
     }
 
-    /// Reads on to the end of the stream; returns how many bytes behind the mark of the end are not zero.
+    /// Reads on to the end of the stream; returns how many bytes after the mark of the end are not zero.
     pub(super) fn finish(&mut self) -> Result<u64, TarFault> {
         let (mut buffer, mut trailing) = ([0; 1 << 13], 0);
         loop {

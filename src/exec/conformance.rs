@@ -51,8 +51,8 @@ const STATE: f64 = 1e-6;
 /// The largest error of the gradients of a network, which allows for a different choice between two nearly equal maxima among some ten thousand.
 const NETWORK: f64 = 1e-2;
 
-/// Largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign depends on the rounding;
-/// what remains is that of the gradient behind a norm, which is computed first and rounded then.
+/// The largest error of a case in a precision. Inputs and parameters are rounded to it beforehand, so that no maximum and no sign depends on the
+/// rounding. What remains is the rounding of the gradient at the input of a norm, which is computed first and then rounded.
 pub fn tolerance(case: &Case, precision: Precision) -> f64 {
     match precision {
         Precision::F32 => case.tolerance,

@@ -165,7 +165,7 @@ mod tests {
         let macs = |work| {
             let plan = Plan::new(&g, &PlanOptions::new(2, work)).unwrap();
             let rows = plan.rows();
-            assert!(rows.iter().enumerate().all(|(i, row)| row.step == i), "steps stand in the order of the stages");
+            assert!(rows.iter().enumerate().all(|(i, row)| row.step == i), "steps are in the order of the stages");
             rows.iter().map(|row| row.macs).sum::<u64>()
         };
         assert_eq!(macs(Work::Infer(y)), first + second);

@@ -44,17 +44,17 @@ pub enum Reason {
         key: String,
         /// The known key closest to it.
         nearest: Option<String>,
-        /// All keys that may stand there.
+        /// All keys that are valid there.
         known: Box<[String]>,
     },
-    /// A word that does not exist where only certain words may stand.
+    /// A word that is not one of the words that are valid there.
     #[error("unknown value `{value}`; {}", meant(nearest, known))]
     UnknownValue {
         /// The word.
         value: String,
         /// The known word closest to it.
         nearest: Option<String>,
-        /// All words that may stand there.
+        /// All words that are valid there.
         known: Box<[String]>,
     },
     /// A required key is missing.

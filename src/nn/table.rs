@@ -15,7 +15,7 @@ pub enum Counting {
     /// Convolutions and dense layers.
     #[serde(rename = "plain")]
     Plain,
-    /// Those, and scale and shift of a batch norm behind every convolution.
+    /// Those, and scale and shift of a batch norm after every convolution.
     #[serde(rename = "bn")]
     Bn,
     /// Those, and scale and shift of a batch norm over the flattened features.

@@ -256,7 +256,7 @@ impl<F: Toom> Tiles for Interpolated<'_, F> {
     }
 }
 
-/// A block's rows that stand in memory, to an epilogue.
+/// Passes a block's rows, which are in memory, to an epilogue.
 pub struct StoredRows<'a, E> {
     /// `[rows, c]`.
     pub z: &'a [f32],
@@ -312,10 +312,10 @@ pub unsafe fn load_some<S: Simd>(s: S, from: *const f32, lanes: usize) -> S::V {
     unsafe { if lanes >= S::LANES { s.load(from) } else { s.load_first(from, lanes) } }
 }
 
-/// A block's rows of a convolution with one input channel, to an epilogue: too few products a row for register tiles, so that
+/// Passes a block's rows of a convolution with one input channel to an epilogue: too few products a row for register tiles, so that
 /// the sums never leave the registers. **Registers** a tile's eight sums, the taps, one broadcast.
 pub struct MonoConvolution<'a, E> {
-    /// Samples, `rows + k - 1`, from the first row's first tap on; as many zeros or anything behind them as complete a group.
+    /// Samples, `rows + k - 1`, from the first row's first tap on; after them as many other numbers (zeros, for example) as complete a group.
     pub x: &'a [f32],
     /// `[k, c]`.
     pub w: &'a [f32],

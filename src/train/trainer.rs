@@ -340,7 +340,7 @@ impl Trainer {
     }
 
     /// Waits for the steps in the queue of a GPU and returns their results in order, up to the first whose loss is not finite; the steps
-    /// behind that one changed nothing.
+    /// after that one changed nothing.
     ///
     /// # Errors
     /// The GPU fails.

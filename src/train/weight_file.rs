@@ -22,7 +22,7 @@ pub(super) const SETTINGS: &str = "stapes.settings";
 /// Characters of SHA-1 in hexadecimal.
 const HASH_LEN: usize = 40;
 
-/// Where the metadata stand in a header.
+/// The key of the metadata in a header.
 const METADATA: &str = "__metadata__";
 
 /// Bytes of the header's length at the beginning of a file.
@@ -316,7 +316,7 @@ fn foreign_format(bytes: &[u8]) -> Option<String> {
     if bytes.is_empty() {
         return Some("an empty file".into());
     }
-    // The header of safetensors is a JSON object behind its length, whose bytes may be those of any other format.
+    // The header of safetensors is a JSON object after its length, whose bytes may be those of any other format.
     if bytes.get(PREAMBLE) == Some(&b'{') {
         return None;
     }

@@ -74,7 +74,7 @@ impl Wav {
         fmt
     }
 
-    /// The values (full scale 1, channels interleaved) as they stand in the file.
+    /// The values (full scale 1, channels interleaved) as they are stored in the file.
     pub fn encode(&self, values: &[f64]) -> Vec<u8> {
         let mut data = Vec::new();
         for &v in values {

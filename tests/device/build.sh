@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build.sh OUTDIR [plain|race|asan] [KERNELS]
 #
-# Builds OUTDIR/libcuda.so.1 from the runner, the stand-in driver, and every *.cu of KERNELS (default: kernels/ of the repository).
+# Builds OUTDIR/libcuda.so.1 from the runner, the substitute driver, and every *.cu of KERNELS (default: kernels/ of the repository).
 # A program finds it through LD_LIBRARY_PATH=OUTDIR. Only what has changed is compiled. JOBS is the number of compilers that run at once.
 #
 #   plain  optimised, without checks of each access

@@ -48,7 +48,7 @@ impl Network {
     }
 }
 
-/// Max pooling along the clip. Rows behind the last whole window go first: the gradient of `max_pool2d` is wrong with them.
+/// Max pooling along the clip. Rows after the last whole window are removed first: the gradient of `max_pool2d` is wrong with them.
 fn max_pool(h: &Tensor) -> Result<Tensor> {
     let whole = h.dim(2)? / POOL * POOL;
     h.narrow(2, 0, whole)?.contiguous()?.unsqueeze(2)?.max_pool2d((1, POOL))?.squeeze(2)

@@ -306,7 +306,7 @@ pub(super) fn gather(
     Call::new(gpu, &launch, cost, arguments)
 }
 
-/// Where the operands of one launch stand.
+/// What determines the addresses of the operands of one launch.
 #[derive(Clone, Copy)]
 struct OperandAddresses<'a> {
     plan: &'a Plan,

@@ -232,7 +232,7 @@ impl Cuda {
     }
 
     /// Puts a training step in the queue: runs the plan, and updates the parameters by Adam with these rates, see
-    /// [`Adam::rates`](crate::optim::Adam::rates). If the loss is not finite, this step and those behind it leave the parameters as they
+    /// [`Adam::rates`](crate::optim::Adam::rates). If the loss is not finite, this step and those after it leave the parameters as they
     /// are. [`Cuda::wait`] returns the results.
     ///
     /// # Errors
@@ -315,7 +315,7 @@ impl Cuda {
         self.gpu.upload(self.memory().input_region(&self.gpu, k), input)
     }
 
-    /// Puts the arguments of a step in the queue, and the recorded launches behind them.
+    /// Puts the arguments of a step in the queue, and the recorded launches after them.
     fn replay(&mut self, number: usize, args: &StepArgs<'_>) -> Result<(), DeviceError> {
         self.pack(number)?;
         self.queue.send(&self.gpu, args)?;

@@ -115,7 +115,7 @@ impl Program {
     }
 }
 
-/// Launches in their order on the stream; concurrent ones on the second stream, behind everything before them, until the end of the
+/// Launches in their order on the stream; concurrent ones on the second stream, after everything before them, until the end of the
 /// next step, for which the plan keeps their buffers.
 fn launch_all<'c>(gpu: &Gpu, calls: impl Iterator<Item = &'c Call>) -> Result<(), DeviceError> {
     let (stream, side) = (gpu.stream(), gpu.side());

@@ -1,4 +1,4 @@
-//! The kernels in the program: PTX text by file, and the signatures that stand in it.
+//! The kernels in the program: PTX text by file, and the signatures in it.
 
 use flate2::read::GzDecoder;
 use std::collections::HashMap;

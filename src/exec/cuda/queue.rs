@@ -126,7 +126,7 @@ impl StepQueue {
         gpu.finish()
     }
 
-    /// Waits for the steps in the queue, and returns their results in order. Steps behind one whose loss is not finite changed nothing and
+    /// Waits for the steps in the queue, and returns their results in order. Steps after one whose loss is not finite changed nothing and
     /// are left out.
     pub fn wait(&mut self, gpu: &Gpu) -> Result<Vec<Tally>, DeviceError> {
         let steps = std::mem::take(&mut self.queued);

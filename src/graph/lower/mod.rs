@@ -94,7 +94,7 @@ impl<'a> Lowering<'a> {
         lowering.select()?;
         match options.conv {
             ConvChoice::Direct => {}
-            // The measured table behind `auto` is the CPU's; on a GPU a fused op saves bytes whatever the shape.
+            // The measured table that `auto` uses is that of the CPU; on a GPU a fused op saves bytes whatever the shape.
             ConvChoice::Auto if options.device.is_some() => lowering.fuse(ConvChoice::Fast)?,
             choice => lowering.fuse(choice)?,
         }

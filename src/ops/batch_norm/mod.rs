@@ -1,7 +1,7 @@
 //! batch_norm: every channel to mean 0 and variance 1 over the batch, then a learned scale and shift.
 //!
 //! A *channel* here is a channel (`Over::Channels`: its `m = n * l` numbers are every row of every sample) or a feature,
-//! that is a row and channel (`Over::Features`: `m = n`, `l * c` of them, for the norm behind a flattening).
+//! that is a row and channel (`Over::Features`: `m = n`, `l * c` of them, for the norm after a flattening).
 //!
 //! **Computes** `y = w[j] * xhat + b[j]`, `xhat = (x - mean[j]) * inv_std[j]`, `inv_std = 1 / sqrt(var + eps)`, `var` the
 //! biased variance. Running statistics follow by `r = (1 - momentum) * r + momentum * s`, the variance there unbiased.

@@ -20,7 +20,7 @@ const STAGE_POSITIONS: usize = 48;
 const KEPT_PARTIALS: usize = 8 << 20;
 /// Taps of a segment in backward-weight of one input channel.
 const MONO_TAPS: usize = 5;
-/// Blocks that fill a large chip twice over.
+/// Blocks that fill a large chip twice.
 const MANY_BLOCKS: usize = 264;
 /// Blocks that leave a large chip's multiprocessors idle for a third of the time: one and a half for each, so that most have one and the
 /// others two.
@@ -64,7 +64,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Rows as they stand in memory.
+    /// Rows as they are in memory.
     pub fn plain(x: At, l: usize, c: usize) -> Rows {
         Rows { x, y: None, argmax: None, norm: None, l, c, window: 1, cells: 0 }
     }
@@ -332,8 +332,8 @@ impl Convolution {
         self.weight_plan(gradient).pieces.count * self.gradient_numbers(bias)
     }
 
-    /// Puts the launches of both gradients into `passes`: of the weights and, if it is asked for, of the bias, by way of partial sums, and of
-    /// the input. `zeros` numbers of the parameters behind the bias have none.
+    /// Puts the launches of both gradients into `passes`: of the weights and, if `bias` is set, of the bias, by way of partial sums, and of
+    /// the input. The `zeros` parameters after the bias get a gradient of zero.
     pub fn gradients(&self, gradient: &Rows, weights: At, (bias, zeros): (bool, usize), passes: &mut Passes) {
         let partials = self.partials(gradient, bias);
         let keeps = partials <= KEPT_PARTIALS;

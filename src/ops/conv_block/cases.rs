@@ -49,8 +49,8 @@ fn normed_fast(l: usize, c_in: usize, k: usize, window: usize) -> Case {
     Case { name: auto.name.clone() + "_fast", op: Arc::new(block), tolerance: 3e-6, ..auto }
 }
 
-/// Behind a norm with one input channel, where statistics are made of the audio's moments: samples, rows, outputs, taps and windows, what a
-/// window or a GPU's piece of 4,096 rows leaves over, more zeros before the audio than behind it, and audio far from zero.
+/// With batch norm and one input channel, where statistics follow from moments of the audio: samples, rows, outputs, taps and windows, what a
+/// window or a GPU's piece of 4,096 rows leaves over, more zeros before the audio than after it, and audio far from zero.
 fn single() -> Vec<Case> {
     let padded = |c_out, k, padding| Conv1d { padding, ..Conv1d::new(c_out, k) };
     let same = |n, l, c_out, k, window| normed(n, l, 1, Conv1d::new(c_out, k), window, false);

@@ -134,7 +134,7 @@ impl Block {
         }
     }
 
-    /// With batch norm. `Saved` holds the rows, with a pool the largest row of each window, and the argmax; `BatchSaved` behind the weights the
+    /// With batch norm. `Saved` holds the rows, with a pool the largest row of each window, and the argmax; `BatchSaved` holds after the weights the
     /// norm's moments, affine map and coefficients.
     fn normed(&self, norm: BatchNorm) -> Passes {
         let Geometry { l_out, c_out: c, window, .. } = self.g;

@@ -289,7 +289,7 @@ impl Geometry {
     }
 
     /// How the weights' gradient is computed, from a gradient that is `sparse` because there is no norm before the pool, or is dense.
-    /// Behind a norm the path of one input channel folds the norm into plain weights, so that its forward convolution is not a transform.
+    /// With batch norm, the path of one input channel folds the norm into plain weights, so that its forward convolution is not a transform.
     pub fn weight_grad_path(&self, conv: Convolution, sparse: bool) -> WeightGradPath {
         let auto = self.choice == ConvChoice::Auto;
         match self.window {

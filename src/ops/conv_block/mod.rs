@@ -6,7 +6,7 @@
 //! `shift [c_out]`; `cells` is the number of pooling windows. Without norm, rows that
 //! belong to no window are not computed.
 //! **Backward** that of the operations in reverse order: of every window only the largest row has a gradient, and none
-//! where the output is not above zero; behind a norm the gradient is dense. `dw` is computed from the sparse gradient, at a cost
+//! where the output is not above zero; with batch norm the gradient is dense. `dw` is computed from the sparse gradient, at a cost
 //! proportional to the share of pooling windows with a non-zero gradient, or from dense rows. `dx` is computed like the forward pass with
 //! flipped taps, or, where few enough windows have a non-zero gradient, from the sparse gradient: a choice for each sample.
 //! **Saved** the argmax of each window, one byte each; none without pool, where backward reads the output. With norm

@@ -128,7 +128,7 @@ impl ConvBlock {
     }
 }
 
-/// What the merges share: the op's parameters, and where its numbers for all samples stand.
+/// What the merges share: the op's parameters, and the location of its numbers for all samples.
 pub struct Channels<'a, 'b> {
     pub g: Geometry,
     pub norm: BatchNorm,
@@ -185,7 +185,7 @@ struct Observe<'a, const WINDOW: usize> {
 
 impl<const WINDOW: usize> Epilogue for Observe<'_, WINDOW> {
     const TILES: usize = if WINDOW == 3 { 3 } else { 1 };
-    // Behind a pool, `mono_norm` keeps no rows.
+    // With a pool, `mono_norm` keeps no rows.
     const FEW_TAPS: bool = WINDOW == 1;
 
     #[inline(always)]

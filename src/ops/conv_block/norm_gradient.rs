@@ -118,7 +118,7 @@ impl Kernel for TurnRows<'_, '_> {
             let next = ((cell + 1) * g.window).min(end);
             for j in (0..c).step_by(S::LANES) {
                 // SAFETY: rows `row .. next`, all of window `cell`, are among `rows` from `first` on, `c` numbers each; the
-                // operands hold as much as `window` asks for (asserted).
+                // operands hold as much as `window` requires (asserted).
                 unsafe {
                     let to = rows.as_mut_ptr().add((row - first) * c + j);
                     let window = Window { gradient, number: cell * c + j, t: row % g.window, rows: next - row, j };

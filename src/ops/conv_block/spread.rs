@@ -98,7 +98,7 @@ mod tests {
         ];
         for (number, (k, pad, l, window, c_in, c_out)) in geometries.into_iter().enumerate() {
             let choice = ConvChoice::Auto;
-            // As many zeros behind as in front.
+            // As many zeros after the input as before it.
             let l_out = l + 2 * pad + 1 - k.min(l + 2 * pad);
             let g = Geometry { l, c_in, l_out, c_out, k, pad, window, ceil: true, choice };
             let key = Key::new(number as u64, Stream::Case);

@@ -1,4 +1,4 @@
-// driver.h: what the files of the stand-in driver share.
+// driver.h: what the files of the substitute driver share.
 //
 // A libcuda.so.1 over the runner: the functions of the driver API that cudarc calls, each checked more strictly than a real driver
 // would. What a program must not do is refused with the error a real driver gives (or would give later, by crashing), and a
@@ -8,7 +8,7 @@
 //   SIMT_ORDER     order of threads: forward, reverse, a seed; else launches take turns with the orders 0, 1, 2, 3
 //   SIMT_COPIES    early or late: when cp.async land; else by the order
 //   SIMT_NEAREST   1: matrix units round to nearest instead of cutting
-//   SIMT_STREAMS   late: work waits in its stream until something asks for it, which shows missing synchronisation
+//   SIMT_STREAMS   late: work waits in its stream until something waits for it, which shows missing synchronisation
 //   SIMT_FORKS     early or late: graphs run what was captured in forked streams as soon, or as late, as they may; else in the order
 //                  of the capture. A buffer used on both sides of a fork without a join between shows as other results.
 //   SIMT_DEVICES   number of devices, default 1
@@ -152,7 +152,7 @@ struct Driver {
 };
 Driver& the();
 
-// Held during every call: takes the lock, counts, and makes the call fail where SIMT_FAIL asks for it.
+// Held during every call: takes the lock, counts, and makes the call fail where SIMT_FAIL says so.
 class Call {
  public:
   enum Needs { Nothing, Initialized, Context };
@@ -184,7 +184,7 @@ unsigned setting(const char* name, unsigned otherwise);
 
 // ---- memory.cpp ---------------------------------------------------------------------------------------------------------------
 bool in_memory(Address address, size_t bytes);
-// In an allocation, or just behind its end.
+// In an allocation, or just after its end.
 bool is_pointer(Address address);
 bool is_pinned(const void* address, size_t bytes);
 // Did anyone write beside an allocation?

@@ -9,7 +9,7 @@ namespace driver {
 
 namespace {
 
-// Around every allocation stands a strip of known bytes; AddressSanitizer has strips of its own.
+// Around every allocation there is a strip of known bytes; AddressSanitizer has strips of its own.
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t GUARD = 0;
 #else

@@ -29,7 +29,7 @@ unsigned next_order() {
   return (unsigned)strtoul(order, nullptr, 10);
 }
 
-// Every pointer must be absent or lie in an allocation, or just behind one, and be aligned for what it points to.
+// Every pointer must be absent or lie in an allocation, or just after one, and be aligned for what it points to.
 Result check_pointers(const Launch& launch) {
   const simt::Kernel& kernel = *launch.function->kernel;
   for (unsigned i = 0; i < kernel.argument_count; i++) {

@@ -53,7 +53,7 @@ unsigned shared_bytes(const std::string& text, size_t from, size_t to) {
   for (size_t at = text.find(".shared ", from); at < to; at = text.find(".shared ", at + 1)) {
     size_t line = text.rfind('\n', at) + 1;
     std::string before = text.substr(line, at - line);
-    // Declarations stand first in their line; "ld.shared" and the dynamic array do not.
+    // Declarations are first in their line; "ld.shared" and the dynamic array do not.
     if (before.find_first_not_of(" \t") != std::string::npos) continue;
     bytes += declared_bytes(text.substr(at, text.find_first_of(";=", at) - at));
   }
@@ -91,7 +91,7 @@ Result read_ptx(const std::string& text, Module& module) {
   const std::string word = ".entry ";
   size_t first = text.find(word);
   if (first == std::string::npos) return refuse(INVALID_PTX, "PTX without an entry");
-  // Functions that are not inlined and tables stand before the first entry; their shared memory belongs to whoever calls them.
+  // Functions that are not inlined and tables are before the first entry; their shared memory belongs to whoever calls them.
   unsigned common = shared_bytes(text, 0, first);
   for (size_t at = first; at != std::string::npos;) {
     size_t next = text.find(word, at + 1);

@@ -15,7 +15,7 @@
 #define __constant__ static
 #define __align__(n) alignas(n)
 #define __builtin_align__(n) alignas(n)
-// All static shared memory stands in one section, so that the scheduler finds and poisons it.
+// All static shared memory is in one section, so that the scheduler finds and poisons it.
 #define __shared__ static __attribute__((section("simt_shared")))
 #define SIMT_HERE simt::Here::current()
 
@@ -73,7 +73,7 @@ Value shuffle_value(unsigned mask, Value value, unsigned source, Here here) {
   return value;
 }
 
-// The first lane behind the group of `width` lanes that the caller belongs to.
+// The first lane after the group of `width` lanes that the caller belongs to.
 inline unsigned group_end(int width) { return (lane() & ~(unsigned)(width - 1)) + (unsigned)width; }
 
 }  // namespace simt

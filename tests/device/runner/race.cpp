@@ -2,7 +2,7 @@
 //
 // The kernels are compiled with -fsanitize=thread, which calls a function before every load and store; those functions are here,
 // instead of a race detector for threads of the system. Each word of memory remembers its last writer and its last readers since. An
-// access is a fault if it is not ordered behind them by a barrier, by __syncwarp, or by being the same thread: whatever order the
+// access is a fault if it is not ordered after them by a barrier, by __syncwarp, or by being the same thread: whatever order the
 // scheduler happened to choose. Shuffles and matrix products order nothing. Two blocks are never ordered.
 #include "runner.h"
 
@@ -33,7 +33,7 @@ namespace simt {
 
 namespace {
 
-// Who stands behind a mark: one thread, several of one warp, several of one block, or several blocks.
+// Whose accesses a mark describes: one thread, several of one warp, several of one block, or several blocks.
 enum class Who : uint8_t { Nobody, Thread, Warp, Block, Grid };
 
 struct Mark {
@@ -189,7 +189,7 @@ Mark mark_now() {
   return mark;
 }
 
-// Did all that the mark stands for happen before the running thread's next instruction, whatever the order?
+// Did all accesses that the mark describes happen before the running thread's next instruction, whatever the order?
 bool is_before(const Mark& mark, bool shared) {
   if (mark.who == Who::Nobody) return true;
   // Shared memory of another block is other memory.

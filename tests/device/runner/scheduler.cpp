@@ -75,7 +75,7 @@ void** launch_arguments;
 
 // ---- Memory -------------------------------------------------------------------------------------------------------------------
 
-// A guarded region: the pages before and behind it cannot be touched, so that running out of it is seen at once.
+// A guarded region: the pages before and after it cannot be touched, so that running out of it is seen at once.
 unsigned char* map_guarded(size_t bytes) {
   void* whole = mmap(nullptr, bytes + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   unsigned char* start = static_cast<unsigned char*>(whole) + PAGE;
@@ -312,7 +312,7 @@ void check_limits(Size3 grid, Size3 block, size_t dynamic_bytes) {
   die(text, {nullptr, 0}, 0);
 }
 
-// The kernel's arguments stand where the race checker knows them, not in memory of the caller.
+// The kernel's arguments are stored where the race checker knows them, not in memory of the caller.
 void take_arguments(const Kernel& kernel, void** arguments) {
   static uint64_t values[64];
   static void* pointers[64];

@@ -83,7 +83,7 @@ struct Kernel {
 extern Kernel* kernels;
 const Kernel* find(const char* name);
 
-// When the data of a cp.async arrive: at the wait, so that a missing wait reads poison; at once, so that a missing barrier behind
+// When the data of a cp.async arrive: at the wait, so that a missing wait reads poison; at once, so that a missing barrier after
 // the last reader overwrites what is still read; or by the order of the launch: late for even ones, early for odd ones.
 enum class Copies { ByOrder, Late, Early };
 

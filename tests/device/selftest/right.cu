@@ -58,7 +58,7 @@ extern "C" __global__ void many_small(float* out) {
 }
 
 // Two stages of cp.async, a tile each, as convolutions do it: out = sum over tiles of (x of the thread's neighbour).
-// 64 threads. `weak` nonzero waits for one group too few; `open` nonzero leaves out the barrier behind the readers.
+// 64 threads. `weak` nonzero waits for one group too few; `open` nonzero leaves out the barrier after the readers.
 extern "C" __global__ void two_stages(const float* x, float* out, int tiles, int weak, int open) {
   DYN_SHARED(float, tile);
   __shared__ float last;
@@ -84,7 +84,7 @@ extern "C" __global__ void two_stages(const float* x, float* out, int tiles, int
   out[blockIdx.x * 64 + i] = sum + 0.0f * last;
 }
 
-// Bytes beside each other, written by different threads: no race. Then read as words, behind a barrier.
+// Bytes beside each other, written by different threads: no race. Then read as words, after a barrier.
 extern "C" __global__ void neighbour_bytes(unsigned char* out, unsigned* sums) {
   __shared__ unsigned char bytes[64];
   bytes[threadIdx.x] = (unsigned char)threadIdx.x;
