@@ -226,8 +226,8 @@ fn case_27_tags_and_trailing_bytes_are_no_damage() {
             if native_flac && tail.len() == random.len() {
                 continue;
             }
-            assert_eq!(read(&[good, tail].concat()).as_ref(), Ok(&expected), "{} bytes after the end", tail.len());
-            assert_eq!(read(&[&id3v2[..], good, tail].concat()).as_ref(), Ok(&expected), "{} bytes after the end", tail.len());
+            assert_eq!(read(&[good, tail].concat()).as_ref(), Ok(&expected), "{} bytes after", tail.len());
+            assert_eq!(read(&[&id3v2[..], good, tail].concat()).as_ref(), Ok(&expected), "{} bytes after", tail.len());
         }
     }
     // A stream that is cut stays damaged, whatever follows it.

@@ -352,7 +352,7 @@ impl MonoWindows<'_> {
     }
 }
 
-/// Adds to `db` the gradient of the output, summed over the rows where ReLU lets it pass.
+/// Adds to `db` the gradient of the block's output, summed over the rows where it passes ReLU.
 pub struct BiasSums<'a> {
     pub dz: &'a Unpooled<'a>,
     pub db: &'a mut [f32],
