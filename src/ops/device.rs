@@ -152,7 +152,7 @@ pub struct Launch {
     pub arguments: Vec<Argument>,
     /// Bytes that must be read and written in device memory, each once.
     pub bytes: u64,
-    /// Multiply-adds and other operations, two for a multiply-add.
+    /// Floating-point operations (FLOPs); a MAC counts as two.
     pub flops: u64,
     /// Several such launches of a kernel that follow one another may be one, of `KERNEL_many`: see `kernels/jobs.cuh`. They have one
     /// axis of blocks and no dynamic shared memory.

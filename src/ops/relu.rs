@@ -2,7 +2,7 @@
 //!
 //! **Computes** `y[i] = max(0, x[i])`. **Shapes** `x [n, l, c] -> y [n, l, c]`.
 //! **Backward** `dx[i] = dy[i] if y[i] > 0, else 0`. **Saved** nothing; backward reads `y`.
-//! **Cost** no multiply-adds, 8 bytes a number. **NaN** a NaN stays one, forward; its gradient is 0.
+//! **Cost** no MACs, 8 bytes per element. **NaN** forward, a NaN gives a NaN; its gradient is 0.
 //! **Error** exact. **Source** Nair and Hinton, ICML 2010.
 
 use super::case::Case;

@@ -3,7 +3,7 @@
 //!
 //! **Computes** `y = sum_i x[i] * w[i]`. **Shapes** `x, w [n, l, c] -> y [n, 1, 1]`.
 //! **Backward** `dx[i] = w[i] * dy`, `dw[i] = x[i] * dy`. **Saved** nothing; backward reads both inputs.
-//! **Cost** `l * c` multiply-adds, 8 bytes a number. **NaN** a NaN of either makes the sum one.
+//! **Cost** `l * c` MACs, 8 bytes per element. **NaN** a NaN in either input makes the sum NaN.
 //! **Error** products rounded to `f32`, summed 64 to a lane and then in `f64`: below 1e-6 of `sum |x w|`; the same bits
 //! with every instruction set. **Source** definition.
 

@@ -239,7 +239,7 @@ struct Timed {
     algorithm: String,
     data: bool,
     weight: bool,
-    /// Times the forward pass's multiply-adds.
+    /// The MACs, as a multiple of those of the forward pass.
     macs: u64,
     /// Times the parameters.
     params: usize,

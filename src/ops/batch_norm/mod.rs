@@ -8,7 +8,7 @@
 //! **Shapes** `x [n, l, c] -> y [n, l, c]`; parameters and state `[c]` or `[l, c]`.
 //! **Backward** `db[j] = sum dy`, `dw[j] = sum dy * xhat`, `dx = w[j] * inv_std[j] * (dy - db[j] / m - xhat * dw[j] / m)`.
 //! **Saved** two numbers a channel; backward reads the input. **Cost** two reads and a write of the input forward, four
-//! reads and a write backward; 4 flops a number forward, 9 backward, not counted as multiply-adds.
+//! reads and a write backward; 4 FLOPs per element forward, 9 backward, not counted as MACs.
 //! **NaN/edge** a NaN spreads over its channel in the whole batch, running statistics included. With `m = 1` the
 //! variance would be 0 and nothing could be learned: `min_batch` is 2 there, and a plan refuses such a batch as PyTorch does.
 //! **Error** blocks of rows in `f32` around their own mean, merged by Chan's formula, in `f64` between samples: relative

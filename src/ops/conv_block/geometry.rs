@@ -325,7 +325,7 @@ const SPARSE_WINDOW: usize = 2;
 const L2_NUMBERS: usize = 1 << 17;
 /// Tiles of which the products take as long as reading the weights from beyond it.
 const READING_TILES: f64 = 3.0;
-/// What a multiply-add of a sparse gradient costs in backward-data, beside one of a dense convolution.
+/// What a MAC of a sparse gradient costs in backward-data, beside one of a dense convolution.
 const SPREAD_COST: f64 = 1.75;
 /// Numbers of a window of the input from which on it is.
 const SPARSE_NUMBERS: usize = 8;
