@@ -52,3 +52,21 @@ pub const ALL: &[Family] = &[
     Family { name: "softmax_cross_entropy", cases: softmax_cross_entropy::cases },
     Family { name: "weighted_sum", cases: weighted_sum::cases },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Shape;
+
+    #[test]
+    fn every_operation_refuses_a_wrong_number_of_inputs_and_empty_ones() {
+        for case in ALL.iter().flat_map(|family| (family.cases)()) {
+            let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
+            assert!(case.op.spec(&shapes).is_ok(), "{} {}", case.op.name(), case.name);
+            for wrong in [vec![], [&shapes[..], &shapes[..1]].concat(), vec![Shape::new(0, 1); shapes.len()]] {
+                let error = case.op.spec(&wrong).expect_err(case.op.name()).to_string();
+                assert!(error.starts_with(case.op.name()), "{error}");
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
+use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -21,7 +21,8 @@ impl Op for Relu {
     }
 
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
-        Ok(Spec { reads_y: true, in_place: true, ..Spec::new(x[0]) })
+        let [x] = inputs(self.name(), x)?;
+        Ok(Spec { reads_y: true, in_place: true, ..Spec::new(x) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {

@@ -23,7 +23,7 @@ use super::conv_block::Norm;
 use super::device::{Batch, Passes};
 use super::op::{
     Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
-    TensorSpec,
+    TensorSpec, inputs,
 };
 use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
@@ -134,7 +134,8 @@ impl Op for Conv1d {
     }
 
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
-        let g = self.geometry(x[0])?;
+        let [x] = inputs(self.name(), x)?;
+        let g = self.geometry(x)?;
         let (k, c_in, c_out) = (g.k, g.c_in, g.c_out);
         let weight = TensorSpec {
             suffix: "weight",

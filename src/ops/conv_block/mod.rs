@@ -37,7 +37,7 @@ use super::batch_norm::{BatchNormInference, Over};
 use super::device::{Batch, Passes};
 use super::op::{
     Algorithms, Backward, Forward, Inference, Layout, Merge, Op, Phase, ReferenceBackward, ReferenceForward, Role,
-    ShapeError, Spec, TensorSpec,
+    ShapeError, Spec, TensorSpec, inputs,
 };
 use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d, Padding};
 use crate::base::{Shape, aligned::round_up};
@@ -181,8 +181,9 @@ impl Op for ConvBlock {
     }
 
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+        let [shape] = inputs(self.name(), x)?;
         let convolved = self.conv.spec(x)?;
-        let g = self.geometry(x[0])?;
+        let g = self.geometry(shape)?;
         let y = match self.pool {
             Some(pool) => pool.spec(&[convolved.y])?.y,
             None => convolved.y,
