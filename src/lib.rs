@@ -83,7 +83,7 @@ pub mod prelude {
         Add, AvgPool, BatchNorm, Conv1d, ConvChoice, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, ShapeError,
         SoftmaxCrossEntropy,
     };
-    pub use crate::optim::AdamSettings;
+    pub use crate::optim::{AdamSettings, Schedule, ScheduleKind};
     pub use crate::train::{
         Bundle, Model, Prediction, Recogniser, Step, TrainError, Trainer, Weights, Which, load_weights, save_weights,
     };

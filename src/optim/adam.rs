@@ -1,12 +1,17 @@
-//! Adam.
+//! Adam, with decoupled weight decay (AdamW) and with clipping of the gradient by its norm.
 //!
-//! **Computes**, in step `t` with gradient `g`: `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
-//! `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.
-//! **Cost** one pass over the arena: reads the gradient accumulators of the shards and `w m v`, writes `w m v`.
-//! **NaN** a NaN gradient makes its parameter NaN; the trainer stops at the loss. **Error** elementwise, a few ulp.
-//! **Source** Kingma and Ba, arXiv 1412.6980, algorithm 1; order of operations as in PyTorch's `Adam`.
+//! **Computes**, in step `t` with gradient `g`: with clipping first `g *= min(1, clip_norm / (|g| + 1e-6))`, where `|g|` is the Euclidean norm
+//! of the gradient of all parameters; for parameters that decay `w *= 1 - lr * weight_decay`; then `m = beta1 m + (1 - beta1) g`,
+//! `v = beta2 v + (1 - beta2) g^2`, `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.
+//! **Cost** one pass over the arena: reads the gradient accumulators of the shards and `w m v`, writes `w m v`. Clipping reads the
+//! accumulators a second time; decay costs nothing more than its multiplications.
+//! **NaN** a NaN gradient makes its parameter NaN, with clipping all parameters; the trainer stops at the loss.
+//! **Error** elementwise, a few ulp; the norm is summed in double precision. **Source** Kingma and Ba, arXiv 1412.6980, algorithm 1;
+//! Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; order of operations as in PyTorch's `Adam`, `AdamW` and `clip_grad_norm_`.
 
 use crate::base::aligned::Aligned;
+use crate::graph::Graph;
+use crate::ops::op::Role;
 use crate::simd::{Isa, Kernel, Simd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -22,18 +27,23 @@ pub struct AdamSettings {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
+    /// Decoupled weight decay, as in AdamW: before each step the weights of [`Adam::decayed`] are multiplied by `1 - lr * weight_decay`.
+    /// 0 for none.
+    pub weight_decay: f32,
+    /// The largest Euclidean norm of the gradient of all parameters; a longer gradient is scaled down to it. 0 for no limit.
+    pub clip_norm: f32,
 }
 
 impl Default for AdamSettings {
     fn default() -> AdamSettings {
-        AdamSettings { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+        AdamSettings { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip_norm: 0.0 }
     }
 }
 
 impl AdamSettings {
     /// The factors of the step after `steps` others.
     fn rates(self, steps: u64) -> Rates {
-        let AdamSettings { lr, beta1, beta2, eps } = self;
+        let AdamSettings { lr, beta1, beta2, eps, weight_decay, .. } = self;
         let t = steps.saturating_add(1).min(i32::MAX as u64) as i32;
         Rates {
             beta1,
@@ -41,6 +51,7 @@ impl AdamSettings {
             eps,
             step_size: (f64::from(lr) / (1.0 - f64::from(beta1).powi(t))) as f32,
             root_scale: (1.0 / (1.0 - f64::from(beta2).powi(t)).sqrt()) as f32,
+            decay: (1.0 - f64::from(lr) * f64::from(weight_decay)) as f32,
         }
     }
 }
@@ -56,23 +67,38 @@ pub struct Adam {
     pub v: Aligned,
     /// Steps taken.
     pub step: u64,
+    /// The ranges of the parameters, in ascending order, to which [`AdamSettings::weight_decay`] applies: none at first, see [`decayed`].
+    pub decayed: Vec<Range<usize>>,
+    /// For each chunk of parameters the sum of the squares of its gradients; empty if the gradient has never been clipped.
+    squares: Vec<f64>,
+}
+
+/// The ranges of the parameters of `graph`, in ascending order, to which weight decay is usually applied: the weights of convolutions and
+/// dense layers, but no bias, and neither scale nor shift of batch norm.
+pub fn decayed(graph: &Graph) -> Vec<Range<usize>> {
+    let weights = |role: Role| matches!(role, Role::Kernel { .. } | Role::Dense { .. });
+    let parameters = graph.parameters().into_iter().filter(|parameter| weights(parameter.role));
+    parameters.map(|parameter| parameter.offset..parameter.offset + parameter.len).collect()
 }
 
 /// Parameters that one task updates: a fixed number, so that results do not depend on the number of threads.
 const CHUNK: usize = 16 * 1024;
 /// Parameters whose gradients are summed at a time: they stay in the L1 cache.
 const BLOCK: usize = 1024;
+/// Added to the norm of the gradient before the division, as in PyTorch's `clip_grad_norm_`.
+const NORM_EPS: f64 = 1e-6;
 
 impl Adam {
     /// The optimiser before its first step, for `len` parameters.
     pub fn new(len: usize, settings: AdamSettings) -> Adam {
-        Adam { settings, m: Aligned::zeros(len), v: Aligned::zeros(len), step: 0 }
+        let (m, v) = (Aligned::zeros(len), Aligned::zeros(len));
+        Adam { settings, m, v, step: 0, decayed: Vec::new(), squares: vec![0.0; len.div_ceil(CHUNK)] }
     }
 
     /// The factors of the next step, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
     /// `1 / sqrt(1 - beta2^t)`. For a device that computes the step itself; [`Adam::step`](field@Adam::step) must then be incremented.
     pub fn rates(&self) -> [f32; 5] {
-        let Rates { beta1, beta2, eps, step_size, root_scale } = self.settings.rates(self.step);
+        let Rates { beta1, beta2, eps, step_size, root_scale, .. } = self.settings.rates(self.step);
         [beta1, beta2, eps, step_size, root_scale]
     }
 
@@ -87,7 +113,10 @@ impl Adam {
     {
         assert!(params.len() == self.m.len() && sums.clone().all(|sum| sum.len() == params.len()));
         let rates = self.settings.rates(self.step);
+        let gradients = Gradients { sums, once };
+        let scale = self.clip_scale(&gradients);
         self.step += 1;
+        let decayed = if rates.decay == 1.0 { &[] } else { &self.decayed[..] };
         params
             .par_chunks_mut(CHUNK)
             .zip(self.m.par_chunks_mut(CHUNK))
@@ -98,25 +127,86 @@ impl Adam {
                 for from in (0..w.len()).step_by(BLOCK) {
                     let block = from..(from + BLOCK).min(w.len());
                     let g = &mut gradient[..block.len()];
-                    g.fill(0.0);
                     let first = chunk * CHUNK + block.start;
-                    for (number, sum) in sums.clone().enumerate() {
-                        let once = if number == 0 { &[] } else { once };
-                        for range in outside(once, first..first + g.len()) {
-                            let g = &mut g[range.start - first..range.end - first];
-                            g.iter_mut().zip(&sum[range]).for_each(|(g, s)| *g += s);
-                        }
+                    gradients.sum(first, g);
+                    if scale != 1.0 {
+                        g.iter_mut().for_each(|g| *g *= scale);
                     }
-                    isa.run(AdamStep {
-                        rates,
-                        g,
-                        w: &mut w[block.clone()],
-                        m: &mut m[block.clone()],
-                        v: &mut v[block],
-                    });
+                    let w = &mut w[block.clone()];
+                    for range in inside(decayed, first..first + g.len()) {
+                        w[range.start - first..range.end - first].iter_mut().for_each(|w| *w *= rates.decay);
+                    }
+                    isa.run(AdamStep { rates, g, w, m: &mut m[block.clone()], v: &mut v[block] });
                 }
             });
     }
+
+    /// The factor that limits the norm of the gradient to [`AdamSettings::clip_norm`]. The squares are summed in a fixed order.
+    fn clip_scale<'g, I>(&mut self, gradients: &Gradients<'_, I>) -> f32
+    where
+        I: Iterator<Item = &'g [f32]> + Clone + Sync,
+    {
+        let clip = f64::from(self.settings.clip_norm);
+        if clip <= 0.0 {
+            return 1.0;
+        }
+        let len = self.m.len();
+        self.squares.par_iter_mut().enumerate().for_each(|(chunk, sum)| {
+            let mut gradient = [0.0f32; BLOCK];
+            *sum = 0.0;
+            for first in (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).step_by(BLOCK) {
+                let g = &mut gradient[..BLOCK.min(len - first)];
+                gradients.sum(first, g);
+                *sum += sum_of_squares(g);
+            }
+        });
+        let norm = self.squares.iter().sum::<f64>().sqrt();
+        let scale = clip / (norm + NORM_EPS);
+        // Not `min`, which would turn a NaN into 1.
+        if scale >= 1.0 { 1.0 } else { scale as f32 }
+    }
+}
+
+/// The gradient as the accumulators of the shards.
+struct Gradients<'a, I> {
+    sums: I,
+    /// The ranges of parameters, in order, whose whole gradient is in the first accumulator.
+    once: &'a [Range<usize>],
+}
+
+impl<'g, I: Iterator<Item = &'g [f32]> + Clone> Gradients<'_, I> {
+    /// Writes the gradients of the parameters from `first` on.
+    fn sum(&self, first: usize, g: &mut [f32]) {
+        g.fill(0.0);
+        for (number, sum) in self.sums.clone().enumerate() {
+            let once = if number == 0 { &[] } else { self.once };
+            for range in outside(once, first..first + g.len()) {
+                let g = &mut g[range.start - first..range.end - first];
+                g.iter_mut().zip(&sum[range]).for_each(|(g, s)| *g += s);
+            }
+        }
+    }
+}
+
+/// The sum of squares, in an order that is the same for every instruction set: eight sums of every eighth number.
+fn sum_of_squares(numbers: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let (whole, rest) = numbers.as_chunks::<8>();
+    for chunk in whole {
+        for (sum, &number) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(number) * f64::from(number);
+        }
+    }
+    for (sum, &number) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(number) * f64::from(number);
+    }
+    sums.iter().sum()
+}
+
+/// The pieces of `block` that lie in one of `ranges`, which are in order.
+fn inside(ranges: &[Range<usize>], block: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let pieces = ranges.iter().map(move |range| range.start.max(block.start)..range.end.min(block.end));
+    pieces.filter(|piece| piece.start < piece.end)
 }
 
 /// The pieces of `block` that lie in none of `once`, which are in order.
@@ -137,6 +227,8 @@ struct Rates {
     step_size: f32,
     /// `1 / sqrt(1 - beta2^t)`.
     root_scale: f32,
+    /// `1 - lr * weight_decay`.
+    decay: f32,
 }
 
 struct AdamStep<'a> {
@@ -150,7 +242,7 @@ struct AdamStep<'a> {
 impl Kernel for AdamStep<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Rates { beta1, beta2, eps, step_size, root_scale } = self.rates;
+        let Rates { beta1, beta2, eps, step_size, root_scale, .. } = self.rates;
         let len = self.g.len();
         let (w, m, v) = (&mut self.w[..len], &mut self.m[..len], &mut self.v[..len]);
         for i in 0..len {
@@ -165,6 +257,8 @@ impl Kernel for AdamStep<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Shape;
+    use crate::ops::{BatchNorm, Conv1d, Linear, Over};
 
     /// Algorithm 1 in double precision, one number.
     fn reference(gradients: &[f64], s: AdamSettings) -> f64 {
@@ -212,6 +306,89 @@ mod tests {
                 approx::assert_relative_eq!(f64::from(w[i]), reference(&gradients, settings), max_relative = 1e-4);
             }
         }
+    }
+
+    /// A step by `settings` on `threads` threads from the weights 0.5, with the gradient in two accumulators; parameters of `DECAYED` decay.
+    fn stepped(settings: AdamSettings, isa: Isa, threads: usize, gradient: &[f32]) -> Vec<f32> {
+        let len = gradient.len();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let half: Vec<f32> = gradient.iter().map(|g| 0.5 * g).collect();
+        let (mut adam, mut w) = (Adam::new(len, settings), vec![0.5; len]);
+        adam.decayed = DECAYED.into();
+        pool.install(|| adam.step(isa, &mut w, [&half[..], &half[..]].into_iter(), &[]));
+        w
+    }
+
+    const LEN: usize = 2 * CHUNK + BLOCK + 5;
+    const DECAYED: [Range<usize>; 3] = [3..BLOCK + 7, CHUNK - 1..CHUNK + 1, 2 * CHUNK..LEN - 1];
+
+    #[test]
+    fn only_the_parameters_of_the_ranges_decay() {
+        let settings = AdamSettings { lr: 0.01, weight_decay: 0.25, ..AdamSettings::default() };
+        for isa in Isa::all() {
+            let without = stepped(AdamSettings { weight_decay: 0.0, ..settings }, isa, 2, &[0.0; LEN]);
+            assert!(without.iter().all(|&w| w == 0.5));
+            let w = stepped(settings, isa, 2, &[0.0; LEN]);
+            for (i, w) in w.into_iter().enumerate() {
+                let decays = DECAYED.iter().any(|range| range.contains(&i));
+                let expected = if decays { 0.5 * (1.0 - 0.01f32 * 0.25) } else { 0.5 };
+                assert_eq!(w, expected, "parameter {i}, {isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_gradient_is_scaled_to_the_norm_and_a_short_one_is_kept() {
+        let gradient: Vec<f32> = (0..LEN).map(|i| ((i % 13) as f32 - 6.0) * 0.01).collect();
+        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        // With so large an `eps` a step is proportional to the gradient: it is lr * g / (|g| + eps), nearly lr * g / eps.
+        let settings = AdamSettings { lr: 1.0, eps: 1e4, ..AdamSettings::default() };
+        let update = |clip_norm: f32| -> f64 {
+            let w = stepped(AdamSettings { clip_norm, ..settings }, Isa::best(), 2, &gradient);
+            let moved = w.iter().map(|&w| (f64::from(w) - 0.5).powi(2)).sum::<f64>().sqrt();
+            moved * 1e4
+        };
+        let free = stepped(settings, Isa::best(), 1, &gradient);
+        assert_eq!(stepped(AdamSettings { clip_norm: 2.0 * norm as f32, ..settings }, Isa::best(), 1, &gradient), free);
+        approx::assert_relative_eq!(update(0.0), norm, max_relative = 1e-2);
+        approx::assert_relative_eq!(update(0.25 * norm as f32), 0.25 * norm, max_relative = 1e-2);
+    }
+
+    #[test]
+    fn clipping_and_decay_do_not_depend_on_threads_or_the_instruction_set() {
+        let gradient: Vec<f32> = (0..LEN).map(|i| (i as f32 * 0.7).sin() * 1e-3).collect();
+        let settings = AdamSettings { weight_decay: 0.05, clip_norm: 0.01, ..AdamSettings::default() };
+        let first = stepped(settings, Isa::Scalar, 1, &gradient);
+        assert_ne!(first, stepped(AdamSettings { clip_norm: 0.0, ..settings }, Isa::Scalar, 1, &gradient));
+        for threads in [1, 2, 3, 8] {
+            for isa in Isa::all() {
+                assert_eq!(first, stepped(settings, isa, threads, &gradient), "{threads} threads, {isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_with_a_nan_is_not_hidden_by_clipping() {
+        let mut gradient = [1.0f32; 20];
+        gradient[7] = f32::NAN;
+        let settings = AdamSettings { clip_norm: 1.0, ..AdamSettings::default() };
+        let mut w = [0.5; 20];
+        Adam::new(20, settings).step(Isa::best(), &mut w, [&gradient[..]].into_iter(), &[]);
+        assert!(w.iter().all(|w| w.is_nan()));
+    }
+
+    #[test]
+    fn weights_of_convolutions_and_dense_layers_decay() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::new(20, 2)).unwrap();
+        let h = graph.add("conv1", Conv1d::new(3, 5), &[x]).unwrap();
+        let h = graph.add("bn1", BatchNorm::new(Over::Channels), &[h]).unwrap();
+        graph.add("fc1", Linear { out: 4, bias: true }, &[h]).unwrap();
+        let names = ["conv1.weight", "fc1.weight"];
+        let expected = graph.parameters().into_iter().filter(|p| names.contains(&p.name.as_str()));
+        let expected: Vec<Range<usize>> = expected.map(|p| p.offset..p.offset + p.len).collect();
+        assert_eq!(expected.iter().map(|range| range.len()).collect::<Vec<_>>(), [5 * 2 * 3, 20 * 3 * 4]);
+        assert_eq!(decayed(&graph), expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::exec::{Cost, Cpu, Device, Executor, Tally};
 use crate::graph::{Keep, NodeId, Plan, PlanOptions};
 use crate::nn::{Initialisation, initialise};
 use crate::ops::ConvChoice;
-use crate::optim::{Adam, AdamSettings};
+use crate::optim::{Adam, AdamSettings, decayed};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -131,6 +131,11 @@ impl TrainerBuilder {
                 Executor::Cpu(Cpu::beside(plan, *isa, more)?)
             }
             Device::Cuda(gpu, _) => {
+                if adam.weight_decay != 0.0 || adam.clip_norm != 0.0 {
+                    let reason =
+                        "on a GPU there is neither weight decay nor clipping of the gradient; train on the CPU";
+                    return Err(TrainError::Model { reason: reason.into() });
+                }
                 if !model.labels_are_classes() {
                     let reason = "on a GPU the labels must be class numbers, of shape [1, 1]; train on the CPU".into();
                     return Err(TrainError::Model { reason });
@@ -147,7 +152,8 @@ impl TrainerBuilder {
                 weights
             }
         };
-        let adam = Adam::new(graph.params_len(), adam);
+        let mut adam = Adam::new(graph.params_len(), adam);
+        adam.decayed = decayed(graph);
         let mut trainer = Trainer { executor, model, options, weights, adam, seed, queued: VecDeque::new() };
         trainer.weights_changed()?;
         Ok(trainer)
@@ -204,7 +210,9 @@ impl Trainer {
                     got: adam.m.len(),
                 });
             }
+            let decayed = std::mem::take(&mut self.adam.decayed);
             self.adam = adam;
+            self.adam.decayed = decayed;
         }
         self.weights_changed()
     }

@@ -268,7 +268,8 @@ fn adam_takes_pytorchs_steps() {
         assert!(difference(&exact.m, tensor("m")).max(difference(&exact.v, tensor("v"))) < 1e-13, "{case}");
 
         let beta = |b: f64| b as f32;
-        let settings = AdamSettings { lr: lr as f32, beta1: beta(betas.0), beta2: beta(betas.1), eps: eps as f32 };
+        let (beta1, beta2) = (beta(betas.0), beta(betas.1));
+        let settings = AdamSettings { lr: lr as f32, beta1, beta2, eps: eps as f32, ..AdamSettings::default() };
         for isa in Isa::all() {
             let (mut adam, mut w) = (Adam::new(p.len(), settings), narrow(p));
             for (step, (gradient, after)) in steps().enumerate() {
