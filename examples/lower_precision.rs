@@ -89,7 +89,7 @@ fn network(classes: usize, cut: u32) -> Result<(Graph, NodeId, NodeId), GraphErr
     }
     h = g.add("dropout", Dropout { p: 0.5 }, &[h])?;
     let logits = g.add("fc1", Linear { out: classes, bias: true }, &[h])?;
-    let loss = g.add("loss", SoftmaxCrossEntropy, &[logits, label])?;
+    let loss = g.add("loss", SoftmaxCrossEntropy::default(), &[logits, label])?;
     Ok((g, loss, logits))
 }
 

@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let h = graph.add("conv1", Conv1d::new(4, 5), &[input])?;
     let h = graph.add("leaky1", LeakyRelu { slope: 0.1 }, &[h])?;
     let logits = graph.add("fc1", Linear { out: 2, bias: true }, &[h])?;
-    let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+    let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
     let model = Model::new(graph, logits, loss)?;
 
     println!("tensor        elements  largest gradient  relative error");

@@ -20,7 +20,7 @@ fn model() -> Result<Model, Box<dyn std::error::Error>> {
     let h = g.add("conv2", Conv1d { stride: 2, ..Conv1d::new(16, 5) }, &[h])?;
     let h = g.add("relu2", Relu, &[h])?;
     let logits = g.add("fc1", Linear { out: CLASSES, bias: true }, &[h])?;
-    let loss = g.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+    let loss = g.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
     Ok(Model::new(g, logits, loss)?)
 }
 

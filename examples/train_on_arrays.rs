@@ -46,7 +46,7 @@ fn model() -> Result<Model, Box<dyn std::error::Error>> {
     let h = graph.add("relu2", Relu, &[h])?;
     let h = graph.add("average", AvgPool, &[h])?;
     let logits = graph.add("fc1", Linear { out: CYCLES.len(), bias: true }, &[h])?;
-    let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+    let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
     Ok(Model::new(graph, logits, loss)?)
 }
 

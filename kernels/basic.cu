@@ -358,11 +358,19 @@ __device__ __forceinline__ int class_of(float label, int classes) {
   return named ? (int)label : -1;
 }
 
-// A block of 32 a sample; exponentials in f64. Saves softmax(x)[j] - [j = label]; `saved` may be null. What is no class number, a
-// NaN and an infinite largest logit give NaN.
+// The share of class j in the target: of a class number (label_size is 1) or of a distribution, smoothed.
+__device__ __forceinline__ double share_of(const float* label, int label_size, int class_number, int j, double kept,
+                                           double spread) {
+  double share = label_size == 1 ? (j == class_number ? 1.0 : 0.0) : (double)label[j];
+  return kept * share + spread;
+}
+
+// A block of 32 a sample; exponentials in f64. Saves softmax(x)[j] sum(q) - q[j] with the target q; `saved` may be null. A label of
+// one number is a class number, else it has the share of each class. A label that is neither a class number nor a distribution, a NaN
+// and an infinite largest logit give NaN. Without smoothing, sums of a class number add zeros to one term: they do not round.
 extern "C" __global__ void __launch_bounds__(32)
     softmax_cross_entropy_forward(const float* __restrict__ logits, const float* __restrict__ labels, float* __restrict__ y,
-                                  float* __restrict__ saved, int n, int classes) {
+                                  float* __restrict__ saved, int n, int classes, int label_size, float smoothing) {
   __shared__ double tile[32];
   const int t = threadIdx.x;
   const int sample = blockIdx.x;
@@ -377,16 +385,31 @@ extern "C" __global__ void __launch_bounds__(32)
   double sum = 0.0;
   for (int j = t; j < classes; j += 32) sum += exp((double)x[j] - largest);
   sum = over_block(sum, tile, 1);
-  const int label = class_of(labels[sample], classes);
-  if (t == 0) {
-    double loss = label < 0 ? (double)no_number : largest - (double)x[label] + log(sum);
-    y[sample] = (float)loss;
+  const float* label = labels + (size_t)sample * label_size;
+  const double kept = 1.0 - (double)smoothing, spread = (double)smoothing / (double)classes;
+  const int class_number = label_size == 1 ? class_of(label[0], classes) : -1;
+  bool valid = class_number >= 0;
+  double total = 1.0;
+  if (label_size != 1) {
+    double shares = 0.0;
+    for (int j = t; j < classes; j += 32) shares += label[j] >= 0.0f ? (double)label[j] : (double)no_number;
+    shares = over_block(shares, tile, 1);
+    valid = fabs(shares - 1.0) <= 1e-3;
+    total = kept * shares + (double)smoothing;
   }
+  const double log_sum = log(sum);
+  double loss = 0.0;
+  for (int j = t; j < classes; j += 32) {
+    double q = share_of(label, label_size, class_number, j, kept, spread);
+    if (q != 0.0) loss += q * (largest - (double)x[j] + log_sum);
+  }
+  loss = over_block(loss, tile, 1);
+  if (t == 0) y[sample] = valid ? (float)loss : no_number;
   if (saved == nullptr) return;
   for (int j = t; j < classes; j += 32) {
     double p = exp((double)x[j] - largest) / sum;
-    if (label < 0) p = no_number;
-    saved[(size_t)sample * classes + j] = (float)(p - (j == label ? 1.0 : 0.0));
+    double q = share_of(label, label_size, class_number, j, kept, spread);
+    saved[(size_t)sample * classes + j] = valid ? (float)(p * total - q) : no_number;
   }
 }
 
@@ -399,24 +422,29 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   dx[at] = saved[at] * dy[at / (unsigned)classes];
 }
 
+// The index of the largest of some numbers, the first of equals.
+__device__ __forceinline__ int index_of_largest(const float* x, int count) {
+  int best = 0;
+  float largest = x[0];
+  for (int j = 1; j < count; j++) {
+    if (x[j] > largest) largest = x[j], best = j;
+  }
+  return best;
+}
+
 // Of a batch, to the pair of `tallies` that `pair` tells: the sum of its losses, and how many of its largest logits (the first of
-// equals) are at the label. `tallies[0]`, from before the pairs, is no longer zero once a loss was no number. One block of 256.
+// equals) are at the label, or at the largest share of a label with `label_size` shares. `tallies[0]`, from before the pairs, is no longer zero once a loss was no number. One block of 256.
 extern "C" __global__ void __launch_bounds__(THREADS)
     tally(const float* __restrict__ loss, const float* __restrict__ logits, const float* __restrict__ labels,
-          const unsigned* __restrict__ pair, float* __restrict__ tallies, int n, int classes) {
+          const unsigned* __restrict__ pair, float* __restrict__ tallies, int n, int classes, int label_size) {
   __shared__ float tile[THREADS];
   float sum = 0.0f, correct = 0.0f;
   for (int sample = (int)threadIdx.x; sample < n; sample += THREADS) {
     sum += loss[sample];
-    const float* x = logits + (size_t)sample * classes;
-    int best = 0;
-    float largest = x[0];
-    for (int j = 1; j < classes; j++) {
-      if (x[j] > largest) largest = x[j], best = j;
-    }
-    float label = labels[sample];
-    int wanted = label > 0.0f ? (label < (float)classes ? (int)label : classes) : 0;
-    if (best == wanted) correct += 1.0f;
+    const float* label = labels + (size_t)sample * label_size;
+    int wanted = label[0] > 0.0f ? (label[0] < (float)classes ? (int)label[0] : classes) : 0;
+    if (label_size != 1) wanted = index_of_largest(label, label_size);
+    if (index_of_largest(logits + (size_t)sample * classes, classes) == wanted) correct += 1.0f;
   }
   sum = over_block(sum, tile, 1);
   correct = over_block(correct, tile, 1);

@@ -16,7 +16,7 @@
 //! let h = graph.add("relu1", Relu, &[h])?;
 //! let h = graph.add("pool1", MaxPool1d::new(3), &[h])?;
 //! let logits = graph.add("fc1", Linear { out: 2, bias: true }, &[h])?;
-//! let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+//! let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
 //! let model = Model::new(graph, logits, loss)?;
 //!
 //! // Two classes: a slow and a fast wave.
@@ -78,7 +78,7 @@ pub mod prelude {
     pub use crate::base::{FULL_SCALE, Shape};
     pub use crate::exec::Device;
     pub use crate::graph::{Graph, GraphError, Keep, NodeId};
-    pub use crate::nn::{Initialisation, Network, NetworkSpec};
+    pub use crate::nn::{Initialisation, Network, NetworkSpec, Objective};
     pub use crate::ops::{
         Add, AvgPool, BatchNorm, Conv1d, ConvChoice, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, ShapeError,
         SoftmaxCrossEntropy,

@@ -58,14 +58,15 @@ impl<'o> SingleOp<'o> {
         shapes[..given.len()].copy_from_slice(&given);
         let draw = |len: usize, fill: Fill, tag: u64| {
             let key = Key::new(seed, Stream::Case).with(tag);
+            let value = |i| match fill {
+                Fill::Class(bound) => key.below(i, bound as u64) as f32,
+                Fill::Far => key.uniform(i) as f32 + 7.5,
+                Fill::Shares(_) => key.uniform(i) as f32 + 0.5,
+                Fill::Normal | Fill::Distinct | Fill::Silent => key.uniform(i) as f32 - 0.5,
+            };
+            let values = (0..len as u64).map(|i| f64::from(value(i))).collect();
             let mut all = Aligned::zeros(len);
-            all.iter_mut().zip(0..).for_each(|(v, i)| {
-                *v = match fill {
-                    Fill::Class(bound) => key.below(i, bound as u64) as f32,
-                    Fill::Far => key.uniform(i) as f32 + 7.5,
-                    Fill::Normal | Fill::Distinct | Fill::Silent => key.uniform(i) as f32 - 0.5,
-                }
-            });
+            all.iter_mut().zip(fill.normalised(values)).for_each(|(v, value)| *v = value as f32);
             all
         };
         let params = draw(spec.params_len(), Fill::Normal, 1);

@@ -21,7 +21,7 @@ pub struct Network {
     pub graph: Graph,
     /// The input, `[length, channels]`.
     pub audio: NodeId,
-    /// The other input: the class number, `[1, 1]`.
+    /// The other input: the class number, `[1, 1]`, or the shares of the classes, `[1, classes]` ([`Objective::soft_labels`]).
     pub labels: NodeId,
     /// The output of each block.
     pub blocks: Vec<NodeId>,
@@ -33,6 +33,16 @@ pub struct Network {
     pub loss: NodeId,
     /// The window of each node.
     pub(super) windows: Vec<Window>,
+}
+
+/// What training minimises: the cross-entropy of a network's softmax with a target. The default target is the class of a clip.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Objective {
+    /// Label smoothing: this share of the target is spread evenly over all classes. At least 0 and less than 1.
+    pub smoothing: f64,
+    /// Whether the label of a clip is the share of each class, `[1, classes]`, instead of a class number: for mixed clips, or targets from
+    /// another network.
+    pub soft_labels: bool,
 }
 
 /// Which rows of its input one row of a node's output depends on.
@@ -294,7 +304,7 @@ fn span(b: &Block) -> usize {
 }
 
 impl Network {
-    /// Builds the network for this number of classes.
+    /// Builds the network for this number of classes; its labels are class numbers.
     ///
     /// # Errors
     /// A size is 0 or too large, a layer would have no output, or the description contradicts itself or the number of classes; the error
@@ -309,6 +319,14 @@ impl Network {
     /// # Ok::<(), nn::SpecError>(())
     /// ```
     pub fn build(spec: &NetworkSpec, classes: usize) -> Result<Network, SpecError> {
+        Network::build_with(spec, classes, Objective::default())
+    }
+
+    /// Builds the network for this number of classes, to be trained with this objective, on which parameters and logits do not depend.
+    ///
+    /// # Errors
+    /// Those of [`Network::build`]; the label smoothing is negative, or 1 or more.
+    pub fn build_with(spec: &NetworkSpec, classes: usize, objective: Objective) -> Result<Network, SpecError> {
         check_scalars(spec, classes)?;
         let blocks = spec.expand()?;
         let input = spec.input;
@@ -330,8 +348,9 @@ impl Network {
         }
         let features = at;
         let logits = r.head(features, classes)?;
-        let labels = r.input("", "labels", Shape::new(1, 1))?;
-        let loss = r.graph.add("loss", SoftmaxCrossEntropy, &[logits, labels]);
+        let labels = r.input("", "labels", Shape::new(1, if objective.soft_labels { classes } else { 1 }))?;
+        let smoothing = objective.smoothing as f32;
+        let loss = r.graph.add("loss", SoftmaxCrossEntropy { smoothing }, &[logits, labels]);
         let loss = loss.map_err(|e| Reason::Graph(e).at(format!("network `{}`", spec.name), ""))?;
         let (graph, windows) = (r.graph, r.windows);
         Ok(Network { spec: spec.clone(), classes, graph, audio, labels, blocks: ends, features, logits, loss, windows })

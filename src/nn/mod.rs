@@ -37,7 +37,7 @@ mod rule;
 mod spec;
 mod table;
 
-pub use build::Network;
+pub use build::{Network, Objective};
 pub use describe::{Accuracies, LayerRow, Printed, Summary};
 pub use error::{Reason, SpecError};
 pub use init::{Initialisation, initialise};

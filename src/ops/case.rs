@@ -21,12 +21,31 @@ pub enum Fill {
     Far,
     /// Class numbers, below the given number of classes.
     Class(usize),
+    /// Shares of the given number of classes: for each sample non-negative numbers, every third of them 0, whose sum is 1.
+    Shares(usize),
 }
 
 impl Fill {
-    /// Whether operations are differentiable with respect to such values: not class numbers, nor where all rows of a window are equal.
+    /// Whether operations are differentiable with respect to such values: not labels, nor where all rows of a window are equal.
     pub fn differentiable(self) -> bool {
-        !matches!(self, Fill::Silent | Fill::Class(_))
+        !self.is_label() && !matches!(self, Fill::Silent)
+    }
+
+    /// Whether the values are labels, which get no gradient.
+    pub fn is_label(self) -> bool {
+        matches!(self, Fill::Class(_) | Fill::Shares(_))
+    }
+
+    /// The values of a label of shares, from positive numbers; of any other fill, the numbers as they are.
+    pub fn normalised(self, mut numbers: Vec<f64>) -> Vec<f64> {
+        if let Fill::Shares(classes) = self {
+            numbers.iter_mut().skip(2).step_by(3).for_each(|share| *share = 0.0);
+            for label in numbers.chunks_mut(classes) {
+                let sum: f64 = label.iter().sum();
+                label.iter_mut().for_each(|share| *share /= sum);
+            }
+        }
+        numbers
     }
 }
 
@@ -85,9 +104,10 @@ impl Case {
         let input = self.inputs[i];
         let len = self.n * input.shape.size();
         let order = if matches!(input.fill, Fill::Distinct) { key.permutation(len) } else { Vec::new() };
-        (0..len as u64)
+        let values = (0..len as u64)
             .map(|at| match input.fill {
                 Fill::Class(bound) => key.below(at, bound as u64) as f64,
+                Fill::Shares(_) => key.normal(at).exp(),
                 Fill::Distinct => 4.0 * f64::from(order[at as usize]) / len as f64 - 2.0,
                 Fill::Far => 8.0 + key.normal(at),
                 Fill::Silent if (at as usize / input.shape.size()).is_multiple_of(2) => 0.0,
@@ -97,7 +117,7 @@ impl Case {
                     if v.abs() < self.kink { v + 2.0 * self.kink.copysign(v) } else { v }
                 }
             })
-            .map(|v| f64::from(v as f32))
-            .collect()
+            .collect();
+        input.fill.normalised(values).into_iter().map(|v| f64::from(v as f32)).collect()
     }
 }

@@ -1,13 +1,16 @@
-//! softmax_cross_entropy: the loss of one sample from its logits and its class.
+//! softmax_cross_entropy: the loss of one sample from its logits and its label.
 //!
-//! **Computes** `y = log(sum_j exp(x[j])) - x[label]`, with the largest logit taken off first.
-//! **Shapes** `x [n, 1, classes], label [n, 1, 1] (a class number) -> y [n, 1, 1]`; logits of more rows count flattened.
-//! **Backward** `dx[j] = (softmax(x)[j] - [j = label]) * dy`; the label gets no gradient.
-//! **Saved** `softmax(x)[j] - [j = label]`, `classes` numbers, so that backward reads no input.
-//! **Cost** `classes` exponentials, in `f64`. **NaN/edge** a label that is no class number (NaN, negative, a fraction,
-//! `classes` or more), a NaN and an infinite largest logit make the loss and the gradient NaN.
+//! **Computes** `y = -sum_j q[j] log p[j]` with `p = softmax(x)`, from `log p[j] = x[j] - max(x) - log(sum_i exp(x[i] - max(x)))`. The target
+//! is `q[j] = (1 - smoothing) t[j] + smoothing / classes`, where `t` is the label: a class number stands for `t[j] = [j = label]`.
+//! **Shapes** `x [n, 1, classes], label [n, 1, 1] (a class number) or [n, 1, classes] (the share of each class) -> y [n, 1, 1]`; logits of more
+//! rows count flattened.
+//! **Backward** `dx[j] = (p[j] sum_i q[i] - q[j]) * dy`; the label gets no gradient.
+//! **Saved** `p[j] sum_i q[i] - q[j]`, `classes` numbers, so that backward reads no input.
+//! **Cost** `classes` exponentials, in `f64`. **NaN/edge** a term with `q[j] = 0` is 0, even if `p[j]` is. A label that is no class number (NaN,
+//! negative, a fraction, `classes` or more), shares of which one is NaN or negative or whose sum is not within 0.001 of 1, a NaN and an
+//! infinite largest logit make the loss and the gradient NaN.
 //! **Error** one rounding of loss and gradient each. **Source** Bishop, "Pattern recognition and machine learning",
-//! 2006, section 4.3.4.
+//! 2006, section 4.3.4; label smoothing: Szegedy et al., arXiv 1512.00567, section 7, as in PyTorch's `CrossEntropyLoss(label_smoothing)`.
 
 use super::case::{Case, Fill, Input};
 use super::device::{Batch, Launch, Operand, Passes};
@@ -15,19 +18,89 @@ use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, Shap
 use crate::base::Shape;
 use crate::simd::Isa;
 
-/// The op; it has no attributes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SoftmaxCrossEntropy;
+/// The operation. Whether a label is a class number or the shares of the classes follows from its shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SoftmaxCrossEntropy {
+    /// Label smoothing: this share of the target is spread evenly over all classes. At least 0, which is the default, and less than 1.
+    pub smoothing: f32,
+}
+
+/// How far the sum of the shares of a label may be from 1.
+const SUM_TOLERANCE: f64 = 1e-3;
 
 /// The class that `label` names, if it names one.
 fn class(label: f64, classes: usize) -> Option<usize> {
     (label >= 0.0 && label < classes as f64 && label.fract() == 0.0).then_some(label as usize)
 }
 
+/// Whether the sum of the shares of a label is that of a distribution.
+fn is_one(sum: f64) -> bool {
+    (sum - 1.0).abs() <= SUM_TOLERANCE
+}
+
 /// The largest logit and the sum of the exponentials of all, taken relative to it.
 fn largest_and_sum(logits: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
     (largest, logits.map(|x| (x - largest).exp()).sum())
+}
+
+/// The target of one sample in the kernel.
+struct Target<'a> {
+    label: Label<'a>,
+    /// `1 - smoothing`.
+    kept: f64,
+    /// `smoothing / classes`.
+    spread: f64,
+    /// The sum of the target over all classes: 1 up to rounding and [`SUM_TOLERANCE`].
+    total: f64,
+}
+
+enum Label<'a> {
+    Class(usize),
+    Shares(&'a [f32]),
+}
+
+impl Target<'_> {
+    /// The target that `label` describes; none if it is neither a class number nor a distribution.
+    fn new(label: &[f32], classes: usize, smoothing: f32) -> Option<Target<'_>> {
+        let smoothing = f64::from(smoothing);
+        let (kept, spread) = (1.0 - smoothing, smoothing / classes as f64);
+        match *label {
+            [label] => {
+                let label = Label::Class(class(f64::from(label), classes)?);
+                Some(Target { label, kept, spread, total: 1.0 })
+            }
+            _ => {
+                let sum = label.iter().map(|&share| f64::from(share)).sum();
+                let valid = label.iter().all(|&share| share >= 0.0) && is_one(sum);
+                valid.then_some(Target { label: Label::Shares(label), kept, spread, total: kept * sum + smoothing })
+            }
+        }
+    }
+
+    /// The share of class `j`.
+    fn share(&self, j: usize) -> f64 {
+        let share = match self.label {
+            Label::Class(label) => f64::from(u8::from(j == label)),
+            Label::Shares(shares) => f64::from(shares[j]),
+        };
+        self.kept * share + self.spread
+    }
+}
+
+impl SoftmaxCrossEntropy {
+    /// The target of one sample in the reference: all NaN if the label is neither a class number nor a distribution.
+    fn reference_target(&self, label: &[f64], classes: usize) -> Vec<f64> {
+        let one_hot = |label: usize| (0..classes).map(|j| f64::from(u8::from(j == label))).collect();
+        let is_distribution = label.iter().all(|&share| share >= 0.0) && is_one(label.iter().sum());
+        let shares: Option<Vec<f64>> = match *label {
+            [label] => class(label, classes).map(one_hot),
+            _ => is_distribution.then(|| label.to_vec()),
+        };
+        let shares = shares.unwrap_or_else(|| vec![f64::NAN; classes]);
+        let smoothing = f64::from(self.smoothing);
+        shares.iter().map(|share| (1.0 - smoothing) * share + smoothing / classes as f64).collect()
+    }
 }
 
 impl Op for SoftmaxCrossEntropy {
@@ -37,44 +110,63 @@ impl Op for SoftmaxCrossEntropy {
 
     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
         let [logits, label] = inputs(self.name(), x)?;
-        if label.size() != 1 {
-            let message = format!("its labels are {label}; give one class number a sample, 1 x 1");
+        if label.size() != 1 && label.size() != logits.size() {
+            let message = format!(
+                "its labels are {label}; give one class number a sample, 1 x 1, or the share of each class, {logits}"
+            );
+            return Err(ShapeError::new(self.name(), message));
+        }
+        if !(0.0..1.0).contains(&self.smoothing) {
+            let message = format!("its label smoothing is {}; take at least 0 and less than 1", self.smoothing);
             return Err(ShapeError::new(self.name(), message));
         }
         Ok(Spec { saved: logits.size(), ..Spec::new(Shape::new(1, 1)) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
-        let classes = b.shapes[0].size();
+        let (classes, size) = (b.shapes[0].size(), b.shapes[1].size());
         for s in 0..b.n {
             let x = &b.x[0][s * classes..][..classes];
+            let target = self.reference_target(&b.x[1][s * size..][..size], classes);
             let (largest, sum) = largest_and_sum(x.iter().copied());
-            b.y[s] = class(b.x[1][s], classes).map_or(f64::NAN, |label| largest + sum.ln() - x[label]);
+            for (q, x) in target.iter().zip(x) {
+                if *q != 0.0 {
+                    b.y[s] -= q * (x - largest - sum.ln());
+                }
+            }
         }
     }
 
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
-        let classes = b.shapes[0].size();
+        let (classes, size) = (b.shapes[0].size(), b.shapes[1].size());
         for s in 0..b.n {
             let x = &b.x[0][s * classes..][..classes];
+            let target = self.reference_target(&b.x[1][s * size..][..size], classes);
             let (largest, sum) = largest_and_sum(x.iter().copied());
-            let label = class(b.x[1][s], classes);
+            let total: f64 = target.iter().sum();
             for (j, &x) in x.iter().enumerate() {
-                let target = label.map_or(f64::NAN, |label| f64::from(u8::from(j == label)));
-                b.dx[0][s * classes + j] += ((x - largest).exp() / sum - target) * b.dy[s];
+                b.dx[0][s * classes + j] += ((x - largest).exp() / sum * total - target[j]) * b.dy[s];
             }
         }
     }
 
     fn forward(&self, _isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let x = b.x[0];
+        let Some(target) = Target::new(b.x[1], x.len(), self.smoothing) else {
+            b.y[0] = f32::NAN;
+            b.saved.fill(f32::NAN);
+            return;
+        };
         let (largest, sum) = largest_and_sum(x.iter().map(|&x| f64::from(x)));
-        let label = class(f64::from(b.x[1][0]), x.len());
-        b.y[0] = label.map_or(f32::NAN, |label| (largest - f64::from(x[label]) + sum.ln()) as f32);
+        let (log_sum, mut loss) = (sum.ln(), 0.0);
         for (j, (saved, &x)) in b.saved.iter_mut().zip(x).enumerate() {
-            let target = label.map_or(f64::NAN, |label| f64::from(u8::from(j == label)));
-            *saved = ((f64::from(x) - largest).exp() / sum - target) as f32;
+            let (x, q) = (f64::from(x), target.share(j));
+            if q != 0.0 {
+                loss += q * (largest - x + log_sum);
+            }
+            *saved = ((x - largest).exp() / sum * target.total - q) as f32;
         }
+        b.y[0] = loss as f32;
     }
 
     fn backward(&self, _isa: Isa, _phase: usize, b: &mut Backward<'_>) {
@@ -86,7 +178,8 @@ impl Op for SoftmaxCrossEntropy {
     }
 
     fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let (n, classes) = (batch.n, batch.shapes[0].size());
+        let [classes, label] = [0, 1].map(|i| batch.shapes[i].size());
+        let n = batch.n;
         let count = n * classes;
         let forward = Launch::new("softmax_cross_entropy_forward", n, 32)
             .with(Operand::X(0))
@@ -95,7 +188,9 @@ impl Op for SoftmaxCrossEntropy {
             .with(Operand::Saved)
             .int(n)
             .int(classes)
-            .costs(2 * count + 2 * n, 40 * count as u64);
+            .int(label)
+            .float(self.smoothing)
+            .costs(2 * count + n + n * label, 40 * count as u64);
         let backward = Launch::over("softmax_cross_entropy_backward", count, 1)
             .with(Operand::Saved)
             .with(Operand::Dy)
@@ -103,7 +198,8 @@ impl Op for SoftmaxCrossEntropy {
             .int(n)
             .int(classes)
             .costs(2 * count + n, count as u64);
-        let no_gradient = Launch::over("fill", n, 4).with(Operand::Dx(1)).float(0.0).int(n).costs(n, 0);
+        let no_gradient = Launch::over("fill", n * label, 4).with(Operand::Dx(1)).float(0.0).int(n * label);
+        let no_gradient = no_gradient.costs(n * label, 0);
         Passes {
             saved: classes,
             forward: vec![forward],
@@ -113,17 +209,24 @@ impl Op for SoftmaxCrossEntropy {
     }
 }
 
-/// Its cases.
+/// Its cases: class numbers, class numbers with smoothing, and shares without and with.
 pub fn cases() -> Vec<Case> {
+    let of = |suffix: &str, smoothing: f32, shares: bool, (l, c, n): (usize, usize, usize)| {
+        let logits = Shape::new(l, c);
+        let name = format!("n{n}_l{l}_c{c}{suffix}");
+        let mut case = Case::new(name, SoftmaxCrossEntropy { smoothing }, &[logits]);
+        case.inputs.push(match shares {
+            false => Input { shape: Shape::new(1, 1), fill: Fill::Class(logits.size()) },
+            true => Input { shape: logits, fill: Fill::Shares(logits.size()) },
+        });
+        Case { n, ..case }
+    };
     // At least two classes: the loss of a single one is constant.
-    [(1, 2, 2), (1, 3, 5), (1, 12, 32), (1, 17, 1), (2, 8, 3)]
-        .into_iter()
-        .map(|(l, c, n)| {
-            let logits = Shape::new(l, c);
-            let mut case = Case::new(format!("n{n}_l{l}_c{c}"), SoftmaxCrossEntropy, &[logits]);
-            case.inputs.push(Input { shape: Shape::new(1, 1), fill: Fill::Class(logits.size()) });
-            Case { n, ..case }
-        })
+    let sizes = [(1, 2, 2), (1, 3, 5), (1, 12, 32), (1, 17, 1), (2, 8, 3)];
+    let kinds = [("", 0.0, false), ("_smooth", 0.1, false), ("_shares", 0.0, true), ("_smooth_shares", 0.25, true)];
+    kinds
+        .iter()
+        .flat_map(|&(suffix, smoothing, shares)| sizes.map(|size| of(suffix, smoothing, shares, size)))
         .collect()
 }
 
@@ -133,12 +236,16 @@ mod tests {
     use crate::base::rng::{Key, Stream};
 
     fn loss_and_saved(logits: &[f32], label: f32) -> (f32, Vec<f32>) {
+        of_label(0.0, logits, &[label])
+    }
+
+    fn of_label(smoothing: f32, logits: &[f32], label: &[f32]) -> (f32, Vec<f32>) {
         let (mut y, mut saved) = ([0.0], vec![0.0; logits.len()]);
         let mut b = Forward {
-            shapes: [Shape::new(1, logits.len()), Shape::new(1, 1)],
+            shapes: [Shape::new(1, logits.len()), Shape::new(1, label.len())],
             sample: 0,
             draw: Key::new(0, Stream::Case),
-            x: [logits, &[label]],
+            x: [logits, label],
             from: 0,
             y: &mut y,
             saved: &mut saved,
@@ -147,7 +254,7 @@ mod tests {
             state: &[],
             batch_saved: &[],
         };
-        SoftmaxCrossEntropy.forward(Isa::best(), 0, &mut b);
+        SoftmaxCrossEntropy { smoothing }.forward(Isa::best(), 0, &mut b);
         (y[0], saved)
     }
 
@@ -180,8 +287,68 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_more_than_one_number_are_refused() {
-        let error = SoftmaxCrossEntropy.spec(&[Shape::new(1, 5), Shape::new(1, 5)]).unwrap_err().to_string();
-        assert_eq!(error, "softmax_cross_entropy: its labels are 1 x 5; give one class number a sample, 1 x 1");
+    fn shares_of_a_single_class_give_the_bits_of_its_number() {
+        let logits = [0.3, -2.0, 1.7, 0.0, f32::NEG_INFINITY];
+        for class in 0..4 {
+            let shares = std::array::from_fn::<f32, 5, _>(|j| if j == class { 1.0 } else { 0.0 });
+            let (loss, saved) = of_label(0.0, &logits, &shares);
+            let (expected, expected_saved) = loss_and_saved(&logits, class as f32);
+            assert_eq!((loss.to_bits(), saved), (expected.to_bits(), expected_saved), "class {class}");
+        }
+    }
+
+    #[test]
+    fn smoothing_is_a_mixture_of_the_label_and_equal_shares() {
+        let logits = [0.3f32, -2.0, 1.7];
+        let log = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+        // The label has 0.75 * 1 + 0.25 / 3 of the target, each other class 0.25 / 3.
+        let mean = logits.iter().map(|&x| log - f64::from(x)).sum::<f64>() / 3.0;
+        let expected = 0.75 * (log + 2.0) + 0.25 * mean;
+        let (loss, saved) = of_label(0.25, &logits, &[1.0]);
+        approx::assert_relative_eq!(f64::from(loss), expected, max_relative = 1e-6);
+        let shares = [0.25f32 / 3.0, 0.75 + 0.25 / 3.0, 0.25 / 3.0];
+        let (same, same_saved) = of_label(0.0, &logits, &shares);
+        approx::assert_relative_eq!(loss, same, max_relative = 1e-6);
+        for (a, b) in saved.iter().zip(&same_saved) {
+            approx::assert_relative_eq!(a, b, max_relative = 1e-5);
+        }
+        let (smoothed, _) = of_label(0.25, &logits, &[0.0, 1.0, 0.0]);
+        assert_eq!(smoothed, loss);
+    }
+
+    #[test]
+    fn shares_that_are_no_distribution_give_nan() {
+        let logits = [0.0, 1.0, 2.0];
+        let invalid = [
+            [0.5, 0.5, 0.01],
+            [0.2, 0.2, 0.2],
+            [1.5, -0.5, 0.0],
+            [f32::NAN, 0.5, 0.5],
+            [f32::INFINITY, 0.0, 0.0],
+            [0.0; 3],
+        ];
+        for shares in invalid {
+            let (loss, saved) = of_label(0.1, &logits, &shares);
+            assert!(loss.is_nan() && saved.iter().all(|v| v.is_nan()), "{shares:?}");
+            let shares = shares.map(f64::from);
+            let op = SoftmaxCrossEntropy { smoothing: 0.1 };
+            assert!(op.reference_target(&shares, 3).iter().all(|q| q.is_nan()), "{shares:?}");
+        }
+        // Rounding of the shares is no mistake; the gradient still sums to zero.
+        let (loss, saved) = of_label(0.0, &logits, &[0.3333, 0.3333, 0.333]);
+        assert!(loss.is_finite() && saved.iter().sum::<f32>().abs() < 1e-6, "{saved:?}");
+    }
+
+    #[test]
+    fn labels_of_another_size_and_smoothing_out_of_range_are_refused() {
+        let error = |smoothing: f32, label: usize| {
+            let shapes = [Shape::new(1, 5), Shape::new(1, label)];
+            SoftmaxCrossEntropy { smoothing }.spec(&shapes).unwrap_err().to_string()
+        };
+        let expected = "softmax_cross_entropy: its labels are 1 x 4; give one class number a sample, 1 x 1, or the share of each class, 1 x 5";
+        assert_eq!(error(0.0, 4), expected);
+        let expected = "softmax_cross_entropy: its label smoothing is 1; take at least 0 and less than 1";
+        assert_eq!(error(1.0, 5), expected);
+        assert!(error(-0.1, 1).contains("is -0.1") && error(f32::NAN, 1).contains("is NaN"));
     }
 }

@@ -184,7 +184,7 @@ pub fn bench(
     done("a training step", layers.len(), layers.len() + 2);
     let noise = Key::new(1, Stream::Case);
     let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
-    let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
+    let labels = model.example_labels(batch);
     let mut trainer = Trainer::builder(model.clone()).batch(batch).conv(conv).device(isa).build()?;
     let macs: u64 = plan.rows().iter().map(|row| row.macs).sum();
     let step = whole(isa, (batch, threads.min(plan.shards)), macs, quick, || {
@@ -211,12 +211,16 @@ pub fn bench(
     })
 }
 
-/// The inputs of a node, with class numbers where it reads the labels.
+/// The inputs of a node, with labels where it reads them.
 fn inputs_of(network: &Network, node: &Lowered) -> Vec<Input> {
     let reads = &network.graph.node(node.id).inputs;
     let is_label = |k: usize| reads.len() == node.inputs && reads.get(k) == Some(&network.labels);
     let of = |(k, &shape): (usize, &Shape)| {
-        let fill = if is_label(k) { Fill::Class(network.classes) } else { Fill::Normal };
+        let fill = match shape.size() {
+            _ if !is_label(k) => Fill::Normal,
+            1 => Fill::Class(network.classes),
+            classes => Fill::Shares(classes),
+        };
         Input { shape, fill }
     };
     node.shapes[..node.inputs].iter().enumerate().map(of).collect()

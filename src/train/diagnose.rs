@@ -20,7 +20,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
         }
     }
     let options = PlanOptions {
-        n: labels.len(),
+        n: inputs.len() / trainer.model().input_shape().size(),
         work: Work::Train(trainer.model().loss()),
         keep: Keep::Everything,
         order: Order::LayerByLayer,

@@ -88,8 +88,8 @@ pub fn bench(
     let noise = Key::new(1, Stream::Case);
     let numbers = batch * network.graph.shape(network.audio).size();
     let clips: Vec<f32> = (0..numbers as u64).map(|i| 0.1 * noise.normal(i) as f32).collect();
-    let labels: Vec<f32> = (0..batch).map(|i| (i % network.classes) as f32).collect();
     let model = Model::from(network);
+    let labels = model.example_labels(batch);
     let trainer = Trainer::builder(model.clone()).batch(batch).conv(options.conv);
     let mut trainer = trainer.device(device.clone()).build()?;
     let mut from_host = Vec::with_capacity(runs);
@@ -127,10 +127,11 @@ fn step_in_run(trainer: &mut Trainer, (clips, labels): (&[f32], &[f32]), steps: 
     // The launches that were repeated for the measurement have changed the weights.
     trainer.weights_changed()?;
     let samples: Vec<i16> = clips.iter().map(|&x| (x / FULL_SCALE) as i16).collect();
-    let rows = samples.chunks_exact(samples.len() / labels.len());
+    let batch = labels.len() / trainer.model().label_size();
+    let rows = samples.chunks_exact(samples.len() / batch);
     trainer.upload_clips(rows.clone())?;
     let rows: Vec<&[i16]> = rows.collect();
-    let numbers: Vec<u32> = (0..labels.len() as u32).collect();
+    let numbers: Vec<u32> = (0..batch as u32).collect();
     // The first records the graph.
     trainer.submit(&numbers, |clip| rows[clip as usize], labels)?;
     trainer.wait()?;

@@ -210,7 +210,7 @@ fn compare(
 /// let hidden = graph.add("conv1", Conv1d::new(4, 5), &[audio])?;
 /// let hidden = graph.add("relu1", Relu, &[hidden])?;
 /// let logits = graph.add("fc1", Linear { out: 2, bias: true }, &[hidden])?;
-/// let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+/// let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
 /// let model = Model::new(graph, logits, loss)?;
 /// assert!(check_model(&model, 2, 10, 1).iter().all(|check| check.agrees(1e-5)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -252,9 +252,9 @@ fn draw_point(model: &Model, n: usize, key: Key) -> Point {
         let key = key.with(2 + id.index() as u64);
         (0..(n * graph.shape(id).size()) as u64).map(|i| f64::from(key.normal(i) as f32)).collect()
     };
-    let labels = match graph.shape(model.labels()).size() {
-        1 => (0..n).map(|i| (i % model.classes()) as f64).collect(),
-        _ => noise(model.labels()),
+    let labels = match model.labels_name_classes() {
+        true => wide(&model.example_labels(n)),
+        false => noise(model.labels()),
     };
     let audio = noise(model.input());
     let (inputs, fixed) =
@@ -302,7 +302,7 @@ mod tests {
         let h = graph.add("fc1", Linear { out: 4, bias: true }, &[x]).unwrap();
         let h = graph.add("relu", Relu, &[h]).unwrap();
         let logits = graph.add("fc2", Linear { out: 2, bias: true }, &[h]).unwrap();
-        let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels]).unwrap();
+        let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
         let mut params = vec![0.5; graph.params_len()];
         // The bias makes every unit negative.
         let bias = graph.parameters().into_iter().find(|p| p.name == "fc1.bias").unwrap();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// let hidden = graph.add("conv1", Conv1d::new(8, 5), &[audio])?;
 /// let hidden = graph.add("relu1", Relu, &[hidden])?;
 /// let logits = graph.add("fc1", Linear { out: 3, bias: true }, &[hidden])?;
-/// let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+/// let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
 /// let model = Model::new(graph, logits, loss)?;
 /// assert_eq!(model.classes(), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -37,7 +37,8 @@ impl Model {
     /// The model of `graph` with these `logits`, one for each class, and this `loss`, one number for each sample.
     ///
     /// The logits depend on one input of the graph, and the loss on one more: the labels. If the labels have shape `[1, 1]` they are class
-    /// numbers, and a training step counts the correct predictions.
+    /// numbers; if there are as many as logits, they are the shares of the classes. In both cases a training step counts the correct
+    /// predictions.
     ///
     /// # Errors
     /// The nodes are not of this graph, depend on other inputs than these, or the loss has more than one number for each sample.
@@ -132,9 +133,28 @@ impl Model {
         self.labels < self.input
     }
 
-    /// Whether the labels are class numbers.
-    pub(super) fn labels_are_classes(&self) -> bool {
-        self.graph.shape(self.labels).size() == 1
+    /// How many numbers the label of a sample has: 1 for a class number.
+    pub(super) fn label_size(&self) -> usize {
+        self.graph.shape(self.labels).size()
+    }
+
+    /// Whether the labels are class numbers, or shares of the classes, so that predictions are correct or not.
+    pub(super) fn labels_name_classes(&self) -> bool {
+        self.label_size() == 1 || self.label_size() == self.classes()
+    }
+
+    /// Labels of `n` samples whose classes follow one another: class numbers, or shares of which a quarter is of the next class.
+    pub(super) fn example_labels(&self, n: usize) -> Vec<f32> {
+        let classes = self.classes();
+        if self.label_size() == 1 {
+            return (0..n).map(|sample| (sample % classes) as f32).collect();
+        }
+        let mut labels = vec![0.0; n * self.label_size()];
+        for (sample, shares) in labels.chunks_mut(classes).enumerate() {
+            shares[sample % classes] += 0.75;
+            shares[(sample + 1) % classes] += 0.25;
+        }
+        labels
     }
 }
 
@@ -193,7 +213,7 @@ mod tests {
         let labels = graph.input("labels", Shape::new(1, 1)).unwrap();
         let both = graph.add("both", Add, &[a, b]).unwrap();
         let logits = graph.add("fc", Linear { out: 3, bias: true }, &[a]).unwrap();
-        let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels]).unwrap();
+        let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
         let model = Model::new(graph.clone(), logits, loss).unwrap();
         assert_eq!((model.input(), model.labels(), model.classes()), (a, labels, 3));
         assert!(refused(graph.clone(), both, loss).contains("the logits `both` depend on the inputs `a`, `b`"));

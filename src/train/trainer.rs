@@ -19,7 +19,8 @@ use std::sync::Arc;
 pub struct Step {
     /// Mean loss of the batch, before the update.
     pub loss: f64,
-    /// Samples of the batch whose largest logit is that of their label; 0 if the labels are not class numbers.
+    /// Samples of the batch whose largest logit is that of their label, or of the largest share of their label; 0 if the labels are
+    /// neither class numbers nor shares of the classes.
     pub correct: u64,
 }
 
@@ -36,7 +37,7 @@ pub struct Step {
 /// # let audio = graph.input("audio", Shape::new(60, 1))?;
 /// # let labels = graph.input("labels", Shape::new(1, 1))?;
 /// # let logits = graph.add("fc1", Linear { out: 3, bias: true }, &[audio])?;
-/// # let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels])?;
+/// # let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels])?;
 /// # let model = Model::new(graph, logits, loss)?;
 /// let mut trainer = Trainer::builder(model).batch(32).seed(1).build()?;
 /// let inputs = vec![0.1; 2 * 60]; // [n, length, channels]: two samples
@@ -136,9 +137,10 @@ impl TrainerBuilder {
                         "on a GPU there is neither weight decay nor clipping of the gradient; train on the CPU";
                     return Err(TrainError::Model { reason: reason.into() });
                 }
-                if !model.labels_are_classes() {
-                    let reason = "on a GPU the labels must be class numbers, of shape [1, 1]; train on the CPU".into();
-                    return Err(TrainError::Model { reason });
+                if !model.labels_name_classes() {
+                    let reason =
+                        "on a GPU the labels must be class numbers, of shape [1, 1], or shares of the classes; train on the CPU";
+                    return Err(TrainError::Model { reason: reason.into() });
                 }
                 let labels = usize::from(!model.labels_first());
                 Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), model.logits(), labels)?))
@@ -262,8 +264,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// A step on `inputs` `[n, length, channels]` and `labels`, `[n]` class numbers or whatever shape the model's labels have. If the loss is
-    /// not finite, the weights stay as they were.
+    /// A step on `inputs` `[n, length, channels]` and `labels`, `[n]` class numbers, `[n, classes]` shares, or whatever shape the model's
+    /// labels have. If the loss is not finite, the weights stay as they were.
     ///
     /// # Errors
     /// The arrays do not have the same number of samples, or more than [`TrainerBuilder::batch`], or fewer than batch norm needs; the GPU fails.
@@ -285,7 +287,7 @@ impl Trainer {
         };
         let given = if self.model.labels_first() { [labels, inputs] } else { [inputs, labels] };
         cpu.run(&self.weights.params, &mut self.weights.state, &given, draw);
-        let correct = if self.model.labels_are_classes() { correct(cpu, self.model.logits(), labels) } else { 0 };
+        let correct = correct(cpu, &self.model, labels);
         let step = Step { loss: cpu.loss(), correct };
         if step.loss.is_finite() {
             self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
@@ -328,7 +330,7 @@ impl Trainer {
     /// The batch is larger than [`TrainerBuilder::batch`], or the GPU fails.
     ///
     /// # Panics
-    /// If no clips were uploaded, or there is not one label for each clip.
+    /// If no clips were uploaded, or the labels are not those of as many samples as there are clips.
     pub fn submit<'r>(
         &mut self,
         clips: &[u32],
@@ -338,11 +340,11 @@ impl Trainer {
         let full = matches!(&self.executor, Executor::Cuda(cuda) if cuda.queue_is_full());
         let done = if full { self.wait()? } else { Vec::new() };
         if done.last().is_none_or(|step| step.loss.is_finite()) {
-            self.reserve(labels.len())?;
+            self.reserve(clips.len())?;
             let draw = self.draw();
             let Executor::Cuda(cuda) = &mut self.executor else { panic!("clips are uploaded to a GPU only") };
             cuda.submit_clips((clips, samples), labels, draw, self.adam.rates())?;
-            self.count_submitted(labels.len());
+            self.count_submitted(clips.len());
         }
         Ok(done)
     }
@@ -417,11 +419,14 @@ impl Trainer {
     }
 }
 
-/// How many samples of the batch have their label's logit as the largest.
-fn correct(cpu: &Cpu, logits: NodeId, labels: &[f32]) -> u64 {
-    let right = labels.iter().enumerate().filter(|&(sample, &label)| {
-        let logits = cpu.activation_of(logits, sample);
-        logits.is_some_and(|logits| largest(logits) == label as usize)
+/// How many samples of the batch have their label's logit as the largest, if the labels name classes.
+fn correct(cpu: &Cpu, model: &Model, labels: &[f32]) -> u64 {
+    if !model.labels_name_classes() {
+        return 0;
+    }
+    let right = labels.chunks_exact(model.label_size()).enumerate().filter(|&(sample, label)| {
+        let class = if let [class] = *label { class as usize } else { largest(label) };
+        cpu.activation_of(model.logits(), sample).is_some_and(|logits| largest(logits) == class)
     });
     right.count() as u64
 }

@@ -53,7 +53,7 @@ fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
         "batch_norm" => Arc::new(BatchNormInference { over: Over::Channels, eps: number("eps") }),
         "relu" => Arc::new(Relu),
         "linear" => Arc::new(Linear { out: size("c_out"), bias: true }),
-        "cross_entropy" => Arc::new(SoftmaxCrossEntropy),
+        "cross_entropy" => Arc::new(SoftmaxCrossEntropy { smoothing: a["smoothing"].as_f64().unwrap_or(0.0) as f32 }),
         "avg_pool1d" => return None,
         other => panic!("the fixture has an op `{other}` that this test does not know"),
     })
@@ -106,7 +106,8 @@ impl<'f> Problem<'f> {
         let x = graph.input("x", Shape::new(l, c)).unwrap();
         let (y, loss) = if let Some(labels) = tensor("labels") {
             inputs.push(labels.values.clone());
-            let labels = graph.input("labels", Shape::new(1, 1)).unwrap();
+            let size = labels.shape.get(1).copied().unwrap_or(1);
+            let labels = graph.input("labels", Shape::new(1, size)).unwrap();
             let y = graph.add_shared("op", op, &[x, labels]).unwrap();
             (y, y)
         } else {

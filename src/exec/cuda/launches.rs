@@ -276,14 +276,17 @@ pub(super) fn update(
     let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
     let at = |loc: BufferLoc| memory.address(gpu, plan, loc);
     let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
-    let labels = memory.input(gpu, labels);
+    let (labels, label_size) = (memory.input(gpu, labels), plan.inputs[labels].size() as u64);
     let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
         let cost = Cost::of(&launch, "step", "update");
         Call::new(gpu, &launch, cost, arguments.to_vec())
     };
     let classes = logits.len as u64;
     Ok(vec![
-        call(Launch::new("tally", 1, 256), &[at(loss), at(logits), labels, pair, tallies, n as u64, classes])?,
+        call(
+            Launch::new("tally", 1, 256),
+            &[at(loss), at(logits), labels, pair, tallies, n as u64, classes, label_size],
+        )?,
         call(
             Launch::over("adam", count, 4).costs(7 * count, 12 * count as u64),
             &[params[0], m, v, params[1], rates, tallies, count as u64],

@@ -69,7 +69,8 @@ impl Cuda {
     }
 
     fn with_labels(plan: Arc<Plan>, gpu: Arc<Gpu>, labels: Option<usize>) -> Result<Cuda, DeviceError> {
-        let queue = StepQueue::new(&gpu, plan.n)?;
+        let label_size = labels.map_or(0, |k| plan.inputs[k].size());
+        let queue = StepQueue::new(&gpu, plan.n, label_size)?;
         let memory = Memory::new(&plan, &gpu, queue.addresses(&gpu), labels)?;
         let programs = vec![Program::new(plan, &gpu, memory)?];
         gpu.finish()?;
@@ -242,8 +243,9 @@ impl Cuda {
     /// If there is no plan for a batch of this size, the input does not have the length that the plan requires, or [`Cuda::queue_is_full`].
     pub fn submit(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: [f32; 5]) -> Result<(), DeviceError> {
         assert!(self.clips.is_none(), "the input of a step is made of clips");
-        let number = self.number(labels.len());
-        self.upload_input(labels.len(), 0, input)?;
+        let n = labels.len() / self.label_size();
+        let number = self.number(n);
+        self.upload_input(n, 0, input)?;
         self.replay(number, &StepArgs { draw, rates, labels, clips: &[] })
     }
 
@@ -282,8 +284,8 @@ impl Cuda {
         draw: Key,
         rates: [f32; 5],
     ) -> Result<(), DeviceError> {
-        assert_eq!(clips.len(), labels.len(), "there is one label for each clip");
-        let number = self.number(labels.len());
+        assert_eq!(clips.len() * self.label_size(), labels.len(), "there is one label for each clip");
+        let number = self.number(clips.len());
         let (uploaded, _) = self.clips.as_mut().expect("the clips were uploaded");
         let clips = &uploaded.stage_batch(&self.gpu, clips, samples)?;
         self.replay(number, &StepArgs { draw, rates, labels, clips })?;
@@ -301,6 +303,11 @@ impl Cuda {
     /// Whether the queue is so full that [`Cuda::wait`] must be called before the next step.
     pub fn queue_is_full(&self) -> bool {
         self.queue.full()
+    }
+
+    /// How many numbers the label of a sample has.
+    fn label_size(&self) -> usize {
+        self.adam.as_ref().map_or(1, |adam| self.plan().inputs[adam.labels].size())
     }
 
     /// The program for batches of `n`.

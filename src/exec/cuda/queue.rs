@@ -18,7 +18,7 @@ pub(super) struct StepArgs<'a> {
     pub draw: Key,
     /// Adam's, see [`Adam::rates`](crate::optim::Adam::rates).
     pub rates: [f32; 5],
-    /// As many as samples, or none where they are not an input or are in memory of their own.
+    /// The labels of all samples, or none where they are not an input or are in memory of their own.
     pub labels: &'a [f32],
     /// The rows of the clips in GPU memory: as many as samples, or none where steps do not take clips by number.
     pub clips: &'a [u32],
@@ -33,8 +33,8 @@ const LABELS: usize = PAIR + 1;
 pub(super) struct StepQueue {
     args: CudaSlice<u32>,
     next: PinnedHostSlice<u32>,
-    /// Most samples in a batch.
-    n: usize,
+    /// Numbers in the labels of the largest batch.
+    labels: usize,
     /// Whether a loss was not finite, a gap, and for each step in the queue the sum of losses and the number of correct predictions.
     tallies: CudaSlice<f32>,
     queued: usize,
@@ -45,7 +45,7 @@ pub(super) struct StepQueue {
 pub(super) struct QueueAddresses {
     args: sys::CUdeviceptr,
     tallies: sys::CUdeviceptr,
-    n: usize,
+    labels: usize,
 }
 
 impl QueueAddresses {
@@ -71,7 +71,7 @@ impl QueueAddresses {
     }
 
     pub fn clips(self) -> sys::CUdeviceptr {
-        self.word(LABELS + self.n)
+        self.word(LABELS + self.labels)
     }
 
     pub fn tallies(self) -> sys::CUdeviceptr {
@@ -80,16 +80,17 @@ impl QueueAddresses {
 }
 
 impl StepQueue {
-    /// A queue for batches of at most `n` samples.
-    pub fn new(gpu: &Gpu, n: usize) -> Result<StepQueue, DeviceError> {
-        let words = LABELS + 2 * n;
+    /// A queue for batches of at most `n` samples, each of whose labels has `label_size` numbers.
+    pub fn new(gpu: &Gpu, n: usize, label_size: usize) -> Result<StepQueue, DeviceError> {
+        let labels = n * label_size;
+        let words = LABELS + labels + n;
         let args = gpu.stream().alloc_zeros(words).map_err(refused("allocate memory"))?;
         let next = gpu.page_locked(MAX_QUEUED * words)?;
-        Ok(StepQueue { args, next, n, tallies: gpu.zeros(2 + 2 * MAX_QUEUED)?, queued: 0 })
+        Ok(StepQueue { args, next, labels, tallies: gpu.zeros(2 + 2 * MAX_QUEUED)?, queued: 0 })
     }
 
     pub fn addresses(&self, gpu: &Gpu) -> QueueAddresses {
-        QueueAddresses { args: address(&self.args, gpu), tallies: address(&self.tallies, gpu), n: self.n }
+        QueueAddresses { args: address(&self.args, gpu), tallies: address(&self.tallies, gpu), labels: self.labels }
     }
 
     /// Whether the results must be read before the next step.
@@ -111,7 +112,7 @@ impl StepQueue {
         next[..RATES].copy_from_slice(&[key as u32, (key >> 32) as u32]);
         next[RATES..PAIR].copy_from_slice(&args.rates.map(f32::to_bits));
         next[PAIR] = self.queued as u32;
-        let (labels, clips) = next[LABELS..].split_at_mut(self.n);
+        let (labels, clips) = next[LABELS..].split_at_mut(self.labels);
         labels[..args.labels.len()].copy_from_slice(bytemuck::cast_slice(args.labels));
         clips[..args.clips.len()].copy_from_slice(args.clips);
         self.queued += 1;
