@@ -1,7 +1,9 @@
-//! Optimisers: kernels over the one flat parameter arena, and schedules of the learning rate.
+//! Optimisers: kernels over the one flat parameter arena, the average of weights, and schedules of the learning rate.
 
 mod adam;
+mod average;
 mod schedule;
 
 pub use adam::{Adam, AdamSettings, decayed};
+pub use average::Average;
 pub use schedule::{Schedule, ScheduleKind};

@@ -10,7 +10,7 @@ use crate::exec::{Cost, Cpu, Device, Executor, Tally};
 use crate::graph::{Keep, NodeId, Plan, PlanOptions};
 use crate::nn::{Initialisation, initialise};
 use crate::ops::ConvChoice;
-use crate::optim::{Adam, AdamSettings, decayed};
+use crate::optim::{Adam, AdamSettings, Average, decayed};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub struct Trainer {
     pub(super) adam: Adam,
     executor: Executor,
     seed: u64,
+    /// The moving average of the weights, if there is one.
+    average: Option<(Average, Weights)>,
     /// The batch sizes of the steps in the queue of a GPU.
     queued: VecDeque<usize>,
 }
@@ -67,6 +69,7 @@ pub struct TrainerBuilder {
     seed: u64,
     device: Device,
     weights: Option<Weights>,
+    average: f32,
 }
 
 impl TrainerBuilder {
@@ -115,32 +118,46 @@ impl TrainerBuilder {
         TrainerBuilder { weights: Some(weights), ..self }
     }
 
+    /// Keeps an exponential moving average of the weights and of batch norm's statistics with this decay, such as 0.999, see [`Average`];
+    /// 0, the default, for none. [`Trainer::averaged`] returns it.
+    pub fn average(self, decay: f32) -> TrainerBuilder {
+        TrainerBuilder { average: decay, ..self }
+    }
+
     /// Lowers the graph and allocates the memory of a step.
     ///
     /// # Errors
-    /// The batch is 0, or too small for batch norm; the memory does not suffice; the weights are those of another graph; the device fails
-    /// or has no kernels for an operation.
+    /// The batch is 0, or too small for batch norm; the memory does not suffice; the weights are those of another graph; the decay of the
+    /// average is not below 1; the device fails or has no kernels for an operation.
     pub fn build(self) -> Result<Trainer, TrainError> {
-        let TrainerBuilder { model, options, adam, init, seed, device, weights } = self;
+        let TrainerBuilder { model, options, adam, init, seed, device, weights, average } = self;
+        let refused = |reason: &str| TrainError::Model { reason: reason.into() };
+        if !(0.0..1.0).contains(&average) {
+            return Err(refused(&format!(
+                "the decay of the average of the weights is {average}; take at least 0 and less than 1"
+            )));
+        }
         let graph = model.graph();
         let options = device.options(&options);
         let plan = Arc::new(Plan::new(graph, &options)?);
         let executor = match &device {
-            // Parameters, running statistics and both moments.
+            // Parameters, running statistics and both moments; the average.
             Device::Cpu(isa) => {
-                let more = graph.params_len().saturating_mul(3).saturating_add(graph.state_len()).saturating_mul(4);
+                let (params, states) = if average == 0.0 { (3, 1) } else { (4, 2) };
+                let params = graph.params_len().saturating_mul(params);
+                let more = params.saturating_add(graph.state_len().saturating_mul(states)).saturating_mul(4);
                 Executor::Cpu(Cpu::beside(plan, *isa, more)?)
             }
             Device::Cuda(gpu, _) => {
-                if adam.weight_decay != 0.0 || adam.clip_norm != 0.0 {
-                    let reason =
-                        "on a GPU there is neither weight decay nor clipping of the gradient; train on the CPU";
-                    return Err(TrainError::Model { reason: reason.into() });
+                if adam.weight_decay != 0.0 || adam.clip_norm != 0.0 || average != 0.0 {
+                    return Err(refused(
+                        "on a GPU there is no weight decay, no clipping of the gradient and no average of the weights; train on the CPU",
+                    ));
                 }
                 if !model.labels_name_classes() {
-                    let reason =
-                        "on a GPU the labels must be class numbers, of shape [1, 1], or shares of the classes; train on the CPU";
-                    return Err(TrainError::Model { reason: reason.into() });
+                    return Err(refused(
+                        "on a GPU the labels must be class numbers, of shape [1, 1], or shares of the classes; train on the CPU",
+                    ));
                 }
                 let labels = usize::from(!model.labels_first());
                 Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), model.logits(), labels)?))
@@ -156,7 +173,9 @@ impl TrainerBuilder {
         };
         let mut adam = Adam::new(graph.params_len(), adam);
         adam.decayed = decayed(graph);
-        let mut trainer = Trainer { executor, model, options, weights, adam, seed, queued: VecDeque::new() };
+        let average = (average != 0.0).then(|| (Average { decay: average }, Weights::zeros(graph)));
+        let queued = VecDeque::new();
+        let mut trainer = Trainer { executor, model, options, weights, adam, seed, average, queued };
         trainer.weights_changed()?;
         Ok(trainer)
     }
@@ -173,6 +192,7 @@ impl Trainer {
             seed: 1,
             device: Device::default(),
             weights: None,
+            average: 0.0,
             model,
         }
     }
@@ -187,6 +207,24 @@ impl Trainer {
         &self.weights
     }
 
+    /// The moving average of the weights and of batch norm's statistics, if there is one ([`TrainerBuilder::average`]). Before the first
+    /// step it is equal to the weights.
+    pub fn averaged(&self) -> Option<&Weights> {
+        self.average.as_ref().map(|(_, weights)| weights)
+    }
+
+    /// Continues with this moving average, which a checkpoint has kept, after [`Trainer::set_weights`], which starts the average anew.
+    /// A trainer without an average ignores it.
+    ///
+    /// # Errors
+    /// The weights are those of another graph.
+    pub fn set_averaged(&mut self, averaged: Weights) -> Result<(), TrainError> {
+        if let Some((_, average)) = &mut self.average {
+            *average = averaged.check(self.model.graph())?;
+        }
+        Ok(())
+    }
+
     /// The optimiser; on a GPU its moments are those of the last [`Trainer::download`].
     pub fn adam(&self) -> &Adam {
         &self.adam
@@ -197,7 +235,7 @@ impl Trainer {
         self.adam.settings.lr = lr;
     }
 
-    /// Continues from these weights, and from this optimiser if one is given.
+    /// Continues from these weights, and from this optimiser if one is given. A moving average starts anew from the weights.
     ///
     /// # Errors
     /// They are those of another graph, or the GPU fails.
@@ -222,6 +260,10 @@ impl Trainer {
     /// Must be called after the weights or the optimiser's moments were changed from outside.
     pub(super) fn weights_changed(&mut self) -> Result<(), TrainError> {
         self.executor.prepare(&self.weights.params, &self.weights.state)?;
+        if let Some((_, average)) = &mut self.average {
+            average.params.copy_from_slice(&self.weights.params);
+            average.state.copy_from_slice(&self.weights.state);
+        }
         if let Executor::Cuda(cuda) = &mut self.executor {
             cuda.set_moments(&self.adam.m, &self.adam.v)?;
         }
@@ -290,7 +332,12 @@ impl Trainer {
         let correct = correct(cpu, &self.model, labels);
         let step = Step { loss: cpu.loss(), correct };
         if step.loss.is_finite() {
+            let steps = self.adam.step;
             self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
+            if let Some((average, averaged)) = &mut self.average {
+                average.step(steps, &mut averaged.params, &self.weights.params);
+                average.step(steps, &mut averaged.state, &self.weights.state);
+            }
             cpu.prepare(&self.weights.params, &self.weights.state);
         }
         Ok(step)
