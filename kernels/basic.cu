@@ -481,8 +481,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // ---- Adam ---------------------------------------------------------------------------------------------------------------------
 
+// What changes from step to step: beta1, beta2, eps, step_size, root_scale, decay, clip_norm, average.
+#define RATES 8
+
+__device__ __forceinline__ void read_rates(float (&to)[RATES], const float* rates) {
+#pragma unroll
+  for (int i = 0; i < RATES; i++) to[i] = rates[i];
+}
+
 // One number, rounded where src/optim/adam.rs rounds: no contraction.
-__device__ __forceinline__ void adam_step(float& w, float& m, float& v, float g, const float (&rates)[5]) {
+__device__ __forceinline__ void adam_step(float& w, float& m, float& v, float g, const float (&rates)[RATES]) {
   float beta1 = rates[0], beta2 = rates[1], eps = rates[2], step_size = rates[3], root_scale = rates[4];
   m = __fadd_rn(m, __fmul_rn(__fsub_rn(1.0f, beta1), __fsub_rn(g, m)));
   v = __fadd_rn(__fmul_rn(beta2, v), __fmul_rn(__fsub_rn(1.0f, beta2), __fmul_rn(g, g)));
@@ -490,17 +498,15 @@ __device__ __forceinline__ void adam_step(float& w, float& m, float& v, float g,
   w = __fsub_rn(w, __fdiv_rn(__fmul_rn(step_size, m), root));
 }
 
-// `rates` are beta1, beta2, eps, step_size, root_scale of the step, `tallies` what the kernel tally left. A map: four numbers a thread; 28 bytes a
-// number.
+// `rates` are those of the step, `tallies` what the kernel tally left. A map: four numbers a thread; 28 bytes a number.
 extern "C" __global__ void __launch_bounds__(THREADS)
     adam(float* __restrict__ w, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ gradient,
          const float* __restrict__ rates, const float* __restrict__ tallies, int count) {
   Four at = four_of(count);
   // A loss that is no number ends the run; the weights it came from are kept to be looked at, also by steps already under way.
   if (at.numbers == 0 || tallies[0] != 0.0f) return;
-  float r[5];
-#pragma unroll
-  for (int i = 0; i < 5; i++) r[i] = rates[i];
+  float r[RATES];
+  read_rates(r, rates);
   float4 weights = load(w, at), first = load(m, at), second = load(v, at), g = load(gradient, at);
   adam_step(weights.x, first.x, second.x, g.x, r);
   adam_step(weights.y, first.y, second.y, g.y, r);
@@ -509,4 +515,76 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   store(m, at, first);
   store(v, at, second);
   store(w, at, weights);
+}
+
+// Numbers of a gradient whose squares a block sums: as in src/optim/adam.rs.
+#define CHUNK 16384
+
+// To `sums`, a number of f64 a chunk: the sum of the squares of the gradient. Blocks = ceil(count / CHUNK); a thread has every 256th.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_of_squares(const float* __restrict__ gradient, double* __restrict__ sums, int count) {
+  __shared__ double tile[THREADS];
+  const size_t first = (size_t)blockIdx.x * CHUNK + threadIdx.x;
+  double sum = 0.0;
+#pragma unroll 8
+  for (int i = 0; i < CHUNK / THREADS; i++) {
+    size_t at = first + (size_t)i * THREADS;
+    if (at < (size_t)count) sum += (double)gradient[at] * (double)gradient[at];
+  }
+  sum = over_block(sum, tile, 1);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// To `scale`: what the gradient is multiplied by, so that its norm is at most clip_norm. One block of 256.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    clip_scale(const double* __restrict__ sums, const float* __restrict__ rates, float* __restrict__ scale, int chunks) {
+  __shared__ double tile[THREADS];
+  double sum = 0.0;
+  for (int i = (int)threadIdx.x; i < chunks; i += THREADS) sum += sums[i];
+  sum = over_block(sum, tile, 1);
+  double limit = (double)rates[6] / (sqrt(sum) + 1e-6);
+  // A NaN is not turned into 1.
+  if (threadIdx.x == 0) scale[0] = limit >= 1.0 ? 1.0f : (float)limit;
+}
+
+// As adam; before it, the gradient is multiplied by `scale`, if there is one, and parameters whose number in `decays` is not 0, if there are
+// such, by decay.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw(float* __restrict__ w, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ gradient,
+          const unsigned char* __restrict__ decays_or_null, const float* __restrict__ scale_or_null,
+          const float* __restrict__ rates, const float* __restrict__ tallies, int count) {
+  Four at = four_of(count);
+  if (at.numbers == 0 || tallies[0] != 0.0f) return;
+  float r[RATES];
+  read_rates(r, rates);
+  float4 first = load(m, at), second = load(v, at), weights = load(w, at), g = load(gradient, at);
+  float numbers[4] = {weights.x, weights.y, weights.z, weights.w};
+  float slopes[4] = {g.x, g.y, g.z, g.w}, means[4] = {first.x, first.y, first.z, first.w};
+  float squares[4] = {second.x, second.y, second.z, second.w};
+  float scale = scale_or_null != nullptr ? scale_or_null[0] : 1.0f;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    bool decays = decays_or_null != nullptr && i < at.numbers && decays_or_null[at.first + i] != 0;
+    if (decays) numbers[i] = __fmul_rn(numbers[i], r[5]);
+    adam_step(numbers[i], means[i], squares[i], __fmul_rn(slopes[i], scale), r);
+  }
+  store(m, at, make_float4(means[0], means[1], means[2], means[3]));
+  store(v, at, make_float4(squares[0], squares[1], squares[2], squares[3]));
+  store(w, at, make_float4(numbers[0], numbers[1], numbers[2], numbers[3]));
+}
+
+// The moving average of weights, rounded where src/optim/average.rs rounds. A map: four numbers a thread; 12 bytes a number.
+__device__ __forceinline__ float averaged(float average, float w, float rate) {
+  return __fadd_rn(average, __fmul_rn(rate, __fsub_rn(w, average)));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    average(float* __restrict__ averages, const float* __restrict__ w, const float* __restrict__ rates,
+            const float* __restrict__ tallies, int count) {
+  Four at = four_of(count);
+  if (at.numbers == 0 || tallies[0] != 0.0f) return;
+  float rate = rates[7];
+  float4 a = load(averages, at), b = load(w, at);
+  store(averages, at,
+        make_float4(averaged(a.x, b.x, rate), averaged(a.y, b.y, rate), averaged(a.z, b.z, rate), averaged(a.w, b.w, rate)));
 }

@@ -5,7 +5,7 @@ use stapes::base::rng::{Key, Stream};
 use stapes::data::{CacheMode, DataConfig, Dataset, Source, Split};
 use stapes::exec::Cpu;
 use stapes::graph::{Order, Plan, PlanOptions, Work};
-use stapes::nn::{Initialisation, Network, NetworkSpec, initialise};
+use stapes::nn::{Initialisation, Network, NetworkSpec, Objective, initialise};
 use stapes::optim::{Adam, AdamSettings};
 use stapes::simd::Isa;
 use stapes::train::{EpochRecord, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig, Trainer, Weights};
@@ -138,6 +138,58 @@ fn train(text: &str, threads: usize, isa: Isa) -> Learned {
         let losses = (0..STEPS).map(step).collect();
         Learned::new(losses, trainer.weights(), trainer.adam())
     })
+}
+
+/// Weights, optimiser and average of a trainer.
+type Stopped = (Weights, Adam, Weights);
+
+/// The steps from `from` to `to` of a trainer with all that a recipe adds to Adam, which continues where another stopped.
+fn train_recipe(text: &str, threads: usize, before: Option<&Stopped>, (from, to): (usize, usize)) -> Stopped {
+    let spec = NetworkSpec::parse(text, "test").unwrap();
+    let objective = Objective { smoothing: 0.1, soft_labels: true };
+    let network = Network::build_with(&spec, CLASSES, objective).unwrap();
+    let adam = AdamSettings { weight_decay: 0.05, clip_norm: 0.5, ..AdamSettings::default() };
+    on_threads(threads, || {
+        let mut trainer = Trainer::builder(&network).batch(BATCH).seed(SEED).adam(adam).average(0.99).build().unwrap();
+        if let Some((weights, adam, average)) = before {
+            trainer.set_weights(weights.clone(), Some(adam.clone())).unwrap();
+            trainer.set_averaged(average.clone()).unwrap();
+        }
+        for step in from..to {
+            let (inputs, classes) = batch(&network, step);
+            let shares = classes.iter().flat_map(|&class| {
+                let mut shares = [0.05; CLASSES];
+                shares[class as usize] += 0.75;
+                shares
+            });
+            assert!(trainer.step(&inputs, &shares.collect::<Vec<f32>>()).unwrap().loss.is_finite());
+        }
+        (trainer.weights().clone(), trainer.adam().clone(), trainer.averaged().unwrap().clone())
+    })
+}
+
+/// What a trainer has learned and averaged.
+fn recipe_learned((weights, adam, average): &Stopped) -> [Learned; 2] {
+    [weights, average].map(|weights| Learned::new(Vec::new(), weights, adam))
+}
+
+#[test]
+fn a_recipe_does_not_depend_on_threads_and_continues_where_it_stopped() {
+    for text in [PLAIN, NORMED, BLOCKS] {
+        let whole = train_recipe(text, 1, None, (0, STEPS));
+        assert_ne!(whole.0.params[..], whole.2.params[..]);
+        for threads in [2, 3, 8] {
+            let more = train_recipe(text, threads, None, (0, STEPS));
+            let first = train_recipe(text, threads, None, (0, 2));
+            let second = train_recipe(text, threads, Some(&first), (2, STEPS));
+            let [weights, average] = recipe_learned(&whole);
+            for (other, what) in [(more, "at once"), (second, "after a stop")] {
+                let [other, other_average] = recipe_learned(&other);
+                weights.assert_same(&other, &format!("1 and {threads} threads, {what}, {text}"));
+                average.assert_same(&other_average, &format!("average, 1 and {threads} threads, {what}, {text}"));
+            }
+        }
+    }
 }
 
 /// The same steps by hand, with a plan whose stages are cut as `order` says.

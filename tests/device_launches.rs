@@ -137,7 +137,7 @@ fn wide() -> (Graph, NodeId) {
 }
 
 /// Launched by the executor itself, at the beginning and the end of a step of training.
-const OF_A_STEP: [&str; 3] = ["adam", "clips_to_f32", "tally"];
+const OF_A_STEP: [&str; 7] = ["adam", "adamw", "average", "clip_scale", "clips_to_f32", "sum_of_squares", "tally"];
 
 #[test]
 fn every_kernel_is_launched_by_some_plan() {

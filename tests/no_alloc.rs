@@ -3,6 +3,7 @@
 
 use stapes::base::rng::{Key, Stream};
 use stapes::nn::{Network, NetworkSpec};
+use stapes::optim::AdamSettings;
 use stapes::train::Trainer;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -87,12 +88,17 @@ const WIDE: &str = r#"
 const BATCH: usize = 9;
 const CLASSES: usize = 4;
 
-/// Allocations in steps 3 to 10, by step.
-fn allocations(text: &str, batch_norm: bool) -> Vec<u64> {
+/// Allocations in steps 3 to 10, by step; with clipping, weight decay and an average of the weights, or without.
+fn allocations(text: &str, batch_norm: bool, recipe: bool) -> Vec<u64> {
     let mut spec = NetworkSpec::parse(text, "test").unwrap();
     spec.batch_norm = batch_norm;
     let network = Arc::new(Network::build(&spec, CLASSES).unwrap());
-    let mut trainer = Trainer::builder(&network).batch(BATCH).build().unwrap();
+    let mut trainer = Trainer::builder(&network).batch(BATCH);
+    if recipe {
+        let adam = AdamSettings { weight_decay: 0.05, clip_norm: 0.1, ..AdamSettings::default() };
+        trainer = trainer.adam(adam).average(0.99);
+    }
+    let mut trainer = trainer.build().unwrap();
     let key = Key::new(1, Stream::Case);
     let len = (BATCH * network.graph.shape(network.audio).size()) as u64;
     let inputs: Vec<f32> = (0..len).map(|i| key.normal(i) as f32).collect();
@@ -111,9 +117,9 @@ fn a_step_after_the_first_allocates_nothing() {
     let pool = pool.build().unwrap();
     pool.install(|| {
         for text in [NETWORK, WIDE] {
-            for batch_norm in [false, true] {
-                let counted = allocations(text, batch_norm);
-                assert_eq!(counted, [0; 8], "allocations in steps 3 to 10, batch norm {batch_norm}, {text}");
+            for (batch_norm, recipe) in [(false, false), (true, false), (true, true)] {
+                let counted = allocations(text, batch_norm, recipe);
+                assert_eq!(counted, [0; 8], "in steps 3 to 10, batch norm {batch_norm}, recipe {recipe}, {text}");
             }
         }
     });

@@ -155,6 +155,151 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
     }
 }
 
+/// A network for soft labels, with batch norm, and what a recipe adds to Adam. With so large an `eps` a step is proportional to the gradient, so
+/// that a gradient that is not clipped is seen, and rounding is not amplified.
+mod recipe {
+    use super::NETWORK;
+    use stapes::exec::Device;
+    use stapes::exec::cuda::Gpu;
+    use stapes::nn::{Network, NetworkSpec, Objective};
+    use stapes::ops::device::Precision;
+    use stapes::optim::AdamSettings;
+    use stapes::train::{Trainer, Weights};
+
+    const CLASSES: usize = 5;
+    const BATCH: usize = 4;
+    /// Largest accepted difference between the devices, relative to the largest value of an array.
+    const TOLERANCE: f32 = 1e-5;
+
+    fn trainer(device: Device, settings: AdamSettings, average: f32) -> Trainer {
+        let spec = NetworkSpec::parse(&format!("batch_norm = true\n{NETWORK}"), "test").unwrap();
+        let objective = Objective { smoothing: 0.125, soft_labels: true };
+        let network = Network::build_with(&spec, CLASSES, objective).unwrap();
+        Trainer::builder(&network).batch(BATCH).adam(settings).average(average).device(device).build().unwrap()
+    }
+
+    /// Clips of one step, of which the last step has fewer, and the shares of their classes.
+    fn batch(step: usize) -> (Vec<i16>, Vec<f32>) {
+        let n = if step == 3 { BATCH - 1 } else { BATCH };
+        let sample = |at: usize| ((at * (3 + step) + at * at % 97) % 211) as i16 * 90 - 9000;
+        let labels = (0..n).flat_map(|clip| {
+            let mut shares = [0.0; CLASSES];
+            shares[(clip + step) % CLASSES] += 0.625;
+            shares[(clip * clip + 1) % CLASSES] += 0.375;
+            shares
+        });
+        ((0..n * 1500).map(sample).collect(), labels.collect())
+    }
+
+    fn inputs(clips: &[i16]) -> Vec<f32> {
+        clips.iter().map(|&sample| f32::from(sample) / 32768.0).collect()
+    }
+
+    /// Losses and correct predictions of four steps, then the weights, their average, and the first moments.
+    fn steps(trainer: &mut Trainer) -> (Vec<(f64, u64)>, [Vec<f32>; 5]) {
+        let results = (0..4).map(|step| {
+            let (clips, labels) = batch(step);
+            trainer.set_lr(0.05 / (1 + step) as f32);
+            let done = trainer.step(&inputs(&clips), &labels).unwrap();
+            (done.loss, done.correct)
+        });
+        let results = results.collect();
+        trainer.download().unwrap();
+        (results, learned(trainer))
+    }
+
+    fn learned(trainer: &Trainer) -> [Vec<f32>; 5] {
+        let (weights, zeros) = (trainer.weights(), Weights::zeros(trainer.model().graph()));
+        let average = trainer.averaged().unwrap_or(&zeros);
+        [&weights.params, &weights.state, &average.params, &average.state, &trainer.adam().m].map(|all| all.to_vec())
+    }
+
+    /// The largest difference, relative to the largest value.
+    fn difference(a: &[f32], b: &[f32]) -> f32 {
+        let largest = b.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
+        a.iter().zip(b).fold(0.0, |most: f32, (a, b)| most.max((a - b).abs())) / largest
+    }
+
+    #[test]
+    #[ignore = "run by `a_recipe_on_the_device_agrees_with_the_processor`, with the software device as the driver"]
+    fn on_the_device() {
+        let Ok(gpu) = Gpu::open(0) else {
+            println!("skipped: there is no GPU");
+            return;
+        };
+        let cuda = || Device::Cuda(gpu.clone(), Precision::F32);
+        let plain = AdamSettings { eps: 0.5, ..AdamSettings::default() };
+        let ways = [
+            (AdamSettings { weight_decay: 1.0, clip_norm: 0.25, ..plain }, 0.375),
+            (AdamSettings { weight_decay: 1.0, ..plain }, 0.0),
+            (AdamSettings { clip_norm: 0.25, ..plain }, 0.0),
+            (plain, 0.375),
+            (plain, 0.0),
+        ];
+        let (mut all, mut largest): (Vec<[Vec<f32>; 5]>, f32) = (Vec::new(), 0.0);
+        for (settings, average) in ways {
+            let (expected, on_cpu) = steps(&mut trainer(Device::default(), settings, average));
+            let mut on_gpu = trainer(cuda(), settings, average);
+            let (got, weights) = steps(&mut on_gpu);
+            for ((loss, correct), (expected, right)) in got.iter().zip(&expected) {
+                assert!((loss - expected).abs() < 1e-5 * expected && correct == right, "{got:?}, not {expected:?}");
+            }
+            for (i, (got, expected)) in weights.iter().zip(&on_cpu).enumerate() {
+                let d = difference(got, expected);
+                largest = largest.max(d);
+                assert!(d < TOLERANCE, "array {i} differs by {d} with {settings:?}, average {average}");
+            }
+            all.push(on_cpu);
+            not_finite_and_resumed(on_gpu, || trainer(cuda(), settings, average), &weights);
+        }
+        // Each addition matters: the weights or the moments differ by far more than the tolerance.
+        let matters = |a: usize, b: usize, array: usize| difference(&all[a][array], &all[b][array]) > 1e3 * TOLERANCE;
+        assert!(matters(0, 2, 0) && matters(0, 1, 4) && matters(1, 4, 0) && matters(2, 4, 4));
+        let apart = difference(&all[3][2], &all[3][0]);
+        println!("largest difference {largest:.1e}; the average and the weights are {apart:.1e} apart");
+        assert!(apart > 30.0 * TOLERANCE, "the average is not the weights");
+    }
+
+    /// A step without a finite loss changes nothing; and another trainer continues where this one is, from clips on the card.
+    fn not_finite_and_resumed(mut trainer: Trainer, another: impl Fn() -> Trainer, before: &[Vec<f32>; 5]) {
+        let (clips, labels) = batch(0);
+        let poisoned: Vec<f32> = labels.iter().map(|share| 2.0 * share).collect();
+        assert!(trainer.step(&inputs(&clips), &poisoned).unwrap().loss.is_nan());
+        trainer.download().unwrap();
+        let [params, _, average, _, m] = learned(&trainer);
+        assert!([&params, &average, &m] == [&before[0], &before[2], &before[4]], "a loss of NaN changed the weights");
+        let mut other = another();
+        other.set_lr(trainer.adam().settings.lr);
+        other.set_weights(trainer.weights().clone(), Some(trainer.adam().clone())).unwrap();
+        if let Some(average) = trainer.averaged() {
+            other.set_averaged(average.clone()).unwrap();
+        }
+        let expected = trainer.step(&inputs(&clips), &labels).unwrap();
+        trainer.download().unwrap();
+        let rows: Vec<&[i16]> = clips.chunks_exact(1500).collect();
+        other.upload_clips(rows.iter().copied()).unwrap();
+        let numbers: Vec<u32> = (0..rows.len() as u32).collect();
+        other.submit(&numbers, |clip| rows[clip as usize], &labels).unwrap();
+        assert_eq!(other.wait().unwrap(), [expected]);
+        other.download().unwrap();
+        assert!(learned(&trainer) == learned(&other), "a resumed trainer takes another step");
+    }
+}
+
+#[test]
+fn a_recipe_on_the_device_agrees_with_the_processor() {
+    if is_skipped() {
+        return;
+    }
+    // The driver is found when a process starts: this program again, with the test of that name only.
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "recipe::on_the_device", "--include-ignored", "--nocapture"]);
+    let output = again.env("LD_LIBRARY_PATH", driver()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("1 passed") && !told.contains("skipped"), "{told}");
+}
+
 /// Thirteen convolutions, which overflow when every weight has become a thousand.
 fn deep() -> String {
     let layers = "{ conv = 16, kernel = 3 }, ".repeat(12);

@@ -14,6 +14,7 @@ mod measured;
 mod memory;
 mod reference;
 mod single_op;
+mod update;
 
 pub use cpu::Cpu;
 pub use device::{Device, DeviceChoice};
@@ -23,3 +24,4 @@ pub use measured::{Cost, Tally};
 pub(crate) use memory::check as check_memory;
 pub use reference::Reference;
 pub use single_op::{Errors, SingleOp};
+pub use update::{Rates, Update};

@@ -2,6 +2,7 @@
 
 use super::error::DeviceError;
 use super::measured::{Cost, Tally};
+use super::update::{Rates, Update};
 use crate::base::rng::Key;
 use crate::graph::{NodeId, Plan};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl Cuda {
         match *gpu {}
     }
 
-    pub fn for_training(_plan: Arc<Plan>, gpu: Arc<Gpu>, _logits: NodeId, _labels: usize) -> Result<Cuda, DeviceError> {
+    pub fn for_training(_plan: Arc<Plan>, gpu: Arc<Gpu>, _update: Update<'_>) -> Result<Cuda, DeviceError> {
         match *gpu {}
     }
 
@@ -78,6 +79,14 @@ impl Cuda {
         match *self {}
     }
 
+    pub fn set_average(&mut self, _params: &[f32], _state: &[f32]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
+    pub fn download_average(&self, _params: &mut [f32], _state: &mut [f32]) -> Result<(), DeviceError> {
+        match *self {}
+    }
+
     pub fn download(
         &self,
         _params: &mut [f32],
@@ -95,7 +104,7 @@ impl Cuda {
         match *self {}
     }
 
-    pub fn submit(&mut self, _input: &[f32], _labels: &[f32], _draw: Key, _rates: [f32; 5]) -> Result<(), DeviceError> {
+    pub fn submit(&mut self, _input: &[f32], _labels: &[f32], _draw: Key, _rates: Rates) -> Result<(), DeviceError> {
         match *self {}
     }
 
@@ -112,7 +121,7 @@ impl Cuda {
         _clips: (&[u32], impl Fn(u32) -> &'r [i16]),
         _labels: &[f32],
         _draw: Key,
-        _rates: [f32; 5],
+        _rates: Rates,
     ) -> Result<(), DeviceError> {
         match *self {}
     }

@@ -95,11 +95,11 @@ impl Adam {
         Adam { settings, m, v, step: 0, decayed: Vec::new(), squares: vec![0.0; len.div_ceil(CHUNK)] }
     }
 
-    /// The factors of the next step, in the order of the kernel `adam`: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`,
-    /// `1 / sqrt(1 - beta2^t)`. For a device that computes the step itself; [`Adam::step`](field@Adam::step) must then be incremented.
-    pub fn rates(&self) -> [f32; 5] {
-        let Rates { beta1, beta2, eps, step_size, root_scale, .. } = self.settings.rates(self.step);
-        [beta1, beta2, eps, step_size, root_scale]
+    /// The factors of the next step, in the order of the device's kernels: `beta1`, `beta2`, `eps`, `lr / (1 - beta1^t)`, `1 / sqrt(1 - beta2^t)`,
+    /// `1 - lr * weight_decay`, `clip_norm`. For a device that computes the step itself; [`Adam::step`](field@Adam::step) must then be incremented.
+    pub fn rates(&self) -> [f32; 7] {
+        let Rates { beta1, beta2, eps, step_size, root_scale, decay } = self.settings.rates(self.step);
+        [beta1, beta2, eps, step_size, root_scale, decay, self.settings.clip_norm]
     }
 
     /// Updates the parameters; the gradient is the sum of `sums`, added in their order. For parameters in `once`, ranges in ascending
@@ -393,10 +393,11 @@ mod tests {
 
     #[test]
     fn rates_for_a_device_are_those_of_a_step() {
-        let settings = AdamSettings::default();
+        let settings = AdamSettings { weight_decay: 0.5, clip_norm: 3.0, ..AdamSettings::default() };
         let (mut here, mut there) = (Adam::new(1, settings), Adam::new(1, settings));
         assert_eq!(there.rates()[..3], [settings.beta1, settings.beta2, settings.eps]);
         approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
+        assert_eq!(there.rates()[5..], [1.0 - 0.5e-3, 3.0]);
         for _ in 0..3 {
             here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[]);
             there.step += 1;

@@ -6,7 +6,7 @@ use super::weights::Weights;
 use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 use crate::exec::cuda::Cuda;
-use crate::exec::{Cost, Cpu, Device, Executor, Tally};
+use crate::exec::{Cost, Cpu, Device, Executor, Rates, Tally, Update};
 use crate::graph::{Keep, NodeId, Plan, PlanOptions};
 use crate::nn::{Initialisation, initialise};
 use crate::ops::ConvChoice;
@@ -140,6 +140,7 @@ impl TrainerBuilder {
         let graph = model.graph();
         let options = device.options(&options);
         let plan = Arc::new(Plan::new(graph, &options)?);
+        let decayed = decayed(graph);
         let executor = match &device {
             // Parameters, running statistics and both moments; the average.
             Device::Cpu(isa) => {
@@ -149,18 +150,19 @@ impl TrainerBuilder {
                 Executor::Cpu(Cpu::beside(plan, *isa, more)?)
             }
             Device::Cuda(gpu, _) => {
-                if adam.weight_decay != 0.0 || adam.clip_norm != 0.0 || average != 0.0 {
-                    return Err(refused(
-                        "on a GPU there is no weight decay, no clipping of the gradient and no average of the weights; train on the CPU",
-                    ));
-                }
                 if !model.labels_name_classes() {
                     return Err(refused(
                         "on a GPU the labels must be class numbers, of shape [1, 1], or shares of the classes; train on the CPU",
                     ));
                 }
-                let labels = usize::from(!model.labels_first());
-                Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), model.logits(), labels)?))
+                let update = Update {
+                    logits: model.logits(),
+                    labels: usize::from(!model.labels_first()),
+                    decayed: if adam.weight_decay == 0.0 { &[] } else { &decayed[..] },
+                    clip: adam.clip_norm > 0.0,
+                    average: average != 0.0,
+                };
+                Executor::Cuda(Box::new(Cuda::for_training(plan, gpu.clone(), update)?))
             }
         };
         let weights = match weights {
@@ -172,7 +174,7 @@ impl TrainerBuilder {
             }
         };
         let mut adam = Adam::new(graph.params_len(), adam);
-        adam.decayed = decayed(graph);
+        adam.decayed = decayed;
         let average = (average != 0.0).then(|| (Average { decay: average }, Weights::zeros(graph)));
         let queued = VecDeque::new();
         let mut trainer = Trainer { executor, model, options, weights, adam, seed, average, queued };
@@ -208,7 +210,7 @@ impl Trainer {
     }
 
     /// The moving average of the weights and of batch norm's statistics, if there is one ([`TrainerBuilder::average`]). Before the first
-    /// step it is equal to the weights.
+    /// step it is equal to the weights; on a GPU it is that of the last [`Trainer::download`].
     pub fn averaged(&self) -> Option<&Weights> {
         self.average.as_ref().map(|(_, weights)| weights)
     }
@@ -217,10 +219,13 @@ impl Trainer {
     /// A trainer without an average ignores it.
     ///
     /// # Errors
-    /// The weights are those of another graph.
+    /// The weights are those of another graph, or the GPU fails.
     pub fn set_averaged(&mut self, averaged: Weights) -> Result<(), TrainError> {
         if let Some((_, average)) = &mut self.average {
             *average = averaged.check(self.model.graph())?;
+            if let Executor::Cuda(cuda) = &mut self.executor {
+                cuda.set_average(&average.params, &average.state)?;
+            }
         }
         Ok(())
     }
@@ -238,7 +243,8 @@ impl Trainer {
     /// Continues from these weights, and from this optimiser if one is given. A moving average starts anew from the weights.
     ///
     /// # Errors
-    /// They are those of another graph, or the GPU fails.
+    /// They are those of another graph; on a GPU, the optimiser clips the gradient or has weight decay where the trainer's does not, or the
+    /// other way round; the GPU fails.
     pub fn set_weights(&mut self, weights: Weights, adam: Option<Adam>) -> Result<(), TrainError> {
         self.weights = weights.check(self.model.graph())?;
         if let Some(adam) = adam {
@@ -249,6 +255,13 @@ impl Trainer {
                     expected: len,
                     got: adam.m.len(),
                 });
+            }
+            let kinds = |settings: AdamSettings| (settings.weight_decay != 0.0, settings.clip_norm > 0.0);
+            let differs = kinds(adam.settings) != kinds(self.adam.settings);
+            if differs && matches!(self.executor, Executor::Cuda(_)) {
+                let reason = "on a GPU weight decay and clipping of the gradient are switched on or off when the trainer is built; \
+                              build it with the settings of this optimiser";
+                return Err(TrainError::Model { reason: reason.into() });
             }
             let decayed = std::mem::take(&mut self.adam.decayed);
             self.adam = adam;
@@ -266,11 +279,12 @@ impl Trainer {
         }
         if let Executor::Cuda(cuda) = &mut self.executor {
             cuda.set_moments(&self.adam.m, &self.adam.v)?;
+            cuda.set_average(&self.weights.params, &self.weights.state)?;
         }
         Ok(())
     }
 
-    /// Copies the weights and the optimiser's state from the GPU; on the CPU there is nothing to do.
+    /// Copies the weights, their average and the optimiser's state from the GPU; on the CPU there is nothing to do.
     ///
     /// # Errors
     /// The GPU fails.
@@ -278,6 +292,9 @@ impl Trainer {
         if let Executor::Cuda(cuda) = &self.executor {
             let Adam { m, v, .. } = &mut self.adam;
             cuda.download(&mut self.weights.params, &mut self.weights.state, [m, v])?;
+            if let Some((_, average)) = &mut self.average {
+                cuda.download_average(&mut average.params, &mut average.state)?;
+            }
         }
         Ok(())
     }
@@ -285,6 +302,13 @@ impl Trainer {
     /// The key of the next step's random numbers.
     pub(super) fn draw(&self) -> Key {
         Key::new(self.seed, Stream::Dropout).with(self.adam.step)
+    }
+
+    /// The numbers of the next step's update on a GPU.
+    fn rates(&self) -> Rates {
+        let average = self.average.as_ref().map_or(0.0, |(average, _)| average.rate(self.adam.step));
+        let [beta1, beta2, eps, step_size, root_scale, decay, clip_norm] = self.adam.rates();
+        [beta1, beta2, eps, step_size, root_scale, decay, clip_norm, average]
     }
 
     /// Prepares for batches of `n` samples beside those of the builder's size. On a GPU the first step of each size does so otherwise;
@@ -318,11 +342,11 @@ impl Trainer {
         assert!(self.queued.is_empty(), "`Trainer::wait` is called before the next `Trainer::step`");
         let n = self.samples(inputs, labels)?;
         self.reserve(n)?;
-        let draw = self.draw();
+        let (draw, rates) = (self.draw(), self.rates());
         let cpu = match &mut self.executor {
             Executor::Cpu(cpu) => cpu,
             Executor::Cuda(cuda) => {
-                cuda.submit(inputs, labels, draw, self.adam.rates())?;
+                cuda.submit(inputs, labels, draw, rates)?;
                 self.count_submitted(n);
                 return Ok(*self.wait()?.last().expect("a step was in the queue"));
             }
@@ -388,9 +412,9 @@ impl Trainer {
         let done = if full { self.wait()? } else { Vec::new() };
         if done.last().is_none_or(|step| step.loss.is_finite()) {
             self.reserve(clips.len())?;
-            let draw = self.draw();
+            let (draw, rates) = (self.draw(), self.rates());
             let Executor::Cuda(cuda) = &mut self.executor else { panic!("clips are uploaded to a GPU only") };
-            cuda.submit_clips((clips, samples), labels, draw, self.adam.rates())?;
+            cuda.submit_clips((clips, samples), labels, draw, rates)?;
             self.count_submitted(clips.len());
         }
         Ok(done)

@@ -56,7 +56,7 @@ mode_of() { if [ "$1" = values ]; then echo plain; else echo "$1"; fi; }
 what_found() {
   local finding
   finding=$(grep -m1 -oE 'simt[a-z ]*: [^,]*' "$1" | sed -E 's/^simt[a-z ]*: //; s,/[^ ]*/,,g; s/ by thread .*//; s/0x[0-9a-f]+/0x../') ||
-    finding=$(grep -m1 -oE '[0-9]+ of [0-9]+ tensors are farther' "$1" | sed 's/ are farther/ wrong/') || finding="other values"
+    finding=$(grep -m1 -oE '[0-9]+ of [0-9]+ tensors differ' "$1" | sed 's/ differ/ wrong/') || finding="other values"
   echo "$finding"
 }
 

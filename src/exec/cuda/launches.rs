@@ -4,11 +4,11 @@
 
 use super::gpu::{Gpu, Region, refused};
 use super::queue::QueueAddresses;
-use super::{Buffer, address, ptx};
+use super::{AdamOnGpu, Buffer, CLIP_CHUNK, ClipOnGpu, address, ptx};
 use crate::base::Shape;
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
-use crate::graph::{BufferLoc, LaunchGroup, Lowered, NodeId, Plan, PlannedLaunch, Space};
+use crate::graph::{BufferLoc, LaunchGroup, Lowered, Plan, PlannedLaunch, Space};
 use crate::ops::device::{Argument, Launch, Operand};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DriverError, result, sys};
 use std::ffi::c_void;
@@ -263,35 +263,48 @@ pub(super) fn resolved(
     LaunchGroup::all(launches).iter().map(call).collect()
 }
 
-/// The launches that end a step of training: the tally, and Adam on the moments at these addresses.
-pub(super) fn update(
-    plan: &Plan,
-    gpu: &Gpu,
-    memory: &Memory,
-    (logits, labels): (NodeId, usize),
-    [m, v]: [u64; 2],
-) -> Result<Vec<Call>, DeviceError> {
+/// The launches that end a step of training: the tally, clipping of the gradient, Adam, and the moving averages.
+pub(super) fn update(plan: &Plan, gpu: &Gpu, memory: &Memory, adam: &AdamOnGpu) -> Result<Vec<Call>, DeviceError> {
     let [pair, tallies, rates] = [memory.queue.pair(), memory.queue.tallies(), memory.queue.rates()];
     let (n, count) = (plan.n, plan.params_len);
-    let [loss, logits] = [plan.target(), logits].map(|node| plan.activations[node.index()]);
+    let [loss, logits] = [plan.target(), adam.logits].map(|node| plan.activations[node.index()]);
     let at = |loc: BufferLoc| memory.address(gpu, plan, loc);
-    let params = [&memory.params, &memory.dparams].map(|buffer| address(buffer, gpu));
-    let (labels, label_size) = (memory.input(gpu, labels), plan.inputs[labels].size() as u64);
-    let call = |launch: Launch, arguments: &[u64]| -> Result<Call, DeviceError> {
+    let [params, dparams, state] = [&memory.params, &memory.dparams, &memory.state].map(|buffer| address(buffer, gpu));
+    let [m, v] = [&adam.m, &adam.v].map(|buffer| address(buffer, gpu));
+    let (labels, label_size) = (memory.input(gpu, adam.labels), plan.inputs[adam.labels].size() as u64);
+    let mut calls = Vec::new();
+    let mut add = |launch: Launch, arguments: &[u64]| -> Result<(), DeviceError> {
         let cost = Cost::of(&launch, "step", "update");
-        Call::new(gpu, &launch, cost, arguments.to_vec())
+        calls.push(Call::new(gpu, &launch, cost, arguments.to_vec())?);
+        Ok(())
     };
-    let classes = logits.len as u64;
-    Ok(vec![
-        call(
-            Launch::new("tally", 1, 256),
-            &[at(loss), at(logits), labels, pair, tallies, n as u64, classes, label_size],
-        )?,
-        call(
-            Launch::over("adam", count, 4).costs(7 * count, 12 * count as u64),
-            &[params[0], m, v, params[1], rates, tallies, count as u64],
-        )?,
-    ])
+    add(
+        Launch::new("tally", 1, 256),
+        &[at(loss), at(logits), labels, pair, tallies, n as u64, logits.len as u64, label_size],
+    )?;
+    if let Some(ClipOnGpu { sums, scale }) = &adam.clip {
+        let [sums, scale] = [address(sums, gpu), address(scale, gpu)];
+        let chunks = count.div_ceil(CLIP_CHUNK);
+        let squares = Launch::new("sum_of_squares", chunks.max(1), 256).costs(count, 2 * count as u64);
+        add(squares, &[dparams, sums, count as u64])?;
+        add(Launch::new("clip_scale", 1, 256).costs(2 * chunks, chunks as u64), &[sums, rates, scale, chunks as u64])?;
+    }
+    let step = |kernel: &str| Launch::over(kernel, count, 4).costs(7 * count, 12 * count as u64);
+    match (&adam.decays, &adam.clip) {
+        (None, None) => add(step("adam"), &[params, m, v, dparams, rates, tallies, count as u64])?,
+        (decays, clip) => {
+            let decays = decays.as_ref().map_or(0, |decays| address(decays, gpu));
+            let scale = clip.as_ref().map_or(0, |clip| address(&clip.scale, gpu));
+            add(step("adamw"), &[params, m, v, dparams, decays, scale, rates, tallies, count as u64])?;
+        }
+    }
+    if let Some([params_average, state_average]) = &adam.average {
+        for (average, of, len) in [(params_average, params, count), (state_average, state, plan.state_len)] {
+            let launch = Launch::over("average", len, 4).costs(3 * len, 3 * len as u64);
+            add(launch, &[address(average, gpu), of, rates, tallies, len as u64])?;
+        }
+    }
+    Ok(calls)
 }
 
 /// The launch that makes the first input of recordings: `[rows, batch, input]` are the addresses, a batch has so many of so many samples.

@@ -16,11 +16,12 @@ pub use gpu::Gpu;
 
 use super::error::DeviceError;
 use super::measured::{Cost, Tally};
+use super::update::{Rates, Update};
 use crate::base::rng::Key;
 use crate::graph::{BufferLoc, NodeId, Plan, Space};
 use clips::Clips;
 use cudarc::driver::{CudaSlice, DevicePtr, sys};
-use gpu::Region;
+use gpu::{Region, refused};
 use launches::Memory;
 use program::Program;
 use queue::{StepArgs, StepQueue};
@@ -48,12 +49,54 @@ pub struct Cuda {
     clips: Option<(Clips, f32)>,
 }
 
-/// The state of Adam in GPU memory, and what a step needs to count correct predictions.
+/// The state of Adam in GPU memory, and what the end of a step needs in addition.
 struct AdamOnGpu {
     m: Buffer,
     v: Buffer,
     logits: NodeId,
     labels: usize,
+    /// For each parameter whether it decays, if any does.
+    decays: Option<CudaSlice<u8>>,
+    clip: Option<ClipOnGpu>,
+    /// The moving averages of parameters and state, if there are any.
+    average: Option<[Buffer; 2]>,
+}
+
+/// What clipping of the gradient needs.
+struct ClipOnGpu {
+    /// The sums of the squares of the chunks of the gradient.
+    sums: CudaSlice<f64>,
+    /// What the gradient is multiplied by.
+    scale: Buffer,
+}
+
+/// Numbers of a gradient whose squares one block sums.
+const CLIP_CHUNK: usize = 16 * 1024;
+
+impl AdamOnGpu {
+    fn new(plan: &Plan, gpu: &Gpu, update: Update<'_>) -> Result<AdamOnGpu, DeviceError> {
+        let Update { logits, labels, decayed, clip, average } = update;
+        let params = plan.params_len;
+        let decays = || {
+            let mut decays = vec![0u8; params];
+            decayed.iter().for_each(|range| decays[range.clone()].fill(1));
+            gpu.stream().clone_htod(&decays).map_err(refused("take in data"))
+        };
+        let clipping = || {
+            let sums =
+                gpu.stream().alloc_zeros(params.div_ceil(CLIP_CHUNK).max(1)).map_err(refused("allocate memory"))?;
+            Ok::<_, DeviceError>(ClipOnGpu { sums, scale: gpu.zeros(1)? })
+        };
+        Ok(AdamOnGpu {
+            m: gpu.zeros(params)?,
+            v: gpu.zeros(params)?,
+            logits,
+            labels,
+            decays: if decayed.is_empty() { None } else { Some(decays()?) },
+            clip: if clip { Some(clipping()?) } else { None },
+            average: if average { Some([gpu.zeros(params)?, gpu.zeros(plan.state_len)?]) } else { None },
+        })
+    }
 }
 
 impl Cuda {
@@ -77,15 +120,16 @@ impl Cuda {
         Ok(Cuda { programs, gpu, queue, last: 0, packed: None, target: Vec::new(), adam: None, clips: None })
     }
 
-    /// An executor for training: each step ends with Adam's update. `logits` and the labels, the input number `labels` of the
-    /// graph, are compared to count correct predictions.
+    /// An executor for training: each step ends with Adam's update, and with what `update` adds to it.
     ///
     /// # Errors
     /// Those of [`Cuda::new`].
-    pub fn for_training(plan: Arc<Plan>, gpu: Arc<Gpu>, logits: NodeId, labels: usize) -> Result<Cuda, DeviceError> {
-        let params = plan.params_len;
-        let mut cuda = Cuda::with_labels(plan, gpu, Some(labels))?;
-        let adam = AdamOnGpu { m: cuda.gpu.zeros(params)?, v: cuda.gpu.zeros(params)?, logits, labels };
+    ///
+    /// # Panics
+    /// If the ranges of `update` are not ranges of parameters, or there is no such input.
+    pub fn for_training(plan: Arc<Plan>, gpu: Arc<Gpu>, update: Update<'_>) -> Result<Cuda, DeviceError> {
+        let mut cuda = Cuda::with_labels(plan, gpu, Some(update.labels))?;
+        let adam = AdamOnGpu::new(cuda.plan(), &cuda.gpu, update)?;
         cuda.programs[0].train(&cuda.gpu, &adam)?;
         cuda.gpu.finish()?;
         cuda.adam = Some(adam);
@@ -182,6 +226,39 @@ impl Cuda {
         self.gpu.finish()
     }
 
+    /// Copies the moving averages of the parameters and the state to the GPU, if there are any.
+    ///
+    /// # Errors
+    /// The GPU fails.
+    ///
+    /// # Panics
+    /// If an array does not have the length that the plan requires.
+    pub fn set_average(&mut self, params: &[f32], state: &[f32]) -> Result<(), DeviceError> {
+        let Some([to_params, to_state]) = self.averages() else { return Ok(()) };
+        assert_eq!((params.len(), state.len()), (self.plan().params_len, self.plan().state_len), "they are the plan's");
+        self.gpu.upload(Region::of(to_params, &self.gpu), params)?;
+        self.gpu.upload(Region::of(to_state, &self.gpu), state)?;
+        self.gpu.finish()
+    }
+
+    /// Copies the moving averages of the parameters and the state to the host, if there are any.
+    ///
+    /// # Errors
+    /// The GPU fails.
+    ///
+    /// # Panics
+    /// If an array does not have the length that the plan requires.
+    pub fn download_average(&self, params: &mut [f32], state: &mut [f32]) -> Result<(), DeviceError> {
+        let Some([from_params, from_state]) = self.averages() else { return Ok(()) };
+        assert_eq!((params.len(), state.len()), (self.plan().params_len, self.plan().state_len), "they are the plan's");
+        self.gpu.download(params, Region::of(from_params, &self.gpu))?;
+        self.gpu.download(state, Region::of(from_state, &self.gpu))
+    }
+
+    fn averages(&self) -> Option<&[Buffer; 2]> {
+        self.adam.as_ref()?.average.as_ref()
+    }
+
     /// Copies the parameters, the state and the optimiser's moments to the host.
     ///
     /// # Errors
@@ -226,14 +303,13 @@ impl Cuda {
         let n = inputs.first().map_or(0, |input| input.len() / self.plan().inputs[0].size().max(1));
         let number = self.number(n);
         inputs.iter().enumerate().try_for_each(|(k, input)| self.upload_input(n, k, input))?;
-        self.replay(number, &StepArgs { draw, rates: [0.0; 5], labels: &[], clips: &[] })?;
+        self.replay(number, &StepArgs { draw, rates: [0.0; 8], labels: &[], clips: &[] })?;
         let plan = &self.programs[number].plan;
         self.target = self.gather(plan.activations[plan.target().index()])?.unwrap_or_default();
         self.queue.discard(&self.gpu)
     }
 
-    /// Puts a training step in the queue: runs the plan, and updates the parameters by Adam with these rates, see
-    /// [`Adam::rates`](crate::optim::Adam::rates). If the loss is not finite, this step and those after it leave the parameters as they
+    /// Puts a training step in the queue: runs the plan, and updates the parameters by Adam with these rates. If the loss is not finite, this step and those after it leave the parameters as they
     /// are. [`Cuda::wait`] returns the results.
     ///
     /// # Errors
@@ -241,7 +317,7 @@ impl Cuda {
     ///
     /// # Panics
     /// If there is no plan for a batch of this size, the input does not have the length that the plan requires, or [`Cuda::queue_is_full`].
-    pub fn submit(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: [f32; 5]) -> Result<(), DeviceError> {
+    pub fn submit(&mut self, input: &[f32], labels: &[f32], draw: Key, rates: Rates) -> Result<(), DeviceError> {
         assert!(self.clips.is_none(), "the input of a step is made of clips");
         let n = labels.len() / self.label_size();
         let number = self.number(n);
@@ -282,7 +358,7 @@ impl Cuda {
         (clips, samples): (&[u32], impl Fn(u32) -> &'r [i16]),
         labels: &[f32],
         draw: Key,
-        rates: [f32; 5],
+        rates: Rates,
     ) -> Result<(), DeviceError> {
         assert_eq!(clips.len() * self.label_size(), labels.len(), "there is one label for each clip");
         let number = self.number(clips.len());

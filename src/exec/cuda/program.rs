@@ -2,10 +2,10 @@
 
 #![allow(unsafe_code)] // reason: a recorded graph may move to another thread
 
+use super::AdamOnGpu;
 use super::clips::Clips;
 use super::gpu::{Gpu, refused};
 use super::launches::{self, Call, Memory};
-use super::{AdamOnGpu, address};
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Cost;
 use crate::graph::Plan;
@@ -48,8 +48,7 @@ impl Program {
 
     /// Makes each step end with Adam's update.
     pub fn train(&mut self, gpu: &Gpu, adam: &AdamOnGpu) -> Result<(), DeviceError> {
-        let moments = [address(&adam.m, gpu), address(&adam.v, gpu)];
-        self.update = launches::update(&self.plan, gpu, &self.memory, (adam.logits, adam.labels), moments)?;
+        self.update = launches::update(&self.plan, gpu, &self.memory, adam)?;
         self.recording = None;
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::gpu::{Gpu, Region, refused};
 use crate::base::rng::Key;
 use crate::exec::error::DeviceError;
 use crate::exec::measured::Tally;
+use crate::exec::update::Rates;
 use cudarc::driver::{CudaSlice, PinnedHostSlice, sys};
 
 /// Steps that may be in the queue before their results are read.
@@ -16,8 +17,7 @@ pub(super) const MAX_QUEUED: usize = 16;
 /// What changes from step to step.
 pub(super) struct StepArgs<'a> {
     pub draw: Key,
-    /// Adam's, see [`Adam::rates`](crate::optim::Adam::rates).
-    pub rates: [f32; 5],
+    pub rates: Rates,
     /// The labels of all samples, or none where they are not an input or are in memory of their own.
     pub labels: &'a [f32],
     /// The rows of the clips in GPU memory: as many as samples, or none where steps do not take clips by number.
@@ -26,7 +26,7 @@ pub(super) struct StepArgs<'a> {
 
 /// Where each argument begins, in words.
 const RATES: usize = 2;
-const PAIR: usize = RATES + 5;
+const PAIR: usize = RATES + size_of::<Rates>() / 4;
 const LABELS: usize = PAIR + 1;
 
 /// The arguments of one step on the GPU, those of the next steps in host memory, and the results of steps.
