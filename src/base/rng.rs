@@ -19,6 +19,8 @@ pub enum Stream {
     Split = 4,
     /// Inputs of conformance cases, gradient checks and benches.
     Case = 5,
+    /// The augmentation of training clips.
+    Augment = 6,
 }
 
 const fn mix(mut z: u64) -> u64 {
@@ -71,11 +73,18 @@ impl Key {
 
     /// The integers `0..len` in random order (Fisher-Yates).
     pub fn permutation(self, len: usize) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..len as u32).collect();
+        let mut order = Vec::new();
+        self.permute(len, &mut order);
+        order
+    }
+
+    /// Replaces the content of `order` by [`Key::permutation`]; allocates only if its capacity is too small.
+    pub fn permute(self, len: usize, order: &mut Vec<u32>) {
+        order.clear();
+        order.extend(0..len as u32);
         for i in (1..len).rev() {
             order.swap(i, self.below(i as u64, i as u64 + 1) as usize);
         }
-        order
     }
 }
 

@@ -22,7 +22,7 @@ use super::ledger::{Ledger, Reason};
 use super::lists;
 use super::member_tree::{self, MemberTree};
 use super::prepare::{BLOCK_CLIPS, ClipInfo, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
-use super::source::{FileKind, Stage, Wanted, clip_name, file_kind, is_word};
+use super::source::{FileKind, NOISE, Stage, Wanted, clip_name, file_kind, is_word};
 use super::tar_stream::{Member, MemberKind, TarFault, TarStream};
 
 /// Bytes of a block at which it is handed on even if it has few clips.
@@ -80,6 +80,34 @@ pub(super) fn read(path: &Path, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<(
     }
     layout.found.ledger.append(&seen.ledger);
     Ok((layout.found, names))
+}
+
+/// The recordings of noise in an archive, sorted by name, at most about `limit` bytes of them. Links are not followed.
+pub(super) fn read_noise(path: &Path, limit: usize) -> Result<Vec<(Name, Result<Vec<u8>, ClipFault>)>, DataError> {
+    let failed = |source| DataError::Io { path: path.into(), source };
+    let fault = |fault| archive_stream::error(path, fault);
+    let stream = Stream::new(File::open(path).map_err(failed)?, Arc::new(AtomicU64::new(0)));
+    let (stream, _) = stream.decompress().map_err(failed)?;
+    let mut archive = TarStream::new(stream);
+    let (mut noise, mut bytes) = (Vec::new(), 0);
+    while let Some(member) = archive.next().map_err(fault)? {
+        let MemberKind::File = member.kind else { continue };
+        let names = member_tree::components(&member.path);
+        let [.., folder, file] = names.as_slice() else { continue };
+        if *folder != NOISE {
+            if noise.is_empty() {
+                continue;
+            }
+            break; // the members of a folder follow one another
+        }
+        if file_kind(file) == FileKind::Clip && member.size <= MAX_FILE_BYTES && bytes < limit {
+            let content = archive.content().map_err(fault)?;
+            bytes += content.len();
+            noise.push((file.clone(), Ok(content)));
+        }
+    }
+    noise.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(noise)
 }
 
 /// Gives decoded clips their own names in place of the provisional ones; what has no name is no clip, and what has

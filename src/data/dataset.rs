@@ -87,6 +87,8 @@ pub struct ClipMeta {
 #[derive(Debug)]
 pub struct Dataset {
     source: String,
+    /// The source itself, if it is a folder or an archive.
+    origin: Option<Source<'static>>,
     classes: Vec<Name>,
     clips: Vec<ClipMeta>,
     rows: Rows,
@@ -148,6 +150,7 @@ impl Dataset {
         let ledger = index.found.ledger.of_classes(&classes);
         let mut dataset = Dataset {
             source: name,
+            origin: source.on_disk(),
             classes,
             clips,
             rows: stored.rows,
@@ -224,6 +227,11 @@ impl Dataset {
     /// Path of the source, or "the embedded set".
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The folder or archive that it was read from.
+    pub(super) fn origin(&self) -> Option<&Source<'static>> {
+        self.origin.as_ref()
     }
 
     /// Class names in the order of the network's outputs.

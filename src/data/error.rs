@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::base::Name;
 use crate::base::name::display_path;
 
+use super::augment::no_noise_text;
 use super::split::Split;
 
 /// Why one clip cannot be used. Each text continues the sentence "`clip`: ..".
@@ -278,6 +279,37 @@ pub enum DataError {
         min: u64,
         /// Largest value.
         max: u64,
+    },
+    /// A setting of the augmentation that cannot be.
+    #[error("the augmentation setting `{name}` is {value}; it must lie between {min} and {max}")]
+    BadAugment {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// Smallest value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+    },
+    /// Mixup was asked for and the labels are class numbers, which cannot be mixed.
+    #[error("mixup needs labels that are probabilities of classes; set `soft_labels` of the batches, or `mixup` to 0")]
+    MixupLabels,
+    /// Fewer classes in the labels than in the data set.
+    #[error("the labels have {have} classes and the data set has {want}; set `soft_labels` of the batches to {want}")]
+    FewClasses {
+        /// Classes of the labels.
+        have: usize,
+        /// Classes of the data set.
+        want: usize,
+    },
+    /// A folder without a recording of noise that can be used.
+    #[error("{}; give a folder with WAV, FLAC or Ogg Vorbis files directly in it", no_noise_text(.path, .first.as_deref()))]
+    NoNoise {
+        /// The folder.
+        path: PathBuf,
+        /// The first broken recording, if it has any.
+        first: Option<Box<ClipError>>,
     },
     /// The decoded clips do not fit into memory.
     #[error(

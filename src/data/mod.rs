@@ -23,7 +23,7 @@
 
 mod archive;
 mod archive_stream;
-
+mod augment;
 mod batch;
 mod cache;
 mod clip;
@@ -53,6 +53,7 @@ mod tar_stream;
 mod wav;
 
 pub use crate::base::FULL_SCALE;
+pub use augment::{Augment, AugmentWorkspace, Augmenter, NoiseSource};
 pub use batch::{Batch, BatchOptions, Batches, EpochSteps};
 pub use clip::{Clip, Format, read_clip};
 pub use crop::Crop;

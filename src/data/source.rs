@@ -75,6 +75,15 @@ impl Source<'_> {
         }
     }
 
+    /// The source without what is inside the program.
+    pub(super) fn on_disk(&self) -> Option<Source<'static>> {
+        match self {
+            Source::Folder(path) => Some(Source::Folder(path.clone())),
+            Source::Archive(path) => Some(Source::Archive(path.clone())),
+            Source::Embedded(_) => None,
+        }
+    }
+
     /// What stays the same when the source's content changes: the name of its cache is made of it.
     pub(super) fn identity(&self) -> String {
         match self {
