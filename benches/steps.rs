@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench steps` runs all; `cargo bench --bench steps -- custom32-8` some. Two threads, random clips, the
 //! fastest instruction set (or STAPES_ISA). GFLOP/s count the direct convolutions: forward, backward-data and
-//! backward-weight, three times the forward pass.
+//! backward-weight, three times the forward pass. `-- augment` times the augmentation of a batch of training clips on one thread.
 
 use criterion::{Criterion, Throughput};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -88,6 +88,59 @@ fn side_by_side(c: &mut Criterion, name: &str, variant: Variant, n: usize, isa: 
     });
 }
 
+/// The augmentation of a batch of clips of one second, by one thread: all alterations with the probabilities of a recipe, and each by itself on every clip.
+#[cfg(feature = "audio")]
+fn augmentation(c: &mut Criterion) {
+    use stapes::data::{Augment, AugmentWorkspace, Augmenter, Format};
+    const CLIPS: usize = 32;
+    const LENGTH: usize = 16_000;
+    let none = Augment::default();
+    let all =
+        Augment { shift: 0.1, gain: 6.0, polarity: 0.5, equaliser: 0.5, noise: 0.5, speed: 0.1, mask: 0.3, ..none };
+    let key = Key::new(1, Stream::Case);
+    let track: Vec<i16> = (0..60 * LENGTH as u64).map(|i| (3_000.0 * key.normal(i)) as i16).collect();
+    let clips: Vec<i16> = (0..(CLIPS * LENGTH) as u64).map(|i| (3_000.0 * key.normal(i)) as i16).collect();
+    let mut rows = vec![0.0; CLIPS * LENGTH];
+    for (name, augment) in [
+        ("none", none),
+        ("all", all),
+        ("shift", Augment { shift: 0.1, ..none }),
+        ("gain", Augment { gain: 6.0, ..none }),
+        ("polarity", Augment { polarity: 1.0, ..none }),
+        ("equaliser", Augment { equaliser: 1.0, ..none }),
+        ("noise", Augment { noise: 1.0, ..none }),
+        ("speed", Augment { speed: 0.1, ..none }),
+        ("mask", Augment { mask: 1.0, ..none }),
+        ("random_crop", Augment { random_crop: true, ..none }),
+    ] {
+        let format = Format { rate_hz: LENGTH as u32, channels: 1 };
+        let augmenter =
+            Augmenter::with_tracks(augment, vec![track.clone()], format, 1).expect("the settings are valid");
+        let (mut workspace, mut epoch) = (AugmentWorkspace::default(), 0);
+        let mut times = Vec::new();
+        let mut group = c.benchmark_group("augment");
+        group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+        group.bench_function(format!("{CLIPS}x{LENGTH}/{name}"), |b| {
+            b.iter_custom(|iterations| {
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    for (clip, (samples, row)) in clips.chunks(LENGTH).zip(rows.chunks_mut(LENGTH)).enumerate() {
+                        augmenter.apply(epoch, clip as u32, samples, row, &mut workspace);
+                    }
+                    epoch += 1;
+                }
+                times.push(start.elapsed().as_secs_f64() / iterations as f64);
+                start.elapsed()
+            });
+        });
+        group.finish();
+        times.sort_by(f64::total_cmp);
+        if let Some(median) = times.get(times.len() / 2) {
+            println!("augment/{CLIPS}x{LENGTH}/{name:<14} {:7.3} ms per batch", 1e3 * median);
+        }
+    }
+}
+
 fn main() {
     let mut c = Criterion::default().without_plots().configure_from_args();
     let pool = pool(THREADS);
@@ -123,5 +176,7 @@ fn main() {
     run(&mut c, &format!("recognise/custom32-8/n1/{}", isa.name()), isa, flops, || {
         pool.install(|| recogniser.run(&inputs)).expect("the processor does not fail");
     });
+    #[cfg(feature = "audio")]
+    augmentation(&mut c);
     c.final_summary();
 }

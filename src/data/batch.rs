@@ -330,7 +330,11 @@ impl TrainingMaker {
             return true;
         };
         fill((data, chosen), self.soft_labels, buffer, |data, clip, row| {
-            augmenter.apply(epoch, clip, data.samples(clip as usize), row, workspace);
+            let samples = match augmenter.augment().random_crop {
+                true => data.kept_samples(clip as usize),
+                false => data.samples(clip as usize),
+            };
+            augmenter.apply(epoch, clip, samples, row, workspace);
         });
         let rows = &mut buffer.inputs[..buffer.valid * data.row_len()];
         let labels = &mut buffer.labels[..buffer.valid * buffer.label_len];

@@ -185,7 +185,9 @@ fn read_exact(file: &mut File, bytes: &mut [u8]) -> Result<(), Stale> {
 /// Compares every row with its checksum, on all threads, and every entry with the number of rows.
 fn check(rows: &[i16], index: &Index, row_len: usize) -> Result<(), Stale> {
     let len = index.checksums.len();
-    if rows.len() != len * row_len || index.clips.iter().any(|c| c.row as usize >= len) {
+    let outside =
+        |c: &ClipInfo| c.row as usize >= len || c.kept.is_some_and(|kept| !kept.fits(c.row, row_len, rows.len()));
+    if rows.len() != len * row_len || index.clips.iter().any(outside) {
         return Err(Stale::Damaged("its index belongs to other rows"));
     }
     let intact = rows.par_chunks_exact(row_len).zip(&index.checksums).all(|(row, &sum)| row_checksum(row) == sum);

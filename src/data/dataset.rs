@@ -12,7 +12,7 @@ use super::error::{ClipError, DataError};
 use super::layout::Found;
 use super::ledger::{Ledger, Reason};
 use super::load;
-use super::prepare::ClipInfo;
+use super::prepare::{ClipInfo, Kept};
 use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{self, Split, SplitRule, random_splits, speaker, which_set};
 use super::store::{self, CacheMode};
@@ -24,6 +24,9 @@ pub struct DataConfig {
     pub length: usize,
     /// Which part of a longer clip is used.
     pub crop: Crop,
+    /// How many times `length` is kept in memory of a longer clip, for random windows of it in training ([`Augment`](super::Augment)): 1 keeps only the
+    /// part that is used, 4 is enough to choose from.
+    pub windows: usize,
     /// Rate and channels.
     pub format: Format,
     /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
@@ -44,6 +47,7 @@ impl Default for DataConfig {
         DataConfig {
             length: 16_000,
             crop: Crop::Start,
+            windows: 1,
             format: Format { rate_hz: 16_000, channels: 1 },
             classes: None,
             split: SplitRule::Speaker,
@@ -81,6 +85,8 @@ pub struct ClipMeta {
     pub fingerprint: String,
     #[serde(skip)]
     row: u32,
+    #[serde(skip)]
+    kept: Option<Kept>,
 }
 
 /// Clips by number, sorted by name, with their samples.
@@ -126,7 +132,8 @@ impl Dataset {
             }
         }
         let words = config.classes.as_deref();
-        let wanted = Wanted { words, format: config.format, length: config.length, crop: config.crop, progress };
+        let DataConfig { format, length, crop, windows, .. } = *config;
+        let wanted = Wanted { words, format, length, crop, windows, progress };
         let stored = store::load(source, &survey, &wanted, &config.cache)?;
         let index = stored.index;
         let classes = resolve_classes(words, &index.found, source)?;
@@ -265,8 +272,20 @@ impl Dataset {
     /// There is no such clip.
     pub fn samples(&self, clip: usize) -> &[i16] {
         let row_len = self.row_len();
-        let start = self.clips[clip].row as usize * row_len;
+        let ClipMeta { row, kept, .. } = self.clips[clip];
+        let start = row as usize * row_len + kept.map_or(0, |kept| kept.offset as usize);
         &self.rows[start..start + row_len]
+    }
+
+    /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`, full scale 32768. It contains
+    /// [`Dataset::samples`], and nothing else if the clip is not longer.
+    ///
+    /// # Panics
+    /// There is no such clip.
+    pub fn kept_samples(&self, clip: usize) -> &[i16] {
+        let ClipMeta { row, kept, .. } = self.clips[clip];
+        let start = row as usize * self.row_len();
+        &self.rows[start..start + kept.map_or(self.row_len(), |kept| kept.len as usize)]
     }
 
     /// Values of an input: length times channels.
@@ -335,6 +354,7 @@ fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta
         clipped_run: info.clipped_run,
         fingerprint: info.fingerprint.clone(),
         row: info.row,
+        kept: info.kept,
     })
 }
 
@@ -343,6 +363,7 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
     let (min_hz, max_hz) = (u64::from(*INPUT_RATES_HZ.start()), u64::from(*INPUT_RATES_HZ.end()));
     for (what, value, min, max) in [
         ("input length", config.length as u64, 1, 1 << 24),
+        ("number of windows", config.windows as u64, 1, 1 << 10),
         ("sample rate", rate_hz.into(), min_hz, max_hz),
         ("channel count", channels.into(), 1, 64),
     ] {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,11 +46,32 @@ pub(super) struct ClipInfo {
     pub(super) clipped_run: u32,
     /// SHA-1 of the whole decoded clip before it is cut: equal in clips of equal samples.
     pub(super) fingerprint: String,
-    /// Number of its row.
+    /// Number of its first row.
     pub(super) row: u32,
+    /// Where the part that is used lies, if more is stored: in several rows, the last one padded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<Kept>,
 }
 
-/// A clip ready to be stored: exactly one row of samples.
+/// What is stored of a clip that is longer than a row, all numbers with channels counted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Values before the part that is used.
+    pub(super) offset: u64,
+    /// Values in all; a row at least.
+    pub(super) len: u64,
+}
+
+impl Kept {
+    /// Whether what is stored contains the part that is used and, from row number `row` on, lies in `values` values.
+    pub(super) fn fits(&self, row: u32, row_len: usize, values: usize) -> bool {
+        let end = (u64::from(row)).checked_mul(row_len as u64).and_then(|start| start.checked_add(self.len));
+        let used = self.offset.checked_add(row_len as u64);
+        end.is_some_and(|end| end <= values as u64) && used.is_some_and(|used| used <= self.len)
+    }
+}
+
+/// A clip ready to be stored: exactly one row of samples, or several if more than the part that is used is kept.
 pub(super) struct Prepared {
     pub(super) info: ClipInfo,
     pub(super) samples: Vec<i16>,
@@ -102,16 +124,21 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
     let frames = wanted.crop.frames(&whole, wanted.format.channels, wanted.length);
     let fingerprint = fingerprint(&whole);
     let len_samples = (whole.len() / channels) as u64;
-    let mut samples = whole;
-    samples.truncate(frames.end * channels);
-    samples.drain(..frames.start * channels);
     let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
-    for &v in &samples {
+    for &v in &whole[frames.start * channels..frames.end * channels] {
         peak = peak.max(v.unsigned_abs());
         run = if v == i16::MAX || v == i16::MIN { run + 1 } else { 0 };
         clipped_run = clipped_run.max(run);
     }
-    samples.resize(wanted.row_len(), 0);
+    let stored = stored_frames(&frames, whole.len() / channels, wanted);
+    let kept = (stored != frames).then(|| Kept {
+        offset: ((frames.start - stored.start) * channels) as u64,
+        len: (stored.len() * channels) as u64,
+    });
+    let mut samples = whole;
+    samples.truncate(stored.end * channels);
+    samples.drain(..stored.start * channels);
+    samples.resize(stored.len().div_ceil(wanted.length).max(1) * wanted.row_len(), 0);
     let start_sample = frames.start as u64;
     let info = ClipInfo {
         name,
@@ -124,8 +151,19 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
         clipped_run,
         fingerprint,
         row: 0,
+        kept,
     };
     Prepared { info, samples }
+}
+
+/// The frames of a clip of `have` frames that are stored: `used`, and around it as much as is wanted.
+fn stored_frames(used: &Range<usize>, have: usize, wanted: &Wanted<'_>) -> Range<usize> {
+    let len = wanted.windows.saturating_mul(wanted.length).min(have);
+    if len <= used.len() {
+        return used.clone();
+    }
+    let start = used.start.saturating_sub((len - used.len()) / 2).min(have - len);
+    start..start + len
 }
 
 /// Files that threads of this process are reading at the moment.

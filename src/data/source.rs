@@ -197,6 +197,8 @@ pub(super) struct Wanted<'a> {
     pub(super) length: usize,
     /// Which part of a longer clip is used.
     pub(super) crop: Crop,
+    /// How many times the length of a row is kept of a longer clip.
+    pub(super) windows: usize,
     pub(super) progress: Progress<'a>,
 }
 

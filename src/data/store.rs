@@ -100,7 +100,8 @@ fn key(source: &Source<'_>, wanted: &Wanted<'_>) -> String {
     words.iter_mut().for_each(|w| w.sort_unstable());
     let (identity, format, length) = (source.identity(), wanted.format, wanted.length);
     let crop = wanted.crop;
-    format!("{identity:?} words {words:?} {} Hz x {} x {length} {crop}", format.rate_hz, format.channels)
+    let windows = if wanted.windows > 1 { format!(" windows {}", wanted.windows) } else { String::new() };
+    format!("{identity:?} words {words:?} {} Hz x {} x {length} {crop}{windows}", format.rate_hz, format.channels)
 }
 
 /// The name of the cache for a key, without its extension.
@@ -226,7 +227,8 @@ impl Request<'_> {
                 Ok(mut clip) => {
                     clip.info.row = index.checksums.len() as u32;
                     store.push(&clip.samples).map_err(Stop::Store)?;
-                    index.checksums.push(cache::row_checksum(&clip.samples));
+                    let rows = clip.samples.chunks_exact(self.wanted.row_len());
+                    index.checksums.extend(rows.map(cache::row_checksum));
                     index.clips.push(clip.info);
                 }
                 Err(problem) => index.problems.push(problem),
@@ -302,7 +304,7 @@ mod tests {
     fn wanted() -> Wanted<'static> {
         let format = Format { rate_hz: 16_000, channels: 1 };
         let progress = &|_: Stage, _, _| ControlFlow::Continue(());
-        Wanted { words: None, format, length: 2, crop: Crop::Start, progress }
+        Wanted { words: None, format, length: 2, crop: Crop::Start, windows: 1, progress }
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -258,6 +258,28 @@ mod tests {
     }
 
     #[test]
+    fn blocks_equal_the_difference_equation() {
+        let key = Key::new(3, Stream::Case);
+        for rate in [16_000.0, 48_000.0] {
+            for response in RESPONSES {
+                for len in [1, 7, 8, 9, 17, 16_000] {
+                    for signal in [|k: Key, i| k.normal(i) as f32, |_, _| 1.0, |_, i| (i % 2) as f32 * 2.0 - 1.0] {
+                        let x: Vec<f32> = (0..len).map(|i| signal(key, i)).collect();
+                        let expected = reference(response, rate, &x);
+                        let mut y = x;
+                        Biquad::new(response, rate).filter(&mut y, 1);
+                        let largest = expected.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+                        for (i, (&y, e)) in y.iter().zip(&expected).enumerate() {
+                            let error = (f64::from(y) - e).abs();
+                            assert!(error <= 1e-5 * largest, "{response:?} {rate} {len} sample {i}: {y} for {e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn channels_are_filtered_alike() {
         let key = Key::new(4, Stream::Case);
         let biquad = Biquad::new(RESPONSES[1], RATE);
