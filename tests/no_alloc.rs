@@ -1,4 +1,4 @@
-//! A training step after the first allocates nothing, on any thread of its pool.
+//! A training step after the first allocates nothing, on any thread of its pool; neither does the augmentation of a clip.
 #![allow(unsafe_code)] // reason: the allocator's contract is unsafe
 
 use stapes::base::rng::{Key, Stream};
@@ -111,6 +111,21 @@ fn allocations(text: &str, batch_norm: bool, recipe: bool) -> Vec<u64> {
     counted.windows(2).skip(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
+/// Allocations while a clip is augmented, after the first time.
+#[cfg(feature = "audio")]
+fn allocations_of_augmentation() -> u64 {
+    use stapes::data::{Augment, AugmentWorkspace, Augmenter, Format};
+    let augment =
+        Augment { shift: 0.1, gain: 6.0, equaliser: 0.5, noise: 0.5, speed: 0.1, mask: 0.5, ..Augment::default() };
+    let format = Format { rate_hz: 16_000, channels: 1 };
+    let augmenter = Augmenter::with_tracks(augment, vec![vec![100; 1_000]], format, 1).unwrap();
+    let (samples, mut row, mut workspace) = (vec![1_000; 2_000], vec![0.0; 2_000], AugmentWorkspace::default());
+    augmenter.apply(0, 0, &samples, &mut row, &mut workspace);
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    (1..200).for_each(|epoch| augmenter.apply(epoch, 0, &samples, &mut row, &mut workspace));
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
 #[test]
 fn a_step_after_the_first_allocates_nothing() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).start_handler(|_| COUNTED.set(true));
@@ -123,5 +138,7 @@ fn a_step_after_the_first_allocates_nothing() {
             }
         }
     });
+    #[cfg(feature = "audio")]
+    pool.install(|| assert_eq!(allocations_of_augmentation(), 0));
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > 100, "making a trainer allocates, and the counter counts");
 }

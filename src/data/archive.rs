@@ -21,7 +21,7 @@ use super::layout::{self, Found};
 use super::ledger::{Ledger, Reason};
 use super::lists;
 use super::member_tree::{self, MemberTree};
-use super::prepare::{BLOCK_CLIPS, ClipInfo, MAX_FILE_BYTES, RawClip, Sink, Stop, decode_block};
+use super::prepare::{BLOCK_CLIPS, ClipInfo, MAX_FILE_BYTES, RawClip, Sink, SoundFile, Stop, decode_block};
 use super::source::{FileKind, NOISE, Stage, Wanted, clip_name, file_kind, is_word};
 use super::tar_stream::{Member, MemberKind, TarFault, TarStream};
 
@@ -83,7 +83,7 @@ pub(super) fn read(path: &Path, wanted: &Wanted<'_>, sink: Sink<'_>) -> Result<(
 }
 
 /// The recordings of noise in an archive, sorted by name, at most about `limit` bytes of them. Links are not followed.
-pub(super) fn read_noise(path: &Path, limit: usize) -> Result<Vec<(Name, Result<Vec<u8>, ClipFault>)>, DataError> {
+pub(super) fn read_noise(path: &Path, limit: usize) -> Result<Vec<SoundFile>, DataError> {
     let failed = |source| DataError::Io { path: path.into(), source };
     let fault = |fault| archive_stream::error(path, fault);
     let stream = Stream::new(File::open(path).map_err(failed)?, Arc::new(AtomicU64::new(0)));

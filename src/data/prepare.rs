@@ -83,6 +83,8 @@ pub(super) struct RawClip<'a> {
     pub(super) bytes: Result<Cow<'a, [u8]>, ClipFault>,
 }
 
+/// A sound file in memory: its name and bytes, or why it cannot be read.
+pub(super) type SoundFile = (Name, Result<Vec<u8>, ClipFault>);
 /// A clip, or why there is none.
 pub(super) type Outcome = Result<Prepared, ClipError>;
 /// Takes clip after clip.

@@ -12,7 +12,7 @@ use crate::data::archive;
 use crate::data::clip::{ClipReader, Format};
 use crate::data::dataset::Dataset;
 use crate::data::error::{ClipError, ClipFault, DataError};
-use crate::data::prepare::read_file;
+use crate::data::prepare::{SoundFile, read_file};
 use crate::data::source::{FileKind, NOISE, Source, file_kind};
 
 /// Length of each generated track.
@@ -159,11 +159,8 @@ fn energy<T: Copy + Into<f32>>(values: &[T]) -> f64 {
     values.chunks(512).map(sum_of).sum()
 }
 
-/// A sound file: its name and bytes, or why it cannot be read.
-type File = (Name, Result<Vec<u8>, ClipFault>);
-
 /// The sound files directly in a folder, sorted by name.
-fn files_of(folder: &Path) -> Result<Vec<File>, DataError> {
+fn files_of(folder: &Path) -> Result<Vec<SoundFile>, DataError> {
     let failed = |source| DataError::Io { path: folder.into(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -180,9 +177,9 @@ fn files_of(folder: &Path) -> Result<Vec<File>, DataError> {
 }
 
 /// Decodes files as mono tracks, and returns the first problem.
-fn decode(files: Vec<File>, rate_hz: u32) -> (NoiseBank, Option<Box<ClipError>>) {
+fn decode(files: Vec<SoundFile>, rate_hz: u32) -> (NoiseBank, Option<Box<ClipError>>) {
     let format = Format { rate_hz, channels: 1 };
-    let read = |reader: &mut ClipReader, (name, bytes): File| {
+    let read = |reader: &mut ClipReader, (name, bytes): SoundFile| {
         let track = bytes.and_then(|bytes| reader.read(&bytes)).and_then(|clip| match clip.samples.is_empty() {
             true => Err(ClipFault::NoSamples),
             false => Ok(clip.samples),

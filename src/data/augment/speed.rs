@@ -6,10 +6,16 @@
 //!
 //! **Source**: E. Catmull, R. Rom, "A class of local interpolating splines", 1974; the uniform form with tension 1/2.
 
-/// Frames of a block.
+use std::ops::{Add, Mul, Sub};
+
+use wide::f32x8;
+
+/// Frames of a block: a vector.
 const BLOCK: usize = 8;
 /// Frames that are read before the first position and after the last one.
 const MARGIN: usize = 2 * BLOCK;
+/// Factors are at most this.
+const MAX_FACTOR: usize = 2;
 /// Largest difference of a factor to 1 for which the positions of a block lie at two offsets only.
 const SMALL: f64 = 0.125;
 
@@ -32,16 +38,37 @@ pub(super) fn interpolate(
     let frames = row.len() / channels;
     let first = start.floor() as i64 - MARGIN as i64;
     let len = (factor * frames as f64).ceil() as usize + 2 * MARGIN + BLOCK;
+    let largest = MAX_FACTOR * frames + 2 * MARGIN + BLOCK;
+    buffer.reserve(largest.saturating_sub(buffer.len())); // only the first call allocates
     buffer.resize(len, 0.0);
     for channel in 0..channels {
         take_channel((samples, channels, channel), first, scale, buffer);
         let local = Positions { start: start - first as f64, factor };
-        match channels {
-            1 => interpolate_channel(buffer, local, row.chunks_mut(BLOCK).map(|frames| frames.iter_mut())),
-            _ => {
-                let blocks = row.chunks_mut(BLOCK * channels);
-                interpolate_channel(buffer, local, blocks.map(|b| b.iter_mut().skip(channel).step_by(channels)));
-            }
+        let place = (channel, channels);
+        if (factor - 1.0).abs() > SMALL {
+            write(row, place, |number| any(buffer, local.of_block(number), factor as f32));
+        } else if factor < 1.0 {
+            write(row, place, |number| near::<1>(buffer, local.of_block(number), factor as f32));
+        } else {
+            write(row, place, |number| near::<0>(buffer, local.of_block(number), factor as f32));
+        }
+    }
+}
+
+/// Writes the blocks of one channel.
+#[inline(always)]
+fn write(row: &mut [f32], (channel, channels): (usize, usize), values: impl Fn(usize) -> [f32; BLOCK]) {
+    if channels == 1 {
+        let (blocks, rest) = row.as_chunks_mut();
+        for (number, block) in blocks.iter_mut().enumerate() {
+            *block = values(number);
+        }
+        let number = blocks.len();
+        rest.copy_from_slice(&values(number)[..rest.len()]);
+    } else {
+        for (number, block) in row.chunks_mut(BLOCK * channels).enumerate() {
+            let frames = block.iter_mut().skip(channel).step_by(channels);
+            frames.zip(values(number)).for_each(|(y, value)| *y = value);
         }
     }
 }
@@ -63,59 +90,55 @@ fn take_channel((samples, channels, channel): (&[i16], usize, usize), first: i64
     after.fill(0.0);
 }
 
-/// Interpolates one channel, block by block; a block is the places of its frames in the output.
-fn interpolate_channel<'a, B: Iterator<Item = &'a mut f32>>(
-    input: &[f32],
-    Positions { start, factor }: Positions,
-    blocks: impl Iterator<Item = B>,
-) {
-    let small = (factor - 1.0).abs() <= SMALL;
-    for (number, block) in blocks.enumerate() {
-        let position = start + factor * (number * BLOCK) as f64;
-        let whole = position as usize;
-        let rest = (position - whole as f64) as f32;
-        let values = match small {
-            true => near(&input[whole - 2..], rest, factor),
-            false => any(&input[whole - 1..], rest, factor as f32),
-        };
-        block.zip(values).for_each(|(y, value)| *y = value);
+impl Positions {
+    /// The position of the first frame of block number `number`, rounded down, and the rest.
+    #[inline(always)]
+    fn of_block(&self, number: usize) -> (usize, f32) {
+        let position = self.start + self.factor * (number * BLOCK) as i32 as f64;
+        let whole = position as i32; // conversions of unsigned numbers take several instructions
+        (whole as usize, (position - f64::from(whole)) as f32)
     }
 }
 
-/// A block of positions `2 + rest + factor * i` in `input`, for a factor near 1: the whole part of each is at one of two distances to
-/// its number, so that both can be read as vectors.
+/// A block whose frame i is at position `whole + rest + factor * i` of `input`, for a factor near 1. The whole part of each position is then at one of two
+/// distances to its number, `EARLIER` frames before those of factor 1 or one frame after that, so that both can be read as vectors. `EARLIER` is 1 for
+/// factors below 1, else 0.
 #[inline(always)]
-fn near(input: &[f32], rest: f32, factor: f64) -> [f32; BLOCK] {
-    // With a factor below 1 the distance is 1 or 2, otherwise 2 or 3.
-    let (input, rest) = if factor < 1.0 { (input, rest + 1.0) } else { (&input[1..], rest) };
-    let taps: &[f32; BLOCK + 4] = input.first_chunk().expect("the input has a margin");
-    let factor = factor as f32;
-    let mut values = [0.0; BLOCK];
-    for (i, value) in values.iter_mut().enumerate() {
-        // The difference to 1, so that the sum is exact enough for any i.
-        let w = rest + (factor - 1.0) * i as f32;
-        let later = w >= 1.0;
-        let tap = |k: usize| if later { taps[i + k + 1] } else { taps[i + k] };
-        *value = cubic([tap(0), tap(1), tap(2), tap(3)], if later { w - 1.0 } else { w });
-    }
-    values
+fn near<const EARLIER: usize>(input: &[f32], (whole, rest): (usize, f32), factor: f32) -> [f32; BLOCK] {
+    let rest = rest + EARLIER as f32;
+    let taps: &[f32; BLOCK + 4] = input[whole - 1 - EARLIER..].first_chunk().expect("the input has a margin");
+    let tap = |k: usize| f32x8::from(<[f32; BLOCK]>::try_from(&taps[k..k + BLOCK]).expect("a block of the input"));
+    // The difference to 1, so that the sum is exact enough for any place in the block.
+    let place = f32x8::from([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    let w = f32x8::splat(rest) + f32x8::splat(factor - 1.0) * place;
+    let one = f32x8::ONE;
+    let later = w.simd_ge(one);
+    let [t0, t1, t2, t3, t4] = [tap(0), tap(1), tap(2), tap(3), tap(4)];
+    let chosen = [(t1, t0), (t2, t1), (t3, t2), (t4, t3)].map(|(after, now)| later.select(after, now));
+    cubic(chosen, later.select(w - one, w)).to_array()
 }
 
-/// A block of positions `1 + rest + factor * i` in `input`, for any factor.
-fn any(input: &[f32], rest: f32, factor: f32) -> [f32; BLOCK] {
+/// A block whose frame i is at position `whole + rest + factor * i` of `input`, for any factor.
+fn any(input: &[f32], (whole, rest): (usize, f32), factor: f32) -> [f32; BLOCK] {
+    let input = &input[whole - 1..];
     std::array::from_fn(|i| {
         let position = rest + factor * i as f32;
-        let whole = position as usize;
-        let taps = &input[whole..whole + 4];
-        cubic([taps[0], taps[1], taps[2], taps[3]], position - whole as f32)
+        let whole = position as i32;
+        let taps: &[f32; 4] = input[whole as usize..].first_chunk().expect("the input has a margin");
+        cubic(*taps, position - whole as f32)
     })
 }
 
+/// The cubic through the values at -1, 0, 1 and 2, at `w` from 0 to 1.
 #[inline(always)]
-fn cubic([p0, p1, p2, p3]: [f32; 4], w: f32) -> f32 {
-    let third = 3.0 * (p1 - p2) + (p3 - p0);
-    let second = (2.0 * p0 - 5.0 * p1) + (4.0 * p2 - p3);
-    p1 + 0.5 * w * ((p2 - p0) + w * (second + w * third))
+fn cubic<T>([p0, p1, p2, p3]: [T; 4], w: T) -> T
+where
+    T: Copy + From<f32> + Add<Output = T> + Sub<Output = T> + Mul<Output = T>,
+{
+    let [half, two, three, four, five] = [0.5, 2.0, 3.0, 4.0, 5.0].map(T::from);
+    let third = three * (p1 - p2) + (p3 - p0);
+    let second = (two * p0 - five * p1) + (four * p2 - p3);
+    p1 + half * w * ((p2 - p0) + w * (second + w * third))
 }
 
 #[cfg(test)]
