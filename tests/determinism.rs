@@ -210,7 +210,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
             let draw = Key::new(SEED, Stream::Dropout).with(step as u64);
             cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], draw);
             losses.push(cpu.loss().to_bits());
-            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
+            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch, &[]);
         }
         Learned::new(losses, &weights, &adam)
     })

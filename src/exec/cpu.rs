@@ -178,7 +178,7 @@ impl Cpu {
         let workspaces = &self.workspaces;
         self.shards.par_iter_mut().for_each(|shard| {
             let mut workspace = workspace_of(workspaces);
-            for node in &plan.nodes {
+            for node in plan.nodes.iter().filter(|node| !node.frozen) {
                 let sums = &mut shard.sums[node.params.clone()];
                 node.op.reorder_gradients(&node.shapes[..node.inputs], sums, &mut workspace[..node.spec.scratch]);
             }
@@ -375,7 +375,7 @@ impl Run<'_> {
                 }
             }
             Pass::Backward => {
-                let dparams = &mut sums[node.params.clone()];
+                let dparams = if node.frozen { &mut [] } else { &mut sums[node.params.clone()] };
                 let (dx, from) = ([dx0, dx1], 0);
                 let mut b =
                     Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };

@@ -37,6 +37,29 @@ pub enum GraphError {
         /// The operation's name.
         op: &'static str,
     },
+    /// All parameters that the loss depends on are frozen.
+    #[error("every layer with weights is frozen, so that training would change nothing; leave at least one layer out")]
+    NothingLearns,
+    /// On a GPU a frozen layer has no backward pass.
+    #[error(
+        "layer `{node}` is frozen, and a layer before it needs a gradient, which no frozen layer computes on a GPU; \
+         freeze the layers before it too, or train on the CPU"
+    )]
+    FrozenOnGpu {
+        /// The node's name.
+        node: String,
+    },
+    /// A frozen operation cannot compute the gradient of its input.
+    #[error(
+        "layer `{node}` is frozen, and a layer before it needs a gradient, which a frozen {op} does not compute; \
+         freeze the layers before it too"
+    )]
+    FrozenWithoutGradient {
+        /// The node's name.
+        node: String,
+        /// The operation's name.
+        op: &'static str,
+    },
     /// A batch has no samples.
     #[error("a batch of 0 samples cannot be computed; take a batch of at least 1")]
     EmptyBatch,

@@ -136,7 +136,7 @@ impl Plan {
 
 /// Whether a backward step computes the gradients of inputs, and of parameters.
 fn backward_computes(step: &Step, node: &Lowered) -> (bool, bool) {
-    (step.dx.iter().any(|dx| dx.space != Space::None), !node.params.is_empty())
+    (step.dx.iter().any(|dx| dx.space != Space::None), !node.params.is_empty() && !node.frozen)
 }
 
 fn result(step: &Step) -> BufferLoc {

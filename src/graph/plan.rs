@@ -78,13 +78,16 @@ pub struct PlanOptions {
     pub conv: ConvChoice,
     /// For a GPU, the units that compute matrix products; each pass of an operation is one step for the whole batch. None for the CPU.
     pub device: Option<Products>,
+    /// The frozen nodes: in training their parameters and state stay as they are, and batch norm uses its running statistics. Nodes
+    /// without parameters have no effect here, and neither has a plan for inference.
+    pub frozen: Vec<NodeId>,
 }
 
 impl PlanOptions {
     /// Options for `n` samples, keeping nothing, depth first, fused where that is faster.
     pub fn new(n: usize, work: Work) -> PlanOptions {
         let (keep, order, conv) = (Keep::default(), Order::default(), ConvChoice::default());
-        PlanOptions { n, work, keep, order, conv, device: None }
+        PlanOptions { n, work, keep, order, conv, device: None, frozen: Vec::new() }
     }
 
     /// Sets what can be read after a run.
@@ -95,6 +98,11 @@ impl PlanOptions {
     /// Sets how convolutions are computed.
     pub fn conv(self, conv: ConvChoice) -> PlanOptions {
         PlanOptions { conv, ..self }
+    }
+
+    /// Freezes these nodes.
+    pub fn frozen(self, nodes: Vec<NodeId>) -> PlanOptions {
+        PlanOptions { frozen: nodes, ..self }
     }
 
     /// Lowers for a GPU whose matrix products are computed by these units.
@@ -133,7 +141,7 @@ impl BufferLoc {
     pub const NONE: BufferLoc = BufferLoc { space: Space::None, offset: 0, len: 0 };
 }
 
-/// A node as the plan executes it: in inference its operation may differ from that of the graph.
+/// A node as the plan executes it: in inference, and where it is frozen, its operation may differ from that of the graph.
 #[derive(Clone, Debug)]
 pub struct Lowered {
     /// The graph's node.
@@ -152,6 +160,8 @@ pub struct Lowered {
     pub params: Range<usize>,
     /// Its slice of the state arena.
     pub state: Range<usize>,
+    /// Whether it has parameters that do not learn: its backward pass, if there is one, computes the gradients of the inputs only.
+    pub frozen: bool,
     /// Its launches in a plan for a GPU.
     pub passes: Option<Passes>,
 }
@@ -228,6 +238,9 @@ pub struct Plan {
     pub state_len: usize,
     /// The ranges of parameters, in order, whose gradients are computed once for the batch: they are in the first shard.
     pub summed_per_batch: Vec<Range<usize>>,
+    /// The ranges of parameters that do not learn, with the gaps after them: in ascending order, and none adjoins the next. Their
+    /// gradients are zero.
+    pub frozen: Vec<Range<usize>>,
     /// Shapes of the inputs that a run is given: those that the target depends on, in the order in which they were added to the graph.
     pub inputs: Vec<Shape>,
     /// The location of the output of each node of the graph; it can be read after a run if it is in [`Space::Shard`].
@@ -252,6 +265,13 @@ impl Plan {
         match self.work {
             Work::Train(id) | Work::Infer(id) => id,
         }
+    }
+
+    /// The ranges of parameters that learn, in ascending order; each begins at a cache line. They are separated by [`Plan::frozen`].
+    pub fn learning(&self) -> Vec<Range<usize>> {
+        let starts = [0].into_iter().chain(self.frozen.iter().map(|range| range.end));
+        let ends = self.frozen.iter().map(|range| range.start).chain([self.params_len]);
+        starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
     }
 
     /// How many shards a batch of `n` samples is cut into; `n` is at most [`Plan::n`].

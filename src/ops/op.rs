@@ -196,7 +196,7 @@ impl Spec {
     }
 }
 
-/// What replaces an operation in a plan for inference.
+/// What replaces an operation in a plan for inference, or where its parameters do not learn.
 #[derive(Debug)]
 pub enum Inference {
     /// The operation itself.
@@ -482,6 +482,13 @@ pub trait Op: Any + Debug + Send + Sync {
     /// What replaces the operation in a plan for inference.
     fn for_inference(&self) -> Inference {
         Inference::Same
+    }
+
+    /// What replaces the operation in a plan for training in which its parameters do not learn, and a node before it needs a gradient: an
+    /// operation with the same parameters and state, which does not change the state and whose backward pass computes the gradients of the
+    /// inputs. Where no node before it needs a gradient, [`Op::for_inference`] replaces it.
+    fn for_frozen(&self) -> Inference {
+        self.for_inference()
     }
 
     /// One operation in place of this one and one or more operations from the start of `next`, or none if there is no such

@@ -103,18 +103,19 @@ impl Adam {
     }
 
     /// Updates the parameters; the gradient is the sum of `sums`, added in their order. For parameters in `once`, ranges in ascending
-    /// order, the first of `sums` is the whole gradient, and the others are not read.
+    /// order, the first of `sums` is the whole gradient, and the others are not read. Parameters in `frozen`, ranges in ascending order,
+    /// and their moments stay as they are.
     ///
     /// # Panics
     /// If `params` or a sum is not as long as the arena.
-    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I, once: &[Range<usize>])
+    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I, once: &[Range<usize>], frozen: &[Range<usize>])
     where
         I: Iterator<Item = &'g [f32]> + Clone + Sync,
     {
         assert!(params.len() == self.m.len() && sums.clone().all(|sum| sum.len() == params.len()));
         let rates = self.settings.rates(self.step);
         let gradients = Gradients { sums, once };
-        let scale = self.clip_scale(&gradients);
+        let scale = self.clip_scale(&gradients, frozen);
         self.step += 1;
         let decayed = if rates.decay == 1.0 { &[] } else { &self.decayed[..] };
         params
@@ -124,25 +125,28 @@ impl Adam {
             .enumerate()
             .for_each(|(chunk, ((w, m), v))| {
                 let mut gradient = [0.0f32; BLOCK];
-                for from in (0..w.len()).step_by(BLOCK) {
-                    let block = from..(from + BLOCK).min(w.len());
-                    let g = &mut gradient[..block.len()];
-                    let first = chunk * CHUNK + block.start;
-                    gradients.sum(first, g);
-                    if scale != 1.0 {
-                        g.iter_mut().for_each(|g| *g *= scale);
+                let start = chunk * CHUNK;
+                for from in (start..start + w.len()).step_by(BLOCK) {
+                    for block in outside(frozen, from..(from + BLOCK).min(start + w.len())) {
+                        let g = &mut gradient[..block.len()];
+                        gradients.sum(block.start, g);
+                        if scale != 1.0 {
+                            g.iter_mut().for_each(|g| *g *= scale);
+                        }
+                        let own = block.start - start..block.end - start;
+                        let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|numbers| &mut numbers[own.clone()]);
+                        for range in inside(decayed, block.clone()) {
+                            let range = range.start - block.start..range.end - block.start;
+                            w[range].iter_mut().for_each(|w| *w *= rates.decay);
+                        }
+                        isa.run(AdamStep { rates, g, w, m, v });
                     }
-                    let w = &mut w[block.clone()];
-                    for range in inside(decayed, first..first + g.len()) {
-                        w[range.start - first..range.end - first].iter_mut().for_each(|w| *w *= rates.decay);
-                    }
-                    isa.run(AdamStep { rates, g, w, m: &mut m[block.clone()], v: &mut v[block] });
                 }
             });
     }
 
     /// The factor that limits the norm of the gradient to [`AdamSettings::clip_norm`]. The squares are summed in a fixed order.
-    fn clip_scale<'g, I>(&mut self, gradients: &Gradients<'_, I>) -> f32
+    fn clip_scale<'g, I>(&mut self, gradients: &Gradients<'_, I>, frozen: &[Range<usize>]) -> f32
     where
         I: Iterator<Item = &'g [f32]> + Clone + Sync,
     {
@@ -155,9 +159,11 @@ impl Adam {
             let mut gradient = [0.0f32; BLOCK];
             *sum = 0.0;
             for first in (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).step_by(BLOCK) {
-                let g = &mut gradient[..BLOCK.min(len - first)];
-                gradients.sum(first, g);
-                *sum += sum_of_squares(g);
+                for block in outside(frozen, first..len.min(first + BLOCK)) {
+                    let g = &mut gradient[..block.len()];
+                    gradients.sum(block.start, g);
+                    *sum += sum_of_squares(g);
+                }
             }
         });
         let norm = self.squares.iter().sum::<f64>().sqrt();
@@ -209,10 +215,10 @@ fn inside(ranges: &[Range<usize>], block: Range<usize>) -> impl Iterator<Item = 
     pieces.filter(|piece| piece.start < piece.end)
 }
 
-/// The pieces of `block` that lie in none of `once`, which are in order.
-fn outside(once: &[Range<usize>], block: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let ends = once.iter().map(|range| range.end);
-    let starts = once.iter().map(|range| range.start).chain([usize::MAX]);
+/// The pieces of `block` that lie in none of `ranges`, which are in order.
+fn outside(ranges: &[Range<usize>], block: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let ends = ranges.iter().map(|range| range.end);
+    let starts = ranges.iter().map(|range| range.start).chain([usize::MAX]);
     let between = std::iter::once(0).chain(ends).zip(starts);
     let pieces = between.map(move |(from, to)| from.max(block.start)..to.min(block.end));
     pieces.filter(|piece| piece.start < piece.end)
@@ -282,10 +288,34 @@ mod tests {
         let poisoned: Vec<f32> = (0..len).map(|i| if is_once(i) { f32::NAN } else { 0.5 }).collect();
         let step = |second: &[f32], once: &[Range<usize>]| {
             let (mut adam, mut w) = (Adam::new(len, AdamSettings::default()), vec![0.5; len]);
-            adam.step(Isa::best(), &mut w, [&first[..], second].into_iter(), once);
+            adam.step(Isa::best(), &mut w, [&first[..], second].into_iter(), once, &[]);
             w
         };
         assert_eq!(step(&second, &[]), step(&poisoned, &once));
+    }
+
+    #[test]
+    fn frozen_parameters_and_their_moments_stay_as_they_are_and_change_no_other() {
+        let len = CHUNK + 2 * BLOCK;
+        let frozen = [0..3, 7..BLOCK + 1, CHUNK - 5..CHUNK + 9, len - 1..len];
+        let is_frozen = |i: usize| frozen.iter().any(|range| range.contains(&i));
+        let gradient: Vec<f32> = (0..len).map(|i| (i % 11) as f32 - 5.0).collect();
+        for isa in Isa::all() {
+            let step = |frozen: &[Range<usize>]| {
+                let (mut adam, mut w) = (Adam::new(len, AdamSettings::default()), vec![0.5; len]);
+                // Moments of earlier steps, with which even a gradient of zero would change a parameter.
+                adam.m.fill(0.25);
+                adam.v.fill(0.125);
+                adam.step(isa, &mut w, [&gradient[..]].into_iter(), &[], frozen);
+                [w, adam.m.to_vec(), adam.v.to_vec()]
+            };
+            let (all, some) = (step(&[]), step(&frozen));
+            for (i, before) in [0.5, 0.25, 0.125].into_iter().enumerate() {
+                for (j, &number) in some[i].iter().enumerate() {
+                    assert_eq!(number, if is_frozen(j) { before } else { all[i][j] }, "{isa:?}: array {i}, number {j}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -299,7 +329,7 @@ mod tests {
             for step in 0..5 {
                 let first: Vec<f32> = (0..len).map(|i| gradient(step, i) - 1.0).collect();
                 let second = vec![1.0; len];
-                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter(), &[]);
+                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter(), &[], &[]);
             }
             for i in [0, 1, CHUNK - 1, CHUNK, len - 1] {
                 let gradients: Vec<f64> = (0..5).map(|step| f64::from(gradient(step, i))).collect();
@@ -315,7 +345,7 @@ mod tests {
         let half: Vec<f32> = gradient.iter().map(|g| 0.5 * g).collect();
         let (mut adam, mut w) = (Adam::new(len, settings), vec![0.5; len]);
         adam.decayed = DECAYED.into();
-        pool.install(|| adam.step(isa, &mut w, [&half[..], &half[..]].into_iter(), &[]));
+        pool.install(|| adam.step(isa, &mut w, [&half[..], &half[..]].into_iter(), &[], &[]));
         w
     }
 
@@ -373,7 +403,7 @@ mod tests {
         gradient[7] = f32::NAN;
         let settings = AdamSettings { clip_norm: 1.0, ..AdamSettings::default() };
         let mut w = [0.5; 20];
-        Adam::new(20, settings).step(Isa::best(), &mut w, [&gradient[..]].into_iter(), &[]);
+        Adam::new(20, settings).step(Isa::best(), &mut w, [&gradient[..]].into_iter(), &[], &[]);
         assert!(w.iter().all(|w| w.is_nan()));
     }
 
@@ -399,7 +429,7 @@ mod tests {
         approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
         assert_eq!(there.rates()[5..], [1.0 - 0.5e-3, 3.0]);
         for _ in 0..3 {
-            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[]);
+            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[], &[]);
             there.step += 1;
             assert_eq!((here.step, here.rates()), (there.step, there.rates()));
         }

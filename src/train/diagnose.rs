@@ -26,6 +26,7 @@ pub fn first_not_finite(trainer: &Trainer, inputs: &[f32], labels: &[f32]) -> St
         order: Order::LayerByLayer,
         conv: ConvChoice::Direct,
         device: None,
+        frozen: trainer.frozen().to_vec(),
     };
     let Ok(plan) = Plan::new(graph, &options) else {
         return "the network is too large for a search".into();

@@ -113,6 +113,14 @@ impl TrainerBuilder {
         TrainerBuilder { options: self.options.keep(keep), ..self }
     }
 
+    /// Freezes these nodes of the graph: their parameters, their running statistics and their moments in the optimiser stay as they are to
+    /// the bit, and batch norm uses its running statistics. A frozen layer costs no gradient of its weights, and there is no backward
+    /// pass below the lowest layer that learns. Dropout, which has no parameters, is unaffected. On a GPU only the first layers of a
+    /// network can be frozen, with no layer that learns before them.
+    pub fn frozen(self, nodes: impl IntoIterator<Item = NodeId>) -> TrainerBuilder {
+        TrainerBuilder { options: self.options.frozen(nodes.into_iter().collect()), ..self }
+    }
+
     /// Starts from these weights instead of initial ones.
     pub fn weights(self, weights: Weights) -> TrainerBuilder {
         TrainerBuilder { weights: Some(weights), ..self }
@@ -128,7 +136,8 @@ impl TrainerBuilder {
     ///
     /// # Errors
     /// The batch is 0, or too small for batch norm; the memory does not suffice; the weights are those of another graph; the decay of the
-    /// average is not below 1; the device fails or has no kernels for an operation.
+    /// average is not below 1; every layer is frozen; the device fails, or has no kernels for an operation or for a frozen layer above one
+    /// that learns.
     pub fn build(self) -> Result<Trainer, TrainError> {
         let TrainerBuilder { model, options, adam, init, seed, device, weights, average } = self;
         let refused = |reason: &str| TrainError::Model { reason: reason.into() };
@@ -202,6 +211,11 @@ impl Trainer {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The frozen nodes.
+    pub fn frozen(&self) -> &[NodeId] {
+        &self.options.frozen
     }
 
     /// The weights; on a GPU as of the last [`Trainer::download`].
@@ -357,7 +371,8 @@ impl Trainer {
         let step = Step { loss: cpu.loss(), correct };
         if step.loss.is_finite() {
             let steps = self.adam.step;
-            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch);
+            let Plan { summed_per_batch, frozen, .. } = cpu.plan();
+            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), summed_per_batch, frozen);
             if let Some((average, averaged)) = &mut self.average {
                 average.step(steps, &mut averaged.params, &self.weights.params);
                 average.step(steps, &mut averaged.state, &self.weights.state);

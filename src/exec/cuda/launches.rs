@@ -263,7 +263,8 @@ pub(super) fn resolved(
     LaunchGroup::all(launches).iter().map(call).collect()
 }
 
-/// The launches that end a step of training: the tally, clipping of the gradient, Adam, and the moving averages.
+/// The launches that end a step of training: the tally, clipping of the gradient, Adam on each range of parameters that learns, and the moving
+/// averages.
 pub(super) fn update(plan: &Plan, gpu: &Gpu, memory: &Memory, adam: &AdamOnGpu) -> Result<Vec<Call>, DeviceError> {
     let [pair, tallies, rates] = [memory.queue.pair(), memory.queue.tallies(), memory.queue.rates()];
     let (n, count) = (plan.n, plan.params_len);
@@ -289,13 +290,17 @@ pub(super) fn update(plan: &Plan, gpu: &Gpu, memory: &Memory, adam: &AdamOnGpu) 
         add(squares, &[dparams, sums, count as u64])?;
         add(Launch::new("clip_scale", 1, 256).costs(2 * chunks, chunks as u64), &[sums, rates, scale, chunks as u64])?;
     }
-    let step = |kernel: &str| Launch::over(kernel, count, 4).costs(7 * count, 12 * count as u64);
-    match (&adam.decays, &adam.clip) {
-        (None, None) => add(step("adam"), &[params, m, v, dparams, rates, tallies, count as u64])?,
-        (decays, clip) => {
-            let decays = decays.as_ref().map_or(0, |decays| address(decays, gpu));
-            let scale = clip.as_ref().map_or(0, |clip| address(&clip.scale, gpu));
-            add(step("adamw"), &[params, m, v, dparams, decays, scale, rates, tallies, count as u64])?;
+    for range in plan.learning() {
+        let (len, offset) = (range.len(), 4 * range.start as u64);
+        let [w, m, v, gradient] = [params, m, v, dparams].map(|address| address + offset);
+        let step = |kernel: &str| Launch::over(kernel, len, 4).costs(7 * len, 12 * len as u64);
+        match (&adam.decays, &adam.clip) {
+            (None, None) => add(step("adam"), &[w, m, v, gradient, rates, tallies, len as u64])?,
+            (decays, clip) => {
+                let decays = decays.as_ref().map_or(0, |decays| address(decays, gpu) + offset);
+                let scale = clip.as_ref().map_or(0, |clip| address(&clip.scale, gpu));
+                add(step("adamw"), &[w, m, v, gradient, decays, scale, rates, tallies, len as u64])?;
+            }
         }
     }
     if let Some([params_average, state_average]) = &adam.average {

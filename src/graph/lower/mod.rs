@@ -69,6 +69,8 @@ struct Lowering<'a> {
     drafts: Vec<Draft>,
     /// The smallest batch that the operations accept.
     min_batch: usize,
+    /// By graph node: whether the plan computes its gradient.
+    needs: Vec<bool>,
 }
 
 impl<'a> Lowering<'a> {
@@ -90,7 +92,9 @@ impl<'a> Lowering<'a> {
             saved: Vec::new(),
             drafts: Vec::new(),
             min_batch: 1,
+            needs: Vec::new(),
         };
+        lowering.needs = lowering.needs_gradient()?;
         lowering.select()?;
         match options.conv {
             ConvChoice::Direct => {}
@@ -183,21 +187,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Which graph nodes need a gradient: those that depend on a parameter, or on an input whose gradient is kept.
-    fn needs_gradient(&self) -> Vec<bool> {
-        let mut needs = vec![false; self.graph.nodes().len()];
-        for (i, node) in self.graph.nodes().iter().enumerate() {
-            needs[i] = node.op.is_none() && self.options.keep.has(NodeId(i));
-        }
-        for (node, reads) in self.nodes.iter().zip(&self.reads) {
-            needs[node.id.0] = !node.params.is_empty() || reads.iter().any(|&input| needs[input]);
-        }
-        needs
-    }
-
     fn backward(&mut self, loss: NodeId) {
-        let needs = self.needs_gradient();
-        if !needs[loss.0] {
+        if !self.needs[loss.0] {
             return;
         }
         let size = self.graph.shape(loss).size();
@@ -217,13 +208,13 @@ impl<'a> Lowering<'a> {
             scratch: Buffer::None,
         });
         for i in (0..self.nodes.len()).rev() {
-            if needs[self.nodes[i].id.0] && self.gradient[self.nodes[i].id.0] != Buffer::None {
-                self.backward_of(i, &needs);
+            if self.needs[self.nodes[i].id.0] && self.gradient[self.nodes[i].id.0] != Buffer::None {
+                self.backward_of(i);
             }
         }
     }
 
-    fn backward_of(&mut self, i: usize, needs: &[bool]) {
+    fn backward_of(&mut self, i: usize) {
         let id = self.nodes[i].id.0;
         let spec = self.nodes[i].spec.clone();
         let reads = self.reads[i].clone();
@@ -235,7 +226,7 @@ impl<'a> Lowering<'a> {
             if spec.reads_x {
                 x[k] = self.activation[input];
             }
-            if !needs[input] {
+            if !self.needs[input] {
                 continue;
             }
             let size = self.graph.nodes()[input].spec.y.size();
@@ -251,6 +242,10 @@ impl<'a> Lowering<'a> {
             self.gradient[input] = dx[k];
         }
         for (phase, kind) in spec.backward.iter().enumerate() {
+            if *kind == Phase::Batch && self.nodes[i].frozen {
+                // It computes the gradients of the parameters only.
+                continue;
+            }
             let writes = phase + 1 == spec.backward.len();
             let scratch = self.buffer(spec.scratch, false);
             self.draft(Draft {
@@ -363,7 +358,8 @@ impl<'a> Lowering<'a> {
             scratch: loc_of(d.scratch),
         });
         let trains = self.trains();
-        let once = self.nodes.iter().filter(|node| trains && node.spec.backward.contains(&Phase::Batch));
+        let once =
+            self.nodes.iter().filter(|node| trains && !node.frozen && node.spec.backward.contains(&Phase::Batch));
         let mut summed_per_batch: Vec<_> = once.map(|node| node.params.clone()).collect();
         summed_per_batch.sort_by_key(|params| params.start);
         let readable = |of: &[Buffer], g: usize| loc_of(of[self.stands_for[g]]);
@@ -383,6 +379,7 @@ impl<'a> Lowering<'a> {
             params_len: self.graph.params_len(),
             state_len: self.graph.state_len(),
             summed_per_batch,
+            frozen: self.frozen_ranges(),
             activations: graph_nodes.clone().map(|g| readable(&self.activation, g)).collect(),
             gradients: graph_nodes.map(|g| readable(&self.gradient, g)).collect(),
             inputs: self.inputs.clone(),

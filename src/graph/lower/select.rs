@@ -5,8 +5,9 @@ use super::{Buffer, GraphError, Lowered, NodeId};
 use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
-use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE};
+use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE, Spec};
 use std::iter::successors;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The most operations that one fused operation replaces: convolution, norm, ReLU, pool.
@@ -39,10 +40,8 @@ impl Lowering<'_> {
             let reads: Vec<usize> = node.inputs.iter().map(|input| self.stands_for[input.0]).collect();
             let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
             reads.iter().zip(&mut shapes).for_each(|(&input, shape)| *shape = graph.nodes()[input].spec.y);
-            if self.trains() {
-                self.check_batch(node, &**op, &shapes[..reads.len()])?;
-            }
-            let (op, spec) = match if self.trains() { Inference::Same } else { op.for_inference() } {
+            let frozen = self.freezes(i);
+            let (op, spec) = match self.replacement(&**op, i, frozen) {
                 Inference::Same => (op.clone(), node.spec.clone()),
                 Inference::Identity => {
                     self.stands_for[i] = reads[0];
@@ -55,6 +54,10 @@ impl Lowering<'_> {
                     (Arc::from(other), spec)
                 }
             };
+            self.check_gradient(&node.name, (i, frozen), &*op, &spec)?;
+            if self.trains() {
+                self.check_batch(node, &*op, &shapes[..reads.len()])?;
+            }
             self.nodes.push(Lowered {
                 id: NodeId(i),
                 name: node.name.clone(),
@@ -64,11 +67,78 @@ impl Lowering<'_> {
                 spec,
                 shapes,
                 inputs: reads.len(),
+                frozen,
                 passes: None,
             });
             self.reads.push(reads);
         }
         Ok(())
+    }
+
+    /// Whether the parameters of graph node `i` do not learn in this plan.
+    fn freezes(&self, i: usize) -> bool {
+        self.trains() && self.options.frozen.contains(&NodeId(i)) && !self.graph.nodes()[i].spec.params.is_empty()
+    }
+
+    /// The parameters that do not learn, with the gaps after them: ranges that do not adjoin, in ascending order.
+    pub(super) fn frozen_ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for (_, node) in self.graph.nodes().iter().enumerate().filter(|(i, _)| self.freezes(*i)) {
+            let range = node.params_at..node.params_at + round_up(node.spec.params_len());
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        ranges
+    }
+
+    /// What replaces `op`, whose output is that of graph node `i`.
+    fn replacement(&self, op: &dyn Op, i: usize, frozen: bool) -> Inference {
+        match (self.trains(), frozen) {
+            (true, false) => Inference::Same,
+            (true, true) if self.needs[i] => op.for_frozen(),
+            _ => op.for_inference(),
+        }
+    }
+
+    /// Refuses a frozen operation that must compute the gradients of its inputs and cannot.
+    fn check_gradient(
+        &self,
+        name: &str,
+        (i, frozen): (usize, bool),
+        op: &dyn Op,
+        spec: &Spec,
+    ) -> Result<(), GraphError> {
+        if !frozen || !self.needs[i] {
+            return Ok(());
+        }
+        match self.options.device {
+            Some(_) => Err(GraphError::FrozenOnGpu { node: name.into() }),
+            None if spec.backward.is_empty() => {
+                Err(GraphError::FrozenWithoutGradient { node: name.into(), op: op.name() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// For each graph node whether it needs a gradient: it depends on a parameter that learns, or on an input whose gradient is kept.
+    pub(super) fn needs_gradient(&self) -> Result<Vec<bool>, GraphError> {
+        let nodes = self.graph.nodes();
+        let mut needs = vec![false; nodes.len()];
+        if !self.trains() {
+            return Ok(needs);
+        }
+        let target = self.graph.ancestors(NodeId(self.target()));
+        let (mut learns, mut frozen) = (false, false);
+        for (i, node) in nodes.iter().enumerate() {
+            let learned = !node.spec.params.is_empty() && !self.freezes(i);
+            needs[i] = learned || node.inputs.iter().any(|input| needs[input.index()]);
+            needs[i] |= node.op.is_none() && self.options.keep.has(NodeId(i));
+            learns |= target[i] && learned;
+            frozen |= target[i] && self.freezes(i);
+        }
+        if frozen && !learns { Err(GraphError::NothingLearns) } else { Ok(needs) }
     }
 
     fn check_batch(&mut self, node: &Node, op: &dyn Op, shapes: &[Shape]) -> Result<(), GraphError> {
@@ -88,6 +158,7 @@ impl Lowering<'_> {
                 successors(Some(first), |&node| self.only_reader(node).filter(|&next| self.adjoin(node, next)))
                     .take(LONGEST_CHAIN)
                     .collect();
+            let chain = &chain[..self.alike(&chain)];
             let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
             let Some(Fused { op, followers }) = self.nodes[first].op.fuse(choice, &next) else {
                 first += 1;
@@ -97,18 +168,20 @@ impl Lowering<'_> {
             let node = &self.nodes[first];
             let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
             let refused = |source| GraphError::Shape { node: name.clone(), source };
-            let op = match if self.trains() { Inference::Same } else { op.for_inference() } {
+            let last = chain[followers];
+            let all = || chain.iter().map(|&node| &self.nodes[node]);
+            let frozen = all().any(|node| node.frozen);
+            let id = self.nodes[last].id;
+            let op = match self.replacement(&*op, id.index(), frozen) {
                 Inference::Other(other) => other,
                 _ => op,
             };
             let spec = op.spec(&node.shapes[..node.inputs]).map_err(refused)?;
-            let last = chain[followers];
-            let all = || chain.iter().map(|&node| &self.nodes[node]);
+            self.check_gradient(&name, (id.index(), frozen), &*op, &spec)?;
             let with_params = all().filter(|node| !node.params.is_empty());
             let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
             let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
-            let fused =
-                Lowered { id: self.nodes[last].id, name, op: Arc::from(op), spec, params, state, ..node.clone() };
+            let fused = Lowered { id, name, op: Arc::from(op), spec, params, state, frozen, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
             for &gone in chain[..followers].iter().rev() {
@@ -128,9 +201,13 @@ impl Lowering<'_> {
                 let (node, limit) = (node.name.clone(), i32::MAX as u64);
                 return Err(GraphError::TooLarge { node, what: "a batch of its input or output on a GPU", limit });
             }
-            let passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
+            let mut passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
             if passes.forward.is_empty() {
                 return Err(GraphError::NoGpuKernels { node: node.name.clone(), op: node.op.name() });
+            }
+            if node.frozen {
+                // `check_gradient` has made sure that it has no backward pass.
+                (passes.backward, passes.finish) = (Vec::new(), Vec::new());
             }
             let spec = &mut node.spec;
             (spec.saved, spec.batch_saved, spec.scratch) = (passes.saved, passes.batch_saved, 0);
@@ -145,6 +222,14 @@ impl Lowering<'_> {
     fn adjoin(&self, node: usize, next: usize) -> bool {
         let [node, next] = [node, next].map(|node| &self.nodes[node].params);
         node.is_empty() || next.is_empty() || next.start == round_up(node.end)
+    }
+
+    /// How many nodes of `chain`, from its first on, are alike: of those with parameters, all learn or all are frozen.
+    fn alike(&self, chain: &[usize]) -> usize {
+        let with_params = |&&node: &&usize| !self.nodes[node].params.is_empty();
+        let first = chain.iter().find(with_params).map(|&node| self.nodes[node].frozen);
+        let other = |&node: &usize| with_params(&&node) && Some(self.nodes[node].frozen) != first;
+        chain.iter().position(other).unwrap_or(chain.len())
     }
 
     /// The only node that reads node `i`, if it reads nothing else and the output of node `i` is not kept.

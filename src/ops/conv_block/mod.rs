@@ -68,7 +68,8 @@ pub struct ConvBlock {
     norm: Norm,
     pool: Option<MaxPool1d>,
     choice: ConvChoice,
-    /// Whether it has a backward pass.
+    /// Whether it has a backward pass. With running statistics this is the backward pass of a frozen block: it computes the gradient of the
+    /// input only.
     learns: bool,
 }
 
@@ -109,6 +110,14 @@ impl ConvBlock {
 
     fn planned(&self, x: Shape) -> Geometry {
         self.geometry(x).expect("the graph has checked the shapes")
+    }
+
+    /// The norm with its running statistics.
+    fn running_norm(&self) -> Norm {
+        match self.norm {
+            Norm::Batch(norm) => Norm::Running(BatchNormInference { over: norm.over, eps: norm.eps }),
+            other => other,
+        }
     }
 
     fn batch_norm(&self) -> Option<BatchNorm> {
@@ -211,8 +220,8 @@ impl Op for ConvBlock {
         };
         match self.norm {
             Norm::None => Ok(spec),
-            // The folded bias.
-            Norm::Running(norm) => Ok(normed(norm.spec(&[convolved.y])?, g.c_out)),
+            // The folded bias. Only the gradients of the parameters would read the input.
+            Norm::Running(norm) => Ok(Spec { reads_x: false, ..normed(norm.spec(&[convolved.y])?, g.c_out) }),
             // Mean, inv_std; then the two terms of the gradient, see `merge`.
             Norm::Batch(norm) if matches!(self.weight_grad_path(&g), WeightGradPath::Mono) => Ok(Spec {
                 saved: mono_norm::saved_len(&g),
@@ -231,11 +240,14 @@ impl Op for ConvBlock {
     }
 
     fn for_inference(&self) -> Inference {
-        let norm = match self.norm {
-            Norm::Batch(norm) => Norm::Running(BatchNormInference { over: norm.over, eps: norm.eps }),
-            other => other,
-        };
-        Inference::Other(Box::new(ConvBlock { learns: false, norm, ..*self }))
+        Inference::Other(Box::new(ConvBlock { learns: false, norm: self.running_norm(), ..*self }))
+    }
+
+    fn for_frozen(&self) -> Inference {
+        match self.norm {
+            Norm::None => Inference::Same,
+            _ => Inference::Other(Box::new(ConvBlock { learns: true, norm: self.running_norm(), ..*self })),
+        }
     }
 
     fn algorithms(&self, x: &[Shape]) -> Algorithms {
@@ -270,24 +282,31 @@ impl Op for ConvBlock {
         let (forward, dense) = packed.split_at_mut(dense_at);
         let at = |tap: usize, i: usize, o: usize| params[(tap * g.c_in + i) * g.c_out + o];
         let scale = &params[self.norm_at(&g).min(params.len())..];
+        // By which a norm with running statistics multiplies output channel `o` of the convolution.
+        let factor = |eps: f64, o: usize| scale[o] / (state[g.c_out + o] + eps as f32).sqrt();
         match self.norm {
             Norm::None => isa.run(Pack { conv, weight: at, packed: &mut forward[..conv.packed()] }),
             Norm::Batch(_) => {
                 let weight = |tap, i, o| norm::sign(scale[o]) * at(tap, i, o);
                 isa.run(Pack { conv, weight, packed: &mut forward[..conv.packed()] });
             }
-            Norm::Running(norm) => {
-                let factor = |o: usize| scale[o] / (state[g.c_out + o] + norm.eps as f32).sqrt();
+            Norm::Running(BatchNormInference { eps, .. }) => {
                 for (o, bias) in numbers.iter_mut().enumerate() {
-                    *bias = (params[g.weights() + o] - state[o]) * factor(o) + scale[g.c_out + o];
+                    *bias = (params[g.weights() + o] - state[o]) * factor(eps, o) + scale[g.c_out + o];
                 }
-                let weight = |tap, i, o| factor(o) * at(tap, i, o);
+                let weight = |tap, i, o| factor(eps, o) * at(tap, i, o);
                 isa.run(Pack { conv, weight, packed: &mut forward[..conv.packed()] });
             }
         }
         if let Some(conv) = self.dense_data(&g) {
+            let packed = &mut dense[..conv.packed()];
             let weight = |tap, o, i| at(g.k - 1 - tap, i, o);
-            isa.run(Pack { conv, weight, packed: &mut dense[..conv.packed()] });
+            match self.norm {
+                Norm::Running(BatchNormInference { eps, .. }) => {
+                    isa.run(Pack { conv, weight: |tap, o, i| factor(eps, o) * weight(tap, o, i), packed });
+                }
+                _ => isa.run(Pack { conv, weight, packed }),
+            }
         }
         if !sparse.is_empty() {
             spread::pack(&g, params, sparse);
@@ -329,6 +348,7 @@ impl Op for ConvBlock {
             };
         }
         let argmax_len = if g.window > 1 { b.dy.len() } else { 0 };
+        debug_assert!(b.dparams.is_empty() || matches!(self.norm, Norm::None), "a frozen block has no such gradients");
         let dz = Unpooled { g, dy: b.dy, argmax: &bytemuck::cast_slice(b.saved)[..argmax_len], y: b.y };
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
