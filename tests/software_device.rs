@@ -7,6 +7,10 @@ mod program;
 use assert_cmd::Command;
 use predicates::str::contains;
 use program::{clips, json, stapes};
+use stapes::exec::{Device, DeviceChoice};
+use stapes::nn::{Network, NetworkSpec};
+use stapes::simd::Isa;
+use stapes::train::{Trainer, parse_freeze};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -298,6 +302,65 @@ fn a_recipe_on_the_device_agrees_with_the_processor() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("1 passed") && !told.contains("skipped"), "{told}");
+}
+
+/// In a process of its own, whose driver is the software device.
+#[test]
+fn frozen_layers_stay_as_they_are_on_the_device_and_the_others_learn_as_on_the_processor() {
+    if is_skipped() {
+        return;
+    }
+    if std::env::var_os("LD_LIBRARY_PATH").is_none_or(|path| Path::new(&path) != driver()) {
+        let name = "frozen_layers_stay_as_they_are_on_the_device_and_the_others_learn_as_on_the_processor";
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", name]).env("LD_LIBRARY_PATH", driver()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    let spec = NetworkSpec::parse(&format!("batch_norm = true\n{NETWORK}"), "test").unwrap();
+    let network = Network::build(&spec, 3).unwrap();
+    let (gpu, _) = Device::open(DeviceChoice::Cuda(0), Isa::best()).unwrap();
+    let step = |trainer: &mut Trainer, n: usize| {
+        let inputs: Vec<f32> = (0..n * 1500).map(|i| ((i * 37 + i / 1500 * 11) % 101) as f32 / 50.0 - 1.0).collect();
+        let labels: Vec<f32> = (0..n).map(|i| (i % 3) as f32).collect();
+        trainer.step(&inputs, &labels).unwrap().loss
+    };
+    // Moments of steps with all layers: with them even a gradient of zero would change a weight.
+    let mut start = Trainer::builder(&network).batch(4).build().unwrap();
+    step(&mut start, 4);
+    for text in ["conv1,conv2", "conv1,conv2,conv3,conv4,fc1"] {
+        let frozen = parse_freeze(text, &network).unwrap();
+        let train = |device: Device| {
+            let builder = Trainer::builder(&network).batch(4).device(device).frozen(frozen.clone());
+            let mut trainer = builder.build().unwrap();
+            trainer.set_weights(start.weights().clone(), Some(start.adam().clone())).unwrap();
+            let losses: Vec<f64> = [4, 3, 4].map(|n| step(&mut trainer, n)).into();
+            trainer.download().unwrap();
+            (trainer, losses)
+        };
+        let ((on_gpu, losses), (_, expected)) = (train(gpu.clone()), train(Device::default()));
+        for (loss, expected) in losses.iter().zip(&expected) {
+            assert!((loss - expected).abs() < 1e-4 * expected, "{text}: {losses:?}, not {expected:?}");
+        }
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+        let gradients = on_gpu.gradients().unwrap();
+        for id in network.graph.ids() {
+            let node = network.graph.node(id);
+            let params = node.params_at..node.params_at + node.spec.params_len();
+            let state = node.state_at..node.state_at + node.spec.state_len();
+            let of = |trainer: &Trainer| {
+                let (weights, adam) = (trainer.weights(), trainer.adam());
+                let [w, m, v] = [&weights.params, &adam.m, &adam.v].map(|arena| bits(&arena[params.clone()]));
+                [w, m, v, bits(&weights.state[state.clone()])]
+            };
+            let expected = frozen.contains(&id);
+            for (i, (old, new)) in of(&start).into_iter().zip(of(&on_gpu)).enumerate() {
+                assert_eq!(old == new, expected || old.is_empty(), "{text}: array {i} of {}", node.name);
+            }
+            assert!(!expected || gradients[params].iter().all(|&g| g == 0.0), "{text}: gradient of {}", node.name);
+        }
+    }
 }
 
 /// Thirteen convolutions, which overflow when every weight has become a thousand.

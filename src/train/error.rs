@@ -143,6 +143,20 @@ pub enum TrainError {
         /// The first difference.
         reason: String,
     },
+    /// A layer to be frozen does not exist.
+    #[error(
+        "`freeze`: the network `{network}` has no layer `{name}` with weights{hint}; its layers are {layers}: name some of them, separated by commas, or give all-but-head"
+    )]
+    UnknownLayer {
+        /// The name that was given.
+        name: String,
+        /// The network.
+        network: String,
+        /// The name that was probably meant; empty if there is none.
+        hint: String,
+        /// The layers of the network that have weights.
+        layers: String,
+    },
     /// A configuration cannot be.
     #[error("{place}: {message}")]
     Config {

@@ -12,6 +12,7 @@ mod diagnose;
 mod error;
 #[cfg(feature = "audio")]
 mod eval;
+mod freeze;
 pub mod gpu_bench;
 pub mod gradcheck;
 mod identity;
@@ -31,6 +32,7 @@ mod setting;
 #[cfg(feature = "audio")]
 mod split_file;
 mod trainer;
+mod transfer;
 mod weight_file;
 mod weights;
 
@@ -40,6 +42,7 @@ pub use config::TrainConfig;
 pub use error::{Disagreement, TrainError};
 #[cfg(feature = "audio")]
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
+pub use freeze::{ALL_BUT_HEAD, parse_freeze};
 #[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
 pub use model::Model;
@@ -54,5 +57,6 @@ pub use setting::{SETTINGS, Setting, Values};
 #[cfg(feature = "audio")]
 pub use split_file::check_split;
 pub use trainer::{Step, Trainer, TrainerBuilder};
+pub use transfer::{LayerOrigin, NewLayer, Transfer, transfer};
 pub use weight_file::{load_weights, save_weights};
 pub use weights::Weights;

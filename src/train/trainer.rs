@@ -8,7 +8,7 @@ use crate::base::rng::{Key, Stream};
 use crate::exec::cuda::Cuda;
 use crate::exec::{Cost, Cpu, Device, Executor, Rates, Tally, Update};
 use crate::graph::{Keep, NodeId, Plan, PlanOptions};
-use crate::nn::{Initialisation, initialise};
+use crate::nn::Initialisation;
 use crate::ops::ConvChoice;
 use crate::optim::{Adam, AdamSettings, Average, decayed};
 use std::collections::VecDeque;
@@ -117,6 +117,8 @@ impl TrainerBuilder {
     /// the bit, and batch norm uses its running statistics. A frozen layer costs no gradient of its weights, and there is no backward
     /// pass below the lowest layer that learns. Dropout, which has no parameters, is unaffected. On a GPU only the first layers of a
     /// network can be frozen, with no layer that learns before them.
+    ///
+    /// [`parse_freeze`](super::parse_freeze) finds the nodes of a [`Network`](crate::nn::Network) by name.
     pub fn frozen(self, nodes: impl IntoIterator<Item = NodeId>) -> TrainerBuilder {
         TrainerBuilder { options: self.options.frozen(nodes.into_iter().collect()), ..self }
     }
@@ -176,11 +178,7 @@ impl TrainerBuilder {
         };
         let weights = match weights {
             Some(weights) => weights.check(graph)?,
-            None => {
-                let mut weights = Weights::zeros(graph);
-                initialise(graph, init, seed, &mut weights.params, &mut weights.state);
-                weights
-            }
+            None => Weights::initial(graph, init, seed),
         };
         let mut adam = Adam::new(graph.params_len(), adam);
         adam.decayed = decayed;

@@ -3,6 +3,7 @@
 use super::error::TrainError;
 use crate::base::aligned::Aligned;
 use crate::graph::{Graph, Parameter};
+use crate::nn::{Initialisation, initialise};
 use crate::ops::op::Layout;
 
 /// The parameter and state arenas of one network.
@@ -30,6 +31,13 @@ impl Weights {
             Some((what, expected, got)) => Err(TrainError::WrongLength { what, expected, got }),
             None => Ok(()),
         }
+    }
+
+    /// New weights for `graph`, drawn with this seed.
+    pub fn initial(graph: &Graph, init: Initialisation, seed: u64) -> Weights {
+        let mut weights = Weights::zeros(graph);
+        initialise(graph, init, seed, &mut weights.params, &mut weights.state);
+        weights
     }
 
     /// Zeros for `graph`.
