@@ -19,7 +19,7 @@ use serde::Serialize;
 
 const EXAMPLES: &str = "\
 Examples:
-  stapes gradcheck                                 every operation, all small cases
+  stapes gradcheck                                 every operation by itself
   stapes gradcheck custom32-8 --length 6561        a whole network
   stapes gradcheck mine.toml --elements 10
   stapes gradcheck --device cuda --precision tf32  the kernels of a GPU
@@ -28,7 +28,8 @@ Examples:
 The gradients of the reference, which computes every operation in double precision, are compared with the central difference
 (f(x+h) - f(x-h)) / 2h. The error is relative to the largest gradient of the tensor (or to a thousandth of the largest gradient
 of all tensors, if that is larger). The check fails above 1e-5 for an operation and above 1e-4 for a network, in which a ReLU or
-a maximum may change its branch within h.
+a maximum may change its branch within h. An element whose gradient and central difference are both zero shows nothing: it is
+not counted, and another element is checked in its place.
 
 With --device cpu or cuda, the kernels of that device are compared with the reference instead: the relative rms error of outputs,
 gradients and running statistics, for each case with its own tolerance; for a network, of the gradients of its parameters.";
@@ -99,8 +100,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         rows.iter().filter(|row| row.checked.vanishes).map(|row| row.checked.tensor.as_str()).collect();
     match (context.json, &args.model) {
         (true, _) => output::json(&rows)?,
-        (false, None) if !context.verbose => output::print(&by_op(&rows))?,
-        (false, model) => output::print(&by_tensor(&rows, model.is_none()))?,
+        (false, None) if !context.verbose => output::print_filled(&by_op(&rows))?,
+        (false, model) => output::print_filled(&by_tensor(&rows, model.is_none()))?,
     }
     if wrong > 0 {
         bail!("the gradient of {wrong} of {} tensors differs by more than {limit:e}", rows.len());
@@ -227,9 +228,12 @@ fn kernel_table(rows: &[KernelRow], verbose: bool) -> String {
     table.to_string()
 }
 
+/// What the column of errors holds.
+const LEGEND: &str = "error: the largest difference between gradient and central difference, relative to the largest gradient of the tensor";
+
 fn by_op(rows: &[Row]) -> String {
     let mut table =
-        Table::new([left("op"), right("cases"), right("elements"), right("worst error"), left("case"), left("tensor")]);
+        Table::new([left("op"), right("cases"), right("elements"), right("error"), left("case"), left("tensor")]);
     for family in ops::ALL {
         let of: Vec<&Row> = rows.iter().filter(|row| row.of == family.name).collect();
         let Some(worst) = of.iter().max_by(|a, b| a.checked.error.total_cmp(&b.checked.error)) else { continue };
@@ -244,22 +248,25 @@ fn by_op(rows: &[Row]) -> String {
             worst.checked.tensor.clone(),
         ]);
     }
-    table.to_string()
+    format!("{table}{LEGEND}; case and tensor are those of the largest error\n")
 }
 
 fn by_tensor(rows: &[Row], cases: bool) -> String {
     let firsts = if cases { vec![left("op"), left("case"), left("tensor")] } else { vec![left("tensor")] };
-    let heads = ["elements", "error", "gradient", "difference"].map(right);
+    let heads = ["elements", "error", "gradient", "central difference"].map(right);
     let mut table = Table::new(firsts.into_iter().chain(heads));
     for Row { of, case, checked } in rows {
         let firsts = if cases { vec![of.clone(), case.clone()] } else { Vec::new() };
-        table.row(firsts.into_iter().chain([
-            checked.tensor.clone(),
-            thousands(checked.elements as u64),
-            format!("{:.1e}", checked.error),
-            format!("{:.6e}", checked.gradient),
-            format!("{:.6e}", checked.difference),
-        ]));
+        let GradientCheck { elements, error, gradient, difference, .. } = checked;
+        let cells = match elements {
+            // No element has any influence on the loss.
+            0 => ["0".into(), "not checked".into(), String::new(), String::new()],
+            _ => {
+                let error = format!("{error:.1e}");
+                [thousands(*elements as u64), error, format!("{gradient:.6e}"), format!("{difference:.6e}")]
+            }
+        };
+        table.row(firsts.into_iter().chain([checked.tensor.clone()]).chain(cells));
     }
-    table.to_string()
+    format!("{table}{LEGEND}; gradient and central difference are those of the element with the largest error\n")
 }
