@@ -121,6 +121,27 @@ fn a_cache_that_is_cut_is_made_anew() {
     assert_eq!(fs::read(&file).unwrap(), whole);
 }
 
+/// A file that the command line names is left out, not deleted: it may be dear to its owner.
+#[test]
+fn files_that_are_no_clips() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my song.m4a"), b"\0\0\0\x1CftypM4A \0").unwrap();
+    let predict = |file: &str| {
+        let mut command = stapes();
+        command.current_dir(dir.path()).arg("predict").arg(trained()).arg(file);
+        command
+    };
+    fs::copy(tiny(), dir.path().join("m1.toml")).unwrap();
+    let sentence =
+        "m1.toml: it is a text file, not WAV, FLAC or Ogg Vorbis; replace it with a recording or leave it out";
+    refused(&mut predict("m1.toml"), &[sentence]);
+    refused(&mut predict("my song.m4a"), &["convert it: ffmpeg -i 'my song.m4a' 'my song.wav'"]);
+    let piped = predict("-").write_stdin("no sound").assert().code(1);
+    piped.stderr(contains(
+        "standard input: it is a text file, not WAV, FLAC or Ogg Vorbis; replace it with a recording or leave it out",
+    ));
+}
+
 #[test]
 fn weights_that_are_wrong() {
     let dir = tempfile::tempdir().unwrap();
@@ -155,6 +176,11 @@ fn weights_that_are_wrong() {
     folder_of(&["bed", "cat", "one"], &data);
     let moved = stapes().arg("eval").arg(trained()).arg("--data").arg(&data).assert().code(1);
     moved.stderr(contains("has no word `six`"));
+    let elsewhere = dir.path().join("elsewhere");
+    folder_of(&["dog", "tree"], &elsewhere);
+    let sentence = "has none of the words `bed`, `cat`, `one`, `six`; its own are `dog`, `tree`; give the folder that has one \
+                    folder for each word";
+    refused(stapes().arg("eval").arg(trained()).arg("--data").arg(&elsewhere), &[sentence]);
     folder_of(&["six"], &data);
     fs::remove_file(data.join("bed").join(clip.file_name().unwrap())).unwrap();
     refused(stapes().arg("eval").arg(trained()).arg("--data").arg(&data), &["are not those of", "split.tsv", "bed/"]);

@@ -102,7 +102,9 @@ fn classes_follow_the_caller_and_wrong_ones_are_named() {
     assert_eq!(data.clips()[0].name, "bed/000abeef_nohash_0.wav");
     for (classes, says) in [
         (&["dog", "bad"][..], "no word `bad`, did you mean `bed`"),
-        (&["dog", "marvin"], "no word `marvin`; see"),
+        (&["dog", "marvin"], "no word `marvin`; see its words with `stapes data`, then correct --classes or --data"),
+        (&["dog", "bad", "marvin"], "no word `bad`; see"),
+        (&["marvin", "bad", "bat"], "has none of the words `marvin`, `bad`, `bat`; its own are `bed`, `"),
         (&["_background_noise_"], "no word `_background_noise_`"),
         (&["dog", "dog"], "`dog` is listed twice"),
         (&[], "number of classes of 0"),

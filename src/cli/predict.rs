@@ -8,7 +8,7 @@ use crate::base::name::display_path;
 use crate::data::{Crop, Format, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, Recogniser, Which};
+use crate::train::{Bundle, Recogniser, RunFolder, Which};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::io::Read;
@@ -19,7 +19,7 @@ Examples:
   stapes predict runs/NAME clip.wav another.flac
   stapes predict runs/NAME --top 3 recordings/*.wav
   arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
-  stapes predict state_dict.safetensors --model custom32-8 --classes yes,no clip.wav
+  stapes predict weights.safetensors --model custom32-8 --classes yes,no a.wav
 
 Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
 Clips of any sample rate are resampled, longer ones cut to the length of the network's input, shorter ones padded with zeros.
@@ -43,13 +43,13 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
     /// Network of a weight file that does not name it, such as one from PyTorch.
-    #[arg(long, value_name = "NAME|FILE.toml", requires = "classes")]
+    #[arg(long, value_name = "NAME|FILE.toml")]
     model: Option<String>,
     /// Build that network with dropout (do), batch norm (bn) or both.
-    #[arg(long, value_parser = ["do", "bn", "do+bn"], requires = "model")]
+    #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     variant: Option<String>,
     /// Classes of the weight file in the order of the outputs, separated by commas.
-    #[arg(long, value_name = "A,B,..", requires = "model")]
+    #[arg(long, value_name = "A,B,..")]
     classes: Option<String>,
     /// Part used of clips that are longer than the network's input [default: as in the run, start for a weight file].
     #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name))]
@@ -94,7 +94,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let input = bundle.network.spec.input;
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
-    let (length, channels, crop) = (input.length, input.channels, crop(args, &bundle)?);
+    let crop = crop(args, &bundle)?;
     let batch = BATCH.min(args.clips.len());
     let conv = conv(args, &bundle)?;
     // A GPU takes longer to start than the processor needs for a few clips.
@@ -110,8 +110,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         for (path, input) in clips.iter().zip(inputs.chunks_exact_mut(row)) {
             let samples = samples(path, format);
             if let Ok(samples) = &samples {
-                let frames = crop.frames(samples, format.channels, length);
-                fill(input, &samples[frames.start * channels..frames.end * channels]);
+                crop.write_input(samples, format.channels, input);
                 if samples.len() > row && context.verbose {
                     let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
                     context.remark(&format!(
@@ -142,18 +141,24 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn bundle(args: &Args) -> Result<Bundle> {
-    let Some(model) = &args.model else {
+    if args.model.is_none() && args.classes.is_none() && args.variant.is_none() {
         return Ok(Bundle::open(&args.run, Which::Best)?);
-    };
+    }
     if args.run.is_dir() {
+        RunFolder::open(&args.run)?;
         return Err(usage(format!(
-            "{} is a folder; --model and --classes go with a weight file, a run stores both",
+            "{} is a run folder, which knows its network; --model, --variant and --classes go with a weight file",
             display_path(&args.run)
         )));
     }
+    let (Some(model), Some(classes)) = (&args.model, &args.classes) else {
+        let missing = if args.model.is_none() { "--model" } else { "--classes" };
+        return Err(usage(format!(
+            "{missing} is missing; a weight file that names no network needs --model and --classes"
+        )));
+    };
     let spec = settings::network(model, args.variant.as_deref())?;
-    let classes = settings::words(args.classes.as_deref().unwrap_or_default())?;
-    Ok(Bundle::open_as(&args.run, &spec, classes)?)
+    Ok(Bundle::open_as(&args.run, &spec, settings::words(classes)?)?)
 }
 
 /// The crop that was given, or that of the run.
@@ -190,13 +195,9 @@ fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(anyhow!("{name} has more than {MOST_BYTES} bytes; cut it into shorter clips"));
     }
-    Ok(read_clip(&bytes, name.as_str(), format)?.samples)
-}
-
-/// As in training: cut to the input's length or padded with zeros, full scale 1.
-fn fill(input: &mut [f32], samples: &[i16]) {
-    let values = samples.iter().map(|&v| f32::from(v) / 32768.0);
-    input.iter_mut().zip(values.chain(std::iter::repeat(0.0))).for_each(|(to, from)| *to = from);
+    let file = (!is_stdin(path)).then_some(path);
+    let clip = read_clip(&bytes, name.as_str(), format);
+    Ok(clip.map_err(|error| anyhow!("{name}: {}", error.fault.in_command(file)))?.samples)
 }
 
 fn broken(path: &Path) -> Line {

@@ -34,7 +34,7 @@ pub fn input_of(network: &NetworkSpec) -> DataConfig {
     }
 }
 
-/// Reads the recordings at `path`, or the built-in ones.
+/// Reads the recordings at `path`, or the embedded ones.
 pub fn open(context: &Context, path: Option<&Path>, config: &DataConfig) -> Result<Dataset> {
     let source = match path {
         Some(path) => Source::open(path)?,

@@ -98,6 +98,27 @@ impl ClipReader {
 /// Decodes one audio file (WAV, FLAC, Ogg Vorbis or Ogg FLAC) from memory and brings it to `format`: mixed to mono if that is
 /// what the network takes, resampled, rounded to 16 bits. `name` is used only in the error.
 ///
+/// The samples have the length of the file. [`Crop::write_input`](super::Crop::write_input) cuts them to the length of a
+/// network's input, or pads them:
+///
+/// ```no_run
+/// use stapes::data::{Crop, Format, read_clip};
+/// use stapes::prelude::*;
+/// use std::path::Path;
+///
+/// let Bundle { network, weights, classes, .. } = Bundle::open(Path::new("runs/lamps"), Which::Best)?;
+/// let input = network.spec.input;
+/// let mut recogniser = Recogniser::builder(network, weights).build()?;
+///
+/// let format = Format { rate_hz: input.sample_rate, channels: input.channels as u32 };
+/// let clip = read_clip(&std::fs::read("clip.wav")?, "clip.wav", format)?;
+/// let mut samples = vec![0.0; input.length * input.channels];
+/// Crop::Start.write_input(&clip.samples, format.channels, &mut samples);
+/// let prediction = &recogniser.predict(&samples)?[0];
+/// println!("{} with probability {:.3}", classes[prediction.class], prediction.probability);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Whatever is wrong with the file; nothing is decoded beyond 2^28 values.
 pub fn read_clip(bytes: &[u8], name: impl Into<Name>, format: Format) -> Result<Clip, ClipError> {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::FULL_SCALE;
+
 /// Which part of a clip that is longer than a network's input is used. Shorter clips are padded with zeros at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +46,16 @@ impl Crop {
             Crop::Loudest => loudest(samples, channels as usize, length),
         };
         start..start + length
+    }
+
+    /// Writes a clip (`samples`: `[frames, channels]`, full scale 32768) as a network takes it into `input`
+    /// (`[length, channels]`, full scale 1): a longer clip is cut, a shorter one padded with zeros at the end.
+    pub fn write_input(self, samples: &[i16], channels: u32, input: &mut [f32]) {
+        let width = (channels as usize).max(1);
+        let frames = self.frames(samples, channels, input.len() / width);
+        let used = &samples[frames.start * width..frames.end * width];
+        let values = used.iter().map(|&v| f32::from(v) * FULL_SCALE).chain(std::iter::repeat(0.0));
+        input.iter_mut().zip(values).for_each(|(to, from)| *to = from);
     }
 }
 
@@ -97,5 +109,14 @@ mod tests {
         }
         assert_eq!(Crop::Loudest.frames(&[1, 1, 0, 5, i16::MIN, i16::MIN], 2, 1), 2..3, "frames of two channels");
         assert_eq!(Crop::Loudest.frames(&[0; 9], 1, 4), 0..4);
+    }
+
+    #[test]
+    fn an_input_is_cut_or_padded_and_has_full_scale_1() {
+        let mut input = [9.0; 4];
+        Crop::Start.write_input(&[i16::MIN, 16_384], 2, &mut input);
+        assert_eq!(input, [-1.0, 0.5, 0.0, 0.0]);
+        Crop::Center.write_input(&[1, 1, 8_192, -8_192, 0, 4_096, 1, 1], 2, &mut input);
+        assert_eq!(input, [0.25, -0.25, 0.0, 0.125]);
     }
 }

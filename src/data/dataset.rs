@@ -383,6 +383,11 @@ fn resolve_classes(asked: Option<&[Name]>, found: &Found, source: &Source<'_>) -
     let Some(asked) = asked else {
         return Ok(words.to_vec());
     };
+    let known = asked.iter().filter(|name| words.contains(name) || found.empty.contains(name)).count();
+    if asked.len() > 1 && known == 0 {
+        let (classes, words) = (asked.to_vec(), words.to_vec());
+        return Err(DataError::NoKnownWord { data: source.describe(), classes, words });
+    }
     for (i, name) in asked.iter().enumerate() {
         if asked[..i].contains(name) {
             return Err(DataError::RepeatedClass { name: name.clone() });
@@ -393,7 +398,9 @@ fn resolve_classes(asked: Option<&[Name]>, found: &Found, source: &Source<'_>) -
         if !words.contains(name) {
             let names = || words.iter().chain(&found.empty);
             let texts: Vec<String> = names().map(Name::to_string).collect();
-            let near = nearest(&name.to_string(), texts.iter().map(String::as_str));
+            // Where few of the names are words, it is the folder that is wrong, not the spelling.
+            let is_typing_error = asked.len() == 1 || 2 * known >= asked.len();
+            let near = is_typing_error.then(|| nearest(&name.to_string(), texts.iter().map(String::as_str))).flatten();
             let near = names().zip(&texts).find(|(_, text)| Some(text.as_str()) == near);
             let nearest = near.map(|(word, _)| word.clone());
             return Err(DataError::UnknownClass { data: source.describe(), name: name.clone(), nearest });

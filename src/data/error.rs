@@ -1,4 +1,4 @@
-//! Errors of one clip ([`ClipFault`], [`ClipError`]) and of a data set ([`DataError`]).
+//! Errors of one clip ([`ClipFault`], [`ClipError`]; `advice.rs` has their sentences) and of a data set ([`DataError`]).
 
 use std::path::PathBuf;
 
@@ -11,21 +11,19 @@ use crate::base::name::display_path;
 use super::augment::no_noise_text;
 use super::split::Split;
 
-/// Why one clip cannot be used. Each text continues the sentence "`clip`: ..".
+/// Why one clip cannot be used. Its text continues the sentence "`clip`: .." and advises for a clip of a data set;
+/// [`ClipFault::in_command`] advises for a file that a command line names.
 #[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ClipFault {
     /// The operating system refused to read the file. Nothing is known about its content, so the fault is never cached.
-    #[error("it cannot be read ({reason}); check the file and its permissions")]
     Unreadable {
         /// The message of the operating system.
         reason: String,
     },
     /// The file has no bytes.
-    #[error("it is an empty file; record it again or delete it")]
     EmptyFile,
     /// An audio format that is not read.
-    #[error("it is {format}; convert it: ffmpeg -i x.{extension} x.wav")]
     OtherAudio {
         /// The name of the format.
         format: String,
@@ -33,30 +31,23 @@ pub enum ClipFault {
         extension: String,
     },
     /// The first bytes are not those of an audio file.
-    #[error("it is {looks_like}, not WAV, FLAC or Ogg Vorbis; replace it with a recording or delete it")]
     NotAudio {
         /// What the first bytes look like.
         looks_like: String,
     },
     /// The WAV header contradicts itself or lacks a part.
-    #[error("its WAV header is invalid ({reason}); convert it again from the original or delete it")]
     BadHeader {
         /// The first contradiction.
         reason: String,
     },
     /// A format that is read, with a codec that is not.
-    #[error("its codec, {codec}, is not supported; convert it: ffmpeg -i x -c:a pcm_s16le y.wav")]
     UnsupportedCodec {
         /// The name of the codec as far as it is known.
         codec: String,
     },
     /// A valid header and not one sample.
-    #[error("it contains no samples; record it again or delete it")]
     NoSamples,
     /// The data end before the length that the header states.
-    #[error(
-        "it is truncated: its header states {promised} samples per channel and the file contains {have}; copy it again or delete it"
-    )]
     Truncated {
         /// Samples per channel in the file.
         have: u64,
@@ -64,9 +55,6 @@ pub enum ClipFault {
         promised: u64,
     },
     /// A compressed file of which only a part can be decoded.
-    #[error(
-        "it is truncated or damaged: {have} of {promised} samples per channel can be decoded; copy it again or delete it"
-    )]
     Incomplete {
         /// Samples per channel that could be decoded.
         have: u64,
@@ -74,16 +62,13 @@ pub enum ClipFault {
         promised: u64,
     },
     /// An Ogg file whose last page is missing.
-    #[error("it is truncated or damaged: its stream has no last page; copy it again or delete it")]
     CutStream,
     /// A floating-point file that contains NaN or infinity.
-    #[error("its value number {at} is NaN or infinite; export it again with finite values or delete it")]
     NonFinite {
         /// Index of the first such value, channels interleaved.
         at: u64,
     },
     /// Another number of channels than the network's.
-    #[error("it has {have} channels and the network takes {want}; convert it or use a network for {have} channels")]
     Channels {
         /// Channels of the clip.
         have: u32,
@@ -91,37 +76,31 @@ pub enum ClipFault {
         want: u32,
     },
     /// A sample rate outside of the accepted range.
-    #[error("its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz; correct its header or delete it")]
     Rate {
         /// The rate in the header.
         rate_hz: u32,
     },
     /// More samples than a clip may have.
-    #[error("it is longer than {limit} samples; cut it into shorter clips")]
     TooLong {
         /// The limit, all channels counted.
         limit: u64,
     },
     /// A file larger than a clip may be.
-    #[error("its file is larger than {limit_mib} MiB; cut it into shorter clips")]
     FileTooLarge {
         /// The limit.
         limit_mib: u64,
     },
     /// A compressed stream that fails its own checks.
-    #[error("its compressed data are damaged ({reason}); copy it again or delete it")]
     Damaged {
         /// The message of the decoder.
         reason: String,
     },
     /// Another clip of the same class has the same file name.
-    #[error("the data set contains another clip of this name; rename one of them")]
     Repeated,
 }
 
-/// A clip that cannot be used, and why.
+/// A clip of a data set that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
-#[error("{name}: {fault}")]
 pub struct ClipError {
     /// The clip: `word/file` in a data set, else the name that the caller gave.
     pub name: Name,
@@ -219,14 +198,24 @@ pub enum DataError {
         unpack: bool,
     },
     /// A class that is no word folder of the source.
-    #[error("{data} has no word `{name}`{}; see the words with `stapes data` and correct --classes", nearest_text(.name, .nearest))]
+    #[error("{data} has no word `{name}`{}; see its words with `stapes data`, then correct --classes or --data", nearest_text(.name, .nearest))]
     UnknownClass {
         /// The source.
         data: String,
         /// The name that was asked for.
         name: Name,
-        /// The word spelt most like it.
+        /// The word spelt most like it, if most of the names that were asked for are words.
         nearest: Option<Name>,
+    },
+    /// Several classes, none of which is a word folder of the source: it is probably the wrong folder.
+    #[error("{data} has none of the words {}; its own are {}; give the folder that has one folder for each word", names_text(.classes), names_text(.words))]
+    NoKnownWord {
+        /// The source.
+        data: String,
+        /// The classes.
+        classes: Vec<Name>,
+        /// The words of the source.
+        words: Vec<Name>,
     },
     /// A class that is listed twice.
     #[error("the class `{name}` is listed twice; name each class once in --classes")]
@@ -351,6 +340,14 @@ fn nearest_text(name: &Name, nearest: &Option<Name>) -> String {
 fn first_text(first: &Option<Box<ClipError>>) -> String {
     first.as_ref().map_or(String::new(), |e| format!(" ({e})"))
 }
+
+/// The first few of some names, each between grave accents.
+fn names_text(names: &[Name]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    shown.join(", ") + if names.len() > SHOWN { ", .." } else { "" }
+}
+
 fn clips_text(count: &usize) -> String {
     if *count == 1 { "1 clip".into() } else { format!("{count} clips") }
 }

@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     /// A shell command that converts the audio files of other formats with FFmpeg, if there are any. An archive has to be
-    /// unpacked for it, as `FOLDER`.
+    /// unpacked for it, as `FOLDER`. The new names keep the extension, so that `a.mp3` and `a.m4a` become two files.
     pub(super) fn conversion(&self, source: &Source<'_>) -> Option<String> {
         let examples: Vec<&Name> = self.examples(Reason::OtherFormat);
         let extension = |name: &&Name| {
@@ -221,7 +221,7 @@ impl Ledger {
         if files.is_empty() {
             return None;
         }
-        Some(format!("for f in {}; do ffmpeg -i \"$f\" \"${{f%.*}}.wav\"; done", files.join(" ")))
+        Some(format!("for f in {}; do ffmpeg -i \"$f\" \"$f.wav\"; done", files.join(" ")))
     }
 
     /// Whether everything that was seen is used.

@@ -21,6 +21,7 @@
 //! # Ok::<(), stapes::data::DataError>(())
 //! ```
 
+mod advice;
 mod archive;
 mod archive_stream;
 mod augment;
