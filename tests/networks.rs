@@ -113,7 +113,7 @@ fn unknown_names_are_answered_with_the_nearest() {
     let error = nn::find("custm32-8").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no network `custm32-8` (nearest: `custom32-8`); `stapes models` lists them, \
+        "there is no network `custm32-8`, did you mean `custom32-8`; `stapes models` lists them, \
          and a network of your own is a .toml file"
     );
     let error = nn::find("transformer").unwrap_err();

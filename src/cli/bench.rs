@@ -1,7 +1,7 @@
 //! `stapes bench`: the speed and the rounding error of a network on this machine, layer by layer and as a whole.
 
 use super::context::Context;
-use super::models::title;
+use super::models::{class_count, title};
 use super::output;
 use super::progress::Measuring;
 use super::settings::{self, DEFAULT_MODEL};
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     variant: Option<String>,
     /// Number of classes [default: that of the file, else 16 as in the study].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = class_count)]
     classes: Option<usize>,
     /// Clips per batch.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]

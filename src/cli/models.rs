@@ -6,7 +6,7 @@ use super::table::{Table, bytes, count, left, right, thousands};
 use super::{output, run_name, settings};
 use crate::exec::DeviceChoice;
 use crate::graph::{LaunchGroup, Order, Plan, PlanOptions, PlannedLaunch};
-use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, Study, Summary, Variant};
+use crate::nn::{self, Network, NetworkSpec, STUDY_CLASSES, STUDY_SOURCE, STUDY_TASK, Study, Summary, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::{Launch, Precision, Products};
 use crate::train::Model;
@@ -22,6 +22,7 @@ Examples:
   stapes models custom32-8 --plan --device cuda --precision tf32
 
 The columns do, bn and do+bn hold the test accuracy that the study reports for the network with dropout, batch norm, or both.
+
 MMACs: millions of multiply-accumulate operations (MACs); 1 MAC is 2 floating-point operations (FLOPs).";
 
 /// Options of `stapes models`.
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     variant: Option<String>,
     /// Number of classes [default: that of the file, else 16 as in the study].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = class_count)]
     classes: Option<usize>,
     /// Print the plan for training or inference: each step with its buffers, or with --device cuda each kernel launch (works without a GPU).
     #[arg(long, value_enum, value_name = "FOR", requires = "model", num_args = 0..=1, default_missing_value = "train")]
@@ -53,6 +54,14 @@ pub struct Args {
     /// Compute capability of the GPU of the plan.
     #[arg(long, value_name = "MAJOR.MINOR", default_value = "9.0", requires = "plan", value_parser = capability)]
     capability: (u32, u32),
+}
+
+/// The number of classes in an option of a command that needs no names of classes.
+pub fn class_count(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&classes| classes > 0);
+    number.ok_or_else(|| {
+        format!("`{text}` is no number of classes; this command takes their number, such as 12, not their names")
+    })
 }
 
 fn capability(text: &str) -> Result<(u32, u32), String> {
@@ -106,7 +115,8 @@ fn list(args: &Args, context: &Context) -> Result<()> {
     }
     output::print_filled(&format!(
         "{table}\n{} with {}, built {}\nMMACs: millions of MACs in the forward pass of one clip; 1 MAC is 2 FLOPs\n\
-         do, bn, do+bn: test accuracy that the study reports with dropout, batch norm, or both\n",
+         do, bn, do+bn: test accuracy that the study reports with dropout, batch norm, or both\n\
+         the study: {STUDY_SOURCE}: {STUDY_TASK}\n",
         count(summaries.len() as u64, "network"),
         count(args.classes.unwrap_or(STUDY_CLASSES) as u64, "class"),
         with(variant),
@@ -143,8 +153,10 @@ fn layers(network: &Network, study: Option<&Study>, context: &Context) -> Result
         return output::json(&json!({ "summary": summary, "layers": rows }));
     }
     let heads = ["length", "channels", "parameters", "MMACs"].map(right);
-    let reach = [right("receptive field"), right("ms").optional(1)];
-    let mut table = Table::new([left("layer"), left("op")].into_iter().chain(heads).chain(reach));
+    let reach = [right("receptive field").optional(3), right("ms").optional(4)];
+    let [length, channels, parameters, macs] = heads;
+    let heads = [length.optional(2), channels.optional(1), parameters, macs];
+    let mut table = Table::new([left("layer").whole(), left("op").whole()].into_iter().chain(heads).chain(reach));
     for row in &rows {
         table.row([
             row.name.clone(),

@@ -11,22 +11,29 @@ pub struct Column {
     right: bool,
     /// Where the terminal is too narrow, columns are left out, those of the highest rank first; rank 0 stays.
     optional: u8,
+    /// Cells are broken only where all columns that can be left out are.
+    whole: bool,
 }
 
 /// A column of words, aligned at the left; its cells take several lines where the terminal is too narrow.
 pub fn left(head: impl Into<String>) -> Column {
-    Column { head: head.into(), right: false, optional: 0 }
+    Column { head: head.into(), right: false, optional: 0, whole: false }
 }
 
 /// A column of numbers, aligned at the right.
 pub fn right(head: impl Into<String>) -> Column {
-    Column { head: head.into(), right: true, optional: 0 }
+    Column { head: head.into(), right: true, optional: 0, whole: true }
 }
 
 impl Column {
     /// The same column, left out where the terminal is too narrow, columns of a higher rank first.
     pub fn optional(self, rank: u8) -> Column {
         Column { optional: rank, ..self }
+    }
+
+    /// The same column of words, broken into lines only where all columns that can be left out are.
+    pub fn whole(self) -> Column {
+        Column { whole: true, ..self }
     }
 }
 
@@ -92,7 +99,7 @@ impl Table {
         let natural = self.cells(i).map(display_width).max().unwrap_or(0);
         let pieces = self.cells(i).flat_map(|cell| broken(cell, WORD));
         let least = pieces.map(|piece| display_width(&piece)).max().unwrap_or(0);
-        (natural, if self.columns[i].right { natural } else { least.min(natural) })
+        (natural, if self.columns[i].whole { natural } else { least.min(natural) })
     }
 
     fn layout(&self, width: usize) -> Layout {
@@ -248,6 +255,15 @@ mod tests {
         assert!(narrow.ends_with("(columns that do not fit are left out: op, MB; --json has them)"), "{narrow}");
         let wide = table.fit(120);
         assert!(wide.contains("conv1+bn1+relu1+pool1") && wide.contains("softmax_cross_entropy"), "{wide}");
+    }
+
+    #[test]
+    fn columns_are_left_out_before_a_whole_one_is_broken() {
+        let mut table = Table::new([left("layer"), left("op").whole(), right("length").optional(1), right("MMACs")]);
+        table.row(["loss", "softmax_cross_entropy", "16,000", "0.0"]);
+        let narrow = table.fit(36);
+        assert!(narrow.contains("softmax_cross_entropy ") && !narrow.contains("16,000"), "{narrow}");
+        assert!(table.fit(20).lines().all(|line| display_width(line) <= 20), "{}", table.fit(20));
     }
 
     #[test]

@@ -71,11 +71,11 @@ pub enum Reason {
     Graph(GraphError),
     /// A name that is not a network of the study.
     #[error("there is no network `{name}`{}; `stapes models` lists them, and a network of your own is a .toml file",
-        nearest.as_ref().map_or(String::new(), |n| format!(" (nearest: `{n}`)")))]
+        nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`")))]
     UnknownNetwork {
         /// The name.
         name: String,
-        /// The known name closest to it.
+        /// The known name closest to it, or the network file of this name.
         nearest: Option<String>,
     },
 }

@@ -44,7 +44,7 @@ pub use init::{Initialisation, initialise};
 pub use parse::from_toml;
 pub use rule::{Family, Rule};
 pub use spec::{Activation, Block, Head, HeadPool, Input, NetworkSpec, Norm, Variant};
-pub use table::{Counting, STUDY_CLASSES, Study, all, count_params, find};
+pub use table::{Counting, STUDY_CLASSES, STUDY_SOURCE, STUDY_TASK, Study, all, count_params, find};
 
 use std::path::Path;
 
@@ -52,12 +52,19 @@ use std::path::Path;
 /// ends in `.toml`), as written unless a variant is given.
 ///
 /// # Errors
-/// There is no such network, or the file cannot be read or describes no network.
+/// There is no such network (the error names a file `NAME.toml`, if there is one, or else the nearest network), or the file cannot be read or describes no network.
 pub fn resolve(name_or_file: &str, variant: Option<Variant>) -> Result<NetworkSpec, SpecError> {
     if name_or_file.ends_with(".toml") || name_or_file.contains(std::path::is_separator) {
         let mut spec = NetworkSpec::load(Path::new(name_or_file))?;
         variant.into_iter().for_each(|v| spec.set_variant(v));
         return Ok(spec);
     }
-    Ok(find(name_or_file)?.spec(variant.unwrap_or_default()))
+    let found = find(name_or_file).map_err(|error| {
+        let file = format!("{name_or_file}.toml");
+        match Path::new(&file).is_file() {
+            true => Reason::UnknownNetwork { name: name_or_file.into(), nearest: Some(file) }.at("", ""),
+            false => error,
+        }
+    })?;
+    Ok(found.spec(variant.unwrap_or_default()))
 }

@@ -1,4 +1,4 @@
-//! The study's 77 networks: a row each, built by the rules. Source: Weekly Report, Wangwon Lee, 2019-03-23.
+//! The study's 77 networks: a row each, built by the rules. Source: [`STUDY_SOURCE`].
 
 use super::build::Network;
 use super::error::{Reason, SpecError};
@@ -44,6 +44,10 @@ pub struct Study {
 
 /// Classes of the study.
 pub const STUDY_CLASSES: usize = 16;
+/// The study.
+pub const STUDY_SOURCE: &str = "Wangwon Lee, Weekly Report, 2019-03-23";
+/// What the networks of the study recognise.
+pub const STUDY_TASK: &str = "sixteen words of Google Speech Commands, one second at 16 kHz";
 
 impl Study {
     /// The accuracy that the study printed for a variant.

@@ -7,7 +7,7 @@ use super::agreement::file_name;
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::identity::{Identity, identity};
-use super::run_folder::RunFolder;
+use super::run_folder::{RunFolder, run_named};
 use super::weight_file::WeightFile;
 use super::weights::Weights;
 use crate::base::Name;
@@ -49,7 +49,8 @@ impl Bundle {
     /// The weight file cannot be read, is damaged, or does not agree with the network and classes in its metadata, or,
     /// in a run folder, with `config.toml`.
     pub fn open(path: &Path, which: Which) -> Result<Bundle, TrainError> {
-        let folder = if path.is_dir() { Some(RunFolder::open(path)?) } else { None };
+        let is_folder = path.is_dir() || !path.exists() && run_named(path).is_some();
+        let folder = if is_folder { Some(RunFolder::open(path)?) } else { None };
         let file = match (&folder, which) {
             (None, _) => path.to_path_buf(),
             (Some(folder), Which::Best) => folder.best(),
@@ -57,7 +58,7 @@ impl Bundle {
         };
         if folder.is_some() && !file.is_file() {
             let missing = if which == Which::Best { "best.safetensors yet" } else { "last.safetensors yet" };
-            return Err(TrainError::NotARun { path: path.into(), missing });
+            return Err(TrainError::NotARun { path: path.into(), missing, nearest: None });
         }
         let weights = WeightFile::read(&file)?;
         let Some(identity) = identity(&weights)? else {

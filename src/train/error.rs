@@ -79,13 +79,18 @@ pub enum TrainError {
         pid: Option<u32>,
     },
     /// The path is not a run folder.
-    #[error("{} is not a run folder: it has no {missing}; give the folder that `stapes train` made", display_path(.path))]
+    #[error("{} is not a run folder: it has no {missing}; {}", display_path(.path), run_advice(.nearest))]
     NotARun {
         /// The path.
         path: PathBuf,
         /// The file that is missing.
         missing: &'static str,
+        /// The run folder that was probably meant.
+        nearest: Option<PathBuf>,
     },
+    /// A new run would lie in the folder of another run.
+    #[error("{} is a run folder, and a run cannot be made within another one; give a folder outside of it with --runs", display_path(.0))]
+    RunWithinRun(PathBuf),
     /// A text file cannot be read.
     #[error("cannot read {}: {source}; {advice}", display_path(.path))]
     Text {
@@ -244,6 +249,12 @@ impl TrainError {
     ) -> impl Fn(std::io::Error) -> TrainError + 'a {
         move |source| TrainError::Io { doing, path: path.to_path_buf(), source, advice }
     }
+}
+
+fn run_advice(nearest: &Option<PathBuf>) -> String {
+    nearest
+        .as_ref()
+        .map_or("give the folder that `stapes train` made".into(), |run| format!("did you mean {}?", display_path(run)))
 }
 
 fn process(pid: &Option<u32>) -> String {

@@ -44,8 +44,12 @@ impl RunClaim {
     /// begun.
     ///
     /// # Errors
-    /// The folder exists and `replace` is not set, another process uses it, or it cannot be created.
+    /// The folder exists and `replace` is not set, another process uses it, it cannot be created, or `runs` lies in the folder of
+    /// a run.
     pub fn create(runs: &Path, name: &str, replace: bool) -> Result<RunClaim, TrainError> {
+        if let Some(run) = RunFolder::around(runs) {
+            return Err(TrainError::RunWithinRun(run.path().into()));
+        }
         let path = runs.join(name);
         for _ in 0..ATTEMPTS {
             let made = make_folders(runs)?;
@@ -89,7 +93,7 @@ impl RunClaim {
     /// Creates the folder `runs/name`, or `runs/name-2`, `runs/name-3` and so on, whichever does not exist yet.
     ///
     /// # Errors
-    /// The folder cannot be created.
+    /// The folder cannot be created, or `runs` lies in the folder of a run.
     pub fn create_numbered(runs: &Path, name: &str) -> Result<RunClaim, TrainError> {
         let numbered = (2u32..).map(|number| format!("{name}-{number}"));
         for name in std::iter::once(name.to_string()).chain(numbered) {
@@ -290,6 +294,23 @@ mod tests {
         assert!(RunClaim::of(claim.folder()).is_err());
         let other = RunClaim::create_numbered(dir.path(), "run").unwrap();
         assert_eq!(other.folder().path(), dir.path().join("run-2"));
+    }
+
+    #[test]
+    fn no_run_is_made_within_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut claim = RunClaim::create(dir.path(), "run", false).unwrap();
+        put(claim.folder(), "x");
+        fs::write(claim.folder().split(), "x").unwrap();
+        claim.keep();
+        let run = claim.folder().path().to_path_buf();
+        for runs in [run.clone(), run.join("more/runs"), run.join("../run")] {
+            let error = RunClaim::create(&runs, "inner", false).unwrap_err();
+            let within = run.canonicalize().unwrap();
+            assert!(matches!(&error, TrainError::RunWithinRun(path) if *path == within), "{error}");
+        }
+        assert!(RunClaim::create(&run.join(".."), "other", false).is_ok(), "beside a run");
+        assert!(!run.join("more").exists());
     }
 
     #[test]

@@ -30,9 +30,20 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<RunFolder, TrainError> {
         let folder = RunFolder { path: path.into() };
         if !folder.config().is_file() {
-            return Err(TrainError::NotARun { path: path.into(), missing: "config.toml" });
+            return Err(TrainError::NotARun { path: path.into(), missing: "config.toml", nearest: run_named(path) });
         }
         Ok(folder)
+    }
+
+    /// The innermost of `path` and the folders around it that holds a run.
+    #[cfg(feature = "audio")]
+    pub(super) fn around(path: &Path) -> Option<RunFolder> {
+        let absolute = std::path::absolute(path).ok()?;
+        // `path` need not exist yet, and may contain `..`.
+        let existing = absolute.ancestors().find(|folder| folder.exists())?.canonicalize().ok()?;
+        let folders = existing.ancestors().map(RunFolder::at);
+        let mut runs = folders.filter(|folder| folder.config().is_file() && folder.split().is_file());
+        runs.next()
     }
 
     /// Its path.
@@ -100,6 +111,15 @@ impl RunFolder {
         }
         files
     }
+}
+
+/// The folder in which `stapes train` makes runs unless told otherwise.
+const RUNS: &str = "runs";
+
+/// The run folder that was probably meant where the name of a run was given as its path.
+pub(super) fn run_named(path: &Path) -> Option<PathBuf> {
+    let folder = RunFolder { path: Path::new(RUNS).join(path) };
+    folder.config().is_file().then_some(folder.path)
 }
 
 /// Writes a file completely or not at all: to a temporary name beside it, synced, then renamed, then the folder synced.
