@@ -47,11 +47,60 @@ fn a_wrong_command_line_exits_2() {
         (&["predict"], "required"),
         (&["predict", "x", "-", "-"], "standard input can be read only once"),
         (&["models", "--batch", "3"], "--plan"),
+        (
+            &["models", "--classes", "yes,no"],
+            "`yes,no` is no number of classes; this command takes their number, such as 12",
+        ),
+        (&["bench", "--classes", "0"], "`0` is no number of classes"),
+        (
+            &["predict", "x", "x.wav", "--model", "vgg64-16"],
+            "--classes is missing; a weight file that names no network needs",
+        ),
+        (&["predict", "x", "x.wav", "--classes", "yes,no"], "--model is missing"),
     ] {
         stapes().args(arguments).assert().code(2).stdout("").stderr(contains(sentence));
     }
-    stapes().args(["models"]).env("STAPES_ISA", "sse9").assert().code(2).stderr(contains("it has scalar, wide"));
+    let wrong = stapes().args(["models"]).env("STAPES_ISA", "sse9").assert().code(2);
+    // No option changes a variable, so that help is not pointed to.
+    wrong.stderr(contains("it has scalar, wide").and(contains("--help").not()));
     stapes().args(["train", "--device", "cuda:x"]).assert().code(2).stderr(contains("take auto, cpu, cuda"));
+}
+
+/// A name is taken for a path; where there is a run or a network file of this name, the error says so.
+#[test]
+fn a_name_in_place_of_a_path_is_understood() {
+    let dir = tempfile::tempdir().unwrap();
+    let meant = dir.path().join("runs/lamps");
+    fs::create_dir_all(&meant).unwrap();
+    fs::write(meant.join("config.toml"), "").unwrap();
+    fs::copy(tiny(), dir.path().join("m1.toml")).unwrap();
+    for (arguments, sentence) in [
+        (
+            &["train", "--resume", "lamps"][..],
+            "lamps is not a run folder: it has no config.toml; did you mean runs/lamps?",
+        ),
+        (&["predict", "lamps", "x.wav"], "lamps is not a run folder: it has no config.toml; did you mean runs/lamps?"),
+        (&["predict", "lamp", "x.wav"], "lamp"),
+    ] {
+        stapes().args(arguments).current_dir(dir.path()).assert().code(1).stderr(contains(sentence));
+    }
+    let sentence = "there is no network `m1`, did you mean `m1.toml`; `stapes models` lists them";
+    stapes().args(["models", "m1"]).current_dir(dir.path()).assert().code(2).stderr(contains(sentence));
+    stapes().args(["models", "m1.toml"]).current_dir(dir.path()).assert().success();
+}
+
+#[test]
+fn a_run_folder_needs_no_network() {
+    let run = trained();
+    let sentence = "is a run folder, which knows its network; --model, --variant and --classes go with a weight file";
+    for arguments in [&["--model", "vgg64-16"][..], &["--classes", "yes,no"], &["--variant", "bn"]] {
+        let refused = stapes().arg("predict").arg(&run).arg(clip("bed")).args(arguments).assert().code(2);
+        refused.stdout("").stderr(contains(sentence));
+    }
+    let sentence =
+        "is a run folder, and a run cannot be made within another one; give a folder outside of it with --runs";
+    train(&run, "inner").assert().code(1).stderr(contains(sentence));
+    assert!(!run.join("inner").exists());
 }
 
 #[test]
@@ -343,7 +392,10 @@ fn a_run_on_all_words_fills_one_cache() {
 #[test]
 fn gradients_of_a_network_are_checked() {
     let checked = stapes().args(["gradcheck", "--elements", "2"]).arg(tiny()).args(["--length", "1000"]).assert();
-    checked.success().stdout(contains("conv1.weight")).stderr(contains("every gradient agrees"));
+    let legend = "error: the largest difference between gradient and central difference, relative to the largest";
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").contains(legend);
+    let output = contains("conv1.weight").and(contains("  central difference\n")).and(predicate::function(one_line));
+    checked.success().stdout(output).stderr(contains("every gradient agrees"));
     let short = stapes().args(["gradcheck", "--length", "3"]).arg(tiny()).assert();
     short.code(1).stderr(contains("tiny"));
 }

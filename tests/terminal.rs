@@ -51,7 +51,26 @@ fn no_line_of_a_command_exceeds_the_terminal() {
         for command in
             ["train", "eval", "predict", "models", "data", "gradcheck", "bench", "devices", "completions", "man"]
         {
-            assert!(fits(&[command, "--help"], width).status.success(), "{command}");
+            let output = fits(&[command, "--help"], width);
+            assert!(output.status.success(), "{command}");
+            examples_can_be_copied(&String::from_utf8(output.stdout).unwrap(), width);
+        }
+    }
+}
+
+/// Checks that a shell reads each example of a help text as one command, and that paragraphs fill their lines.
+fn examples_can_be_copied(help: &str, width: usize) {
+    let (_, text) = help.split_once("\nExamples:\n").unwrap();
+    let (examples, paragraphs) = text.split_once("\n\n").unwrap_or((text, ""));
+    let joined = examples.replace(" \\\n", " ");
+    for line in joined.lines() {
+        let (command, _) = line.split_once("# ").unwrap_or((line, ""));
+        assert!(command.trim().is_empty() || command.contains("stapes "), "{line}\n{help}");
+    }
+    for paragraph in paragraphs.split("\n\n") {
+        for (line, next) in paragraph.lines().zip(paragraph.lines().skip(1)) {
+            let word = next.split_whitespace().next().unwrap_or_default();
+            assert!(columns(line) + 1 + columns(word) > width, "a line ends early: {line}\n{help}");
         }
     }
 }
@@ -109,7 +128,13 @@ fn shells_complete_every_command_and_the_manual_page_names_them() {
     let page = stapes().arg("man").assert().success();
     page.stdout(contains(".TH stapes 1").and(contains("gradcheck")));
     let page = stapes().args(["man", "train"]).assert().success();
-    page.stdout(contains(".TH stapes\\-train 1").or(contains(".TH stapes-train 1")).and(contains("epochs")));
+    let title = contains(".TH stapes\\-train 1").or(contains(".TH stapes-train 1"));
+    let footer = contains(concat!("\"stapes ", env!("CARGO_PKG_VERSION"), "\""));
+    page.stdout(
+        title.and(footer).and(contains("[\\-\\-epochs N]")).and(contains("[\\-\\-split speaker|official|random]")),
+    );
+    let page = stapes().args(["man", "predict"]).assert().success();
+    page.stdout(contains("\\-h] RUN CLIP ..").or(contains("\\-help] RUN CLIP ..")));
     stapes()
         .args(["man", "trane"])
         .assert()

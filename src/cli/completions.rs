@@ -7,7 +7,7 @@ use clap_complete::Shell;
 const EXAMPLES: &str = "\
 Examples:
   stapes completions bash > ~/.local/share/bash-completion/completions/stapes
-  stapes completions zsh > ~/.zfunc/_stapes          with ~/.zfunc in fpath
+  stapes completions zsh > ~/.zfunc/_stapes  with ~/.zfunc in fpath
   stapes completions fish > ~/.config/fish/completions/stapes.fish";
 
 /// Options of `stapes completions`.

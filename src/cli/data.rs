@@ -21,8 +21,8 @@ const NAMED: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder or .tar.gz of recordings with one folder for each word; if omitted, the built-in recordings.
-    #[arg(value_name = "DIR|TAR.GZ")]
+    /// Folder, .tar or .tar.gz of recordings with one folder for each word; if omitted, the embedded recordings.
+    #[arg(value_name = "DIR|TAR")]
     path: Option<PathBuf>,
     /// Words to examine, separated by commas (`\,` is a comma within a word); if omitted, all.
     #[arg(long, value_name = "A,B,..")]

@@ -7,9 +7,12 @@ use clap_mangen::Man;
 
 const EXAMPLES: &str = "\
 Examples:
-  stapes man | man -l -                                    read it
-  stapes man > ~/.local/share/man/man1/stapes.1            install it
+  stapes man | man -l -                          read it
+  stapes man > ~/.local/share/man/man1/stapes.1  install it
   stapes man train > ~/.local/share/man/man1/stapes-train.1";
+
+/// Columns of the text of a page on a terminal of 80 columns.
+const WIDTH: usize = 72;
 
 /// Options of `stapes man`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +24,8 @@ pub struct Args {
 }
 
 /// Runs the command: prints the page, in roff, for the command line `of`.
-pub fn run(args: &Args, mut of: clap::Command) -> Result<()> {
+pub fn run(args: &Args, of: clap::Command) -> Result<()> {
+    let mut of = super::help::laid_out(of, WIDTH);
     // Gives each command the options that all commands have, and its full name.
     of.build();
     let page = match &args.command {
@@ -35,7 +39,40 @@ pub fn run(args: &Args, mut of: clap::Command) -> Result<()> {
             })?
         }
     };
+    let usage = synopsis(&page);
+    let page = Man::new(page.override_usage(usage)).source(concat!("stapes ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
-    Man::new(page).render(&mut text)?;
+    page.render(&mut text)?;
     output::print(&String::from_utf8_lossy(&text))
+}
+
+/// The command with all of its options and their values: `stapes man [-h] [COMMAND]`.
+fn synopsis(command: &clap::Command) -> String {
+    let mut text = command.get_bin_name().unwrap_or(command.get_name()).to_string();
+    let (arguments, options): (Vec<_>, Vec<_>) =
+        command.get_arguments().filter(|arg| !arg.is_hide_set()).partition(|arg| arg.is_positional());
+    for arg in options.into_iter().chain(arguments) {
+        let flag = match (arg.get_long(), arg.get_short()) {
+            (Some(long), _) => format!("--{long}"),
+            (None, Some(short)) => format!("-{short}"),
+            (None, None) => String::new(),
+        };
+        let takes_value = arg.get_num_args().is_some_and(|range| range.takes_values());
+        let value = if takes_value { values(arg) } else { String::new() };
+        let repeated = matches!(arg.get_action(), clap::ArgAction::Append);
+        let item = [flag, value].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let item = if arg.is_required_set() { item } else { format!("[{item}]") };
+        text += &format!(" {item}{}", if repeated { " .." } else { "" });
+    }
+    if command.has_subcommands() {
+        text += " COMMAND";
+    }
+    text
+}
+
+/// The words that an argument takes, or the name of its value.
+fn values(arg: &clap::Arg) -> String {
+    let possible: Vec<String> = arg.get_possible_values().iter().map(|value| value.get_name().to_string()).collect();
+    let named = || arg.get_value_names().map_or(arg.get_id().to_string(), |names| names.join(" "));
+    if possible.is_empty() { named() } else { possible.join("|") }
 }

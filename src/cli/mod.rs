@@ -9,6 +9,7 @@ mod ending;
 mod eval;
 mod example;
 mod gradcheck;
+mod help;
 mod interrupt;
 mod man;
 mod models;
@@ -35,13 +36,13 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  stapes train                               train on the built-in recordings
-  stapes predict runs/NAME clip.wav          recognise the word in a sound file
-  stapes train --data DIR --model vgg64-16   train on your own recordings
-  stapes models                              list the networks
+  stapes train                              train on the embedded recordings
+  stapes predict runs/NAME clip.wav         recognise the word in a sound file
+  stapes train --data DIR --model vgg64-16  train on your own recordings
+  stapes models                             list the networks
 
-Results go to standard output, progress and remarks to standard error. Text and
-tables are as wide as the terminal (or the variable COLUMNS, or 80 columns).
+Results go to standard output, progress and remarks to standard error.
+Text and tables are as wide as the terminal (or the variable COLUMNS, or 80 columns).
 
 Exit codes: 0 success, 1 failure, 2 wrong command line, 130 interrupted.";
 
@@ -105,7 +106,8 @@ impl Command {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     shell::set_program(arguments.first().map_or("stapes".as_ref(), OsString::as_os_str));
-    let line = Cli::command().term_width(width::columns().min(HELP_WIDTH));
+    let width = width::columns().min(HELP_WIDTH);
+    let line = help::laid_out(Cli::command().term_width(width), width);
     let parsed = line.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -131,11 +133,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Ending>() {
         Some(Ending::ClosedPipe) => return ExitCode::SUCCESS,
         Some(Ending::Reported) => return ExitCode::from(1),
-        Some(Ending::Usage(_)) => {
-            let code = tell(2);
-            output::note("The option --help lists the options of a command.");
-            return code;
-        }
+        Some(Ending::Usage(_)) => return tell(2),
         Some(Ending::Interrupted(sentence)) => {
             output::note(&format!("stapes: {sentence}"));
             return ExitCode::from(130);
