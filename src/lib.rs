@@ -41,7 +41,15 @@
 //! and `train::Session` runs a training and keeps its folder (feature `audio`); [`train::Bundle`] loads the result. A
 //! [`nn::Network`] is a graph too, and `Trainer` and `Recogniser` take it as it is.
 //!
-//! The `examples` folder has a program for each task: `train_on_arrays`, `own_operation`, `read_gradients`, `train_words`.
+//! The `examples` folder has a program for each task:
+//! - `embed_recogniser` loads trained weights once and recognises arrays of samples as they arrive.
+//! - `train_on_arrays` trains a network on arrays in memory and recognises new arrays with it.
+//! - `train_words` trains, evaluates and uses a network for words, with recordings (feature `audio`).
+//! - `own_operation` defines an operation outside the library and trains a network that contains it.
+//! - `read_gradients` reads every activation and gradient of a step.
+//! - `lower_precision` trains with factors rounded as on the tensor cores of a GPU (feature `audio`).
+//!
+//! `data::read_clip` decodes a sound file for [`train::Recogniser::predict`] (feature `audio`).
 //!
 //! # How it works
 //! A graph is lowered to a [`graph::Plan`] for one batch size and purpose: a list of steps, backward passes included, and an offset for

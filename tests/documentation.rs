@@ -90,6 +90,35 @@ fn links_within_the_repository_lead_to_files() {
     }
 }
 
+/// docs/networks.md and the head of `src/nn/mod.rs` list the keys of a network file.
+#[test]
+fn the_keys_of_a_network_file_are_the_same_in_both_places() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let head = fs::read_to_string(root.join("src/nn/mod.rs")).unwrap();
+    let lines = head.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let keys = lines.join("\n").split_once("```toml\n").unwrap().1.split_once("```").unwrap().0.to_string();
+    let page = fs::read_to_string(root.join("docs/networks.md")).unwrap();
+    assert!(
+        keys.contains("pool_ceil") && page.contains(&format!("```toml\n{keys}```")),
+        "docs/networks.md differs from:\n{keys}"
+    );
+}
+
+#[test]
+fn the_manual_pages_of_all_commands_are_installed() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md")).unwrap();
+    let (_, list) = page.split_once("\nfor c in ").unwrap();
+    let list: Vec<&str> = list.split(';').next().unwrap_or_default().split_whitespace().collect();
+    let help = stapes().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.split_once("Commands:\n").unwrap().1.lines().take_while(|line| !line.is_empty());
+    let commands = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    let commands: Vec<&str> = commands.into_iter().filter(|&command| command != "help").collect();
+    assert_eq!(list, commands);
+}
+
 #[test]
 fn the_readme_is_short() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
