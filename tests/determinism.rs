@@ -373,11 +373,11 @@ impl Finished {
 }
 
 /// A run on `threads` threads that is stopped after each of these numbers of steps and resumed from its folder.
-fn run(data: &Arc<Dataset>, threads: usize, stops: &[u64]) -> Finished {
+fn run(config: &TrainConfig, data: &Arc<Dataset>, threads: usize, stops: &[u64]) -> Finished {
     let runs = tempfile::tempdir().unwrap();
     let claim = RunClaim::create(runs.path(), "run", false).unwrap();
     on_threads(threads, || {
-        let mut session = Session::start(config(), data.clone(), claim, Isa::best()).unwrap();
+        let mut session = Session::start(config.clone(), data.clone(), claim, Isa::best()).unwrap();
         for &steps in stops {
             let outcome = session.run(&mut StopAfter(steps)).unwrap();
             assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
@@ -401,17 +401,62 @@ fn stop_and_resume_change_nothing() {
     assert_ne!(clips % config().batch, 0, "the last batch of an epoch is short");
     let steps = clips.div_ceil(config().batch) as u64;
     assert!(steps > 3);
-    let whole = run(&data, 2, &[]);
+    let whole = run(&config(), &data, 2, &[]);
     assert_eq!(whole.records.len(), 3);
     // Before the first step, within an epoch, at its last step, after it, and several times.
     let ways: [&[u64]; 7] = [&[0], &[1], &[3], &[steps - 1], &[steps], &[2 * steps + 2], &[2, 1, 0, steps, 3]];
     for stops in ways {
-        whole.assert_same(&run(&data, 2, stops), &format!("stopped at {stops:?}"));
+        whole.assert_same(&run(&config(), &data, 2, stops), &format!("stopped at {stops:?}"));
     }
     for threads in [1, 3] {
         whole.assert_same(
-            &run(&data, threads, &[steps + 1]),
+            &run(&config(), &data, threads, &[steps + 1]),
             &format!("{threads} threads, stopped in the second epoch"),
         );
+    }
+}
+
+/// Every setting of optimisation and augmentation in use.
+fn config_with_everything() -> TrainConfig {
+    let mut config = config();
+    for (key, value) in [
+        ("schedule", "cosine"),
+        ("warmup", "0.2"),
+        ("lr_end", "0.05"),
+        ("weight_decay", "0.05"),
+        ("clip_norm", "1"),
+        ("smoothing", "0.1"),
+        ("average", "0.9"),
+        ("shift", "0.1"),
+        ("gain", "6"),
+        ("polarity", "0.5"),
+        ("equaliser", "0.7"),
+        ("noise", "0.7"),
+        ("snr_high", "20"),
+        ("noise_from", "generated"),
+        ("speed", "0.1"),
+        ("mask", "0.5"),
+        ("mask_seconds", "0.2"),
+        ("mixup", "0.4"),
+    ] {
+        config.set(key, value, "test").unwrap();
+    }
+    config
+}
+
+#[test]
+fn with_everything_switched_on_threads_and_resuming_change_nothing() {
+    let (config, data) = (config_with_everything(), clips());
+    let steps = data.in_split(Split::Training).len().div_ceil(config.batch) as u64;
+    let whole = run(&config, &data, 1, &[]);
+    for threads in [2, 3, 8] {
+        whole.assert_same(&run(&config, &data, threads, &[]), &format!("{threads} threads"));
+    }
+    let plain = run(&self::config(), &data, 2, &[]);
+    assert!(whole.weights != plain.weights, "the settings have an effect");
+    let key = Key::new(5, Stream::Case);
+    for resume in 0..10 {
+        let stop = key.below(resume, 3 * steps);
+        whole.assert_same(&run(&config, &data, 2, &[stop]), &format!("stopped after step {stop}"));
     }
 }

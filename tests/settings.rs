@@ -21,7 +21,9 @@ fn put(word: &str, folder: &Path) {
 /// `train` of the tiny network for an epoch on all words of `data`.
 fn train_on(data: &Path, runs: &Path, name: &str) -> assert_cmd::Command {
     let mut command = stapes();
-    command.args(["train", "-q", "--batch", "2", "--epochs", "1", "--split", "random", "--name", name]);
+    command.args([
+        "train", "-q", "--recipe", "plain", "--batch", "2", "--epochs", "1", "--split", "random", "--name", name,
+    ]);
     command.arg("--model").arg(tiny()).arg("--runs").arg(runs).arg("--data").arg(data);
     command
 }

@@ -4,12 +4,12 @@ use super::context::Context;
 use super::ending::usage;
 use super::width::{columns, fill};
 use crate::base::Name;
-use crate::data::Crop;
+use crate::data::{Crop, NoiseSource};
 use crate::exec::Device;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{SETTINGS, Setting, TrainConfig};
+use crate::train::{Group, Recipe, SETTINGS, Setting, TrainConfig};
 use anyhow::Result;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -29,19 +29,25 @@ pub struct Settings {
     /// Network, by name (`stapes models` lists them) or by TOML file [default: custom32-8].
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: Option<String>,
-    /// Build the network with dropout (do), batch norm (bn) or both; if omitted, built-in networks use dropout.
+    /// Way to train: best (augmented clips, learning-rate schedule), plain (as the study), or a TOML file of settings [default: best; none with --config].
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub recipe: Option<String>,
+    /// Build the network with dropout (do), batch norm (bn) or both; if omitted, built-in networks use what the recipe says, or dropout.
     #[arg(long, value_parser = ["do", "bn", "do+bn"])]
     pub variant: Option<String>,
     /// Classes, separated by commas (`\,` is a comma in a name), in the order of the outputs; if omitted, all words of the data.
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
-    /// Number of passes over the training clips [default: 20].
+    /// Number of passes over the training clips [default: as the recipe says].
     #[arg(long, value_name = "N")]
     pub epochs: Option<String>,
-    /// Clips per step [default: 32].
+    /// As many epochs as fit in so many minutes on this machine.
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub minutes: Option<f64>,
+    /// Clips per step [default: as the recipe says].
     #[arg(long, value_name = "N")]
     pub batch: Option<String>,
-    /// Learning rate of Adam [default: 0.001].
+    /// Largest learning rate of Adam [default: as the recipe says].
     #[arg(long, value_name = "RATE")]
     pub lr: Option<String>,
     /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the data, or at random (voices are then in several splits) [default: speaker].
@@ -56,6 +62,15 @@ pub struct Settings {
     /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     pub precision: Option<String>,
+    /// Start with the weights of this run or weight file, in all layers whose names and shapes are equal.
+    #[arg(long, value_name = "RUN|FILE")]
+    pub init_from: Option<PathBuf>,
+    /// Layers whose weights do not change: conv1,conv2, .. or all-but-head.
+    #[arg(long, value_name = "LAYERS")]
+    pub freeze: Option<String>,
+    /// Learn from the probabilities of this run or weight file too, beside the labels (distillation).
+    #[arg(long, value_name = "RUN|FILE")]
+    pub teacher: Option<PathBuf>,
     /// Take the settings of this config.toml, then apply the other options.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -97,13 +112,24 @@ pub fn words(list: &str) -> Result<Vec<Name>> {
 }
 
 impl Settings {
-    /// The configuration that these settings make.
-    pub fn resolve(&self, seed: Option<u64>) -> Result<TrainConfig> {
+    /// The configuration that these settings make, for a run of `epochs` if they are given.
+    pub fn resolve(&self, seed: Option<u64>, epochs: Option<u64>) -> Result<TrainConfig> {
         let mut config = match (&self.config, &self.model) {
             (Some(file), None) => TrainConfig::load(file)?,
             (Some(file), Some(model)) => TrainConfig { network: network(model, None)?, ..TrainConfig::load(file)? },
             (None, model) => TrainConfig::new(network(model.as_deref().unwrap_or(DEFAULT_MODEL), None)?),
         };
+        if let Some(recipe) = self.recipe()? {
+            let own = self.epochs.as_ref().and_then(|text| text.parse().ok());
+            let built_in = match &self.model {
+                Some(model) => nn::find(model).is_ok(),
+                None => self.config.is_none(),
+            };
+            recipe.apply(&mut config, epochs.or(own), built_in)?;
+        }
+        if let Some(epochs) = epochs {
+            set(&mut config, "epochs", &epochs.to_string())?;
+        }
         if let Some(seed) = seed {
             set(&mut config, "seed", &seed.to_string())?;
         }
@@ -117,6 +143,7 @@ impl Settings {
             ("crop", &self.crop),
             ("conv", &self.conv),
             ("precision", &self.precision),
+            ("freeze", &self.freeze),
         ];
         for (key, value) in flags {
             if let Some(value) = value {
@@ -124,14 +151,42 @@ impl Settings {
             }
         }
         self.apply_data(&mut config);
+        if let Some(path) = &self.init_from {
+            config.init_from = Some(path.clone());
+        }
+        if let Some(path) = &self.teacher {
+            config.teacher = Some(path.clone());
+        }
         config.strict |= self.strict;
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(usage(format!("--set takes KEY=VALUE, and `{pair}` has no `=`")));
             };
+            if key.trim() == "recipe" {
+                return Err(usage("a recipe is given with --recipe, not with --set"));
+            }
             set(&mut config, key.trim(), value.trim())?;
         }
         Ok(config)
+    }
+
+    /// The minutes that the run may take.
+    pub fn minutes(&self) -> Result<Option<f64>> {
+        match self.minutes {
+            Some(minutes) if !(minutes > 0.0 && minutes <= 1e6) => {
+                Err(usage(format!("--minutes must be above 0 and at most 1000000, got {minutes}")))
+            }
+            minutes => Ok(minutes),
+        }
+    }
+
+    /// The recipe, if one is used: a configuration has all settings already.
+    pub fn recipe(&self) -> Result<Option<Recipe>> {
+        match (&self.recipe, &self.config) {
+            (Some(name), _) => Ok(Some(Recipe::find(name)?)),
+            (None, None) => Ok(Some(Recipe::find(Recipe::BEST)?)),
+            (None, Some(_)) => Ok(None),
+        }
     }
 
     /// Sets the recordings, if `--data` was given.
@@ -158,6 +213,11 @@ impl Settings {
             ("--crop", self.crop.is_some()),
             ("--conv", self.conv.is_some()),
             ("--precision", self.precision.is_some()),
+            ("--recipe", self.recipe.is_some()),
+            ("--minutes", self.minutes.is_some()),
+            ("--init-from", self.init_from.is_some()),
+            ("--freeze", self.freeze.is_some()),
+            ("--teacher", self.teacher.is_some()),
             ("--config", self.config.is_some()),
             ("--strict", self.strict),
             ("--set", !self.set.is_empty()),
@@ -167,11 +227,26 @@ impl Settings {
     }
 }
 
-/// Makes the path of the recordings absolute, since the run may be used from another folder.
+/// Makes the paths of a run absolute, since it may be used from another folder.
 pub fn make_absolute(config: &mut TrainConfig) {
-    if let Some(path) = &mut config.data {
+    let noise = match &mut config.noise_from {
+        NoiseSource::Folder(path) => Some(path),
+        NoiseSource::Data | NoiseSource::Generated => None,
+    };
+    for path in [config.data.as_mut(), config.init_from.as_mut(), config.teacher.as_mut(), noise].into_iter().flatten()
+    {
         *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     }
+}
+
+/// The settings of optimisation and augmentation that differ from the plain ones, as `key value`.
+pub fn changed(config: &TrainConfig) -> Vec<String> {
+    let plain = TrainConfig::new(config.network.clone());
+    let groups = [Group::Run, Group::Optimisation, Group::Augmentation, Group::Transfer];
+    let listed =
+        |s: &&Setting| groups.contains(&s.group) && !["recipe", "epochs", "batch", "seed", "lr"].contains(&s.key);
+    let of = SETTINGS.iter().filter(listed).map(|s| (s.key, s.default_in(config), s.default_in(&plain)));
+    of.filter(|(_, own, plain)| own != plain).map(|(key, own, _)| format!("{key} {}", own.trim_matches('"'))).collect()
 }
 
 /// Says that a precision has no effect on a processor.
@@ -183,16 +258,32 @@ pub fn remark_on_precision(context: &Context, precision: Precision, device: &Dev
 
 /// Every setting with its values, its default and what it is.
 pub fn help(context: &Context) -> Result<String> {
-    let config = TrainConfig::new(network(DEFAULT_MODEL, None)?);
+    let plain = TrainConfig::new(network(DEFAULT_MODEL, None)?);
+    let mut best = plain.clone();
+    Recipe::find(Recipe::BEST)?.apply(&mut best, None, true)?;
     if context.json {
-        let setting = |s: &Setting| json!({ "key": s.key, "values": s.values.to_string(), "default": s.default_in(&config), "help": s.help });
+        let setting = |s: &Setting| {
+            json!({
+                "key": s.key,
+                "group": s.group.heading(),
+                "values": s.values.to_string(),
+                "default": s.default_in(&plain),
+                "best": s.default_in(&best),
+                "help": s.help,
+            })
+        };
         let list: Vec<serde_json::Value> = SETTINGS.iter().map(setting).collect();
         return Ok(serde_json::to_string_pretty(&list)? + "\n");
     }
     let mut text = String::from("Settings for --set KEY=VALUE and config.toml:\n");
-    for s in SETTINGS {
-        let Setting { key, help, values, .. } = s;
-        text += &format!("\n  {key}\n      {help}\n      values: {values}\n      default: {}\n", s.default_in(&config));
+    for group in Group::ALL {
+        text += &format!("\n{}\n", group.heading());
+        for s in SETTINGS.iter().filter(|s| s.group == group) {
+            let Setting { key, help, values, .. } = s;
+            let (default, best) = (s.default_in(&plain), s.default_in(&best));
+            let best = if default == best { String::new() } else { format!(", with --recipe best {best}") };
+            text += &format!("  {key}\n      {help}\n      values: {values}\n      default: {default}{best}\n");
+        }
     }
     text +=
         "\nThe network has a table of its own, [network]: see `stapes models NAME` and the files that --model takes.\n";

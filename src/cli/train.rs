@@ -9,7 +9,9 @@ use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Split};
 use crate::nn::Network;
-use crate::train::{Evaluation, Observer, Outcome, RunClaim, RunFolder, Session, TrainConfig, check_settings};
+use crate::train::{
+    Evaluation, Observer, Outcome, Recipe, RunClaim, RunFolder, Session, TrainConfig, check_settings, seconds_per_epoch,
+};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::HashSet;
@@ -19,7 +21,10 @@ use std::sync::Arc;
 const EXAMPLES: &str = "\
 Examples:
   stapes train
+  stapes train --minutes 10
   stapes train --data speech_commands_v0.02.tar.gz --classes yes,no,up,down --epochs 30
+  stapes train --recipe plain --model vgg64-16
+  stapes train --init-from runs/NAME --freeze all-but-head --data my_words
   stapes train --model vgg64-16 --variant do+bn --set dropout=0.5
   stapes train --config runs/NAME/config.toml --seed 2
   stapes train --resume runs/NAME --epochs 40
@@ -59,7 +64,8 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     if args.settings.asks_for_help() {
         return output::print(&settings::help(context)?);
     }
-    let mut config = args.settings.resolve(context.seed)?;
+    let minutes = args.settings.minutes()?;
+    let mut config = args.settings.resolve(context.seed, None)?;
     match config.classes.len() {
         0 => config.network.check()?,
         classes => drop(Network::build(&config.network, classes)?),
@@ -73,11 +79,21 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     interrupt::watch()?;
     let data = Arc::new(recordings::open(context, config.data.as_deref(), &recordings::config_of(&config))?);
     check_training_clips(&data)?;
-    settings::make_absolute(&mut config);
     let device = context.device()?;
+    if let Some(minutes) = minutes {
+        let seconds = seconds_per_epoch(&config, &data, device.clone())?;
+        let epochs = ((60.0 * minutes / seconds) as u64).clamp(1, 100_000);
+        context.remark(&format!(
+            "time     an epoch takes about {}: {} in {minutes} minutes",
+            duration(seconds),
+            count(epochs, "epoch")
+        ));
+        config = args.settings.resolve(context.seed, Some(epochs))?;
+    }
+    settings::make_absolute(&mut config);
     settings::remark_on_precision(context, config.precision, &device);
     let session = Session::start(config.clone(), data.clone(), claim, device)?;
-    context.remark(&introduction(context, &config, &data, &session));
+    context.remark(&introduction(context, &config, args.settings.recipe()?.as_ref(), &data, &session));
     work(context, &config, &data, session)
 }
 
@@ -129,7 +145,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
             count(done, "epoch")
         ));
     } else {
-        context.remark(&introduction(context, &config, &data, &session));
+        context.remark(&introduction(context, &config, None, &data, &session));
         context.remark(&format!("continuing after {}", count(done, "complete epoch")));
     }
     work(context, &config, &data, session)
@@ -144,7 +160,13 @@ fn check_training_clips(data: &Dataset) -> Result<(), DataError> {
 }
 
 /// What the run is going to do, line by line.
-fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session: &Session) -> String {
+fn introduction(
+    context: &Context,
+    config: &TrainConfig,
+    recipe: Option<&Recipe>,
+    data: &Dataset,
+    session: &Session,
+) -> String {
     let speakers: HashSet<&Name> = data.clips().iter().map(|clip| &clip.speaker).collect();
     let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
     let per_split =
@@ -164,6 +186,16 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         count(network.params(), "parameter"),
         network.macs() as f64 / 1e6
     );
+    if let Some(recipe) = recipe {
+        text += &format!("recipe   {}\n", recipe_line(recipe));
+    }
+    let changed = settings::changed(config);
+    if !changed.is_empty() {
+        text += &format!("options  {}\n", changed.join(", "));
+    }
+    if let Some(transfer) = session.transfer() {
+        text += &format!("layers   {transfer}\n");
+    }
     text += &format!(
         "run      {} of {} of at most {}, Adam {}, seed {}\n",
         count(config.epochs, "epoch"),
@@ -185,6 +217,13 @@ fn introduction(context: &Context, config: &TrainConfig, data: &Dataset, session
         text += &format!("\n{}", config.to_toml().trim_end());
     }
     text
+}
+
+/// The recipe of a run, and what to do for another one.
+fn recipe_line(recipe: &Recipe) -> String {
+    let summary = if recipe.summary.is_empty() { String::new() } else { format!(": {}", recipe.summary) };
+    let other = if recipe.name == Recipe::BEST { "\n         (`--recipe plain` trains as the study did)" } else { "" };
+    format!("{}{summary}{other}", recipe.name)
 }
 
 /// Trains to the end, or until interrupted.
@@ -256,7 +295,7 @@ impl End<'_> {
             None => shell::next(["eval".as_ref(), run.as_os_str()]),
         };
         text += &format!(
-            "trained for {}; the best weights are those of epoch {best_epoch}\nsaved in {}\n{next}\n",
+            "trained for {}; the weights are those of epoch {best_epoch}\nsaved in {}\n{next}\n",
             duration(self.seconds),
             display_path(run),
         );

@@ -115,7 +115,7 @@ fn step_key() -> Key {
 }
 
 impl CaseGraph {
-    /// The graph of a case, with inputs and parameters rounded to `precision`.
+    /// The graph of a case, with inputs other than labels and parameters rounded to `precision`.
     ///
     /// # Errors
     /// The operation refuses the shapes of the case.
@@ -134,7 +134,9 @@ impl CaseGraph {
         };
         let (mut params, mut state) = (round(tensors(&spec.params, 2)), tensors(&spec.state, 3));
         let weights = noise(case.n * spec.y.size(), 1);
-        let inputs = (0..x.len()).map(|i| round(case.input(i))).chain([round(weights)]).collect();
+        // Labels stay as they are: rounded shares of classes would no longer have the sum 1.
+        let input = |i: usize| if case.inputs[i].fill.is_label() { case.input(i) } else { round(case.input(i)) };
+        let inputs = (0..x.len()).map(input).chain([round(weights)]).collect();
         params.resize(graph.params_len(), 0.0);
         state.resize(graph.state_len(), 0.0);
         Ok(CaseGraph { x, y, loss, inputs, params, state, graph })
@@ -213,7 +215,7 @@ pub fn conformance(case: &Case, device: &Device, precision: Precision) -> Result
     let kept = |got: Option<Vec<f32>>| got.unwrap_or_default();
     let mut all = vec![compare("y", &kept(executor.activation(*y)?), &reference.activations[y.index()], tolerance)];
     for (i, node) in x.iter().enumerate() {
-        // A class number has no gradient.
+        // A label has no gradient.
         if let Some(dx) = executor.gradient(*node)? {
             all.push(compare(&format!("dx[{i}]"), &dx, &reference.gradients[node.index()], tolerance));
         }

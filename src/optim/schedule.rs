@@ -39,8 +39,8 @@ pub enum ScheduleKind {
 /// use stapes::optim::{Schedule, ScheduleKind};
 ///
 /// let schedule = Schedule { kind: ScheduleKind::Cosine, warmup: 0.05, end: 0.01 };
-/// let rates: Vec<f32> = [0, 4, 99].map(|step| schedule.rate(1e-2, step, 100)).into();
-/// assert_eq!(rates, [2e-3, 1e-2, 1e-4]);
+/// let rates = [0, 4, 99].map(|step| schedule.rate(1.0, step, 100));
+/// assert_eq!(rates, [0.2, 1.0, 0.01]);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Schedule {

@@ -41,6 +41,8 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// First and second moments and steps of the optimiser.
     pub optimizer: (Aligned, Aligned, u64),
+    /// The moving average of parameters and state, if the run has one.
+    pub average: Option<Weights>,
     /// Where the run stood.
     pub progress: Progress,
     /// The settings that it was trained with, in TOML.
@@ -65,6 +67,7 @@ mod key {
 
 const FIRST_MOMENT: &str = "optimizer.m.";
 const SECOND_MOMENT: &str = "optimizer.v.";
+const AVERAGE: &str = "average.";
 
 /// The metadata of every weight file of a run.
 pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> HashMap<String, String> {
@@ -81,6 +84,8 @@ pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> Ha
 pub struct State<'a> {
     /// The optimiser.
     pub adam: &'a Adam,
+    /// The moving average of parameters and state, if there is one.
+    pub average: Option<&'a Weights>,
     /// The progress of the run.
     pub progress: &'a Progress,
     /// Its epochs.
@@ -99,6 +104,10 @@ pub fn save(
     let parameters = graph.parameters();
     tensors.extend(to_tensors(FIRST_MOMENT, &parameters, &state.adam.m));
     tensors.extend(to_tensors(SECOND_MOMENT, &parameters, &state.adam.v));
+    if let Some(average) = state.average {
+        tensors.extend(to_tensors(AVERAGE, &parameters, &average.params));
+        tensors.extend(to_tensors(AVERAGE, &graph.states(), &average.state));
+    }
     metadata.insert(key::OPTIMIZER_STEP.into(), state.adam.step.to_string());
     let progress = toml::to_string(state.progress).expect("a struct of numbers is valid TOML");
     metadata.insert(key::PROGRESS.into(), progress);
@@ -129,5 +138,14 @@ pub fn load(file: &WeightFile, graph: &Graph) -> Result<Option<Checkpoint>, Trai
     let (mut m, mut v) = (Aligned::zeros(graph.params_len()), Aligned::zeros(graph.params_len()));
     file.fill(FIRST_MOMENT, &parameters, &mut m)?;
     file.fill(SECOND_MOMENT, &parameters, &mut v)?;
-    Ok(Some(Checkpoint { weights, optimizer: (m, v, step), progress, settings: settings.into(), records }))
+    let average = match file.has_tensors(AVERAGE)? {
+        false => None,
+        true => {
+            let mut average = Weights::zeros(graph);
+            file.fill(AVERAGE, &parameters, &mut average.params)?;
+            file.fill(AVERAGE, &graph.states(), &mut average.state)?;
+            Some(average)
+        }
+    };
+    Ok(Some(Checkpoint { weights, optimizer: (m, v, step), average, progress, settings: settings.into(), records }))
 }

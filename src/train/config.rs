@@ -1,18 +1,19 @@
 //! The configuration of a run, and `config.toml`.
 
 use super::error::TrainError;
-use super::setting::{ESCAPED, SETTINGS};
+use super::settings::{ESCAPED, SETTINGS};
 use super::weight_file::quoted;
 use crate::base::Name;
 use crate::base::name::display_path;
 use crate::base::nearest::nearest;
 use crate::base::text_file;
-use crate::data::{Crop, SplitRule};
+use crate::data::{Augment, Crop, NoiseSource, SplitRule};
 use crate::nn::{Initialisation, NetworkSpec, SpecError};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::optim::AdamSettings;
+use crate::optim::{AdamSettings, Schedule};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Everything that decides what a run computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,20 +30,78 @@ pub struct TrainConfig {
     pub crop: Crop,
     /// Whether a clip that cannot be used is an error.
     pub strict: bool,
+    /// The name of the recipe from which the other settings were taken.
+    pub recipe: Option<String>,
     /// Complete passes over the training clips.
     pub epochs: u64,
     /// Clips in each training step.
     pub batch: usize,
     /// Seed of weights, order and dropout.
     pub seed: u64,
+    /// The weights that are the result of the run.
+    pub keep: Kept,
+    /// After so many epochs without a higher validation accuracy the run ends; 0 for never.
+    pub patience: u64,
     /// How the weights are initialised.
     pub init: Initialisation,
     /// The optimiser's settings.
     pub adam: AdamSettings,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// Label smoothing: the share of each label's probability that is distributed evenly over all classes.
+    pub smoothing: f64,
+    /// Decay of the exponential moving average of the weights; 0 for none.
+    pub average: f32,
+    /// How training clips are altered.
+    pub augment: Augment,
+    /// The background noise that is added to them.
+    pub noise_from: NoiseSource,
+    /// The run or weight file whose weights the layers start with.
+    pub init_from: Option<PathBuf>,
+    /// The layers whose weights do not change, as text.
+    pub freeze: String,
+    /// The run or weight file of a trained network from whose probabilities this one learns.
+    pub teacher: Option<PathBuf>,
+    /// The share of those probabilities in the labels.
+    pub teacher_share: f64,
+    /// The temperature of those probabilities.
+    pub temperature: f64,
     /// How convolutions are computed, in training and in inference with the run's network.
     pub conv: ConvChoice,
     /// The number format of convolutions and dense layers on a GPU.
     pub precision: Precision,
+}
+
+/// The weights that are the result of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// Those of the epoch with the highest validation accuracy.
+    #[default]
+    Best,
+    /// Those of the last epoch: with a schedule that ends at a small learning rate they are as good, and validation clips are not used twice.
+    Last,
+}
+
+impl Kept {
+    /// All names, in the order of the help.
+    pub const NAMES: [&str; 2] = ["best", "last"];
+
+    /// `best` or `last`, as in files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kept::Best => Kept::NAMES[0],
+            Kept::Last => Kept::NAMES[1],
+        }
+    }
+}
+
+impl FromStr for Kept {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Kept, String> {
+        let kept = [Kept::Best, Kept::Last].into_iter().find(|kept| kept.name() == text);
+        kept.ok_or_else(|| format!("keep must be best or last, got `{}`", quoted(text)))
+    }
 }
 
 /// Largest `config.toml` that is read.
@@ -93,9 +152,22 @@ impl TrainConfig {
             strict: false,
             epochs: 20,
             batch: 32,
+            recipe: None,
             seed: 1,
+            keep: Kept::default(),
+            patience: 0,
             init: Initialisation::default(),
             adam: AdamSettings::default(),
+            schedule: Schedule::default(),
+            smoothing: 0.0,
+            average: 0.0,
+            augment: Augment::default(),
+            noise_from: NoiseSource::Data,
+            init_from: None,
+            freeze: String::new(),
+            teacher: None,
+            teacher_share: 0.5,
+            temperature: 2.0,
             conv: ConvChoice::default(),
             precision: Precision::default(),
         }
@@ -180,8 +252,9 @@ impl TrainConfig {
         for (key, value) in &table {
             let line = line_of(key);
             let text = match value {
-                toml::Value::Table(path) if key == "data" => {
-                    config.data = Some(escaped_path(path).map_err(|message| fail(line, message))?);
+                toml::Value::Table(path) if path_setter(key).is_some() => {
+                    let path = escaped_path(key, path).map_err(|message| fail(line, message))?;
+                    path_setter(key).expect("it was just found")(&mut config, path);
                     continue;
                 }
                 toml::Value::String(text) => text.clone(),
@@ -199,11 +272,16 @@ impl TrainConfig {
     }
 }
 
-/// The path in `data = { escaped = ".." }`.
-fn escaped_path(table: &toml::Table) -> Result<PathBuf, String> {
+/// The function that sets a path, if `key` is one.
+fn path_setter(key: &str) -> Option<fn(&mut TrainConfig, PathBuf)> {
+    SETTINGS.iter().find(|s| s.key == key).and_then(|s| s.set_path)
+}
+
+/// The path in `key = { escaped = ".." }`.
+fn escaped_path(key: &str, table: &toml::Table) -> Result<PathBuf, String> {
     match (table.len(), table.get(ESCAPED).and_then(toml::Value::as_str)) {
-        (1, Some(text)) => Name::parse(text).map(|path| path.to_path()).map_err(|e| format!("`data`: {e}")),
-        _ => Err(format!("`data` must be a path as text, or {{ {ESCAPED} = \"..\" }} with escapes such as `\\xff`")),
+        (1, Some(text)) => Name::parse(text).map(|path| path.to_path()).map_err(|e| format!("`{key}`: {e}")),
+        _ => Err(format!("`{key}` must be a path as text, or {{ {ESCAPED} = \"..\" }} with escapes such as `\\xff`")),
     }
 }
 

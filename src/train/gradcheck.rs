@@ -326,7 +326,7 @@ mod tests {
         let h = graph.add("fc1", Linear { out: 4, bias: true }, &[x]).unwrap();
         let h = graph.add("relu", Relu, &[h]).unwrap();
         let logits = graph.add("fc2", Linear { out: 2, bias: true }, &[h]).unwrap();
-        let loss = graph.add("loss", SoftmaxCrossEntropy, &[logits, labels]).unwrap();
+        let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
         let parameter = |name: &str| graph.parameters().into_iter().find(|p| p.name == name).unwrap();
         let mut params: Vec<f64> = (0..graph.params_len()).map(|i| 0.5 + 0.1 * i as f64).collect();
         let bias = parameter("fc1.bias");

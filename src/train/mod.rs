@@ -11,6 +11,8 @@ mod config;
 mod diagnose;
 mod error;
 #[cfg(feature = "audio")]
+mod estimate;
+#[cfg(feature = "audio")]
 mod eval;
 mod freeze;
 pub mod gpu_bench;
@@ -19,6 +21,10 @@ mod identity;
 #[cfg(feature = "audio")]
 mod metrics;
 mod model;
+#[cfg(feature = "audio")]
+mod prepared;
+#[cfg(feature = "audio")]
+mod recipe;
 mod recogniser;
 #[cfg(feature = "audio")]
 mod run_claim;
@@ -30,7 +36,11 @@ mod session;
 #[cfg(feature = "audio")]
 mod setting;
 #[cfg(feature = "audio")]
+mod settings;
+#[cfg(feature = "audio")]
 mod split_file;
+#[cfg(feature = "audio")]
+mod teacher;
 mod trainer;
 mod transfer;
 mod weight_file;
@@ -38,14 +48,18 @@ mod weights;
 
 pub use bundle::{Bundle, Which};
 #[cfg(feature = "audio")]
-pub use config::TrainConfig;
+pub use config::{Kept, TrainConfig};
 pub use error::{Disagreement, TrainError};
+#[cfg(feature = "audio")]
+pub use estimate::seconds_per_epoch;
 #[cfg(feature = "audio")]
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
 pub use freeze::{ALL_BUT_HEAD, parse_freeze};
 #[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
 pub use model::Model;
+#[cfg(feature = "audio")]
+pub use recipe::Recipe;
 pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 #[cfg(feature = "audio")]
 pub use run_claim::RunClaim;
@@ -53,7 +67,9 @@ pub use run_folder::{RunFolder, write_atomically};
 #[cfg(feature = "audio")]
 pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_settings, save_evaluation};
 #[cfg(feature = "audio")]
-pub use setting::{SETTINGS, Setting, Values};
+pub use setting::{Group, Setting, Values};
+#[cfg(feature = "audio")]
+pub use settings::SETTINGS;
 #[cfg(feature = "audio")]
 pub use split_file::check_split;
 pub use trainer::{Step, Trainer, TrainerBuilder};

@@ -2,19 +2,22 @@
 
 use super::agreement::{Side, file_name};
 use super::checkpoint::{self, Checkpoint, Progress};
-use super::config::TrainConfig;
+use super::config::{Kept, TrainConfig};
 use super::diagnose::first_not_finite;
 use super::error::TrainError;
 use super::eval::Evaluation;
 use super::metrics::{self, EpochRecord};
+use super::prepared::{Prepared, Start, training_clips};
 use super::recogniser::Recogniser;
 use super::run_claim::RunClaim;
 use super::run_folder::{RunFolder, write_atomically, write_together};
 use super::split_file::{check_split, split_tsv};
+use super::teacher::Teacher;
 use super::trainer::Trainer;
+use super::transfer::Transfer;
 use super::weight_file::{self, WeightFile};
 use super::weights::Weights;
-use crate::data::{BatchOptions, Batches, DataError, Dataset, EpochSteps, FULL_SCALE, Split};
+use crate::data::{BatchOptions, Batches, Dataset, EpochSteps, FULL_SCALE, Split};
 use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
@@ -65,9 +68,14 @@ pub struct Session {
     device: Device,
     /// Whether steps take clips by number, on a GPU.
     clips_on_gpu: bool,
+    /// How training clips are altered and put in batches.
+    batches: BatchOptions,
     /// The steps of an epoch.
     epoch: EpochSteps,
     trainer: Trainer,
+    /// Where the weights of each layer come from, if the run starts from another one.
+    transfer: Option<Transfer>,
+    teacher: Option<Teacher>,
     progress: Progress,
     records: Vec<EpochRecord>,
     metrics_rebuilt: bool,
@@ -87,7 +95,7 @@ impl Session {
         claim: RunClaim,
         device: impl Into<Device>,
     ) -> Result<Session, TrainError> {
-        let mut session = Session::new(config, data, claim, device.into())?;
+        let mut session = Session::new(config, data, claim, device.into(), Start::New)?;
         session.claim.begin()?;
         let folder = session.claim.folder();
         write_atomically(&folder.config(), session.config.to_toml().as_bytes())?;
@@ -116,7 +124,7 @@ impl Session {
             return Err(cannot("it ended before its first checkpoint; start it again with --config and --force"));
         }
         let file = WeightFile::read(&folder.last())?;
-        let mut session = Session::new(config, data, claim, device.into())?;
+        let mut session = Session::new(config, data, claim, device.into(), Start::Resumed)?;
         let Some(last) = checkpoint::load(&file, &session.network.graph)? else {
             return Err(cannot(
                 "last.safetensors does not store the optimiser and the settings of the run; start a new run with --config",
@@ -124,13 +132,16 @@ impl Session {
         };
         settings_side(&folder).settings(&session.config, file.path(), &last.settings)?;
         session.best = session.best_of(&last)?;
-        let Checkpoint { weights, optimizer: (m, v, step), progress, mut records, .. } = last;
+        let Checkpoint { weights, optimizer: (m, v, step), average, progress, mut records, .. } = last;
         if progress.epoch != records.len() as u64 {
             return Err(cannot("last.safetensors contradicts itself; start a new run with --config"));
         }
         (session.trainer.adam.m, session.trainer.adam.v, session.trainer.adam.step) = (m, v, step);
         session.trainer.weights = weights;
         session.trainer.weights_changed()?;
+        if let Some(average) = average {
+            session.trainer.set_averaged(average)?;
+        }
         session.metrics_rebuilt = !metrics::add_times(&folder.metrics(), &mut records);
         session.records = records;
         session.progress = progress;
@@ -140,9 +151,10 @@ impl Session {
 
     /// The best weights of a run, of which `last` is the last checkpoint.
     fn best_of(&self, last: &Checkpoint) -> Result<Weights, TrainError> {
+        let result = last.average.as_ref().unwrap_or(&last.weights);
         let Progress { best_epoch, epoch, step, .. } = last.progress;
         let Some(record) = best_epoch.checked_sub(1).and_then(|at| last.records.get(at as usize)) else {
-            return Ok(last.weights.clone());
+            return Ok(result.clone());
         };
         let path = self.folder().best();
         if path.exists() {
@@ -153,8 +165,8 @@ impl Session {
         }
         // The process was killed after it had written the last checkpoint, and before the best weights, which are the same.
         if best_epoch == epoch && step == 0 {
-            self.save_best(&last.weights)?;
-            return Ok(last.weights.clone());
+            self.save_best(result)?;
+            return Ok(result.clone());
         }
         let reason = format!(
             "best.safetensors does not hold the weights of epoch {best_epoch}, the best so far; \
@@ -163,20 +175,15 @@ impl Session {
         Err(TrainError::CannotResume { path: self.folder().path().into(), reason })
     }
 
-    fn new(config: TrainConfig, data: Arc<Dataset>, claim: RunClaim, device: Device) -> Result<Session, TrainError> {
-        let device = device.precision(config.precision);
-        if let [class] = data.classes() {
-            return Err(TrainError::SingleClass { data: data.source().to_string(), class: class.clone() });
-        }
-        let network = Arc::new(Network::build(&config.network, data.classes().len())?);
-        // The run is repeated with these words, whatever is added to the data later.
-        let config = TrainConfig { classes: data.classes().to_vec(), ..config };
-        let epoch = batch_options(&config, &network).epoch(training_clips(&data)?)?;
-        let trainer = Trainer::builder(&network).batch(epoch.largest()).adam(config.adam).init(config.init);
-        let mut trainer = trainer.seed(config.seed).conv(config.conv).device(device.clone()).build()?;
-        // A device that prepares for each batch size does so before the first step.
-        trainer.reserve(epoch.clips_of(0).len())?;
-        trainer.reserve(epoch.last())?;
+    fn new(
+        config: TrainConfig,
+        data: Arc<Dataset>,
+        claim: RunClaim,
+        device: Device,
+        start: Start,
+    ) -> Result<Session, TrainError> {
+        let prepared = Prepared::new(config, &data, device, start)?;
+        let Prepared { config, network, device, batches, epoch, trainer, transfer, teacher } = prepared;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
         Ok(Session {
@@ -187,7 +194,10 @@ impl Session {
             device,
             epoch,
             clips_on_gpu: false,
+            batches,
             trainer,
+            transfer,
+            teacher,
             progress,
             records,
             metrics_rebuilt: false,
@@ -220,7 +230,17 @@ impl Session {
         &self.trainer.weights
     }
 
-    /// The weights with the best validation accuracy so far.
+    /// The weights that are evaluated and saved: the moving average, if the run has one.
+    fn result(&self) -> &Weights {
+        self.trainer.averaged().unwrap_or(&self.trainer.weights)
+    }
+
+    /// Where the weights of each layer come from, if the run started from another one.
+    pub fn transfer(&self) -> Option<&Transfer> {
+        self.transfer.as_ref()
+    }
+
+    /// The weights that the run keeps, so far.
     pub fn best_weights(&self) -> &Weights {
         &self.best
     }
@@ -248,9 +268,11 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
-        self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| data.samples(clip)))?;
-        let with_samples = !self.clips_on_gpu;
-        let options = BatchOptions { start, with_samples, ..batch_options(&self.config, &self.network) };
+        // Altered clips are made on the host, for both devices alike.
+        if self.batches.augment.is_none() && self.teacher.is_none() {
+            self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| data.samples(clip)))?;
+        }
+        let options = BatchOptions { start, with_samples: !self.clips_on_gpu, ..self.batches.clone() };
         let mut batches = Batches::train(self.data.clone(), options)?;
         if self.progress.step > batches.steps_per_epoch() {
             let steps = batches.steps_per_epoch();
@@ -259,7 +281,7 @@ impl Session {
         }
         let recogniser = Recogniser::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
         let mut recogniser = recogniser.conv(self.config.conv).device(self.device.clone()).build()?;
-        while self.progress.epoch < self.config.epochs {
+        while self.progress.epoch < self.config.epochs && !self.out_of_patience() {
             if !self.steps(&mut batches, observer)? {
                 self.trainer.download()?;
                 self.save_last()?;
@@ -282,6 +304,12 @@ impl Session {
         Ok(Outcome::Finished { best_epoch: self.progress.best_epoch, test })
     }
 
+    /// Whether the validation accuracy has not risen for as many epochs as the run has patience.
+    fn out_of_patience(&self) -> bool {
+        let Progress { epoch, step, best_epoch, .. } = self.progress;
+        self.config.patience > 0 && step == 0 && epoch - best_epoch >= self.config.patience
+    }
+
     /// Runs the remaining steps of the current epoch; false if the observer stopped them.
     fn steps(&mut self, batches: &mut Batches, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let (steps, batch) = (batches.steps_per_epoch(), self.config.batch as f64);
@@ -294,12 +322,14 @@ impl Session {
                 self.trainer.wait()?
             } else {
                 let batch = batches.next_batch().expect("training batches have no end");
-                submitted.push_back((batch.clips.clone(), batch.valid_labels().to_vec()));
-                match self.clips_on_gpu {
-                    true => {
-                        self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), batch.valid_labels())?
-                    }
-                    false => vec![self.trainer.step(batch.valid_inputs(), batch.valid_labels())?],
+                let total = steps * self.config.epochs;
+                self.trainer.set_lr(self.config.schedule.rate(self.config.adam.lr, self.trainer.adam.step, total));
+                let (inputs, labels) = (batch.valid_inputs(), batch.valid_labels());
+                submitted.push_back((batch.clips.clone(), labels.to_vec()));
+                match (self.clips_on_gpu, &mut self.teacher) {
+                    (true, _) => self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), labels)?,
+                    (false, None) => vec![self.trainer.step(inputs, labels)?],
+                    (false, Some(teacher)) => vec![self.trainer.step(inputs, teacher.labels(inputs, labels)?)?],
                 }
             };
             for step in done {
@@ -347,10 +377,11 @@ impl Session {
         let validation = match self.data.in_split(Split::Validation).is_empty() {
             true => None,
             false => {
-                recogniser.set_weights(&self.trainer.weights)?;
+                recogniser.set_weights(self.result())?;
                 Some(recogniser.evaluate(&self.data, Split::Validation)?)
             }
         };
+        let weights = metrics::hash(&self.result().params);
         let p = &mut self.progress;
         let clips = training_clips(&self.data)? as f64;
         let record = EpochRecord {
@@ -359,13 +390,14 @@ impl Session {
             train_accuracy: p.correct as f64 / clips,
             validation_loss: validation.as_ref().map(|v| v.loss),
             validation_accuracy: validation.as_ref().map(|v| v.accuracy),
-            lr: self.config.adam.lr,
+            lr: self.trainer.adam.settings.lr,
             seconds: p.seconds + start.elapsed().as_secs_f64(),
             clips_per_second: clips / p.seconds.max(1e-9),
-            weights: metrics::hash(&self.trainer.weights.params),
+            weights,
         };
         // Without validation clips the last epoch counts as the best.
         let better = match (&validation, p.best_accuracy, p.best_loss) {
+            _ if self.config.keep == Kept::Last => true,
             (Some(v), Some(accuracy), Some(loss)) => v.accuracy > accuracy || (v.accuracy == accuracy && v.loss < loss),
             _ => true,
         };
@@ -374,7 +406,7 @@ impl Session {
             p.best_accuracy = validation.as_ref().map(|v| v.accuracy);
             p.best_loss = validation.as_ref().map(|v| v.loss);
             p.best_epoch = p.epoch;
-            self.best = self.trainer.weights.clone();
+            self.best = self.result().clone();
         }
         self.records.push(record);
         // The last checkpoint first: the other files can be made from it if the process is killed in between.
@@ -390,7 +422,8 @@ impl Session {
 
     fn save_last(&self) -> Result<(), TrainError> {
         let Trainer { weights, adam, .. } = &self.trainer;
-        let state = checkpoint::State { adam, progress: &self.progress, records: &self.records };
+        let average = self.trainer.averaged();
+        let state = checkpoint::State { adam, average, progress: &self.progress, records: &self.records };
         checkpoint::save(&self.folder().last(), &self.network.graph, weights, &state, self.metadata())
     }
 
@@ -401,21 +434,6 @@ impl Session {
     fn metadata(&self) -> HashMap<String, String> {
         let settings = toml::to_string(&self.config.fixed()).expect("settings are valid TOML");
         checkpoint::metadata(&self.config.network, self.data.classes(), settings)
-    }
-}
-
-/// How the training clips are put in batches.
-fn batch_options(config: &TrainConfig, network: &Network) -> BatchOptions {
-    // Statistics over a batch of a single clip would be useless, or not exist at all.
-    let merge_single = network.graph.couples_samples();
-    BatchOptions { merge_single, ..BatchOptions::new(config.batch, config.seed) }
-}
-
-/// How many clips the training split has; at least one.
-fn training_clips(data: &Dataset) -> Result<usize, TrainError> {
-    match data.in_split(Split::Training).len() {
-        0 => Err(DataError::EmptySplit { split: Split::Training }.into()),
-        clips => Ok(clips),
     }
 }
 

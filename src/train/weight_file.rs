@@ -18,6 +18,8 @@ const HASH: &str = "stapes.hash";
 
 /// Metadata key of the settings of a run, in TOML.
 pub(super) const SETTINGS: &str = "stapes.settings";
+/// The beginnings of the names of tensors that a checkpoint has beside the weights.
+const OF_A_CHECKPOINT: [&str; 2] = ["optimizer.", "average."];
 
 /// Characters of SHA-1 in hexadecimal.
 const HASH_LEN: usize = 40;
@@ -216,7 +218,10 @@ impl WeightFile {
         for name in tensors.names() {
             let own = name.strip_prefix(&prefix).unwrap_or(name);
             let known = parameters.iter().chain(&states).any(|p| p.name == own);
-            if !known && !own.ends_with("num_batches_tracked") && !own.starts_with("optimizer.") {
+            if !known
+                && !own.ends_with("num_batches_tracked")
+                && !OF_A_CHECKPOINT.iter().any(|start| own.starts_with(start))
+            {
                 let reason = format!(
                     "it has a tensor `{}`, which the network does not have; use the model that it was saved from",
                     quoted(name)
@@ -245,6 +250,12 @@ impl WeightFile {
             from_file_order(p, values, arena);
         }
         Ok(())
+    }
+
+    /// Whether it has tensors whose names begin with `prefix`.
+    #[cfg(feature = "audio")]
+    pub(super) fn has_tensors(&self, prefix: &str) -> Result<bool, TrainError> {
+        Ok(self.tensors()?.names().iter().any(|name| name.starts_with(prefix)))
     }
 
     /// The tensor of a parameter, whose shape and type are those of the network.

@@ -70,7 +70,7 @@ pub fn train(runs: &Path, name: &str) -> Command {
 /// The command of [`train`] without `--name`.
 pub fn train_unnamed(runs: &Path) -> Command {
     let mut command = stapes();
-    command.args(["train", "--batch", "2", "--classes", "bed,cat,one,six", "--data"]).arg(clips());
+    command.args(["train", "--recipe", "plain", "--batch", "2", "--classes", "bed,cat,one,six", "--data"]).arg(clips());
     command.arg("--model").arg(tiny()).arg("--runs").arg(runs);
     command
 }

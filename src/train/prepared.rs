@@ -1,0 +1,115 @@
+//! What a run needs before its first step: the network, the trainer, and how clips are put in batches.
+
+use super::bundle::{Bundle, Which};
+use super::config::{Kept, TrainConfig};
+use super::error::TrainError;
+use super::freeze::parse_freeze;
+use super::teacher::Teacher;
+use super::trainer::Trainer;
+use super::transfer::{Transfer, transfer};
+use super::weights::Weights;
+use crate::data::{Augmenter, BatchOptions, DataError, Dataset, EpochSteps, Split};
+use crate::exec::Device;
+use crate::nn::{Network, Objective};
+use std::sync::Arc;
+
+/// Whether a run begins or continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It begins, with initial weights or those of another run.
+    New,
+    /// It continues with the weights of its checkpoint.
+    Resumed,
+}
+
+/// A run before its first step.
+pub struct Prepared {
+    /// The configuration, with the classes of the data.
+    pub config: TrainConfig,
+    /// The network.
+    pub network: Arc<Network>,
+    /// The device, at the precision of the run.
+    pub device: Device,
+    /// How training clips are altered and put in batches.
+    pub batches: BatchOptions,
+    /// The steps of an epoch.
+    pub epoch: EpochSteps,
+    /// The trainer, with the first weights.
+    pub trainer: Trainer,
+    /// Where the weights of each layer come from, if the run starts from another one.
+    pub transfer: Option<Transfer>,
+    /// The trained network from which the run learns.
+    pub teacher: Option<Teacher>,
+}
+
+impl Prepared {
+    /// Builds the network and the trainer.
+    ///
+    /// # Errors
+    /// Settings contradict each other, the network cannot be built, there is no memory for it, there are no training clips, or the run to
+    /// start from cannot be used.
+    pub fn new(config: TrainConfig, data: &Arc<Dataset>, device: Device, start: Start) -> Result<Prepared, TrainError> {
+        check(&config, data)?;
+        let device = device.precision(config.precision);
+        if let [class] = data.classes() {
+            return Err(TrainError::SingleClass { data: data.source().to_string(), class: class.clone() });
+        }
+        let soft_labels = config.augment.mixup > 0.0 || config.teacher.is_some();
+        let objective = Objective { smoothing: config.smoothing, soft_labels };
+        let network = Arc::new(Network::build_with(&config.network, data.classes().len(), objective)?);
+        // The run is repeated with these words, whatever is added to the data later.
+        let config = TrainConfig { classes: data.classes().to_vec(), ..config };
+        let augment = match config.augment.is_none() {
+            true => None,
+            false => Some(Arc::new(Augmenter::new(config.augment, &config.noise_from, data, config.seed)?)),
+        };
+        let batches = BatchOptions {
+            // Statistics over a batch of a single clip would be useless, or not exist at all.
+            merge_single: network.graph.couples_samples(),
+            soft_labels: soft_labels.then_some(network.classes),
+            augment,
+            ..BatchOptions::new(config.batch, config.seed)
+        };
+        let epoch = batches.epoch(training_clips(data)?)?;
+        let frozen = parse_freeze(&config.freeze, &network)?;
+        let mut weights = Weights::initial(&network.graph, config.init, config.seed);
+        let transfer = match (&config.init_from, start) {
+            (Some(path), Start::New) => Some(transfer(&Bundle::open(path, Which::Best)?, &network, &mut weights)?),
+            _ => None,
+        };
+        let trainer = Trainer::builder(&network).batch(epoch.largest()).adam(config.adam).weights(weights);
+        let trainer = trainer.frozen(frozen).average(config.average).seed(config.seed).conv(config.conv);
+        let mut trainer = trainer.device(device.clone()).build()?;
+        let teacher = match &config.teacher {
+            Some(path) => Some(Teacher::open(path, &config, &network, epoch.largest(), &device)?),
+            None => None,
+        };
+        // A device that prepares for each batch size does so before the first step.
+        trainer.reserve(epoch.clips_of(0).len())?;
+        trainer.reserve(epoch.last())?;
+        Ok(Prepared { config, network, device, batches, epoch, trainer, transfer, teacher })
+    }
+}
+
+/// Refuses settings that contradict each other or the data.
+fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
+    let refuse = |message: &str| Err(TrainError::Config { place: "settings".into(), message: message.into() });
+    if config.patience > 0 && config.keep == Kept::Last {
+        return refuse("`patience` ends a run after its best epoch, so it needs keep=best, not keep=last");
+    }
+    if config.patience > 0 && data.in_split(Split::Validation).is_empty() {
+        return refuse("`patience` needs validation clips, and there are none; set patience=0");
+    }
+    if config.augment.snr_low > config.augment.snr_high {
+        return refuse("`snr_low` is above `snr_high`; exchange them");
+    }
+    Ok(())
+}
+
+/// How many clips the training split has; at least one.
+pub fn training_clips(data: &Dataset) -> Result<usize, TrainError> {
+    match data.in_split(Split::Training).len() {
+        0 => Err(DataError::EmptySplit { split: Split::Training }.into()),
+        clips => Ok(clips),
+    }
+}
