@@ -162,7 +162,19 @@ fn weights_that_are_wrong() {
     let other = dir.path().join("other.toml");
     fs::write(&other, fs::read_to_string(tiny()).unwrap().replace("conv = 16", "conv = 12")).unwrap();
     let mut command = stapes();
-    command.args(["train", "--batch", "2", "--epochs", "1", "--name", "other", "--classes", "bed,cat,one,six"]);
+    command.args([
+        "train",
+        "--recipe",
+        "plain",
+        "--batch",
+        "2",
+        "--epochs",
+        "1",
+        "--name",
+        "other",
+        "--classes",
+        "bed,cat,one,six",
+    ]);
     command.arg("--data").arg(clips()).arg("--model").arg(&other).arg("--runs").arg(dir.path()).assert().success();
     fs::copy(dir.path().join("other/last.safetensors"), run.join("last.safetensors")).unwrap();
     let resumed = &["`network.block[1].conv` is 16 in config.toml, and 12 in ", "last.safetensors", "change it back"];
@@ -269,9 +281,9 @@ fn a_disk_that_is_full() {
     limited.env("STAPES_CACHE", dir.path().join("cache"));
     refused(&mut limited, &["cannot write", "last.safetensors", "free some space"]);
     assert!(!dir.path().join("run").exists(), "a run without a checkpoint is removed");
-    // Not even the list of clips fits: nothing stays.
+    // Not even the configuration fits: nothing stays.
     let mut limited = limited_to(1, &train_on(&clips(), &dir.path().join("runs")));
-    refused(&mut limited, &["cannot write", "run/split.tsv: File too large", "free some space"]);
+    refused(&mut limited, &["cannot write", "run/config.toml: File too large", "free some space"]);
     assert!(!dir.path().join("runs").exists());
 
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -131,7 +131,7 @@ fn wrong_recipes_and_transfers_are_one_sentence() {
         (&["--minutes", "0"], "--minutes must be above 0"),
         (&["--minutes", "nan"], "--minutes must be above 0"),
         (&["--minutes", "1", "--epochs", "2"], "cannot be used with"),
-        (&["--set", "shift=-1"], "shift must be between 0 and 10, got -1"),
+        (&["--set", "shift=-1"], "shift must be between 0 and 60, got -1"),
         (&["--set", "noise=2"], "noise must be between 0 and 1, got 2"),
         (&["--set", "snr_low=40"], "`snr_low` is above `snr_high`"),
         (&["--set", "step_every=0.5"], "only the schedule `step` has it"),

@@ -19,9 +19,13 @@ pub fn config_of(config: &TrainConfig) -> DataConfig {
         split: config.split,
         crop: config.crop,
         strict: config.strict,
+        windows: if config.augment.random_crop { RANDOM_CROP_WINDOWS } else { 1 },
         ..input_of(&config.network)
     }
 }
+
+/// How much of a longer clip is kept for random windows of it, in lengths of the network's input.
+const RANDOM_CROP_WINDOWS: usize = 4;
 
 /// All words, at the length, rate and channels of a network's input.
 pub fn input_of(network: &NetworkSpec) -> DataConfig {

@@ -193,6 +193,10 @@ fn introduction(
     if !changed.is_empty() {
         text += &format!("options  {}\n", changed.join(", "));
     }
+    // The embedded recordings never have noise of their own.
+    if let (Some(noise), true) = (session.noise_remark(), config.data.is_some()) {
+        text += &format!("noise    {noise}\n");
+    }
     if let Some(transfer) = session.transfer() {
         text += &format!("layers   {transfer}\n");
     }
@@ -295,9 +299,10 @@ impl End<'_> {
             None => shell::next(["eval".as_ref(), run.as_os_str()]),
         };
         text += &format!(
-            "trained for {}; the weights are those of epoch {best_epoch}\nsaved in {}\n{next}\n",
+            "trained for {}; the weights are those of epoch {best_epoch}\nsaved in {}\n{}",
             duration(self.seconds),
             display_path(run),
+            if self.context.quiet { String::new() } else { next + "\n" },
         );
         output::print_filled(&text)
     }

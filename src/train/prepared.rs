@@ -7,7 +7,6 @@ use super::freeze::parse_freeze;
 use super::teacher::Teacher;
 use super::trainer::Trainer;
 use super::transfer::{Transfer, transfer};
-use super::weights::Weights;
 use crate::data::{Augmenter, BatchOptions, DataError, Dataset, EpochSteps, Split};
 use crate::exec::Device;
 use crate::nn::{Network, Objective};
@@ -72,14 +71,18 @@ impl Prepared {
         };
         let epoch = batches.epoch(training_clips(data)?)?;
         let frozen = parse_freeze(&config.freeze, &network)?;
-        let mut weights = Weights::initial(&network.graph, config.init, config.seed);
-        let transfer = match (&config.init_from, start) {
-            (Some(path), Start::New) => Some(transfer(&Bundle::open(path, Which::Best)?, &network, &mut weights)?),
-            _ => None,
-        };
-        let trainer = Trainer::builder(&network).batch(epoch.largest()).adam(config.adam).weights(weights);
+        let trainer = Trainer::builder(&network).batch(epoch.largest()).adam(config.adam).init(config.init);
         let trainer = trainer.frozen(frozen).average(config.average).seed(config.seed).conv(config.conv);
         let mut trainer = trainer.device(device.clone()).build()?;
+        let transfer = match (&config.init_from, start) {
+            (Some(path), Start::New) => {
+                let mut weights = trainer.weights.clone();
+                let transfer = transfer(&Bundle::open(path, Which::Best)?, &network, &mut weights)?;
+                trainer.set_weights(weights, None)?;
+                Some(transfer)
+            }
+            _ => None,
+        };
         let teacher = match &config.teacher {
             Some(path) => Some(Teacher::open(path, &config, &network, epoch.largest(), &device)?),
             None => None,

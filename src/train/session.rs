@@ -32,7 +32,7 @@ pub const EVAL_BATCH: usize = 32;
 pub trait Observer {
     /// Called after each step, with the epoch and the step (from 1), the steps of an epoch, and the mean loss of the epoch so far.
     fn step(&mut self, _epoch: u64, _step: u64, _steps: u64, _loss: f64) {}
-    /// Called after each epoch, with its record and whether it is the best so far.
+    /// Called after each epoch, with its record, and whether it is the best so far in a run that keeps the best.
     fn epoch(&mut self, _record: &EpochRecord, _best: bool) {}
     /// Asked before each step: whether the run should save a checkpoint and stop.
     fn stop(&self) -> bool {
@@ -235,6 +235,11 @@ impl Session {
         self.trainer.averaged().unwrap_or(&self.trainer.weights)
     }
 
+    /// What a user may want to know about the background noise: that it is generated because the recordings have none.
+    pub fn noise_remark(&self) -> Option<&str> {
+        self.batches.augment.as_ref().and_then(|augmenter| augmenter.remark())
+    }
+
     /// Where the weights of each layer come from, if the run started from another one.
     pub fn transfer(&self) -> Option<&Transfer> {
         self.transfer.as_ref()
@@ -416,7 +421,8 @@ impl Session {
         }
         metrics::write(&self.folder().metrics(), &self.records)?;
         self.claim.keep();
-        observer.epoch(self.records.last().expect("one was just added"), better);
+        let remarkable = better && self.config.keep == Kept::Best;
+        observer.epoch(self.records.last().expect("one was just added"), remarkable);
         Ok(())
     }
 

@@ -316,7 +316,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "shift",
-        Values::Between(0.0, 10.0),
+        Values::Between(0.0, 60.0),
         "largest shift in time, in seconds",
         |c, v| parsed(v).map(|shift| c.augment.shift = shift),
         |c| double(c.augment.shift),
@@ -356,7 +356,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "snr_low",
-        Values::Between(-60.0, 100.0),
+        Values::Between(-100.0, 100.0),
         "smallest signal-to-noise ratio of that noise, in dB",
         |c, v| parsed(v).map(|snr| c.augment.snr_low = snr),
         |c| double(c.augment.snr_low),
@@ -364,7 +364,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "snr_high",
-        Values::Between(-60.0, 100.0),
+        Values::Between(-100.0, 100.0),
         "largest signal-to-noise ratio of that noise, in dB",
         |c, v| parsed(v).map(|snr| c.augment.snr_high = snr),
         |c| double(c.augment.snr_high),
@@ -412,7 +412,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "mask_seconds",
-        Values::Between(0.0, 10.0),
+        Values::Between(0.0, 60.0),
         "longest such stretch, in seconds; the shortest is a quarter of it",
         |c, v| parsed(v).map(|seconds| c.augment.mask_seconds = seconds),
         |c| double(c.augment.mask_seconds),
@@ -420,7 +420,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "mixup",
-        Values::Between(0.0, 10.0),
+        Values::Between(0.0, 100.0),
         "mixes two clips and their labels; the share is Beta(mixup, mixup) distributed; 0 for no mixing",
         |c, v| parsed(v).map(|mixup| c.augment.mixup = mixup),
         |c| double(c.augment.mixup),
