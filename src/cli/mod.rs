@@ -63,7 +63,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a network and test it.
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Evaluate a trained network on the clips of one split.
     Eval(eval::Args),
     /// Recognise the words in sound files.

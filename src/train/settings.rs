@@ -535,7 +535,6 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 #[cfg(test)]
-
 mod tests {
     use super::super::setting::shown;
     use super::*;
