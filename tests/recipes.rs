@@ -60,7 +60,7 @@ fn a_file_is_a_recipe_and_options_come_after_it() {
 #[test]
 fn minutes_become_epochs() {
     let dir = tempfile::tempdir().unwrap();
-    let told = train_two(dir.path(), "short").args(["--minutes", "0.0001"]).assert().success();
+    let told = train_two(dir.path(), "short").args(["--minutes", "1e-9"]).assert().success();
     told.stderr(contains("an epoch takes about").and(contains("1 epoch of")));
     assert_eq!(config(&dir.path().join("short"))["epochs"].as_integer(), Some(1));
 }
