@@ -117,6 +117,22 @@ fn frozen_layers_of_another_run_do_not_change_and_the_head_is_new() {
 }
 
 #[test]
+fn a_teacher_changes_what_is_learned() {
+    let dir = tempfile::tempdir().unwrap();
+    let learned = |name: &str, options: &[&str]| {
+        train(dir.path(), name).args(["--epochs", "2"]).args(options).assert().success();
+        tensors(&dir.path().join(name), "fc")
+    };
+    let run = trained();
+    let teacher = ["--teacher", run.to_str().unwrap()];
+    let (alone, taught) = (learned("alone", &[]), learned("taught", &teacher));
+    assert_ne!(alone, taught);
+    // Without a share in the labels the teacher has no say.
+    let unheard = learned("unheard", &[&teacher[..], &["--set", "teacher_share=0"]].concat());
+    assert_eq!(alone, unheard);
+}
+
+#[test]
 fn wrong_recipes_and_transfers_are_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let base = trained();
@@ -133,12 +149,14 @@ fn wrong_recipes_and_transfers_are_one_sentence() {
         (&["--minutes", "1", "--epochs", "2"], "cannot be used with"),
         (&["--set", "shift=-1"], "shift must be between 0 and 60, got -1"),
         (&["--set", "noise=2"], "noise must be between 0 and 1, got 2"),
-        (&["--set", "snr_low=40"], "`snr_low` is above `snr_high`"),
+        (&["--set", "snr_low=40"], "`snr_low` is 40; it must lie between -100 and 30"),
         (&["--set", "step_every=0.5"], "only the schedule `step` has it"),
         (&["--set", "patience=2"], "keep=best"),
         (&["--set", &format!("noise_from={silent}")], "no sound"),
         (&["--init-from", "absent"], "absent"),
         (&["--freeze", "conv9"], "conv9"),
+        (&["--teacher", "absent"], "absent"),
+        (&["--teacher", base], "has the classes bed,cat,one,six, and this run has bed,cat"),
         (&["--init-from", base, "--model", "custom32-8"], "conv1"),
     ];
     for (arguments, part) in cases {

@@ -317,9 +317,8 @@ mod tests {
         }
     }
 
-    /// Three of four units are never positive. With few elements, the first of each piece belongs to such a unit.
-    #[test]
-    fn elements_without_a_gradient_give_way_to_others() {
+    /// A hidden layer of four units, and its loss.
+    fn four_units() -> (Graph, NodeId) {
         let mut graph = Graph::new();
         let x = graph.input("x", Shape::new(1, 3)).unwrap();
         let labels = graph.input("labels", Shape::new(1, 1)).unwrap();
@@ -327,6 +326,13 @@ mod tests {
         let h = graph.add("relu", Relu, &[h]).unwrap();
         let logits = graph.add("fc2", Linear { out: 2, bias: true }, &[h]).unwrap();
         let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
+        (graph, loss)
+    }
+
+    /// Three of four units are never positive. With few elements, the first of each piece belongs to such a unit.
+    #[test]
+    fn elements_without_a_gradient_give_way_to_others() {
+        let (graph, loss) = four_units();
         let parameter = |name: &str| graph.parameters().into_iter().find(|p| p.name == name).unwrap();
         let mut params: Vec<f64> = (0..graph.params_len()).map(|i| 0.5 + 0.1 * i as f64).collect();
         let bias = parameter("fc1.bias");
@@ -346,13 +352,7 @@ mod tests {
 
     #[test]
     fn a_gradient_that_vanishes_does_not_agree() {
-        let mut graph = Graph::new();
-        let x = graph.input("x", Shape::new(1, 3)).unwrap();
-        let labels = graph.input("labels", Shape::new(1, 1)).unwrap();
-        let h = graph.add("fc1", Linear { out: 4, bias: true }, &[x]).unwrap();
-        let h = graph.add("relu", Relu, &[h]).unwrap();
-        let logits = graph.add("fc2", Linear { out: 2, bias: true }, &[h]).unwrap();
-        let loss = graph.add("loss", SoftmaxCrossEntropy::default(), &[logits, labels]).unwrap();
+        let (graph, loss) = four_units();
         let mut params = vec![0.5; graph.params_len()];
         // The bias makes every unit negative.
         let bias = graph.parameters().into_iter().find(|p| p.name == "fc1.bias").unwrap();

@@ -103,10 +103,7 @@ fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
     if config.patience > 0 && data.in_split(Split::Validation).is_empty() {
         return refuse("`patience` needs validation clips, and there are none; set patience=0");
     }
-    if config.augment.snr_low > config.augment.snr_high {
-        return refuse("`snr_low` is above `snr_high`; exchange them");
-    }
-    Ok(())
+    Ok(config.augment.check()?)
 }
 
 /// How many clips the training split has; at least one.

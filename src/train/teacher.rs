@@ -37,11 +37,8 @@ impl Teacher {
     ) -> Result<Teacher, TrainError> {
         let teacher = Bundle::open(path, Which::Best)?;
         let refuse = |difference: String| {
-            let message = format!(
-                "the teacher {} {difference}; give a run of the same classes and of the same input",
-                display_path(path)
-            );
-            Err(TrainError::Config { place: "teacher".into(), message })
+            let message = format!("it {difference}; give a run of the same classes and of the same input");
+            Err(TrainError::Config { place: format!("the teacher {}", display_path(path)), message })
         };
         if teacher.classes != config.classes {
             let list = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>().join(",");

@@ -206,20 +206,7 @@ mod tests {
     use super::*;
 
     const RATE: usize = 16_000;
-    const NONE: Augment = Augment {
-        shift: 0.0,
-        gain: 0.0,
-        polarity: 0.0,
-        equaliser: 0.0,
-        noise: 0.0,
-        snr_low: 5.0,
-        snr_high: 30.0,
-        speed: 0.0,
-        mask: 0.0,
-        mask_seconds: 0.2,
-        mixup: 0.0,
-        random_crop: false,
-    };
+    const NONE: Augment = Augment::NONE;
     const ALL: Augment = Augment {
         shift: 0.08,
         gain: 6.0,

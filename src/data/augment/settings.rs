@@ -37,26 +37,29 @@ pub struct Augment {
 }
 
 impl Default for Augment {
-    /// Nothing is altered. The values that other settings depend on are those to start from: 5 to 30 dB, 0.2 seconds.
+    /// [`Augment::NONE`].
     fn default() -> Augment {
-        Augment {
-            shift: 0.0,
-            gain: 0.0,
-            polarity: 0.0,
-            equaliser: 0.0,
-            noise: 0.0,
-            snr_low: 5.0,
-            snr_high: 30.0,
-            speed: 0.0,
-            mask: 0.0,
-            mask_seconds: 0.2,
-            mixup: 0.0,
-            random_crop: false,
-        }
+        Augment::NONE
     }
 }
 
 impl Augment {
+    /// Nothing is altered. The values that other settings depend on are those to start from: 5 to 30 dB, 0.2 seconds.
+    pub const NONE: Augment = Augment {
+        shift: 0.0,
+        gain: 0.0,
+        polarity: 0.0,
+        equaliser: 0.0,
+        noise: 0.0,
+        snr_low: 5.0,
+        snr_high: 30.0,
+        speed: 0.0,
+        mask: 0.0,
+        mask_seconds: 0.2,
+        mixup: 0.0,
+        random_crop: false,
+    };
+
     /// Whether nothing is altered.
     pub fn is_none(&self) -> bool {
         let Augment { shift, gain, polarity, equaliser, noise, speed, mask, mixup, random_crop, .. } = *self;
