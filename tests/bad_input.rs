@@ -45,7 +45,7 @@ fn train_on(data: &Path, runs: &Path) -> assert_cmd::Command {
 fn recordings_that_are_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let (data, runs) = (dir.path().join("data"), dir.path().join("runs"));
-    refused(&mut train_on(&data, &runs), &["data does not exist", "give --data a folder"]);
+    refused(&mut train_on(&data, &runs), &["data does not exist", "give a folder"]);
     refused(stapes().arg("data").arg(&data), &["data does not exist"]);
     fs::create_dir(&data).unwrap();
     refused(&mut train_on(&data, &runs), &["contains no word folders", "one folder for each word"]);

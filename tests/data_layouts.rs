@@ -272,7 +272,7 @@ fn case_18_folders_within_word_folders_are_named() {
     let error = open(&set, &config(CacheMode::Off)).unwrap_err();
     assert!(matches!(error, DataError::Deeper { levels: 1, unpack: false, .. }));
     let train = set.join("train").display().to_string();
-    assert!(error.to_string().ends_with(&format!("lie one level down: give --data {train}")), "{error}");
+    assert!(error.to_string().ends_with(&format!("lie one level down: give {train}")), "{error}");
     pack(&set, &temp.path().join("set.tar"));
     let error = open(&temp.path().join("set.tar"), &config(CacheMode::Off)).unwrap_err();
     assert!(

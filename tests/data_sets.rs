@@ -362,3 +362,66 @@ fn an_evaluation_sees_every_clip_once_and_knows_which_rows_count() {
     let error = Batches::eval(one, empty.expect("ten speakers leave a split empty"), 4).unwrap_err();
     assert!(matches!(error, DataError::EmptySplit { .. }));
 }
+
+#[test]
+fn hints_are_given_where_a_class_or_a_split_is_small_only() {
+    // A data set of usual size gives none.
+    let config_of_all = DataConfig { cache: CacheMode::Off, ..DataConfig::default() };
+    let embedded = Dataset::open(&Source::Embedded(embedded()), &config_of_all, QUIET).unwrap();
+    assert_eq!(Hint::of(&embedded), []);
+    let temp = tempfile::tempdir().unwrap();
+    for word in ["bed", "cat", "dog"] {
+        for i in 0..40 {
+            let speaker = if word == "cat" { i % 2 } else { i };
+            put(temp.path(), word, &format!("s{speaker}_nohash_{i}.wav"), &wav16(&noise(i, 400)));
+        }
+    }
+    for i in 10..40 {
+        std::fs::remove_file(temp.path().join(format!("dog/s{i}_nohash_{i}.wav"))).unwrap();
+    }
+    let random = DataConfig { split: SplitRule::Random { seed: 1 }, ..config(CacheMode::Off) };
+    let hints = Hint::of(&open(temp.path(), &random).unwrap());
+    let expected = [
+        Hint::FewClips { classes: vec![("dog".into(), 8)] },
+        Hint::FewSpeakers { classes: vec![("cat".into(), 2)] },
+        Hint::SmallValidation { clips: 9 },
+    ];
+    assert_eq!(hints, expected);
+    // Without speakers; official lists are not doubted.
+    let unnamed = tempfile::tempdir().unwrap();
+    for i in 0..40 {
+        put(unnamed.path(), "bed", &format!("{i}.wav"), &wav16(&noise(i, 400)));
+    }
+    let list = (0..4).map(|i| format!("bed/{i}.wav\n")).collect::<String>();
+    std::fs::write(unnamed.path().join("validation_list.txt"), &list).unwrap();
+    std::fs::write(unnamed.path().join("testing_list.txt"), "").unwrap();
+    let hints = |split| Hint::of(&open(unnamed.path(), &DataConfig { split, ..config(CacheMode::Off) }).unwrap());
+    assert_eq!(hints(SplitRule::Random { seed: 1 }), [Hint::UnknownSpeakers, Hint::SmallValidation { clips: 4 }]);
+    assert_eq!(hints(SplitRule::Official), [Hint::SmallValidation { clips: 4 }]);
+}
+
+#[test]
+fn other_words_are_counted_and_missing_ones_are_allowed_where_that_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    small_set(temp.path());
+    let with = |classes: &[&str]| {
+        let classes = Some(classes.iter().map(|&class| class.into()).collect());
+        open(temp.path(), &DataConfig { classes, allow_other_words: true, ..config(CacheMode::Off) })
+    };
+    let data = with(&["marvin", "dog"]).unwrap();
+    assert_eq!(data.classes(), ["marvin", "dog"]);
+    assert!(data.clips().len() == 10 && data.clips().iter().all(|clip| clip.class == 1));
+    assert_eq!(data.ledger().count(Reason::OtherWord), 20);
+    let words: Vec<&Name> = data.ledger().examples(Reason::OtherWord);
+    assert_eq!(words, [&Name::from("bed/"), &Name::from("cat/")]);
+    assert!(data.remarks().is_empty(), "nothing is said about splits: {:?}", data.remarks());
+    let error = with(&["marvin", "sheila"]).unwrap_err();
+    let sentence = "has none of the words of the network (`marvin`, `sheila`); its own are `bed`, `cat`, `dog`";
+    assert!(error.to_string().ends_with(sentence), "{error}");
+    let mut batches = Batches::eval(Arc::new(data), None::<Split>, 4).unwrap();
+    let mut clips = 0;
+    while let Some(batch) = batches.next_batch() {
+        clips += batch.valid;
+    }
+    assert_eq!(clips, 10);
+}

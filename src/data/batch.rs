@@ -194,7 +194,7 @@ impl Batches {
     /// There are no training clips, the batch size is 0, the labels have fewer classes than the data set or are class numbers that mixup
     /// cannot mix, or no thread can be started.
     pub fn train(data: Arc<Dataset>, options: BatchOptions) -> Result<Batches, DataError> {
-        let clips: Arc<[u32]> = clips_of(&data, Split::Training, options.batch)?.into();
+        let clips: Arc<[u32]> = clips_of(&data, Some(Split::Training), options.batch)?.into();
         let epoch = options.epoch(clips.len())?;
         let label_len = options.label_len(&data)?;
         let row_len = if options.with_samples || options.augment.is_some() { data.row_len() } else { 0 };
@@ -218,12 +218,13 @@ impl Batches {
         Batches::start(sizes, epoch.count(), makers.collect())
     }
 
-    /// All clips of `split` once, in name order, in batches of `batch`; the last one is padded. Nothing is augmented.
+    /// All clips of `split`, or of the whole data set without a split, once, in name order, in batches of `batch`; the last one
+    /// is padded. Nothing is augmented.
     ///
     /// # Errors
-    /// The split has no clips, `batch` is 0, or no thread can be started.
-    pub fn eval(data: Arc<Dataset>, split: Split, batch: usize) -> Result<Batches, DataError> {
-        let clips = clips_of(&data, split, batch)?;
+    /// There are no such clips, `batch` is 0, or no thread can be started.
+    pub fn eval(data: Arc<Dataset>, split: impl Into<Option<Split>>, batch: usize) -> Result<Batches, DataError> {
+        let clips = clips_of(&data, split.into(), batch)?;
         let steps = clips.len().div_ceil(batch) as u64;
         let sizes = Sizes { rows: batch, row_len: data.row_len(), label_len: 1 };
         let make = move |number, buffer: &mut Batch| {
@@ -343,12 +344,16 @@ impl TrainingMaker {
     }
 }
 
-fn clips_of(data: &Dataset, split: Split, batch: usize) -> Result<Vec<u32>, DataError> {
+fn clips_of(data: &Dataset, split: Option<Split>, batch: usize) -> Result<Vec<u32>, DataError> {
     if batch == 0 {
         return Err(DataError::BadSetting { what: "batch size", value: 0, min: 1, max: u64::from(u32::MAX) });
     }
-    let clips = data.in_split(split);
-    if clips.is_empty() { Err(DataError::EmptySplit { split }) } else { Ok(clips) }
+    let clips = split.map_or_else(|| (0..data.clips().len() as u32).collect(), |split| data.in_split(split));
+    match split {
+        _ if !clips.is_empty() => Ok(clips),
+        Some(split) => Err(DataError::EmptySplit { split }),
+        None => Err(DataError::NoClips { data: data.source().into(), first: None }),
+    }
 }
 
 /// Writes `clips`, at most as many as the buffer has rows, and zeros after them; `write` writes the row of a

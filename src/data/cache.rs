@@ -27,7 +27,7 @@ use super::prepare::ClipInfo;
 const HEADER_BYTES: usize = 4096;
 /// Rows of another byte order are another file format.
 const MAGIC: [u8; 8] = if cfg!(target_endian = "big") { *b"STAPESCB" } else { *b"STAPESCL" };
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 /// Bytes of the header that carry something: magic, 6 numbers, hash of the inputs, checksum.
 const USED_BYTES: usize = 8 + 6 * 8 + 20 + 8;
 

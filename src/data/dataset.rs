@@ -9,12 +9,12 @@ use super::cache::Rows;
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
-use super::layout::Found;
+use super::layout::{self, Found};
 use super::ledger::{Ledger, Reason};
 use super::load;
 use super::prepare::{ClipInfo, Kept};
 use super::source::{Progress, Source, Wanted, word_of};
-use super::split::{self, Split, SplitRule, random_splits, speaker, which_set};
+use super::split::{self, Split, SplitRule, names_speaker, random_splits, speaker, which_set};
 use super::store::{self, CacheMode};
 
 /// How a data set is read.
@@ -37,6 +37,9 @@ pub struct DataConfig {
     pub strict: bool,
     /// Whether a class may be without clips. A report needs to show such a class; training refuses it.
     pub allow_empty_classes: bool,
+    /// Whether the source may lack classes, and may have words that are no class, whose clips are counted in the ledger; it
+    /// implies `allow_empty_classes`. This is for the evaluation of a network on recordings that it was not made for.
+    pub allow_other_words: bool,
     /// Where decoded clips are kept.
     pub cache: CacheMode,
 }
@@ -53,6 +56,7 @@ impl Default for DataConfig {
             split: SplitRule::Speaker,
             strict: false,
             allow_empty_classes: false,
+            allow_other_words: false,
             cache: CacheMode::Auto,
         }
     }
@@ -119,13 +123,14 @@ impl Dataset {
     pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
         check_settings(config)?;
         let name = source.describe();
+        let allow_empty = config.allow_empty_classes || config.allow_other_words;
         let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
             // A folder tells before any decoding what is missing.
-            let classes = resolve_classes(config.classes.as_deref(), &listing.found, source)?;
+            let classes = resolve_classes(config, &listing.found, source)?;
             let empty = |word: &&Name| listing.words.get(*word).is_none_or(Vec::is_empty);
             match classes.iter().find(empty) {
-                Some(class) if !config.allow_empty_classes => {
+                Some(class) if !allow_empty => {
                     return Err(empty_class(source, &listing.found.ledger, class, None));
                 }
                 _ => {}
@@ -136,7 +141,7 @@ impl Dataset {
         let wanted = Wanted { words, format, length, crop, windows, progress };
         let stored = store::load(source, &survey, &wanted, &config.cache)?;
         let index = stored.index;
-        let classes = resolve_classes(words, &index.found, source)?;
+        let classes = resolve_classes(config, &index.found, source)?;
         if let (true, Some(first)) = (config.strict, index.problems.first()) {
             return Err(DataError::Strict { count: index.problems.len(), first: first.clone() });
         }
@@ -154,7 +159,13 @@ impl Dataset {
             };
             clips.extend(clip_meta(info, split, &classes));
         }
-        let ledger = index.found.ledger.of_classes(&classes);
+        let mut ledger = index.found.ledger.of_classes(&classes);
+        if config.allow_other_words {
+            let other = index.found.words.iter().zip(&index.found.counts);
+            for (word, &count) in other.filter(|&(word, &count)| count > 0 && !classes.contains(word)) {
+                ledger.add_many(Reason::OtherWord, Some(word), count, layout::folder_name(word));
+            }
+        }
         let mut dataset = Dataset {
             source: name,
             origin: source.on_disk(),
@@ -171,8 +182,12 @@ impl Dataset {
             conversion: ledger.conversion(source),
             ledger,
         };
-        if !config.allow_empty_classes {
+        if !allow_empty {
             dataset.require_clips_in_every_class(source)?;
+        }
+        if config.allow_other_words {
+            // All clips are of use, in whichever split: there is nothing to say about splits.
+            return dataset.require_a_clip();
         }
         if let SplitRule::Random { seed } = config.split {
             dataset.deal(seed);
@@ -189,6 +204,16 @@ impl Dataset {
             }
         }
         Ok(())
+    }
+
+    fn require_a_clip(self) -> Result<Dataset, DataError> {
+        match self.clips.is_empty() {
+            false => Ok(self),
+            true => {
+                let first = self.problems.into_iter().next().map(Box::new);
+                Err(DataError::NoClips { data: self.source, first })
+            }
+        }
     }
 
     /// Deals the clips at random, class by class, and says how many speakers leak.
@@ -293,6 +318,11 @@ impl Dataset {
         self.length * self.format.channels as usize
     }
 
+    /// Whether the name of any clip tells who speaks; if not, speakers cannot be told apart.
+    pub fn names_speakers(&self) -> bool {
+        self.clips.iter().any(|clip| names_speaker(&clip.name))
+    }
+
     /// The numbers of the clips of a split, in name order.
     pub fn in_split(&self, split: Split) -> Vec<u32> {
         (0..self.clips.len() as u32).filter(|&i| self.clips[i as usize].split == split).collect()
@@ -374,13 +404,13 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The classes: the caller's, each of which must be a word, or all words.
-fn resolve_classes(asked: Option<&[Name]>, found: &Found, source: &Source<'_>) -> Result<Vec<Name>, DataError> {
+/// The classes: the caller's, each of which must be a word unless other words are allowed, or all words.
+fn resolve_classes(config: &DataConfig, found: &Found, source: &Source<'_>) -> Result<Vec<Name>, DataError> {
     let words = &found.words;
     if words.is_empty() {
         return Err(no_words(found, source));
     }
-    let Some(asked) = asked else {
+    let Some(asked) = config.classes.as_deref() else {
         return Ok(words.to_vec());
     };
     let known = asked.iter().filter(|name| words.contains(name) || found.empty.contains(name)).count();
@@ -391,6 +421,9 @@ fn resolve_classes(asked: Option<&[Name]>, found: &Found, source: &Source<'_>) -
     for (i, name) in asked.iter().enumerate() {
         if asked[..i].contains(name) {
             return Err(DataError::RepeatedClass { name: name.clone() });
+        }
+        if config.allow_other_words {
+            continue;
         }
         if found.empty.contains(name) {
             return Err(empty_class(source, &found.ledger, name, None));
@@ -427,7 +460,7 @@ fn no_words(found: &Found, source: &Source<'_>) -> DataError {
     let advice = if stray > 0 {
         format!(
             "{stray} clips lie directly in it: put the clips of each word into a folder named after the word (if they are \
-             all of one word, give --data the folder above)"
+             all of one word, give the folder above)"
         )
     } else if found.ledger.count(Reason::UnderscoreFolder) > 0 {
         "a folder whose name begins with `_` is not a class: rename it to use it".into()

@@ -46,7 +46,8 @@ pub(super) fn read(embedded: &Embedded<'_>, wanted: &Wanted<'_>, sink: Sink<'_>)
         }
     }
     wanted.report(Stage::Reading, total, total)?;
-    Ok(Found { words, ..Found::default() })
+    let counts = words.iter().map(|word| rows.iter().filter(|row| *word == row.word).count() as u64).collect();
+    Ok(Found { words, counts, ..Found::default() })
 }
 
 fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {

@@ -112,7 +112,7 @@ pub struct ClipError {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{} does not exist; give --data a folder of word folders or a .tar.gz of one", display_path(.path))]
+    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one", display_path(.path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
@@ -126,19 +126,19 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file that is not an archive.
-    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give --data one of these", display_path(.path))]
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give one of these", display_path(.path))]
     NotASource {
         /// The file.
         path: PathBuf,
     },
     /// A named pipe, a socket or a device.
-    #[error("{} is a pipe, a socket or a device; give --data a folder or a tar archive (.tar or .tar.gz)", display_path(.path))]
+    #[error("{} is a pipe, a socket or a device; give a folder or a tar archive (.tar or .tar.gz)", display_path(.path))]
     SpecialFile {
         /// The path that was asked for.
         path: PathBuf,
     },
     /// An archive or a compressed file of another format than `.tar` and `.tar.gz`.
-    #[error("{} is {format}, which is not read; run `{command}` and give --data what it writes", display_path(.path))]
+    #[error("{} is {format}, which is not read; run `{command}` and give what it writes", display_path(.path))]
     OtherFormat {
         /// The file.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub enum DataError {
         command: String,
     },
     /// A gzip file whose content is not a tar archive.
-    #[error("{} contains no tar archive; give --data a folder of word folders, or a .tar or .tar.gz of one", display_path(.path))]
+    #[error("{} contains no tar archive; give a folder of word folders, or a .tar or .tar.gz of one", display_path(.path))]
     NotTar {
         /// The file.
         path: PathBuf,
@@ -162,7 +162,7 @@ pub enum DataError {
         reason: String,
     },
     /// An archive that needs more memory or time than a data set does.
-    #[error("the archive {} is not read on because {reason}; unpack it and give --data the folder", display_path(.path))]
+    #[error("the archive {} is not read on because {reason}; unpack it and give the folder", display_path(.path))]
     ArchiveLimit {
         /// The archive.
         path: PathBuf,
@@ -216,6 +216,14 @@ pub enum DataError {
         classes: Vec<Name>,
         /// The words of the source.
         words: Vec<Name>,
+    },
+    /// A source without a clip that can be used.
+    #[error("{data} has no clip that can be used{}; add recordings", first_text(.first))]
+    NoClips {
+        /// The source.
+        data: String,
+        /// The first broken clip, if there is any.
+        first: Option<Box<ClipError>>,
     },
     /// A class that is listed twice.
     #[error("the class `{name}` is listed twice; name each class once in --classes")]
@@ -325,8 +333,8 @@ fn levels_text(levels: usize) -> String {
 
 fn deeper_text(folder: &str, unpack: bool) -> String {
     match unpack {
-        true => format!("unpack the archive and give --data its folder {folder}"),
-        false => format!("give --data {folder}"),
+        true => format!("unpack the archive and give its folder {folder}"),
+        false => format!("give {folder}"),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) trait Tree: Sized {
 pub(super) struct Found {
     /// All word folders, sorted.
     pub(super) words: Vec<Name>,
+    /// The clips in each of these folders, whether they are wanted or not.
+    pub(super) counts: Vec<u64>,
     /// Folders without clips that could be words, sorted.
     pub(super) empty: Vec<Name>,
     /// The clips of [`NOISE`], sorted.
@@ -282,6 +284,7 @@ impl<T: Tree> Survey<'_, T> {
     fn finish(self) -> Layout<T::File> {
         let Survey { words, mut found, lists, parents, .. } = self;
         found.words = words.keys().cloned().collect();
+        found.counts = words.values().map(|clips| clips.len() as u64).collect();
         let clips: HashSet<Name> =
             words.iter().flat_map(|(word, files)| files.iter().map(|(file, _)| clip_name(word, file))).collect();
         found.lists = Lists::read(lists, &clips, &mut found.ledger);
@@ -301,6 +304,6 @@ fn is_hidden(name: &Name) -> bool {
 }
 
 /// A folder in a list of names: with a slash at its end.
-fn folder_name(path: &Name) -> Name {
+pub(super) fn folder_name(path: &Name) -> Name {
     Name::from_bytes(&[path.as_bytes(), b"/"].concat())
 }

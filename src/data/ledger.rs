@@ -26,6 +26,8 @@ pub enum Reason {
     StrayClip,
     /// A clip in a folder whose name begins with an underscore.
     UnderscoreFolder,
+    /// A clip of a word that is none of the classes, where words other than the classes are allowed.
+    OtherWord,
     /// A symbolic or hard link that leads nowhere, in a circle, or out of the archive.
     BrokenLink,
     /// An archive member of which a later member has the same name.
@@ -56,11 +58,12 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, those that lose most first.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::OtherFormat,
         Reason::NestedClip,
         Reason::StrayClip,
         Reason::UnderscoreFolder,
+        Reason::OtherWord,
         Reason::BrokenLink,
         Reason::Replaced,
         Reason::UnmatchedListEntry,
@@ -83,6 +86,7 @@ impl Reason {
             Reason::NestedClip => ("clip", "in folders within word folders"),
             Reason::StrayClip => ("clip", "beside the word folders, of no class"),
             Reason::UnderscoreFolder => ("clip", "in folders whose names begin with `_`"),
+            Reason::OtherWord => ("clip", "of words that are none of the classes"),
             Reason::BrokenLink => ("link", "to files that are not there"),
             Reason::Replaced => ("archive member", "replaced by later members of the same name"),
             Reason::UnmatchedListEntry => ("line", "of the official lists without such a clip"),

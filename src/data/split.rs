@@ -82,6 +82,12 @@ pub fn speaker(clip: &Name) -> Name {
     Name::from_bytes(&file[..end])
 }
 
+/// Whether the name of a clip tells who speaks: whether its file name contains `_nohash_`.
+pub fn names_speaker(clip: &Name) -> bool {
+    let bytes = clip.as_bytes();
+    speaker(clip).as_bytes().len() < bytes.rsplit(|&b| b == b'/').next().unwrap_or(bytes).len()
+}
+
 /// The percentage in `[0, 100]` that TensorFlow's `which_set` gives a speaker: SHA-1 of the name, as one number,
 /// modulo 2^27, times 100 / (2^27 - 1).
 pub fn speaker_percentage(speaker: &Name) -> f64 {
@@ -179,6 +185,7 @@ mod tests {
         assert_eq!(speaker(&"bed/0a196374_nohash_0.wav".into()), "0a196374");
         assert_eq!(speaker(&"bobby_nohash_1_nohash_2.wav".into()), "bobby");
         assert_eq!(speaker(&"bed/mine.wav".into()), "mine.wav");
+        assert!(names_speaker(&"bed/0a196374_nohash_0.wav".into()) && !names_speaker(&"bed_nohash_/mine.wav".into()));
         assert_eq!(which_set(&"bed/bobby_nohash_0.wav".into()), which_set(&"cat/bobby_nohash_7.flac".into()));
     }
 
