@@ -21,6 +21,8 @@ pub enum Stream {
     Case = 5,
     /// The augmentation of training clips.
     Augment = 6,
+    /// Resamples of the bootstrap in an evaluation.
+    Resample = 16,
 }
 
 const fn mix(mut z: u64) -> u64 {

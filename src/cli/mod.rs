@@ -10,6 +10,7 @@ mod eval;
 mod example;
 mod gradcheck;
 mod help;
+mod hints;
 mod interrupt;
 mod man;
 mod models;
@@ -64,7 +65,7 @@ struct Cli {
 enum Command {
     /// Train a network and test it.
     Train(Box<train::Args>),
-    /// Evaluate a trained network on the clips of one split.
+    /// Evaluate trained networks on the clips of a split, or on other recordings.
     Eval(eval::Args),
     /// Recognise the words in sound files.
     Predict(predict::Args),

@@ -1,13 +1,13 @@
 //! Progress: a bar on a terminal, plain lines in a pipe, nothing with `--quiet`.
 
 use super::context::Context;
-use super::interrupt;
 use super::output::note;
 use super::table::{bytes, duration, thousands};
-use super::width::{columns, display_width};
+use super::width::{columns, display_width, fill};
+use super::{hints, interrupt};
 use crate::base::name;
 use crate::data::{Source, Stage};
-use crate::train::{EpochRecord, Observer};
+use crate::train::{EpochRecord, Observer, TrainConfig, loss_is_at_chance};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -115,16 +115,28 @@ pub struct Training {
     quiet: bool,
     epochs: u64,
     batch: u64,
+    classes: usize,
+    /// The steps of an epoch, once the first one is done.
+    steps: u64,
     /// The time of the first step seen, and its position in the run: the origin of the rate.
     since: Option<(Instant, u64)>,
 }
 
 impl Training {
-    /// For a run of `epochs` epochs with `batch` clips per step.
-    pub fn new(context: &Context, epochs: u64, batch: usize) -> Training {
+    /// For a run with this configuration on data of `classes` classes.
+    pub fn new(context: &Context, config: &TrainConfig, classes: usize) -> Training {
         let bar = bar(context);
         let lines = bar.is_hidden();
-        Training { bar, lines, quiet: context.quiet, epochs, batch: batch as u64, since: None }
+        let (epochs, batch) = (config.epochs, config.batch as u64);
+        Training { bar, lines, quiet: context.quiet, epochs, batch, classes, steps: 0, since: None }
+    }
+
+    /// Prints a line above the bar.
+    fn line(&self, line: &str) {
+        match self.lines {
+            true => note(line),
+            false => self.bar.println(fill(line, columns(), "  ")),
+        }
     }
 
     /// Removes the bar.
@@ -135,6 +147,7 @@ impl Training {
 
 impl Observer for Training {
     fn step(&mut self, epoch: u64, step: u64, steps: u64, loss: f64) {
+        self.steps = steps;
         if self.lines {
             return;
         }
@@ -162,7 +175,10 @@ impl Observer for Training {
         if self.quiet {
             return;
         }
-        if self.lines { note(&line) } else { self.bar.println(line) }
+        self.line(&line);
+        if loss_is_at_chance(record, self.steps, self.classes) {
+            self.line(&hints::at_chance(record.epoch));
+        }
     }
 
     fn stop(&self) -> bool {

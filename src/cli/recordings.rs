@@ -71,11 +71,19 @@ pub fn name_skipped(context: &Context, data: &Dataset) {
     if problems.len() > named {
         context.remark(&format!("  and {} more; -v names them all", problems.len() - named));
     }
-    let lines: Vec<String> = unused_lines(data.ledger()).into_iter().map(|(_, line)| line).collect();
+    // Words that are none of the classes concern an evaluation only, which names them.
+    let lines = unused_lines(data.ledger()).into_iter().filter(|(reason, _)| *reason != Reason::OtherWord);
+    let lines: Vec<String> = lines.map(|(_, line)| line).collect();
     if !lines.is_empty() {
         let note = format!("note: skipped {}; `stapes data` with this data names them", lines.join("; "));
         context.remark(&note);
     }
+}
+
+/// The first few of some names, with commas.
+pub fn name_list(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    names[..names.len().min(SHOWN)].join(", ") + if names.len() > SHOWN { ", .." } else { "" }
 }
 
 /// What is not used, a phrase for each reason: "3 clips in folders within word folders".

@@ -4,7 +4,7 @@ use super::table::{Table, count, left, right, thousands};
 use super::width::{columns, display_width};
 use crate::base::Name;
 use crate::data::{Dataset, Split};
-use crate::train::Evaluation;
+use crate::train::{Calibration, Evaluation, EvaluationReport, Mean, SpeakerSpread};
 use serde::Serialize;
 
 /// Confusions that are listed where the matrix does not fit the terminal.
@@ -14,35 +14,101 @@ const SHOWN: usize = 3;
 /// Mistakes that are shown by name.
 const MISTAKES: usize = 5;
 
-/// Everything: accuracy, table of classes, confusions.
-pub fn evaluation(e: &Evaluation) -> String {
-    format!("{}\n\n{}\n{}", accuracy(e), classes(e), confusions(e, columns()))
+/// Everything but the mistakes: accuracy with its intervals, calibration, table of classes, confusions.
+pub fn evaluation(report: &EvaluationReport) -> String {
+    let e = &report.evaluation;
+    format!("{}\n{}\n{}", figures(report), classes(e), confusions(e, columns()))
 }
 
-fn accuracy(e: &Evaluation) -> String {
-    let [low, high] = e.interval;
-    format!(
-        "accuracy {:.4} on the {} clips: {} of {} (95 % interval {low:.3} to {high:.3})\nloss {:.3}",
-        e.accuracy,
-        split_name(e.split),
-        thousands(e.correct),
-        thousands(e.clips),
-        e.loss
-    )
+/// The figures of all clips, line by line.
+fn figures(report: &EvaluationReport) -> String {
+    let Calibration { mean_confidence, expected_error, .. } = report.calibration;
+    let mut text = format!("{}\n{}\n", accuracy(report), speakers(report.speakers.as_ref()));
+    text += &format!(
+        "loss {:.3}, mean confidence {mean_confidence:.3}, expected calibration error {expected_error:.3}\n",
+        report.evaluation.loss
+    );
+    let copies = report.evaluation.shifts.copies();
+    if copies > 1 {
+        text += &format!("the probabilities are the mean over {copies} shifts of each clip\n");
+    }
+    text
+}
+
+fn accuracy(report: &EvaluationReport) -> String {
+    let e = &report.evaluation;
+    let clips = match &report.recordings {
+        Some(recordings) => format!("all clips of {recordings} with words of the network"),
+        None => format!("the {} clips", e.clips_name()),
+    };
+    let (correct, all) = (thousands(e.correct), thousands(e.clips));
+    format!("accuracy {:.4} on {clips}: {correct} of {all} (95 % interval {})", e.accuracy, interval(e.interval))
+}
+
+/// `0.882 to 0.933`.
+fn interval([low, high]: [f64; 2]) -> String {
+    format!("{low:.3} to {high:.3}")
+}
+
+/// What the clips' speakers mean for the accuracy.
+fn speakers(spread: Option<&SpeakerSpread>) -> String {
+    const NARROW: &str = "the interval takes clips as independent, which is too narrow for new voices";
+    let Some(of) = spread else {
+        return format!("{NARROW}; there is none over speakers, because no file name is SPEAKER_nohash_NUMBER");
+    };
+    let number = count(of.speakers, "speaker");
+    let mut text = match of.interval {
+        Some(over) => format!(
+            "for new voices the 95 % interval is {}, from {number}: the clips of one speaker are not independent",
+            interval(over)
+        ),
+        None => format!("{NARROW}; {number} are too few for one over speakers"),
+    };
+    text += &format!(
+        "\naccuracy by speaker: median {:.3}, 10 % quantile {:.3}, 90 % quantile {:.3}",
+        of.median, of.quantile_10, of.quantile_90
+    );
+    let worst =
+        of.worst.iter().map(|one| format!("{} {:.3} ({} of {})", one.speaker, one.accuracy, one.correct, one.clips));
+    let worst = worst.collect::<Vec<_>>().join(", ");
+    if !worst.is_empty() {
+        text += &format!("\nworst speakers with at least five clips: {worst}");
+    }
+    text
+}
+
+/// Several runs on the same clips: a line for each, their mean, and the mean of their probabilities.
+pub fn several(names: &[String], reports: &[EvaluationReport], mean: &Mean, ensemble: &EvaluationReport) -> String {
+    let heads = [left("run"), right("accuracy"), right("95 % interval"), right("new voices").optional(2)];
+    let mut table = Table::new(heads.into_iter().chain([right("loss").optional(3), right("calib. error").optional(4)]));
+    for (name, report) in names.iter().zip(reports) {
+        let e = &report.evaluation;
+        let over_speakers = report.speakers.as_ref().and_then(|of| of.interval).map_or("-".into(), interval);
+        let (accuracy, loss) = (format!("{:.4}", e.accuracy), format!("{:.3}", e.loss));
+        let error = format!("{:.3}", report.calibration.expected_error);
+        table.row([name.clone(), accuracy, interval(e.interval), over_speakers, loss, error]);
+    }
+    let mut text = format!("{table}\nmean accuracy {:.4} over {} runs", mean.mean, reports.len());
+    if let (Some(deviation), Some(over)) = (mean.standard_deviation, mean.interval) {
+        text += &format!(
+            ", standard deviation {deviation:.4}\nfor new seeds on the same clips the 95 % interval of the mean is {} (t distribution)",
+            interval(over)
+        );
+    }
+    text + &format!("\n\nmean of the probabilities of all runs (ensemble)\n{}", figures(ensemble))
 }
 
 /// The name of a split in output and in file names.
 pub fn split_name(split: Split) -> &'static str {
-    match split {
-        Split::Testing => "test",
-        other => other.name(),
-    }
+    split.short_name()
 }
 
 fn classes(e: &Evaluation) -> Table {
     let mut table = Table::new([left("class"), right("clips"), right("precision"), right("recall"), right("F1")]);
     for c in &e.classes {
-        let shares = [c.precision, c.recall, c.f1].map(|share| format!("{share:.3}"));
+        // Without clips of a class, how many of them are recognised is not known.
+        let share = |share: f64| if c.clips == 0 { "-".into() } else { format!("{share:.3}") };
+        let shares = [format!("{:.3}", c.precision), share(c.recall), share(c.f1)];
         table.row([c.class.to_string(), thousands(c.clips)].into_iter().chain(shares));
     }
     table
@@ -95,18 +161,17 @@ fn worst_pairs(e: &Evaluation) -> String {
 }
 
 /// The mistakes by name, the most confident prediction first; nothing if there are none.
-pub fn mistakes(e: &Evaluation, data: &Dataset) -> String {
-    let wrong = e.mistakes();
-    if wrong.is_empty() {
+pub fn mistakes(report: &EvaluationReport) -> String {
+    let wrong = (report.evaluation.clips - report.evaluation.correct) as usize;
+    if wrong == 0 {
         return String::new();
     }
     let mut table = Table::new([left("clip"), left("predicted"), right("probability")]);
-    for clip in wrong.iter().take(MISTAKES) {
-        let prediction = &clip.prediction;
-        let (name, predicted) = (&data.clips()[clip.clip as usize].name, &e.classes[prediction.class].class);
-        table.row([name.to_string(), predicted.to_string(), format!("{:.3}", prediction.probability)]);
+    for mistake in report.worst_mistakes.iter().take(MISTAKES) {
+        let probability = format!("{:.3}", mistake.probability);
+        table.row([mistake.clip.to_string(), mistake.predicted.to_string(), probability]);
     }
-    let rest = wrong.len().saturating_sub(MISTAKES);
+    let rest = wrong.saturating_sub(MISTAKES);
     let rest = if rest > 0 { format!("and {}\n", count(rest as u64, "other mistake")) } else { String::new() };
     format!("\nworst mistakes (the most confident wrong predictions)\n{table}{rest}")
 }
@@ -163,14 +228,15 @@ pub fn example_lines(examples: &[Example]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::ClassFigures;
+    use crate::train::{ClassFigures, Shifts};
 
     fn sample(names: &[Name]) -> Evaluation {
         let figures =
             |class: &Name| ClassFigures { class: class.clone(), clips: 40, precision: 1.0, recall: 1.0, f1: 1.0 };
         let k = names.len();
         Evaluation {
-            split: Split::Testing,
+            split: Some(Split::Testing),
+            shifts: Shifts::NONE,
             clips: 40 * k as u64,
             correct: 38 * k as u64,
             accuracy: 0.95,

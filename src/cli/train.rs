@@ -4,13 +4,14 @@ use super::context::Context;
 use super::ending::{Ending, usage};
 use super::settings::Settings;
 use super::table::{bytes, count, duration, thousands};
-use super::{example, interrupt, models, output, progress, recordings, report, run_name, settings, shell};
+use super::{example, hints, interrupt, models, output, progress, recordings, report, run_name, settings, shell};
 use crate::base::Name;
 use crate::base::name::display_path;
-use crate::data::{DataError, Dataset, Split};
+use crate::data::{DataError, Dataset, Hint, Split};
 use crate::nn::Network;
 use crate::train::{
-    Evaluation, Observer, Outcome, Recipe, RunClaim, RunFolder, Session, TrainConfig, check_settings, seconds_per_epoch,
+    Evaluation, EvaluationReport, Observer, Outcome, Recipe, RunClaim, RunFolder, Session, TrainConfig, check_settings,
+    seconds_per_epoch,
 };
 use anyhow::Result;
 use serde_json::json;
@@ -94,6 +95,7 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     settings::remark_on_precision(context, config.precision, &device);
     let session = Session::start(config.clone(), data.clone(), claim, device)?;
     context.remark(&introduction(context, &config, args.settings.recipe()?.as_ref(), &data, &session));
+    Hint::of(&data).iter().for_each(|hint| context.remark(&hints::note(hint)));
     work(context, &config, &data, session)
 }
 
@@ -233,7 +235,7 @@ fn recipe_line(recipe: &Recipe) -> String {
 /// Trains to the end, or until interrupted.
 fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut session: Session) -> Result<()> {
     recordings::name_skipped(context, data);
-    let mut observer = progress::Training::new(context, config.epochs, config.batch);
+    let mut observer = progress::Training::new(context, config, data.classes().len());
     let outcome = session.run(&mut observer as &mut dyn Observer);
     observer.finish();
     interrupt::unwatch();
@@ -269,6 +271,7 @@ struct End<'a> {
 impl End<'_> {
     fn show(&self, best_epoch: u64, test: Option<&Evaluation>) -> Result<()> {
         let examples = test.map(|test| report::examples(test, self.data)).unwrap_or_default();
+        let test = test.map(|test| EvaluationReport::new(test.clone(), self.data));
         let run = self.session.folder().path();
         if self.context.json {
             let last = self.session.records().last();
@@ -289,7 +292,7 @@ impl End<'_> {
             }));
         }
         let mut text = String::new();
-        if let Some(test) = test {
+        if let Some(test) = &test {
             text += &report::evaluation(test);
             text += &format!("\n{}\n", report::example_lines(&examples));
         }

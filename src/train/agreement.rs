@@ -89,7 +89,7 @@ fn for_inference(spec: &NetworkSpec) -> NetworkSpec {
 }
 
 /// The first key with different values, and both values.
-fn first_difference(ours: &Table, theirs: &Table) -> Option<(String, String, String)> {
+pub fn first_difference(ours: &Table, theirs: &Table) -> Option<(String, String, String)> {
     let keys = ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key)));
     keys.into_iter().find_map(|key| difference(key.clone(), ours.get(key), theirs.get(key)))
 }

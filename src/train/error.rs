@@ -194,6 +194,20 @@ pub enum TrainError {
         /// The first line that differs.
         difference: String,
     },
+    /// Runs that are to be compared were evaluated on different clips.
+    #[error(
+        "{} and {} cannot be compared: {difference}; give runs of the same recordings, classes and split",
+        display_path(.first),
+        display_path(.second)
+    )]
+    OtherClips {
+        /// A run folder.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
     /// A graph cannot be trained or run.
     #[error("{reason}")]
     Model {

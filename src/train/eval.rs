@@ -1,30 +1,83 @@
-//! Evaluation: the predictions of a network for the clips of a split, compared with their labels.
+//! Evaluation: the predictions of a network for labelled clips, compared with their labels.
 
 use super::error::TrainError;
 use super::recogniser::{Prediction, Recogniser};
+use super::shifts::{Shifts, shift};
+use super::statistics::wilson;
 use crate::base::Name;
-use crate::data::{Batches, Dataset, Split};
+use crate::data::{Batch, Batches, Dataset, Split};
 use serde::Serialize;
 use std::sync::Arc;
 
 impl Recogniser {
-    /// Predicts all clips of `split`, and compares the predictions with the labels.
+    /// Predicts all clips of a split, or of the whole data set where `clips` is `None`, and compares the predictions with the
+    /// labels.
     ///
     /// # Errors
-    /// The split has no clips, or the GPU fails.
-    pub fn evaluate(&mut self, data: &Arc<Dataset>, split: Split) -> Result<Evaluation, TrainError> {
+    /// There are no such clips, or the GPU fails.
+    pub fn evaluate(&mut self, data: &Arc<Dataset>, clips: impl Into<Option<Split>>) -> Result<Evaluation, TrainError> {
+        self.evaluate_shifted(data, clips, Shifts::NONE)
+    }
+
+    /// As [`Recogniser::evaluate`], with the mean probabilities over shifted copies of each clip, which takes as many times as
+    /// long as there are copies. A shifted copy has zeros where the part of the clip that is used ends.
+    ///
+    /// # Errors
+    /// There are no such clips, or the GPU fails.
+    pub fn evaluate_shifted(
+        &mut self,
+        data: &Arc<Dataset>,
+        clips: impl Into<Option<Split>>,
+        shifts: Shifts,
+    ) -> Result<Evaluation, TrainError> {
+        let split = clips.into();
         let mut batches = Batches::eval(data.clone(), split, self.batch())?;
-        let mut evaluation = Evaluation::new(split, data.classes());
+        let mut evaluation = Evaluation::new(split, shifts, data.classes());
         while let Some(batch) = batches.next_batch() {
-            self.run(&batch.inputs)?;
-            for (sample, &clip) in batch.clips.iter().enumerate() {
-                let prediction = self.prediction(sample);
-                evaluation.add(batch.labels[sample] as usize, clip, prediction);
+            let predictions = match shifts {
+                Shifts::NONE => {
+                    self.run(&batch.inputs)?;
+                    (0..batch.clips.len()).map(|sample| self.prediction(sample)).collect()
+                }
+                _ => self.mean_predictions(batch, data, shifts)?,
+            };
+            for (sample, prediction) in predictions.into_iter().enumerate() {
+                evaluation.add(batch.labels[sample] as usize, batch.clips[sample], prediction);
             }
         }
         evaluation.finish();
         Ok(evaluation)
     }
+
+    /// The prediction for each clip of a batch from the mean of its probabilities over the shifts.
+    fn mean_predictions(
+        &mut self,
+        batch: &Batch,
+        data: &Dataset,
+        shifts: Shifts,
+    ) -> Result<Vec<Prediction>, TrainError> {
+        let format = data.format();
+        let mut sums = vec![vec![0.0; data.classes().len()]; batch.clips.len()];
+        let mut shifted = vec![0.0; batch.inputs.len()];
+        for frames in shifts.frames(format.rate_hz) {
+            shift(&batch.inputs, data.row_len(), frames * i64::from(format.channels), &mut shifted);
+            self.run(&shifted)?;
+            for (sample, sum) in sums.iter_mut().enumerate() {
+                let probabilities = self.prediction(sample).probabilities;
+                sum.iter_mut().zip(probabilities).for_each(|(sum, probability)| *sum += probability);
+            }
+        }
+        Ok(sums.into_iter().map(|sum| mean_prediction(sum, shifts.copies())).collect())
+    }
+}
+
+/// The prediction from the mean of `n` probabilities, given their sum for each class.
+pub(super) fn mean_prediction(sums: Vec<f64>, n: u32) -> Prediction {
+    let probabilities: Vec<f64> = sums.into_iter().map(|sum| sum / f64::from(n)).collect();
+    // The first of equal ones, as for a single output of the network.
+    let largest = |best: usize, i: usize| if probabilities[i] > probabilities[best] { i } else { best };
+    let class = (1..probabilities.len()).fold(0, largest);
+    Prediction { class, probability: probabilities.get(class).copied().unwrap_or(0.0), probabilities }
 }
 
 /// The figures of one class.
@@ -42,11 +95,13 @@ pub struct ClassFigures {
     pub f1: f64,
 }
 
-/// The figures of a network on the clips of a split.
+/// The figures of a network on labelled clips.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// The split.
-    pub split: Split,
+    /// The split that the clips are of; none for all clips of a data set.
+    pub split: Option<Split>,
+    /// How many shifted copies of each clip the probabilities are averaged over.
+    pub shifts: Shifts,
     /// Clips.
     pub clips: u64,
     /// Clips whose prediction is the label.
@@ -85,11 +140,13 @@ impl ClipPrediction {
 }
 
 impl Evaluation {
-    fn new(split: Split, classes: &[Name]) -> Evaluation {
+    /// An evaluation without clips.
+    pub(super) fn new(split: Option<Split>, shifts: Shifts, classes: &[Name]) -> Evaluation {
         let figures =
             |class: &Name| ClassFigures { class: class.clone(), clips: 0, precision: 0.0, recall: 0.0, f1: 0.0 };
         Evaluation {
             split,
+            shifts,
             clips: 0,
             correct: 0,
             accuracy: 0.0,
@@ -101,7 +158,8 @@ impl Evaluation {
         }
     }
 
-    fn add(&mut self, label: usize, clip: u32, prediction: Prediction) {
+    /// Adds the prediction for a clip.
+    pub(super) fn add(&mut self, label: usize, clip: u32, prediction: Prediction) {
         self.clips += 1;
         self.correct += u64::from(prediction.class == label);
         self.loss -= prediction.probabilities[label].max(f64::MIN_POSITIVE).ln();
@@ -109,7 +167,8 @@ impl Evaluation {
         self.predictions.push(ClipPrediction { clip, label, prediction });
     }
 
-    fn finish(&mut self) {
+    /// Computes the figures from what was added.
+    pub(super) fn finish(&mut self) {
         let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
         self.accuracy = share(self.correct, self.clips);
         self.interval = wilson(self.correct, self.clips);
@@ -122,6 +181,11 @@ impl Evaluation {
             figures.recall = share(right, figures.clips);
             figures.f1 = share(2 * right, called + figures.clips);
         }
+    }
+
+    /// The clips in one word, as in file names: `test`, `validation`, `training`, or `other` for all clips of a data set.
+    pub fn clips_name(&self) -> &'static str {
+        self.split.map_or("other", Split::short_name)
     }
 
     /// The mistakes, the most confident prediction first.
@@ -163,33 +227,13 @@ fn csv_field(name: &impl std::fmt::Display) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
-/// The 95 % interval of a share: `right` of `all`.
-fn wilson(right: u64, all: u64) -> [f64; 2] {
-    if all == 0 {
-        return [0.0, 1.0];
-    }
-    const Z: f64 = 1.959_963_985;
-    let (n, p) = (all as f64, right as f64 / all as f64);
-    let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [(centre - half).max(0.0), (centre + half).min(1.0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_interval_is_wilsons() {
-        // Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I: 81 of 263.
-        let [low, high] = wilson(81, 263);
-        approx::assert_abs_diff_eq!(low, 0.2553, epsilon = 5e-5);
-        approx::assert_abs_diff_eq!(high, 0.3662, epsilon = 5e-5);
-    }
-
-    #[test]
     fn figures_follow_from_the_matrix() {
-        let mut e = Evaluation::new(Split::Testing, &["yes".into(), "no".into()]);
+        let mut e = Evaluation::new(Some(Split::Testing), Shifts::NONE, &["yes".into(), "no".into()]);
         let say = |class: usize| Prediction { class, probability: 0.5, probabilities: vec![0.5, 0.5] };
         [(0, 0), (0, 0), (0, 1), (1, 1)].into_iter().for_each(|(label, class)| e.add(label, 0, say(class)));
         e.finish();

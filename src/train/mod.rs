@@ -4,6 +4,8 @@ mod agreement;
 pub mod bench;
 mod bundle;
 #[cfg(feature = "audio")]
+mod calibration;
+#[cfg(feature = "audio")]
 mod checkpoint;
 #[cfg(feature = "audio")]
 mod config;
@@ -14,9 +16,13 @@ mod error;
 mod estimate;
 #[cfg(feature = "audio")]
 mod eval;
+#[cfg(feature = "audio")]
+mod evaluation_report;
 mod freeze;
 pub mod gpu_bench;
 pub mod gradcheck;
+#[cfg(feature = "audio")]
+mod hints;
 mod identity;
 #[cfg(feature = "audio")]
 mod metrics;
@@ -32,13 +38,21 @@ mod run_folder;
 #[cfg(feature = "audio")]
 mod run_lock;
 #[cfg(feature = "audio")]
+mod seeds;
+#[cfg(feature = "audio")]
 mod session;
 #[cfg(feature = "audio")]
 mod setting;
 #[cfg(feature = "audio")]
 mod settings;
 #[cfg(feature = "audio")]
+mod shifts;
+#[cfg(feature = "audio")]
+mod speakers;
+#[cfg(feature = "audio")]
 mod split_file;
+#[cfg(feature = "audio")]
+mod statistics;
 #[cfg(feature = "audio")]
 mod teacher;
 mod trainer;
@@ -48,13 +62,19 @@ mod weights;
 
 pub use bundle::{Bundle, Which};
 #[cfg(feature = "audio")]
+pub use calibration::{Calibration, ConfidenceBin};
+#[cfg(feature = "audio")]
 pub use config::{Kept, TrainConfig};
 pub use error::{Disagreement, TrainError};
 #[cfg(feature = "audio")]
 pub use estimate::seconds_per_epoch;
 #[cfg(feature = "audio")]
 pub use eval::{ClassFigures, ClipPrediction, Evaluation};
+#[cfg(feature = "audio")]
+pub use evaluation_report::{EvaluationReport, Mistake, save_evaluation};
 pub use freeze::{ALL_BUT_HEAD, parse_freeze};
+#[cfg(feature = "audio")]
+pub use hints::loss_is_at_chance;
 #[cfg(feature = "audio")]
 pub use metrics::EpochRecord;
 pub use model::Model;
@@ -65,13 +85,21 @@ pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};
 #[cfg(feature = "audio")]
-pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_settings, save_evaluation};
+pub use seeds::{SeveralRuns, check_same_clips, differing_setting};
+#[cfg(feature = "audio")]
+pub use session::{EVAL_BATCH, Observer, Outcome, Session, check_settings};
 #[cfg(feature = "audio")]
 pub use setting::{Group, Setting, Values};
 #[cfg(feature = "audio")]
 pub use settings::SETTINGS;
 #[cfg(feature = "audio")]
-pub use split_file::check_split;
+pub use shifts::Shifts;
+#[cfg(feature = "audio")]
+pub use speakers::{SpeakerFigures, SpeakerSpread};
+#[cfg(feature = "audio")]
+pub use split_file::{Overlap, check_split, overlap_with_training};
+#[cfg(feature = "audio")]
+pub use statistics::Mean;
 pub use trainer::{Step, Trainer, TrainerBuilder};
 pub use transfer::{LayerOrigin, NewLayer, Transfer, transfer};
 pub use weight_file::{load_weights, save_weights};

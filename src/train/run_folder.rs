@@ -96,6 +96,11 @@ impl RunFolder {
         self.path.join(format!("predictions-{split}.csv"))
     }
 
+    /// The bins of a reliability diagram on a split.
+    pub fn reliability(&self, split: &str) -> PathBuf {
+        self.path.join(format!("reliability-{split}.csv"))
+    }
+
     /// A test clip, for a first prediction.
     pub fn example(&self) -> PathBuf {
         self.path.join("example.wav")
@@ -106,8 +111,9 @@ impl RunFolder {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.last(), self.best(), self.config(), self.metrics(), self.classes(), self.split()];
         files.push(self.example());
-        for split in ["training", "validation", "test"] {
-            files.extend([self.evaluation(split), self.confusion(split), self.predictions(split)]);
+        for split in ["training", "validation", "test", "other"] {
+            files.extend([self.evaluation(split), self.confusion(split)]);
+            files.extend([self.predictions(split), self.reliability(split)]);
         }
         files
     }

@@ -6,11 +6,12 @@ use super::config::{Kept, TrainConfig};
 use super::diagnose::first_not_finite;
 use super::error::TrainError;
 use super::eval::Evaluation;
+use super::evaluation_report::save_evaluation;
 use super::metrics::{self, EpochRecord};
 use super::prepared::{Prepared, Start, training_clips};
 use super::recogniser::Recogniser;
 use super::run_claim::RunClaim;
-use super::run_folder::{RunFolder, write_atomically, write_together};
+use super::run_folder::{RunFolder, write_atomically};
 use super::split_file::{check_split, split_tsv};
 use super::teacher::Teacher;
 use super::trainer::Trainer;
@@ -21,7 +22,6 @@ use crate::data::{BatchOptions, Batches, Dataset, EpochSteps, FULL_SCALE, Split}
 use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -441,26 +441,6 @@ impl Session {
         let settings = toml::to_string(&self.config.fixed()).expect("settings are valid TOML");
         checkpoint::metadata(&self.config.network, self.data.classes(), settings)
     }
-}
-
-/// Writes `confusion-SPLIT.csv`, `predictions-SPLIT.csv` and `eval-SPLIT.json`, and gives their paths.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn save_evaluation(claim: &RunClaim, e: &Evaluation, data: &Dataset) -> Result<[PathBuf; 3], TrainError> {
-    let folder = claim.folder();
-    let name = match e.split {
-        Split::Testing => "test",
-        other => other.name(),
-    };
-    let json = serde_json::to_string_pretty(e).expect("numbers and names are valid JSON") + "\n";
-    let files = [
-        (folder.confusion(name), e.confusion_csv()),
-        (folder.predictions(name), e.predictions_csv(data)),
-        (folder.evaluation(name), json),
-    ];
-    write_together(&files)?;
-    Ok(files.map(|(path, _)| path))
 }
 
 /// What is compared with the settings in a checkpoint.

@@ -3,8 +3,9 @@
 use super::error::TrainError;
 use super::run_folder::RunFolder;
 use super::weight_file::quoted;
-use crate::base::text_file;
-use crate::data::Dataset;
+use crate::base::{Name, text_file};
+use crate::data::{Dataset, Split, names_speaker, speaker};
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// The columns. Earlier versions had no hash.
@@ -37,6 +38,44 @@ pub fn check_split(folder: &RunFolder, data: &Dataset) -> Result<(), TrainError>
         None => Ok(()),
         Some(difference) => Err(TrainError::OtherData { path, difference }),
     }
+}
+
+/// What recordings share with the training clips of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Overlap {
+    /// Clips with the samples of a training clip, or with its name if that tells the speaker: the same recording may be coded in
+    /// another way.
+    pub clips: u64,
+    /// Clips of the speakers of training clips, those counted in `clips` not included.
+    pub clips_of_speakers: u64,
+}
+
+/// What `data` shares with the training clips of the run in `folder`; none if `split.tsv` cannot be read or has no hashes, as those
+/// of earlier versions. The clips of `data` must be read in the format of the run.
+pub fn overlap_with_training(folder: &RunFolder, data: &Dataset) -> Option<Overlap> {
+    let listed = text_file::read(&folder.split(), LARGEST_FILE).ok()?;
+    let listed = rows(&listed);
+    if *listed.first()? != COLUMNS {
+        return None;
+    }
+    let of_training = listed.iter().filter(|row| row.len() == COLUMNS.len() && row[2] == Split::Training.name());
+    let (mut samples, mut names, mut speakers) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for row in of_training {
+        samples.insert(row[3]);
+        if let Some(name) = Name::parse(row[0]).ok().filter(names_speaker) {
+            speakers.insert(speaker(&name));
+            names.insert(name);
+        }
+    }
+    let mut overlap = Overlap::default();
+    for clip in data.clips() {
+        if samples.contains(clip.fingerprint.as_str()) || names.contains(&clip.name) {
+            overlap.clips += 1;
+        } else if speakers.contains(&clip.speaker) {
+            overlap.clips_of_speakers += 1;
+        }
+    }
+    Some(overlap)
 }
 
 /// The first difference between two lists of clips, if there is one.
