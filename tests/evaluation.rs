@@ -196,11 +196,7 @@ fn recordings_and_options_that_do_not_fit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (run, other) = (trained(), dir.path().join("other"));
     copy_word("dog", &other, "dog", |_, old| old.into());
-    refused(
-        eval(&run).arg(&other),
-        1,
-        &["other has none of the words of the network (`bed`, `cat`, `one`, `six`)", "`dog`"],
-    );
+    refused(eval(&run).arg(&other), 1, &["other has none of the words `bed`, `cat`, `one`, `six`; its own are `dog`"]);
     refused(eval(&run).arg(dir.path().join("nothing")), 1, &["nothing does not exist; give the folder of a run"]);
     refused(eval(&run).arg(tiny()), 1, &["neither a folder nor a tar archive"]);
     refused(eval(&run).arg(&other).arg(clips()), 2, &["neither ", "is a run; give recordings once"]);
