@@ -133,6 +133,37 @@ fn a_teacher_changes_what_is_learned() {
 }
 
 #[test]
+fn a_run_with_other_noise_or_another_teacher_is_not_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (noise, teacher) = (dir.path().join("noise"), dir.path().join("teacher"));
+    fs::create_dir(&noise).unwrap();
+    let recording = |word: &str| {
+        let clips = fs::read_dir(clips().join(word)).unwrap().map(|entry| entry.unwrap().path());
+        clips.filter(|path| path.extension().is_some_and(|end| end == "wav")).min().unwrap()
+    };
+    fs::copy(recording("bed"), noise.join("noise.wav")).unwrap();
+    train(dir.path(), "teacher").args(["--epochs", "1"]).assert().success();
+    let first = fs::read(teacher.join("best.safetensors")).unwrap();
+    train(dir.path(), "other").args(["--epochs", "1", "--seed", "2"]).assert().success();
+    let other = fs::read(dir.path().join("other/best.safetensors")).unwrap();
+    let from = format!("noise_from={}", noise.display());
+    let mut command = train(dir.path(), "taught");
+    command.args(["--epochs", "1", "--set", "noise=1", "--set", &from, "--teacher"]).arg(&teacher).assert().success();
+    let resume = |epochs: &str| {
+        let mut command = stapes();
+        command.args(["train", "-q", "--epochs", epochs, "--resume"]).arg(dir.path().join("taught"));
+        command
+    };
+    fs::write(teacher.join("best.safetensors"), other).unwrap();
+    resume("2").assert().failure().stderr(contains("its teacher has other weights than before"));
+    fs::write(teacher.join("best.safetensors"), first).unwrap();
+    fs::copy(recording("cat"), noise.join("noise.wav")).unwrap();
+    resume("2").assert().failure().stderr(contains("its background noise is not the same as before"));
+    fs::copy(recording("bed"), noise.join("noise.wav")).unwrap();
+    resume("2").assert().success();
+}
+
+#[test]
 fn wrong_recipes_and_transfers_are_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let base = trained();

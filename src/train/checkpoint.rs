@@ -3,6 +3,7 @@
 use super::error::TrainError;
 use super::identity::{CLASSES, NETWORK};
 use super::metrics::EpochRecord;
+use super::prepared::Sources;
 use super::weight_file::{self, SETTINGS, WeightFile, damaged, quoted, tensors_of, to_tensors};
 use super::weights::Weights;
 use crate::base::Name;
@@ -47,6 +48,8 @@ pub struct Checkpoint {
     pub progress: Progress,
     /// The settings that it was trained with, in TOML.
     pub settings: String,
+    /// Hashes of what it read beside the recordings.
+    pub sources: Sources,
     /// Its epochs, without their times.
     pub records: Vec<EpochRecord>,
 }
@@ -57,6 +60,8 @@ mod key {
     pub const SAMPLE_RATE: &str = "stapes.sample_rate";
     /// The version that wrote the file.
     pub const VERSION: &str = "stapes.version";
+    /// A [`super::Sources`] in TOML.
+    pub const SOURCES: &str = "stapes.sources";
     /// A [`super::Progress`] in TOML.
     pub const PROGRESS: &str = "stapes.progress";
     /// The epochs so far, a JSON array.
@@ -86,6 +91,8 @@ pub struct State<'a> {
     pub adam: &'a Adam,
     /// The moving average of parameters and state, if there is one.
     pub average: Option<&'a Weights>,
+    /// Hashes of what the run reads beside the recordings.
+    pub sources: &'a Sources,
     /// The progress of the run.
     pub progress: &'a Progress,
     /// Its epochs.
@@ -109,6 +116,8 @@ pub fn save(
         tensors.extend(to_tensors(AVERAGE, &graph.states(), &average.state));
     }
     metadata.insert(key::OPTIMIZER_STEP.into(), state.adam.step.to_string());
+    let sources = toml::to_string(state.sources).expect("a struct of text is valid TOML");
+    metadata.insert(key::SOURCES.into(), sources);
     let progress = toml::to_string(state.progress).expect("a struct of numbers is valid TOML");
     metadata.insert(key::PROGRESS.into(), progress);
     // Times differ between equal runs, whose files are equal.
@@ -133,6 +142,8 @@ pub fn load(file: &WeightFile, graph: &Graph) -> Result<Option<Checkpoint>, Trai
     };
     let step = step.parse().map_err(|_| wrong("optimiser's step", step.into()))?;
     let progress = toml::from_str(progress).map_err(|e| wrong("progress record", e.message().into()))?;
+    let sources = toml::from_str(file.text(key::SOURCES).unwrap_or_default());
+    let sources = sources.map_err(|e| wrong("hashes", e.message().into()))?;
     let records = serde_json::from_str(records).map_err(|e| wrong("epochs", e.to_string()))?;
     let parameters = graph.parameters();
     let (mut m, mut v) = (Aligned::zeros(graph.params_len()), Aligned::zeros(graph.params_len()));
@@ -147,5 +158,6 @@ pub fn load(file: &WeightFile, graph: &Graph) -> Result<Option<Checkpoint>, Trai
             Some(average)
         }
     };
-    Ok(Some(Checkpoint { weights, optimizer: (m, v, step), average, progress, settings: settings.into(), records }))
+    let (optimizer, settings) = ((m, v, step), settings.into());
+    Ok(Some(Checkpoint { weights, optimizer, average, progress, settings, sources, records }))
 }

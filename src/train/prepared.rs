@@ -10,6 +10,7 @@ use super::transfer::{Transfer, transfer};
 use crate::data::{Augmenter, BatchOptions, DataError, Dataset, EpochSteps, Split};
 use crate::exec::Device;
 use crate::nn::{Network, Objective};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Whether a run begins or continues.
@@ -39,6 +40,33 @@ pub struct Prepared {
     pub transfer: Option<Transfer>,
     /// The trained network from which the run learns.
     pub teacher: Option<Teacher>,
+    /// Hashes of what the run reads beside the recordings.
+    pub sources: Sources,
+}
+
+/// Hashes of what a run reads beside the recordings. They are stored with its settings, because a run that is resumed with other noise or
+/// another teacher would not be the same run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// Of the background noise, if it is added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<String>,
+    /// Of the teacher's weights, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+}
+
+impl Sources {
+    /// What differs from the sources of an earlier part of the run, as a sentence without an end; a hash that an earlier version
+    /// did not store counts as equal.
+    pub fn change(&self, earlier: &Sources) -> Option<&'static str> {
+        let differ = |ours: &Option<String>, theirs: &Option<String>| theirs.is_some() && ours != theirs;
+        if differ(&self.noise, &earlier.noise) {
+            return Some("its background noise is not the same as before; put the recordings of noise back");
+        }
+        differ(&self.teacher, &earlier.teacher)
+            .then_some("its teacher has other weights than before; put its weight file back")
+    }
 }
 
 impl Prepared {
@@ -77,7 +105,7 @@ impl Prepared {
         let transfer = match (&config.init_from, start) {
             (Some(path), Start::New) => {
                 let mut weights = trainer.weights.clone();
-                let transfer = transfer(&Bundle::open(path, Which::Best)?, &network, &mut weights)?;
+                let transfer = transfer(&Bundle::open(path, Which::Best)?, &network, &config.classes, &mut weights)?;
                 trainer.set_weights(weights, None)?;
                 Some(transfer)
             }
@@ -90,7 +118,9 @@ impl Prepared {
         // A device that prepares for each batch size does so before the first step.
         trainer.reserve(epoch.clips_of(0).len())?;
         trainer.reserve(epoch.last())?;
-        Ok(Prepared { config, network, device, batches, epoch, trainer, transfer, teacher })
+        let noise = batches.augment.as_ref().and_then(|augmenter| augmenter.noise_fingerprint());
+        let sources = Sources { noise, teacher: teacher.as_ref().map(|teacher| teacher.weights.clone()) };
+        Ok(Prepared { config, network, device, batches, epoch, trainer, transfer, teacher, sources })
     }
 }
 

@@ -8,7 +8,7 @@ use super::error::TrainError;
 use super::eval::Evaluation;
 use super::evaluation_report::save_evaluation;
 use super::metrics::{self, EpochRecord};
-use super::prepared::{Prepared, Start, training_clips};
+use super::prepared::{Prepared, Sources, Start, training_clips};
 use super::recogniser::Recogniser;
 use super::run_claim::RunClaim;
 use super::run_folder::{RunFolder, write_atomically};
@@ -76,6 +76,7 @@ pub struct Session {
     /// Where the weights of each layer come from, if the run starts from another one.
     transfer: Option<Transfer>,
     teacher: Option<Teacher>,
+    sources: Sources,
     progress: Progress,
     records: Vec<EpochRecord>,
     metrics_rebuilt: bool,
@@ -131,6 +132,9 @@ impl Session {
             ));
         };
         settings_side(&folder).settings(&session.config, file.path(), &last.settings)?;
+        if let Some(change) = session.sources.change(&last.sources) {
+            return Err(cannot(&format!("{change}, or start a new run with --config")));
+        }
         session.best = session.best_of(&last)?;
         let Checkpoint { weights, optimizer: (m, v, step), average, progress, mut records, .. } = last;
         if progress.epoch != records.len() as u64 {
@@ -183,7 +187,7 @@ impl Session {
         start: Start,
     ) -> Result<Session, TrainError> {
         let prepared = Prepared::new(config, &data, device, start)?;
-        let Prepared { config, network, device, batches, epoch, trainer, transfer, teacher } = prepared;
+        let Prepared { config, network, device, batches, epoch, trainer, transfer, teacher, sources } = prepared;
         let best = trainer.weights.clone();
         let (progress, records) = (Progress::default(), Vec::new());
         Ok(Session {
@@ -198,6 +202,7 @@ impl Session {
             trainer,
             transfer,
             teacher,
+            sources,
             progress,
             records,
             metrics_rebuilt: false,
@@ -429,7 +434,8 @@ impl Session {
     fn save_last(&self) -> Result<(), TrainError> {
         let Trainer { weights, adam, .. } = &self.trainer;
         let average = self.trainer.averaged();
-        let state = checkpoint::State { adam, average, progress: &self.progress, records: &self.records };
+        let (sources, progress, records) = (&self.sources, &self.progress, &self.records);
+        let state = checkpoint::State { adam, average, sources, progress, records };
         checkpoint::save(&self.folder().last(), &self.network.graph, weights, &state, self.metadata())
     }
 

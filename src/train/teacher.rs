@@ -7,6 +7,7 @@
 use super::bundle::{Bundle, Which};
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::metrics;
 use super::recogniser::{Recogniser, softmax};
 use crate::base::Name;
 use crate::base::name::display_path;
@@ -17,6 +18,8 @@ use std::path::Path;
 /// A trained network whose probabilities become labels.
 pub struct Teacher {
     recogniser: Recogniser,
+    /// The hash of its weights, as in `metrics.jsonl`.
+    pub weights: String,
     share: f64,
     temperature: f64,
     classes: usize,
@@ -55,10 +58,11 @@ impl Teacher {
                 other.length, other.channels, other.sample_rate, own.length, own.channels, own.sample_rate
             ));
         }
+        let weights = metrics::hash(&teacher.weights.params);
         let recogniser = Recogniser::builder(&teacher.network, teacher.weights).batch(batch);
         let recogniser = recogniser.conv(config.conv).device(device.clone()).build()?;
         let (share, temperature) = (config.teacher_share, config.temperature);
-        Ok(Teacher { recogniser, share, temperature, classes: network.classes, labels: Vec::new() })
+        Ok(Teacher { recogniser, weights, share, temperature, classes: network.classes, labels: Vec::new() })
     }
 
     /// The labels `[n, classes]` mixed with the teacher's probabilities for `inputs` `[n, length, channels]`.

@@ -4,6 +4,7 @@ use super::bundle::Bundle;
 use super::error::TrainError;
 use super::freeze::{grouped, has_weights};
 use super::weights::{Weights, file_shape};
+use crate::base::Name;
 use crate::base::name::display_path;
 use crate::graph::{Graph, Node, NodeId};
 use crate::nn::Network;
@@ -28,11 +29,11 @@ pub enum LayerOrigin {
 pub enum NewLayer {
     /// The other network has no layer of this name.
     Missing,
-    /// It is the last layer, and the other network has another number of classes.
+    /// It is the last layer, and the other network has other classes, or the same ones in another order.
     Classes {
-        /// The classes of the other network.
+        /// The number of classes of the other network.
         from: usize,
-        /// The classes of this one.
+        /// The number of classes of this one.
         into: usize,
     },
     /// It is a layer of the head and has other shapes in the other network.
@@ -55,6 +56,9 @@ pub struct Transfer {
     pub layers: Vec<(String, LayerOrigin)>,
     /// The layers of the other network that this one does not have.
     pub unused: Vec<String>,
+    /// The sample rates in Hz of the other network and of this one, if they differ: then the filters that were learned have other
+    /// frequencies here.
+    pub sample_rates: Option<(u32, u32)>,
 }
 
 impl Transfer {
@@ -67,14 +71,18 @@ impl Transfer {
 /// Copies the weights of `from` to `weights`, which are initial weights of `into`, wherever both networks have a layer of the same name and
 /// shapes: `conv1`, `bn1`, .., `fc1`. Batch norm is copied with its running statistics.
 ///
-/// A layer of the head (after the last block) whose shapes differ keeps its initial weights: the last dense layer if the number of classes
-/// differs. A last layer with as many classes is copied, whatever their names are. Strides, dilation, padding and pooling
-/// have no weights and are not compared.
+/// A layer of the head (after the last block) whose shapes differ keeps its initial weights, and so does the last dense layer if the
+/// classes differ: `classes` are those of `into`. Strides, dilation, padding and pooling have no weights and are not compared.
 ///
 /// # Errors
 /// Before the head a layer of the same name has other shapes; no layer matches; or `weights` are those of another network. Then
 /// `weights` stay as they were.
-pub fn transfer(from: &Bundle, into: &Network, weights: &mut Weights) -> Result<Transfer, TrainError> {
+pub fn transfer(
+    from: &Bundle,
+    into: &Network,
+    classes: &[Name],
+    weights: &mut Weights,
+) -> Result<Transfer, TrainError> {
     weights.check_len(&into.graph)?;
     let (source, target) = (&from.network.graph, &into.graph);
     let other_network = |reason| TrainError::OtherNetwork { path: from.file.clone(), reason };
@@ -83,6 +91,9 @@ pub fn transfer(from: &Bundle, into: &Network, weights: &mut Weights) -> Result<
     for (id, node) in with_weights(target) {
         let origin = match source.find(&node.name).map(|id| source.node(id)).filter(|node| has_weights(node)) {
             None => LayerOrigin::Initialised { reason: NewLayer::Missing },
+            Some(other) if is_last(&from.network, other) && is_last(into, node) && from.classes != classes => {
+                LayerOrigin::Initialised { reason: difference((&from.network, other), (into, node)) }
+            }
             Some(other) if tensors(other).eq(tensors(node)) => {
                 pairs.push((other, node));
                 LayerOrigin::Copied
@@ -115,12 +126,14 @@ pub fn transfer(from: &Bundle, into: &Network, weights: &mut Weights) -> Result<
         weights.params[node.params_at..][..params].copy_from_slice(&from.weights.params[other.params_at..][..params]);
         weights.state[node.state_at..][..state].copy_from_slice(&from.weights.state[other.state_at..][..state]);
     }
+    let [theirs, ours] = [&from.network, into].map(|network| network.spec.input.sample_rate);
     let unused = with_weights(source).filter(|(_, node)| target.find(&node.name).is_none());
     Ok(Transfer {
         file: from.file.clone(),
         run: from.folder.as_ref().map(|folder| folder.path().into()),
         layers,
         unused: unused.map(|(_, node)| node.name.clone()).collect(),
+        sample_rates: (theirs != ours).then_some((theirs, ours)),
     })
 }
 
@@ -133,9 +146,13 @@ fn tensors(node: &Node) -> impl Iterator<Item = (&'static str, Layout)> {
     node.spec.params.iter().chain(&node.spec.state).map(|tensor| (tensor.suffix, tensor.layout))
 }
 
+/// Whether a layer is the one that computes the logits.
+fn is_last(network: &Network, node: &Node) -> bool {
+    network.graph.node(network.logits).name == node.name
+}
+
 /// Why a layer of the head is not copied.
 fn difference((theirs, other): (&Network, &Node), (ours, node): (&Network, &Node)) -> NewLayer {
-    let is_last = |network: &Network, node: &Node| network.graph.node(network.logits).name == node.name;
     let inputs = |node: &Node| match node.spec.params[..] {
         [TensorSpec { layout: Layout::Dense { l, c, .. }, .. }, ..] => Some((node.spec.params.len(), l, c)),
         _ => None,
@@ -165,13 +182,18 @@ impl fmt::Display for Transfer {
             let LayerOrigin::Initialised { reason } = origin else { continue };
             match reason {
                 NewLayer::Missing => write!(f, ", {layer} new")?,
+                NewLayer::Classes { from, into } if from == into => write!(f, ", {layer} new (other classes)")?,
                 NewLayer::Classes { from, into } => write!(f, ", {layer} new ({from} -> {into} classes)")?,
                 NewLayer::Shapes { from, into } => write!(f, ", {layer} new ({from} -> {into})")?,
             }
         }
         match &self.unused[..] {
-            [] => Ok(()),
-            unused => write!(f, "; not used: {}", grouped(unused.iter().map(String::as_str))),
+            [] => {}
+            unused => write!(f, "; not used: {}", grouped(unused.iter().map(String::as_str)))?,
+        }
+        match self.sample_rates {
+            None => Ok(()),
+            Some((from, into)) => write!(f, "; trained on clips of {from} Hz, and this network takes {into} Hz"),
         }
     }
 }
@@ -190,11 +212,15 @@ mod tests {
         Arc::new(Network::build(&NetworkSpec::parse(&text, "test").unwrap(), classes).unwrap())
     }
 
+    fn names(classes: usize) -> Vec<Name> {
+        (0..classes).map(|i| format!("c{i}")[..].into()).collect()
+    }
+
     /// A network with trained weights: initial ones, and running statistics that no new layer has.
     fn bundle(network: Arc<Network>) -> Bundle {
         let mut weights = Weights::initial(&network.graph, Initialisation::default(), 7);
         (0..).zip(weights.state.iter_mut()).for_each(|(i, value)| *value += 0.01 * i as f32);
-        let classes = (0..network.classes).map(|i| format!("c{i}")[..].into()).collect();
+        let classes = names(network.classes);
         Bundle {
             network,
             weights,
@@ -210,7 +236,7 @@ mod tests {
     fn transferred(from: &Bundle, into: &Network) -> Result<(Transfer, [Weights; 2]), String> {
         let before = Weights::initial(&into.graph, Initialisation::default(), 1);
         let mut weights = before.clone();
-        let result = transfer(from, into, &mut weights);
+        let result = transfer(from, into, &names(into.classes), &mut weights);
         if result.is_err() {
             assert_eq!((&weights.params[..], &weights.state[..]), (&before.params[..], &before.state[..]));
         }
@@ -254,6 +280,19 @@ mod tests {
         let (source, after) = (by_name(&from.network.graph, &from.weights), by_name(&into.graph, &after));
         assert!(source.iter().all(|(name, values)| after[name] == *values));
         assert_eq!(transfer.to_string(), "conv1-conv2, fc1 from runs/x/best.safetensors, bn1 new");
+    }
+
+    #[test]
+    fn as_many_other_classes_get_a_new_last_layer() {
+        let from = bundle(network(3, BLOCKS));
+        let mut other: Vec<Name> = from.classes.clone();
+        other.swap(0, 1);
+        let before = Weights::initial(&from.network.graph, Initialisation::default(), 1);
+        let mut weights = before.clone();
+        let transfer = transfer(&from, &from.network, &other, &mut weights).unwrap();
+        assert_eq!(transfer.to_string(), "conv1-conv2 from runs/x/best.safetensors, fc1 new (other classes)");
+        let [before, after] = [before, weights].map(|weights| by_name(&from.network.graph, &weights));
+        assert_eq!((&after["fc1.weight"], &after["fc1.bias"]), (&before["fc1.weight"], &before["fc1.bias"]));
     }
 
     #[test]
@@ -306,9 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn another_sample_rate_is_told() {
+        let from = bundle(network(3, BLOCKS));
+        let mut into = (*from.network).clone();
+        into.spec.input.sample_rate = 16000;
+        let told = transferred(&from, &into).unwrap().0.to_string();
+        assert!(told.ends_with("; trained on clips of 8000 Hz, and this network takes 16000 Hz"), "{told}");
+    }
+
+    #[test]
     fn weights_of_another_network_are_refused() {
         let from = bundle(network(3, BLOCKS));
-        let error = transfer(&from, &from.network, &mut bundle(network(4, BLOCKS)).weights).unwrap_err();
+        let error = transfer(&from, &from.network, &from.classes, &mut bundle(network(4, BLOCKS)).weights).unwrap_err();
         assert!(matches!(error, TrainError::WrongLength { .. }), "{error}");
     }
 }

@@ -110,6 +110,11 @@ impl Augmenter {
         self.noise.remark()
     }
 
+    /// A hash of the background noise, which tells whether it is still the same when a run is resumed; none if no noise is added.
+    pub fn noise_fingerprint(&self) -> Option<String> {
+        self.noise.fingerprint()
+    }
+
     /// Writes clip number `clip` as it is in `epoch` to `row`, `[length, channels]`, full scale 1.
     ///
     /// `samples` is `[frames, channels]`, full scale 32768, of any length: what the row has beyond it is zero, and of a longer clip the row

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::base::FULL_SCALE;
 use crate::base::name::display_path;
 use crate::base::rng::Key;
+use crate::base::sha1::Sha1;
 use crate::base::{Name, name};
 use crate::data::archive;
 use crate::data::clip::{ClipReader, Format};
@@ -89,6 +90,18 @@ impl NoiseBank {
     /// What a user may want to know about the origin of the noise.
     pub(super) fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
+    }
+
+    /// SHA-1 of the tracks and their lengths, in hexadecimal digits; none if there are no tracks.
+    pub(super) fn fingerprint(&self) -> Option<String> {
+        let mut sha = Sha1::new();
+        for track in &self.tracks {
+            sha.update((track.len() as u64).to_le_bytes());
+            for piece in track.chunks(4096) {
+                sha.update(piece.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+        (!self.tracks.is_empty()).then(|| sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Adds a random piece of a random track to `row`, `[frames, channels]`, alike in all channels. Its level gives the
