@@ -122,14 +122,20 @@ fn confusions(e: &Evaluation, width: usize) -> String {
     let label = widest(12);
     let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= width);
     let Some(cut) = cut else { return worst_pairs(e) };
+    // A name that is cut ends with `…`.
     let short = |name: &str, most: usize| {
+        if display_width(name) <= most {
+            return name.to_string();
+        }
         let mut text = String::new();
-        name.chars()
-            .take_while(|&c| {
-                text.push(c);
-                display_width(&text) <= most
-            })
-            .collect::<String>()
+        for c in name.chars() {
+            text.push(c);
+            if display_width(&text) >= most {
+                text.pop();
+                break;
+            }
+        }
+        text + "…"
     };
     let heads = names.iter().map(|name| right(short(name, cut)));
     let mut table = Table::new(std::iter::once(left("")).chain(heads)).narrow();

@@ -39,16 +39,16 @@ pub struct Settings {
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
     /// Number of passes over the training clips [default: as the recipe says].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub epochs: Option<String>,
     /// As many epochs as fit in so many minutes on this machine.
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    #[arg(long, value_name = "N", conflicts_with = "epochs", allow_negative_numbers = true)]
     pub minutes: Option<f64>,
     /// Clips per step [default: as the recipe says].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<String>,
     /// Largest learning rate of Adam [default: as the recipe says].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub lr: Option<String>,
     /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the data, or at random (voices are then in several splits) [default: speaker].
     #[arg(long, value_parser = ["speaker", "official", "random"])]

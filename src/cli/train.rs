@@ -10,8 +10,8 @@ use crate::base::name::display_path;
 use crate::data::{DataError, Dataset, Hint, Split};
 use crate::nn::Network;
 use crate::train::{
-    Evaluation, EvaluationReport, Observer, Outcome, Recipe, RunClaim, RunFolder, Session, TrainConfig, check_settings,
-    seconds_per_epoch,
+    Evaluation, EvaluationReport, Group, Observer, Outcome, Recipe, RunClaim, RunFolder, SETTINGS, Session,
+    TrainConfig, check_settings, seconds_per_epoch,
 };
 use anyhow::Result;
 use serde_json::json;
@@ -35,7 +35,7 @@ Ctrl-C saves the run; --resume continues it bit for bit.";
 
 /// Options of `stapes train`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = below_help())]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
@@ -51,6 +51,16 @@ pub struct Args {
     /// Continue a run that was interrupted, with its own settings except --epochs and --data.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force", "runs"])]
     resume: Option<PathBuf>,
+}
+
+/// The examples and the keys of the settings that have no option of their own.
+fn below_help() -> String {
+    let groups = [Group::Optimisation, Group::Augmentation, Group::Transfer];
+    let keys = groups.map(|group| {
+        let keys = SETTINGS.iter().filter(|setting| setting.group == group).map(|setting| setting.key);
+        format!("{}: {}.", group.heading(), keys.collect::<Vec<_>>().join(", "))
+    });
+    format!("{EXAMPLES}\n\nSettings for --set, among others:\n\n{}", keys.join("\n\n"))
 }
 
 /// Runs the command.

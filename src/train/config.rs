@@ -109,6 +109,9 @@ const LARGEST_FILE: u64 = 16 << 20;
 
 fn unknown(key: &str) -> String {
     let known = SETTINGS.iter().map(|s| s.key);
+    if key == "network" {
+        return "the network is a table, not a setting; give its name or file with --model".into();
+    }
     let key = quoted(key);
     match nearest(&key, known.clone().chain(["network"])) {
         Some(near) => format!("there is no setting `{key}`; did you mean `{near}`?"),
