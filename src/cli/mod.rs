@@ -7,6 +7,7 @@ mod data;
 mod devices;
 mod ending;
 mod eval;
+mod evaluated;
 mod example;
 mod gradcheck;
 mod help;
