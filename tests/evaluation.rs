@@ -242,3 +242,107 @@ fn training_says_what_the_recordings_lack() {
     let unknown = train_on(&unknown, "unknown");
     assert!(unknown.contains("speakers cannot be told apart") && !unknown.contains("fewer than 5"), "{unknown}");
 }
+
+/// For each clip of a run's evaluation, whether it was recognised.
+fn recognised(run: &Path) -> Vec<(String, bool)> {
+    let text = fs::read_to_string(run.join("predictions-training.csv")).unwrap();
+    let rows = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    rows.map(|row| (row[0].to_string(), row[1] == row[2])).collect()
+}
+
+#[test]
+fn a_comparison_counts_the_clips_that_only_one_run_recognises() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs: Vec<PathBuf> = [("a", "1", "1"), ("b", "100", "2"), ("c", "30", "3")]
+        .map(|(name, epochs, seed)| {
+            run_with(dir.path(), name, &["--epochs", epochs, "--seed", seed, "--lr", "0.01", "--set", "dropout=0"])
+        })
+        .into();
+    let compare = |runs: &[PathBuf], options: &[&str]| {
+        let mut command = stapes();
+        command.arg("compare").args(runs).args(["--split", "training"]).args(options);
+        command
+    };
+    let picture = dir.path().join("two.svg");
+    let two = json(compare(&runs[..2], &["--json", "--picture"]).arg(&picture));
+    let pair = &two["pairs"][0];
+    for run in &runs[..2] {
+        eval(run).args(["-q", "--split", "training"]).assert().success();
+    }
+    let (a, b) = (recognised(&runs[0]), recognised(&runs[1]));
+    let of = |kind: (bool, bool)| a.iter().zip(&b).filter(|(a, b)| (a.1, b.1) == kind).count() as u64;
+    let figure = |name: &str| pair[name].as_u64().unwrap();
+    let expected = [(true, true), (true, false), (false, true), (false, false)].map(of);
+    assert_eq!(["both", "only_first", "only_second", "neither"].map(figure), expected);
+    assert!(expected[1] + expected[2] > 0, "the runs are of different quality: {pair}");
+    let number = expected.iter().sum::<u64>() as f64;
+    let (difference, p) = (pair["difference"].as_f64().unwrap(), pair["p"].as_f64().unwrap());
+    approx::assert_abs_diff_eq!(difference, (expected[2] as f64 - expected[1] as f64) / number, epsilon = 1e-12);
+    assert!(p > 0.0 && p <= 1.0);
+    let interval = [0, 1].map(|bound| pair["interval"][bound].as_f64().unwrap());
+    assert!(interval[0] <= difference && difference <= interval[1], "{interval:?} around {difference}");
+    let flips = pair["flips"].as_array().unwrap();
+    assert_eq!(flips.len() as u64, expected[1] + expected[2]);
+    for flip in flips {
+        let name = flip["clip"].as_str().unwrap();
+        let right = |list: &[(String, bool)]| list.iter().find(|(clip, _)| clip == name).unwrap().1;
+        assert_eq!(flip["first"] == flip["label"], right(&a), "{flip}");
+        assert_eq!(flip["second"] == flip["label"], right(&b), "{flip}");
+    }
+    let changes = pair["confusion"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
+    assert_eq!(changes.map(|n| n.as_i64().unwrap()).sum::<i64>(), 0, "both matrices have the same clips");
+    let svg = fs::read_to_string(picture).unwrap();
+    assert_eq!(svg.matches("<g transform").count(), 3);
+    assert!(svg.contains(">bed</text>") && svg.trim_end().ends_with("</svg>"));
+    let text = compare(&runs[..2], &[]).assert().success();
+    text.stdout(contains("difference B - A:").and(contains("McNemar's exact test")).and(contains("confusion matrix")));
+
+    // Three runs have three pairs, with larger p values.
+    let three = json(&mut compare(&runs, &["--json"]));
+    let pairs = three["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 3);
+    assert_eq!(pairs[0]["only_first"], pair["only_first"]);
+    assert!(pairs.iter().all(|pair| pair["adjusted_p"].as_f64() >= pair["p"].as_f64()));
+    compare(&runs, &[]).assert().success().stdout(contains("C - B").and(contains("p (Holm)")));
+
+    // A run and its copy do not differ.
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&runs[0]).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let same = compare(&[runs[0].clone(), copy], &[]).assert().success();
+    same.stdout(contains("no clip is recognised by A only").and(contains("p = 1.0000")));
+
+    compare(&runs[..1], &[]).assert().code(2);
+    refused(
+        stapes().arg("compare").arg(&runs[0]).arg(clips()),
+        2,
+        &["only one of the paths is a run; give two runs or more"],
+    );
+    refused(compare(&runs, &["--picture"]).arg(dir.path().join("x.svg")), 2, &["give two runs"]);
+    let mut words = stapes();
+    words.args([
+        "train",
+        "-q",
+        "--recipe",
+        "plain",
+        "--batch",
+        "2",
+        "--epochs",
+        "1",
+        "--classes",
+        "bed,cat,six",
+        "--data",
+    ]);
+    words
+        .arg(clips())
+        .arg("--model")
+        .arg(tiny())
+        .args(["--name", "other", "--runs"])
+        .arg(dir.path())
+        .assert()
+        .success();
+    let other = [runs[0].clone(), dir.path().join("other")];
+    refused(&mut compare(&other, &[]), 1, &["their classes are bed,cat,one,six and bed,cat,six"]);
+}

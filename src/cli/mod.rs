@@ -1,6 +1,7 @@
 //! The program: its commands, and the exit codes of their errors.
 
 mod bench;
+mod compare;
 mod completions;
 mod context;
 mod data;
@@ -14,6 +15,7 @@ mod help;
 mod hints;
 mod interrupt;
 mod man;
+mod matrix_picture;
 mod models;
 mod output;
 mod predict;
@@ -68,6 +70,8 @@ enum Command {
     Train(Box<train::Args>),
     /// Evaluate trained networks on the clips of a split, or on other recordings.
     Eval(eval::Args),
+    /// Compare trained networks on the same clips.
+    Compare(compare::Args),
     /// Recognise the words in sound files.
     Predict(predict::Args),
     /// List the networks, or show the layers or the plan of one.
@@ -91,6 +95,7 @@ impl Command {
         match self {
             Command::Train(args) => train::run(args, context),
             Command::Eval(args) => eval::run(args, context),
+            Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
             Command::Models(args) => models::run(args, context),
             Command::Data(args) => data::run(args, context),

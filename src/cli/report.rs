@@ -46,7 +46,7 @@ fn accuracy(report: &EvaluationReport) -> String {
 }
 
 /// `0.882 to 0.933`.
-fn interval([low, high]: [f64; 2]) -> String {
+pub fn interval([low, high]: [f64; 2]) -> String {
     format!("{low:.3} to {high:.3}")
 }
 
@@ -115,13 +115,22 @@ fn classes(e: &Evaluation) -> Table {
 }
 
 /// The confusion matrix, if it fits `width` columns with at least three letters of each class, else the most frequent confusions.
-fn confusions(e: &Evaluation, width: usize) -> String {
-    let names: Vec<String> = e.classes.iter().map(|c| c.class.to_string()).collect();
+pub fn confusions(e: &Evaluation, width: usize) -> String {
+    let names: Vec<Name> = e.classes.iter().map(|c| c.class.clone()).collect();
+    let cells = e.confusion.iter().map(|row| row.iter().map(|n| n.to_string()).collect()).collect::<Vec<Vec<_>>>();
+    match matrix(&names, &cells, width) {
+        Some(table) => format!("confusion matrix (rows: label, columns: predicted)\n{table}"),
+        None => worst_pairs(e),
+    }
+}
+
+/// Numbers by label (rows) and predicted class (columns), with a dot for `0`, if `width` columns are enough.
+pub fn matrix(classes: &[Name], cells: &[Vec<String>], width: usize) -> Option<String> {
+    let names: Vec<String> = classes.iter().map(Name::to_string).collect();
     let widest = |most: usize| names.iter().map(|name| display_width(name)).max().unwrap_or(0).min(most);
-    let digits = e.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
+    let digits = cells.iter().flatten().map(String::len).max().unwrap_or(1);
     let label = widest(12);
-    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= width);
-    let Some(cut) = cut else { return worst_pairs(e) };
+    let cut = (3..=8).rev().find(|&cut| label + names.len() * (widest(cut).max(digits) + 1) <= width)?;
     // A name that is cut ends with `…`.
     let short = |name: &str, most: usize| {
         if display_width(name) <= most {
@@ -139,11 +148,11 @@ fn confusions(e: &Evaluation, width: usize) -> String {
     };
     let heads = names.iter().map(|name| right(short(name, cut)));
     let mut table = Table::new(std::iter::once(left("")).chain(heads)).narrow();
-    for (name, row) in names.iter().zip(&e.confusion) {
-        let cells = row.iter().map(|&n| if n == 0 { ".".to_string() } else { n.to_string() });
+    for (name, row) in names.iter().zip(cells) {
+        let cells = row.iter().map(|n| if n == "0" { ".".to_string() } else { n.clone() });
         table.row(std::iter::once(short(name, label)).chain(cells));
     }
-    format!("confusion matrix (rows: label, columns: predicted)\n{}", table.fit(width))
+    Some(table.fit(width))
 }
 
 fn worst_pairs(e: &Evaluation) -> String {

@@ -8,6 +8,8 @@ mod calibration;
 #[cfg(feature = "audio")]
 mod checkpoint;
 #[cfg(feature = "audio")]
+mod comparison;
+#[cfg(feature = "audio")]
 mod config;
 #[cfg(feature = "audio")]
 mod diagnose;
@@ -63,6 +65,8 @@ mod weights;
 pub use bundle::{Bundle, Which};
 #[cfg(feature = "audio")]
 pub use calibration::{Calibration, ConfidenceBin};
+#[cfg(feature = "audio")]
+pub use comparison::{Agreement, ClassAgreement, Comparison, Flip, Pair, Resampled, all_pairs};
 #[cfg(feature = "audio")]
 pub use config::{Kept, TrainConfig};
 pub use error::{Disagreement, TrainError};

@@ -1,17 +1,14 @@
 //! Accuracy by speaker: how much it differs from voice to voice, and its interval over speakers.
 
 use super::eval::Evaluation;
-use super::statistics::quantile;
+use super::statistics::{bootstrap, quantile};
 use crate::base::Name;
-use crate::base::rng::{Key, Stream};
 use crate::data::Dataset;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Resamples of the bootstrap.
-const RESAMPLES: u64 = 2_000;
 /// Fewest speakers for an interval: from fewer, the bootstrap gives one that is far too narrow.
-const SPEAKERS_FOR_INTERVAL: usize = 10;
+pub(super) const SPEAKERS_FOR_INTERVAL: usize = 10;
 /// Fewest clips of a speaker whose accuracy is named.
 const CLIPS_TO_BE_NAMED: u64 = 5;
 /// Most speakers that are named.
@@ -74,7 +71,7 @@ impl SpeakerSpread {
     fn of_figures(speakers: Vec<SpeakerFigures>) -> SpeakerSpread {
         let mut accuracies: Vec<f64> = speakers.iter().map(|of| of.accuracy).collect();
         accuracies.sort_by(f64::total_cmp);
-        let counts: Vec<(u64, u64)> = speakers.iter().map(|of| (of.clips, of.correct)).collect();
+        let counts: Vec<(u64, f64)> = speakers.iter().map(|of| (of.clips, of.correct as f64)).collect();
         let is_named = |of: &SpeakerFigures| of.clips >= CLIPS_TO_BE_NAMED && of.correct < of.clips;
         let count = speakers.len();
         let mut worst: Vec<SpeakerFigures> = speakers.into_iter().filter(is_named).collect();
@@ -89,25 +86,6 @@ impl SpeakerSpread {
             worst,
         }
     }
-}
-
-/// The 95 % interval of the accuracy from resamples of speakers, each with its clips and its correct clips. The random numbers
-/// have a fixed seed, so that equal counts give an equal interval.
-fn bootstrap(speakers: &[(u64, u64)]) -> [f64; 2] {
-    let key = Key::new(1, Stream::Resample);
-    let resample = |number: u64| {
-        let key = key.with(number);
-        let (mut clips, mut correct) = (0, 0);
-        for draw in 0..speakers.len() as u64 {
-            let of = speakers[key.below(draw, speakers.len() as u64) as usize];
-            clips += of.0;
-            correct += of.1;
-        }
-        correct as f64 / clips as f64
-    };
-    let mut accuracies: Vec<f64> = (0..RESAMPLES).map(resample).collect();
-    accuracies.sort_by(f64::total_cmp);
-    [0.025, 0.975].map(|q| quantile(&accuracies, q))
 }
 
 #[cfg(test)]
@@ -145,8 +123,8 @@ mod tests {
     fn the_interval_over_speakers_is_wide_where_speakers_differ_and_that_over_clips_is_not() {
         // One clip of each of 400 speakers: both intervals agree. Forty speakers of ten clips, all right or all wrong: the
         // interval is that of forty trials.
-        let single: Vec<(u64, u64)> = (0..400).map(|i| (1, u64::from(i % 4 != 0))).collect();
-        let whole: Vec<(u64, u64)> = (0..40).map(|i| (10, if i % 4 == 0 { 0 } else { 10 })).collect();
+        let single: Vec<(u64, f64)> = (0..400).map(|i| (1, f64::from(i % 4 != 0))).collect();
+        let whole: Vec<(u64, f64)> = (0..40).map(|i| (10, if i % 4 == 0 { 0.0 } else { 10.0 })).collect();
         for (counts, trials) in [(single, (300, 400)), (whole, (30, 40))] {
             let (interval, expected) = (bootstrap(&counts), wilson(trials.0, trials.1));
             for (bound, expected) in interval.into_iter().zip(expected) {
@@ -154,6 +132,6 @@ mod tests {
             }
             assert_eq!(interval, bootstrap(&counts), "the resamples are the same at every call");
         }
-        assert_eq!(bootstrap(&[(5, 5), (3, 3)]), [1.0, 1.0]);
+        assert_eq!(bootstrap(&[(5, 5.0), (3, 3.0)]), [1.0, 1.0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Intervals and quantiles for accuracies.
 
+use crate::base::rng::{Key, Stream};
 use serde::Serialize;
 
 /// Quantile of the standard normal distribution that leaves 2.5 % above it.
@@ -25,6 +26,61 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let low = (at as usize).min(last);
     let high = (low + 1).min(last);
     sorted[low] + (at - low as f64) * (sorted[high] - sorted[low])
+}
+
+/// Resamples of the bootstrap.
+const RESAMPLES: u64 = 2_000;
+
+/// The 95 % interval of a mean over clips that are not independent, from resamples of whole groups, each with its clips and the sum of their
+/// values (the cluster bootstrap: Davison and Hinkley, "Bootstrap methods and their application", 1997, section 3.8). The random numbers have
+/// a fixed seed, so that equal groups give an equal interval.
+pub(super) fn bootstrap(groups: &[(u64, f64)]) -> [f64; 2] {
+    let key = Key::new(1, Stream::Resample);
+    let resample = |number: u64| {
+        let key = key.with(number);
+        let (mut clips, mut sum) = (0, 0.0);
+        for draw in 0..groups.len() as u64 {
+            let of = groups[key.below(draw, groups.len() as u64) as usize];
+            clips += of.0;
+            sum += of.1;
+        }
+        sum / clips.max(1) as f64
+    };
+    let mut means: Vec<f64> = (0..RESAMPLES).map(resample).collect();
+    means.sort_by(f64::total_cmp);
+    [0.025, 0.975].map(|q| quantile(&means, q))
+}
+
+/// The exact two-sided p value of McNemar's test: of `first + second` clips that one of two networks recognises and the other does not, as
+/// many fall to each if they are equally good (McNemar, "Note on the sampling error of the difference between correlated proportions",
+/// Psychometrika 1947; with the binomial distribution in place of its approximation).
+pub(super) fn mcnemar(first: u64, second: u64) -> f64 {
+    let (n, least) = (first + second, first.min(second));
+    if first == second {
+        return 1.0;
+    }
+    // ln C(n, k) - n ln 2, for k = 0 first.
+    let mut term = -(n as f64) * std::f64::consts::LN_2;
+    let mut sum = term.exp();
+    for k in 0..least {
+        term += ((n - k) as f64).ln() - ((k + 1) as f64).ln();
+        sum += term.exp();
+    }
+    (2.0 * sum).min(1.0)
+}
+
+/// The p values of several tests, adjusted so that the probability of at least one false discovery is at most the level that they are compared
+/// with (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979).
+pub(super) fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let mut adjusted = vec![0.0; p.len()];
+    let mut largest = 0.0f64;
+    for (rank, &i) in order.iter().enumerate() {
+        largest = largest.max(((p.len() - rank) as f64 * p[i]).min(1.0));
+        adjusted[i] = largest;
+    }
+    adjusted
 }
 
 /// The mean of some values, and how far it is known.
@@ -90,6 +146,27 @@ mod tests {
         let [low, high] = wilson(81, 263);
         approx::assert_abs_diff_eq!(low, 0.2553, epsilon = 5e-5);
         approx::assert_abs_diff_eq!(high, 0.3662, epsilon = 5e-5);
+    }
+
+    #[test]
+    fn mcnemars_test_is_the_binomial_one() {
+        // 2 (1 + 8 + 28) / 2^8, and R's binom.test(7, 41)$p.value.
+        approx::assert_relative_eq!(mcnemar(2, 6), 74.0 / 256.0, epsilon = 1e-12);
+        approx::assert_relative_eq!(mcnemar(34, 7), mcnemar(7, 34));
+        approx::assert_relative_eq!(mcnemar(34, 7), 2.532_080e-5, max_relative = 1e-5);
+        assert_eq!((mcnemar(0, 0), mcnemar(5, 5)), (1.0, 1.0));
+        approx::assert_relative_eq!(mcnemar(0, 5), 2.0 / 32.0, epsilon = 1e-12);
+        assert!((0.0..1e-250).contains(&mcnemar(0, 1000)));
+        approx::assert_relative_eq!(mcnemar(2450, 2550), 0.1615, epsilon = 2e-4);
+    }
+
+    #[test]
+    fn holms_correction_is_monotone() {
+        let adjusted = holm(&[0.01, 0.04, 0.03, 0.005]);
+        for (value, expected) in adjusted.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+            approx::assert_relative_eq!(*value, expected, epsilon = 1e-12);
+        }
+        assert_eq!((holm(&[0.9, 0.8]), holm(&[])), (vec![1.0, 1.0], vec![]));
     }
 
     #[test]
