@@ -165,3 +165,35 @@ fn case_42_what_a_killed_process_has_left_is_removed() {
     fs::write(dir.path().join("empty/run.lock"), "4194304\n").unwrap();
     train(dir.path(), "empty").args(["--epochs", "1", "-q"]).assert().success();
 }
+
+#[test]
+fn runs_are_listed_with_what_their_files_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = |options: &[&str]| {
+        let mut command = stapes();
+        command.arg("runs").arg(dir.path()).args(options);
+        command
+    };
+    list(&[]).assert().success().stdout(predicates::str::contains("no runs in"));
+    train(&dir.path().join("study"), "b").args(["-q", "--epochs", "2"]).assert().success();
+    train(dir.path(), "a").args(["-q", "--epochs", "1", "--seed", "7"]).assert().success();
+    let broken = dir.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("config.toml"), "lr = 'x'").unwrap();
+    // The last line of a file that is being written counts as missing.
+    let metrics = dir.path().join("study/b/metrics.jsonl");
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    std::fs::write(&metrics, &text[..text.len() - 20]).unwrap();
+    let told = json(list(&["--sort", "name", "--json"]).arg("-q"));
+    let names: Vec<&str> = told.as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
+    assert!(names.len() == 2 && names[0].ends_with("/a") && names[1].ends_with("/study/b"), "{names:?}");
+    assert_eq!((&told[0]["seed"], &told[0]["epochs"], &told[1]["epochs_done"]), (&7.into(), &1.into(), &1.into()));
+    let evaluation = std::fs::read_to_string(dir.path().join("a/eval-test.json")).unwrap();
+    let evaluation: serde_json::Value = serde_json::from_str(&evaluation).unwrap();
+    assert_eq!(told[0]["test"]["accuracy"], evaluation["accuracy"]);
+    assert!(told[0]["bytes"].as_u64().unwrap() > 10_000 && told[0]["params"].as_u64().unwrap() > 100);
+    let listed = list(&[]).assert().success();
+    listed.stdout(predicates::str::contains("1 of 2")).stderr(predicates::str::contains("broken is left out"));
+    list(&["--sort", "colour"]).assert().code(2);
+    stapes().args(["runs", "absent"]).assert().code(1).stderr(predicates::str::contains("absent is not a folder"));
+}

@@ -23,6 +23,7 @@ mod progress;
 mod recordings;
 mod report;
 mod run_name;
+mod runs;
 mod settings;
 mod shell;
 mod table;
@@ -74,6 +75,8 @@ enum Command {
     Compare(compare::Args),
     /// Recognise the words in sound files.
     Predict(predict::Args),
+    /// List the runs in a folder with their results.
+    Runs(runs::Args),
     /// List the networks, or show the layers or the plan of one.
     Models(models::Args),
     /// Show the content of a data set and the faults in it.
@@ -97,6 +100,7 @@ impl Command {
             Command::Eval(args) => eval::run(args, context),
             Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
+            Command::Runs(args) => runs::run(args, context),
             Command::Models(args) => models::run(args, context),
             Command::Data(args) => data::run(args, context),
             Command::Gradcheck(args) => gradcheck::run(args, context),

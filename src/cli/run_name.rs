@@ -28,10 +28,15 @@ pub fn variant(network: &NetworkSpec) -> Option<Variant> {
 
 /// The name of a run that was given none: model, variant and date (UTC).
 pub fn dated(network: &NetworkSpec) -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = date(seconds / 86_400);
     let variant = variant(network).map_or(String::new(), |variant| format!("-{variant}"));
-    format!("{}{variant}-{year}-{month:02}-{day:02}", network.name)
+    format!("{}{variant}-{}", network.name, day(SystemTime::now()))
+}
+
+/// The day of a time (UTC): `2026-11-30`.
+pub fn day(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (year, month, day) = date(seconds / 86_400);
+    format!("{year}-{month:02}-{day:02}")
 }
 
 /// Year, month and day so many days after 1970-01-01.

@@ -62,12 +62,16 @@ pub fn write(path: &Path, records: &[EpochRecord]) -> Result<(), TrainError> {
     write_atomically(path, text.as_bytes())
 }
 
+/// The records in a file; lines that are incomplete are left out, and a file that cannot be read has none.
+pub fn read(path: &Path) -> Vec<EpochRecord> {
+    let text = text_file::read(path, LARGEST_FILE).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 /// Gives the records of a checkpoint the times that `metrics.jsonl` has for them, and says whether the file has all of
 /// these records, as it should.
 pub fn add_times(path: &Path, records: &mut [EpochRecord]) -> bool {
-    let text = text_file::read(path, LARGEST_FILE).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok());
-    let by_epoch: HashMap<u64, EpochRecord> = lines.map(|record| (record.epoch, record)).collect();
+    let by_epoch: HashMap<u64, EpochRecord> = read(path).into_iter().map(|record| (record.epoch, record)).collect();
     let mut has_all = true;
     for record in records {
         match by_epoch.get(&record.epoch) {

@@ -38,6 +38,8 @@ mod recogniser;
 mod run_claim;
 mod run_folder;
 #[cfg(feature = "audio")]
+mod run_list;
+#[cfg(feature = "audio")]
 mod run_lock;
 #[cfg(feature = "audio")]
 mod seeds;
@@ -88,6 +90,8 @@ pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 #[cfg(feature = "audio")]
 pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};
+#[cfg(feature = "audio")]
+pub use run_list::{RunSummary, TestResult, find_runs};
 #[cfg(feature = "audio")]
 pub use seeds::{SeveralRuns, check_same_clips, differing_setting};
 #[cfg(feature = "audio")]
