@@ -123,6 +123,7 @@ fn a_run_is_trained_evaluated_and_asked() {
     let run = trained();
     for file in [
         "config.toml",
+        "events.out.tfevents.0.stapes",
         "metrics.jsonl",
         "best.safetensors",
         "last.safetensors",

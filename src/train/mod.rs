@@ -20,6 +20,8 @@ mod estimate;
 mod eval;
 #[cfg(feature = "audio")]
 mod evaluation_report;
+#[cfg(feature = "audio")]
+mod event_file;
 mod freeze;
 pub mod gpu_bench;
 pub mod gradcheck;

@@ -61,6 +61,11 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
+    /// The figures of `metrics.jsonl` for TensorBoard, which takes every file whose name contains `tfevents`.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.out.tfevents.0.stapes")
+    }
+
     /// The weights that were best on the validation clips.
     pub fn best(&self) -> PathBuf {
         self.path.join("best.safetensors")
@@ -110,7 +115,7 @@ impl RunFolder {
     #[cfg(feature = "audio")]
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.last(), self.best(), self.config(), self.metrics(), self.classes(), self.split()];
-        files.push(self.example());
+        files.extend([self.events(), self.example()]);
         for split in ["training", "validation", "test", "other"] {
             files.extend([self.evaluation(split), self.confusion(split)]);
             files.extend([self.predictions(split), self.reliability(split)]);

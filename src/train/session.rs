@@ -7,6 +7,7 @@ use super::diagnose::first_not_finite;
 use super::error::TrainError;
 use super::eval::Evaluation;
 use super::evaluation_report::save_evaluation;
+use super::event_file;
 use super::metrics::{self, EpochRecord};
 use super::prepared::{Prepared, Sources, Start, training_clips};
 use super::recogniser::Recogniser;
@@ -23,7 +24,7 @@ use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 /// Clips in each batch of an evaluation.
 pub const EVAL_BATCH: usize = 32;
@@ -149,7 +150,7 @@ impl Session {
         session.metrics_rebuilt = !metrics::add_times(&folder.metrics(), &mut records);
         session.records = records;
         session.progress = progress;
-        metrics::write(&folder.metrics(), &session.records)?;
+        write_records(&folder, &session.records)?;
         Ok(session)
     }
 
@@ -424,7 +425,7 @@ impl Session {
         if better {
             self.save_best(&self.best)?;
         }
-        metrics::write(&self.folder().metrics(), &self.records)?;
+        write_records(self.folder(), &self.records)?;
         self.claim.keep();
         let remarkable = better && self.config.keep == Kept::Best;
         observer.epoch(self.records.last().expect("one was just added"), remarkable);
@@ -447,6 +448,15 @@ impl Session {
         let settings = toml::to_string(&self.config.fixed()).expect("settings are valid TOML");
         checkpoint::metadata(&self.config.network, self.data.classes(), settings)
     }
+}
+
+/// Writes the records for people and programs, and for TensorBoard. Their times there follow from that of the settings, which are written at
+/// the start of a run.
+fn write_records(folder: &RunFolder, records: &[EpochRecord]) -> Result<(), TrainError> {
+    metrics::write(&folder.metrics(), records)?;
+    let start = std::fs::metadata(folder.config()).and_then(|file| file.modified()).ok();
+    let start = start.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    event_file::write(&folder.events(), start.as_secs_f64(), records)
 }
 
 /// What is compared with the settings in a checkpoint.
