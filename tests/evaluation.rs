@@ -346,3 +346,74 @@ fn a_comparison_counts_the_clips_that_only_one_run_recognises() {
     let other = [runs[0].clone(), dir.path().join("other")];
     refused(&mut compare(&other, &[]), 1, &["their classes are bed,cat,one,six and bed,cat,six"]);
 }
+
+#[test]
+fn features_times_the_last_layer_are_the_predictions() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_with(dir.path(), "run", &["--epochs", "30", "--lr", "0.01", "--set", "dropout=0"]);
+    let features = |output: &Path, options: &[&str]| {
+        let mut command = stapes();
+        command.arg("features").arg(&run).args(options).arg("--output").arg(output);
+        command
+    };
+    let (csv, npz) = (dir.path().join("f.csv"), dir.path().join("f.npz"));
+    let told = json(&mut features(&csv, &["--json"]));
+    let (rows, channels) = (told["rows"].as_u64().unwrap() as usize, told["channels"].as_u64().unwrap() as usize);
+    features(&npz, &[]).assert().success().stdout(contains("layer "));
+    let text = fs::read_to_string(&csv).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(
+        (lines[0][2], lines[0].len(), lines.len() as u64 - 1),
+        ("split", 3 + rows * channels, told["clips"].as_u64().unwrap())
+    );
+
+    // The head of the network is an average over the rows, then a dense layer.
+    let file = fs::read(run.join("best.safetensors")).unwrap();
+    let weights = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let tensor = |name: &str| -> Vec<f32> {
+        weights
+            .tensor(name)
+            .unwrap()
+            .data()
+            .chunks(4)
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect()
+    };
+    let (weight, bias) = (tensor("fc1.weight"), tensor("fc1.bias"));
+    eval(&run).args(["-q", "--split", "training"]).assert().success();
+    let predictions = fs::read_to_string(run.join("predictions-training.csv")).unwrap();
+    let classes: Vec<&str> = predictions.lines().next().unwrap().split(',').skip(3).collect();
+    let mut checked = 0;
+    for prediction in predictions.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>()) {
+        let line = lines.iter().find(|line| line[0] == prediction[0]).unwrap();
+        assert_eq!((line[1], line[2]), (prediction[1], "training"));
+        let values: Vec<f64> = line[3..].iter().map(|value| value.parse().unwrap()).collect();
+        let mean: Vec<f64> =
+            (0..channels).map(|c| (0..rows).map(|r| values[r * channels + c]).sum::<f64>() / rows as f64).collect();
+        let logit = |class: usize| -> f64 {
+            let products = mean.iter().enumerate().map(|(i, value)| value * f64::from(weight[class * channels + i]));
+            products.sum::<f64>() + f64::from(bias[class])
+        };
+        let best = (0..classes.len()).max_by(|&a, &b| logit(a).total_cmp(&logit(b))).unwrap();
+        assert_eq!(classes[best], prediction[2], "{}", prediction[0]);
+        let sum: f64 = (0..classes.len()).map(|class| logit(class).exp()).sum();
+        let probability: f64 = prediction[3 + best].parse().unwrap();
+        approx::assert_abs_diff_eq!(logit(best).exp() / sum, probability, epsilon = 2e-6);
+        checked += 1;
+    }
+    assert!(checked >= 6, "{checked}");
+    // The first member of the archive is x, with the numbers of the text.
+    let bytes = fs::read(&npz).unwrap();
+    let header = 35 + 10 + usize::from(u16::from_le_bytes([bytes[43], bytes[44]]));
+    let first = f32::from_le_bytes(bytes[header..header + 4].try_into().unwrap());
+    assert_eq!((&bytes[30..35], lines[1][3].parse()), (&b"x.npy"[..], Ok(first)));
+
+    features(&npz, &["--layer", "pool1"]).assert().success();
+    let other = dir.path().join("other.csv");
+    let mut of_other = stapes();
+    of_other.arg("features").arg(&run).arg(clips()).arg("--output").arg(&other).assert().success();
+    assert_eq!(fs::read_to_string(&other).unwrap().lines().count(), lines.len());
+    refused(&mut features(&npz, &["--layer", "pool9"]), 1, &["has no layer `pool9` (did you mean `pool"]);
+    refused(&mut features(&dir.path().join("f.txt"), &[]), 2, &["must end in .npz or .csv"]);
+    refused(&mut features(&dir.path().join("absent/f.npz"), &[]), 1, &["cannot write", "absent"]);
+}

@@ -10,6 +10,7 @@ mod ending;
 mod eval;
 mod evaluated;
 mod example;
+mod features;
 mod gradcheck;
 mod help;
 mod hints;
@@ -75,6 +76,8 @@ enum Command {
     Compare(compare::Args),
     /// Recognise the words in sound files.
     Predict(predict::Args),
+    /// Write the activations of a layer for every clip, as features for other programs.
+    Features(features::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),
     /// List the networks, or show the layers or the plan of one.
@@ -100,6 +103,7 @@ impl Command {
             Command::Eval(args) => eval::run(args, context),
             Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
+            Command::Features(args) => features::run(args, context),
             Command::Runs(args) => runs::run(args, context),
             Command::Models(args) => models::run(args, context),
             Command::Data(args) => data::run(args, context),

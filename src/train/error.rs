@@ -162,6 +162,24 @@ pub enum TrainError {
         /// The layers of the network that have weights.
         layers: String,
     },
+    /// A layer is asked for that is not there.
+    #[error("the network `{network}` has no layer `{name}`{hint}; its layers are {layers}")]
+    NoSuchLayer {
+        /// The name that was given.
+        name: String,
+        /// The network.
+        network: String,
+        /// The name that was probably meant; empty if there is none.
+        hint: String,
+        /// The layers of the network.
+        layers: String,
+    },
+    /// A layer's output is asked for that a recogniser does not keep.
+    #[error("the output of the layer `{layer}` is not kept; name it when the recogniser is built")]
+    NotKept {
+        /// The layer.
+        layer: String,
+    },
     /// A configuration cannot be.
     #[error("{place}: {message}")]
     Config {

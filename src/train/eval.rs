@@ -222,7 +222,7 @@ impl Evaluation {
 }
 
 /// A name as a field of a CSV file (RFC 4180).
-fn csv_field(name: &impl std::fmt::Display) -> String {
+pub fn csv_field(name: &impl std::fmt::Display) -> String {
     let text = name.to_string();
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }

@@ -22,6 +22,8 @@ mod eval;
 mod evaluation_report;
 #[cfg(feature = "audio")]
 mod event_file;
+#[cfg(feature = "audio")]
+mod features;
 mod freeze;
 pub mod gpu_bench;
 pub mod gradcheck;
@@ -77,9 +79,11 @@ pub use error::{Disagreement, TrainError};
 #[cfg(feature = "audio")]
 pub use estimate::seconds_per_epoch;
 #[cfg(feature = "audio")]
-pub use eval::{ClassFigures, ClipPrediction, Evaluation};
+pub use eval::{ClassFigures, ClipPrediction, Evaluation, csv_field};
 #[cfg(feature = "audio")]
 pub use evaluation_report::{EvaluationReport, Mistake, save_evaluation};
+#[cfg(feature = "audio")]
+pub use features::{FeatureLayer, features};
 pub use freeze::{ALL_BUT_HEAD, parse_freeze};
 #[cfg(feature = "audio")]
 pub use hints::loss_is_at_chance;

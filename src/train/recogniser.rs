@@ -6,7 +6,7 @@ use super::trainer::largest;
 use super::weights::Weights;
 use crate::base::rng::{Key, Stream};
 use crate::exec::{Device, Executor};
-use crate::graph::{Plan, PlanOptions};
+use crate::graph::{Keep, NodeId, Plan, PlanOptions};
 use crate::ops::ConvChoice;
 use serde::Serialize;
 use std::sync::Arc;
@@ -68,6 +68,12 @@ impl RecogniserBuilder {
         RecogniserBuilder { options: self.options.conv(conv), ..self }
     }
 
+    /// Whose outputs can be read afterwards, with [`Recogniser::activation`], beside the logits.
+    pub fn keep(self, nodes: impl IntoIterator<Item = NodeId>) -> RecogniserBuilder {
+        let keep = Keep::Nodes(nodes.into_iter().chain([self.model.logits()]).collect());
+        RecogniserBuilder { options: self.options.keep(keep), ..self }
+    }
+
     /// Lowers the graph and allocates the memory of a batch.
     ///
     /// # Errors
@@ -104,6 +110,14 @@ impl Recogniser {
         self.weights.params.copy_from_slice(&weights.params);
         self.weights.state.copy_from_slice(&weights.state);
         Ok(self.executor.prepare(&self.weights.params, &self.weights.state)?)
+    }
+
+    /// A node's output for the last batch, `[n, l, c]`; none if it was not kept ([`RecogniserBuilder::keep`]).
+    ///
+    /// # Errors
+    /// The GPU fails.
+    pub fn activation(&self, node: NodeId) -> Result<Option<Vec<f32>>, TrainError> {
+        Ok(self.executor.activation(node)?)
     }
 
     /// Predicts the class of each clip of `inputs`, `[n, length, channels]` with full scale 1; `n` may be larger than
