@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::ending::usage;
-use super::table::{bytes, count};
+use super::table::{self, count};
 use super::{interrupt, output, recordings};
 use crate::base::Name;
 use crate::base::name::display_path;
@@ -11,7 +11,7 @@ use crate::train::{
     Bundle, EVAL_BATCH, FeatureLayer, Recogniser, RunFolder, TrainError, Which, check_split, csv_field, features,
     write_atomically,
 };
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,9 @@ pub struct Args {
     data: Option<PathBuf>,
 }
 
+/// Bytes of the largest array, with room for the others of an archive of 4 GiB.
+const LARGEST: u64 = (4 << 30) - (64 << 20);
+
 /// The kinds of files.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -70,22 +73,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     recordings::name_skipped(context, &data);
     let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep([layer.node]);
     let mut recogniser = recogniser.device(context.device()?).build()?;
-    let size = 4 * (data.clips().len() * layer.shape.size()) as u64;
     let wrote = match kind {
         Kind::Npz => npz(&args.output, &mut recogniser, &layer, &data),
         Kind::Csv => csv(&args.output, &mut recogniser, &layer, &data),
     };
-    wrote
-        .with_context(|| {
-            format!(
-                "cannot write {}: the layer `{}` has {} for each clip, {} in all",
-                display_path(&args.output),
-                layer.name,
-                count(layer.shape.size() as u64, "number"),
-                bytes(size)
-            )
-        })
-        .map_err(|error| anyhow!("{error:#}"))?;
+    wrote.map_err(|error| anyhow!("cannot write {}: {error}", display_path(&args.output)))?;
     if context.json {
         return output::json(&json!({
             "output": display_path(&args.output),
@@ -124,6 +116,15 @@ fn open(args: &Args, context: &Context, folder: &RunFolder, classes: Vec<Name>, 
 
 fn npz(path: &Path, recogniser: &mut Recogniser, layer: &FeatureLayer, data: &Arc<Dataset>) -> Result<()> {
     let clips = data.clips();
+    let bytes = 4 * (clips.len() * layer.shape.size()) as u64;
+    if bytes > LARGEST {
+        bail!(
+            "the layer `{}` has {} for each clip, {} in all, and an .npz file has at most 4 GiB; take a later layer",
+            layer.name,
+            count(layer.shape.size() as u64, "number"),
+            table::bytes(bytes)
+        );
+    }
     let mut file = NpzWriter::create(path)?;
     let shape = match layer.shape.l {
         1 => vec![clips.len(), layer.shape.c],
