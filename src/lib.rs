@@ -88,8 +88,8 @@ pub mod prelude {
     pub use crate::graph::{Graph, GraphError, Keep, NodeId};
     pub use crate::nn::{Initialisation, Network, NetworkSpec, Objective};
     pub use crate::ops::{
-        Add, AvgPool, BatchNorm, Conv1d, ConvChoice, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, ShapeError,
-        SoftmaxCrossEntropy,
+        Add, AvgPool, BatchNorm, Conv1d, ConvChoice, DepthwiseConv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding,
+        Relu, ShapeError, SoftmaxCrossEntropy,
     };
     pub use crate::optim::{AdamSettings, Schedule, ScheduleKind};
     pub use crate::train::{

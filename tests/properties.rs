@@ -8,7 +8,7 @@ use stapes::base::{
 };
 use stapes::exec::Cpu;
 use stapes::graph::{Graph, Keep, NodeId, Plan, PlanOptions, Work};
-use stapes::ops::{AvgPool, Conv1d, Linear, MaxPool1d, Op, Padding, WeightedSum};
+use stapes::ops::{AvgPool, Conv1d, DepthwiseConv1d, Linear, MaxPool1d, Op, Padding, WeightedSum};
 use stapes::simd::Isa;
 use std::sync::Arc;
 
@@ -170,6 +170,33 @@ proptest! {
         if let Some(single) = Single::new(op, n, shape, isa) {
             check_adjoint(single, seed);
             check_linear(Single::new(op, n, shape, isa).unwrap(), seed);
+        }
+    }
+
+    #[test]
+    fn depthwise_conv1d_is_linear_its_backward_is_its_adjoint_and_padding_is_zeros(
+        (op, shape, pads, n, isa, seed) in
+            (convolution(), shape(), (0usize..9, 0usize..9), batch(), isa(), any::<u64>())
+    ) {
+        let Conv1d { k, stride, dilation, padding, bias, .. } = op;
+        let depthwise = |padding| DepthwiseConv1d { k, stride, dilation, padding, bias };
+        let of = |padding, shape| Single::new(depthwise(padding), n, shape, isa);
+        if let Some(single) = of(padding, shape) {
+            check_adjoint(single, seed);
+            check_linear(of(padding, shape).unwrap(), seed);
+        }
+        let padded_shape = Shape::new(pads.0 + shape.l + pads.1, shape.c);
+        if let Some(mut explicit) = of(Padding::Explicit(pads.0, pads.1), shape) {
+            let mut valid = of(Padding::Valid, padded_shape).unwrap();
+            let (x, params) = (noise(seed, 1, explicit.x_len()), noise(seed, 3, explicit.params));
+            let dy = noise(seed, 2, explicit.y_len());
+            let zeros = |rows: usize| vec![0.0; rows * shape.c];
+            let padded: Vec<f32> =
+                x.chunks_exact(shape.size()).flat_map(|x| [zeros(pads.0), x.to_vec(), zeros(pads.1)].concat()).collect();
+            let (a, b) = (explicit.run(&x, &params, &dy), valid.run(&padded, &params, &dy));
+            prop_assert_eq!(a.y, b.y);
+            prop_assert_eq!(a.dx, rows(&b.dx, padded_shape, pads.0..pads.0 + shape.l));
+            assert_close(&a.dparams, &b.dparams);
         }
     }
 

@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub mod case;
 pub mod conv1d;
 pub mod conv_block;
+pub mod depthwise_conv1d;
 pub mod device;
 pub mod dropout;
 pub mod linear;
@@ -20,6 +21,7 @@ pub use avg_pool::AvgPool;
 pub use batch_norm::{BatchNorm, Over};
 pub use conv_block::ConvBlock;
 pub use conv1d::{Conv1d, Padding};
+pub use depthwise_conv1d::DepthwiseConv1d;
 pub use dropout::Dropout;
 pub use linear::Linear;
 pub use max_pool1d::MaxPool1d;
@@ -45,6 +47,7 @@ pub const ALL: &[Family] = &[
     Family { name: "batch_norm", cases: batch_norm::cases },
     Family { name: "conv1d", cases: conv1d::cases },
     Family { name: "conv_block", cases: conv_block::cases },
+    Family { name: "depthwise_conv1d", cases: depthwise_conv1d::cases },
     Family { name: "dropout", cases: dropout::cases },
     Family { name: "linear", cases: linear::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },

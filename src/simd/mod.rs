@@ -13,6 +13,9 @@
 //! use stapes::simd::{PooledGradient, SparseSpread, SparseUpdate};
 //! ```
 //! ```compile_fail
+//! use stapes::simd::{DepthwiseProduct, DepthwiseUpdate, Windows};
+//! ```
+//! ```compile_fail
 //! use stapes::simd::planes;
 //! ```
 //! ```compile_fail
@@ -29,6 +32,7 @@
 //! ```
 
 mod check;
+mod depthwise;
 mod extent;
 mod isa;
 mod peak;
@@ -41,13 +45,16 @@ mod soundness;
 mod sparse;
 mod tile;
 pub(crate) mod transform;
+mod windows;
 pub(crate) mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use check::{cpu_brand, missing_cpu_features};
+pub(crate) use depthwise::{DepthwiseProduct, DepthwiseUpdate};
 pub(crate) use extent::{product, sum};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
 pub(crate) use sparse::{PooledGradient, SparseSpread, SparseUpdate};
 pub(crate) use tile::{Product, RankUpdate, panels};
+pub(crate) use windows::Windows;

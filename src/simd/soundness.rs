@@ -5,7 +5,7 @@ use super::planes::{PlaneProduct, PlaneUpdate, Planes, Prefetch};
 use super::sparse::{PooledGradient, SparseSpread, SparseUpdate};
 use super::transform::{GradientTransform, InputTransform, MonoConvolution, OutputTransform, PlainRows, StoredRows};
 use super::winograd::ThreeTaps;
-use super::{Isa, Product, RankUpdate};
+use super::{DepthwiseProduct, DepthwiseUpdate, Isa, Product, RankUpdate, Windows};
 use std::marker::PhantomData;
 use std::panic::catch_unwind;
 
@@ -72,6 +72,46 @@ fn case_41_rank_update() {
     refused("right stride", |isa| run(isa, [0, EIGHTH, 9, 1, 1]));
     refused("sums", |isa| run(isa, [0, 0, 1, 4, EIGHTH * 2]));
     refused("a position too many", |isa| run(isa, [1, 1, 5, 1, 1]));
+}
+
+/// Windows of two taps over four rows.
+const WINDOWS: Windows = Windows { rows: 4, origin: 0, step: 1, taps: 2, tap_step: 1 };
+
+#[test]
+fn depthwise_product() {
+    let run = |isa: Isa, windows: Windows, [c, y_step, count, weights]: [usize; 4]| {
+        let (x, w, mut y) = ([1.0; 8], vec![1.0; weights], [0.0; 8]);
+        isa.run(DepthwiseProduct { windows, c, x: &x, w: &w, init: &[], y: &mut y, y_step, count });
+    };
+    Isa::all().into_iter().for_each(|isa| run(isa, WINDOWS, [2, 1, 3, 4]));
+    refused("a row too many of the input", |isa| run(isa, Windows { rows: 5, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("a row too many of the output", |isa| run(isa, WINDOWS, [2, 1, 5, 4]));
+    refused("a weight too few", |isa| run(isa, WINDOWS, [2, 1, 3, 3]));
+    refused("no tap", |isa| run(isa, Windows { taps: 0, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("channels", |isa| run(isa, WINDOWS, [HALF, 1, 3, 4]));
+    refused("output step", |isa| run(isa, WINDOWS, [2, HALF, 3, 4]));
+    refused("tap step", |isa| run(isa, Windows { tap_step: HALF, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("step", |isa| run(isa, Windows { step: THIRD, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("taps", |isa| run(isa, Windows { taps: HALF, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("origin", |isa| run(isa, Windows { origin: isize::MIN, ..WINDOWS }, [2, 1, 3, 4]));
+    refused("rows", |isa| run(isa, Windows { rows: HALF, ..WINDOWS }, [2, 1, 3, 4]));
+}
+
+#[test]
+fn depthwise_update() {
+    let run = |isa: Isa, windows: Windows, [c, count, weights, bias]: [usize; 4]| {
+        let (x, dy, mut dw, mut db) = ([1.0; 8], [1.0; 6], vec![0.0; weights], vec![0.0; bias]);
+        isa.run(DepthwiseUpdate { windows, c, x: &x, dy: &dy, count, dw: &mut dw, db: &mut db });
+    };
+    Isa::all().into_iter().for_each(|isa| run(isa, WINDOWS, [2, 3, 4, 2]));
+    refused("a row too many of the input", |isa| run(isa, Windows { rows: 5, ..WINDOWS }, [2, 3, 4, 2]));
+    refused("a row too many of the gradient", |isa| run(isa, WINDOWS, [2, 4, 4, 2]));
+    refused("a weight too few", |isa| run(isa, WINDOWS, [2, 3, 3, 2]));
+    refused("a bias too few", |isa| run(isa, WINDOWS, [2, 3, 4, 1]));
+    refused("no tap", |isa| run(isa, Windows { taps: 0, ..WINDOWS }, [2, 3, 4, 2]));
+    refused("channels", |isa| run(isa, WINDOWS, [HALF, 3, 4, 2]));
+    refused("tap step", |isa| run(isa, Windows { tap_step: HALF, ..WINDOWS }, [2, 3, 4, 2]));
+    refused("origin", |isa| run(isa, Windows { origin: isize::MAX, ..WINDOWS }, [2, 3, 4, 2]));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use stapes::exec::{Cpu, Reference};
 use stapes::graph::{Graph, Keep, NodeId, Parameter, Plan, PlanOptions, Work};
 use stapes::ops::batch_norm::BatchNormInference;
 use stapes::ops::{
-    AvgPool, BatchNorm, Conv1d, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy, WeightedSum,
+    AvgPool, BatchNorm, Conv1d, DepthwiseConv1d, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy,
+    WeightedSum,
 };
 use stapes::optim::{Adam, AdamSettings};
 use stapes::simd::Isa;
@@ -30,7 +31,7 @@ fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
     let size = |key: &str| a[key].as_u64().unwrap() as usize;
     let number = |key: &str| a[key].as_f64().unwrap();
     Some(match name {
-        "conv1d" => {
+        "conv1d" | "depthwise_conv1d" => {
             let pads = a["padding"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize);
             let pads: Vec<usize> = pads.collect();
             let padding = match a["rule"].as_str().unwrap() {
@@ -40,7 +41,10 @@ fn op_of(name: &str, a: &Value) -> Option<Arc<dyn Op>> {
             };
             let (c_out, bias) = (size("c_out"), a["bias"].as_bool().unwrap());
             let (k, stride, dilation) = (size("kernel"), size("stride"), size("dilation"));
-            Arc::new(Conv1d { c_out, k, stride, dilation, padding, bias })
+            match name {
+                "conv1d" => Arc::new(Conv1d { c_out, k, stride, dilation, padding, bias }),
+                _ => Arc::new(DepthwiseConv1d { k, stride, dilation, padding, bias }),
+            }
         }
         "max_pool1d" => {
             let ceil = a["ceil"].as_bool().unwrap();
@@ -224,7 +228,8 @@ fn every_op_gives_pytorchs_outputs_and_gradients() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(without_op, WITHOUT_OP);
-    let ops = ["batch_norm", "conv1d", "cross_entropy", "linear", "max_pool1d", "mean_over_time", "relu"];
+    let ops =
+        ["batch_norm", "conv1d", "cross_entropy", "depthwise_conv1d", "linear", "max_pool1d", "mean_over_time", "relu"];
     assert!(compared.iter().eq(&ops), "{compared:?}");
 }
 

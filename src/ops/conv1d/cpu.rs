@@ -5,7 +5,8 @@
 //! are the inputs copied to scratch memory, with zeros in place of the padding.
 
 use super::Geometry;
-use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd};
+use super::windows::{forward_windows, gcd, residues};
+use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, Windows};
 use std::ops::Range;
 
 /// The largest number of output rows whose windows are copied to scratch memory at once.
@@ -15,22 +16,7 @@ const TILE_ROWS: usize = 12;
 /// Output rows of one block of backward-weight: its rows of `x` and `dy` stay in the L1 cache while all register tiles read them.
 const BLOCK_POSITIONS: usize = 64;
 
-/// The rows that output row `r` reads of an input of `rows` rows: `origin + r * step + t * tap_step` for `t < taps`. Rows
-/// outside the input are zeros.
-#[derive(Clone, Copy, Debug)]
-struct Windows {
-    rows: usize,
-    origin: isize,
-    step: usize,
-    taps: usize,
-    tap_step: usize,
-}
-
 impl Windows {
-    fn span(&self) -> usize {
-        (self.taps - 1) * self.tap_step + 1
-    }
-
     /// Those of `count` output rows whose windows lie inside the input, without the rows that give both ends [`TILE_ROWS`] rows.
     fn interior(&self, count: usize) -> Range<usize> {
         let step = self.step as isize;
@@ -85,44 +71,6 @@ impl DivCeil for isize {
     fn div_ceil_by(self, by: isize) -> isize {
         (self + by - 1) / by
     }
-}
-
-/// The windows of the forward pass, over the rows of `x`.
-fn forward_windows(g: &Geometry) -> Windows {
-    Windows { rows: g.l_in, origin: -(g.pad as isize), step: g.stride, taps: g.k, tap_step: g.dilation }
-}
-
-/// One of the convolutions of which backward-data consists: as many as the stride. The rows `first, first + stride, ..` of `dx`
-/// depend on the same taps, and form one of them.
-#[derive(Clone, Copy, Debug)]
-struct Residue {
-    /// The first row of `dx`.
-    first: usize,
-    /// The number of rows of `dx`.
-    count: usize,
-    /// The last tap that they depend on; the others are `last_tap - tap_step`, `last_tap - 2 * tap_step`, ..
-    last_tap: usize,
-    tap_step: usize,
-    /// The windows over the rows of `dy`, with the taps in reverse order. Without taps, the gradient of these rows is zero.
-    windows: Windows,
-}
-
-fn residues(g: &Geometry) -> impl Iterator<Item = Residue> {
-    let g = *g;
-    let tap_step = g.stride / gcd(g.stride, g.dilation);
-    (0..g.stride.min(g.l_in)).map(move |first| {
-        let feeds = |t: usize| (first + g.pad + g.stride * g.k * g.dilation - t * g.dilation).is_multiple_of(g.stride);
-        let first_tap = (0..g.k.min(tap_step)).find(|&t| feeds(t));
-        let taps = first_tap.map_or(0, |t| (g.k - t).div_ceil(tap_step));
-        let last_tap = first_tap.map_or(0, |t| t + (taps - 1) * tap_step);
-        let origin = (first as isize + g.pad as isize - (last_tap * g.dilation) as isize).div_euclid(g.stride as isize);
-        let windows = Windows { rows: g.l_out, origin, step: 1, taps, tap_step: tap_step * g.dilation / g.stride };
-        Residue { first, count: (g.l_in - first).div_ceil(g.stride), last_tap, tap_step, windows }
-    })
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Numbers of scratch memory, enough for each pass.

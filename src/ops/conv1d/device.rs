@@ -327,37 +327,21 @@ impl Convolution {
         self.k * self.c_in * self.c_out + if bias { self.c_out } else { 0 }
     }
 
-    /// Numbers of all partial sums.
-    fn partials(&self, gradient: &Rows, bias: bool) -> usize {
-        self.weight_plan(gradient).pieces.count * self.gradient_numbers(bias)
-    }
-
     /// Puts the launches of both gradients into `passes`: of the weights and, if `bias` is set, of the bias, by way of partial sums, and of
     /// the input. The `zeros` parameters after the bias get a gradient of zero.
     pub fn gradients(&self, gradient: &Rows, weights: At, (bias, zeros): (bool, usize), passes: &mut Passes) {
-        let partials = self.partials(gradient, bias);
-        let keeps = partials <= KEPT_PARTIALS;
-        let at = if keeps { (BatchSaved, passes.batch_saved) } else { (Scratch, 0) };
-        let [sums, reduce] = self.weight_gradient(gradient, at, bias, zeros);
-        if keeps {
-            passes.backward.push(sums.concurrent());
-            passes.batch_saved += round_up(partials);
-            // All of one size, so that they can be one launch.
-            passes.finish.push(Launch { block: 256, ..reduce });
-        } else {
-            passes.scratch = passes.scratch.max(partials);
-            passes.backward.extend([sums, reduce]);
-        }
+        let (pieces, numbers) = (self.weight_plan(gradient).pieces.count, self.gradient_numbers(bias));
+        let sums = |partials| self.weight_gradient(gradient, partials, bias);
+        reduction(sums, [pieces, numbers, zeros], passes);
         passes.backward.push(self.input_gradient(gradient, weights));
     }
 
     /// The launch that writes the sums of weights' and bias's gradients over pieces of the rows, `[pieces][k c_in + 1][c_out]`, and how many pieces.
     pub fn weight_sums(&self, gradient: &Rows, partials: At) -> (Launch, usize) {
-        let [sums, _] = self.weight_gradient(gradient, partials, true, 0);
-        (sums, self.weight_plan(gradient).pieces.count)
+        (self.weight_gradient(gradient, partials, true), self.weight_plan(gradient).pieces.count)
     }
 
-    fn weight_gradient(&self, gradient: &Rows, partials: At, bias: bool, zeros: usize) -> [Launch; 2] {
+    fn weight_gradient(&self, gradient: &Rows, partials: At, bias: bool) -> Launch {
         let WeightPlan { kernel, tiles, pieces, shared_bytes, unit } = self.weight_plan(gradient);
         let numbers = self.gradient_numbers(bias);
         let launch = Launch::new(kernel, pieces.count * tiles, THREADS).shared_bytes(shared_bytes);
@@ -365,13 +349,28 @@ impl Convolution {
         let geometry = [self.l_in, self.c_in, self.k, self.stride, self.dilation, self.pad as usize, unit, pieces.rows];
         let launch = with(geometry.into_iter().fold(launch, Launch::int), [Some(partials)]);
         let read = gradient.numbers(self.n) + self.n * self.l_in * self.c_in;
-        let threads = if pieces.count > 64 { 1024 } else { 256 };
-        let reduce = Launch::new("conv_reduce", (numbers + zeros).div_ceil(32), threads);
-        let reduce = with(reduce, [Some(partials), Some((DParams, 0))]).int(pieces.count).int(numbers).int(zeros);
-        [
-            launch.int(numbers).int(usize::from(bias)).costs(read + pieces.count * numbers, self.flops()),
-            reduce.costs(pieces.count * numbers + numbers + zeros, (pieces.count * numbers) as u64).many(),
-        ]
+        launch.int(numbers).int(usize::from(bias)).costs(read + pieces.count * numbers, self.flops())
+    }
+}
+
+/// Puts two launches into `passes`: the one that writes a gradient's partial sums, `[pieces][numbers]`, to the place that `sums` is given, and the one that
+/// adds the pieces. The `zeros` parameters after the `numbers` get a gradient of zero.
+pub(crate) fn reduction(sums: impl Fn(At) -> Launch, [pieces, numbers, zeros]: [usize; 3], passes: &mut Passes) {
+    let partials = pieces * numbers;
+    let keeps = partials <= KEPT_PARTIALS;
+    let at = if keeps { (BatchSaved, passes.batch_saved) } else { (Scratch, 0) };
+    let threads = if pieces > 64 { 1024 } else { 256 };
+    let reduce = Launch::new("conv_reduce", (numbers + zeros).div_ceil(32), threads);
+    let reduce = with(reduce, [Some(at), Some((DParams, 0))]).int(pieces).int(numbers).int(zeros);
+    let reduce = reduce.costs(partials + numbers + zeros, partials as u64).many();
+    if keeps {
+        passes.backward.push(sums(at).concurrent());
+        passes.batch_saved += round_up(partials);
+        // All of one size, so that they can be one launch.
+        passes.finish.push(Launch { block: 256, ..reduce });
+    } else {
+        passes.scratch = passes.scratch.max(partials);
+        passes.backward.extend([sums(at), reduce]);
     }
 }
 

@@ -18,6 +18,7 @@ mod cases;
 mod cpu;
 pub(crate) mod device;
 mod reference;
+pub(super) mod windows;
 
 use super::conv_block::Norm;
 use super::device::{Batch, Passes};
@@ -68,7 +69,7 @@ impl Conv1d {
         Conv1d { c_out, k, stride: 1, dilation: 1, padding: Padding::Same, bias: true }
     }
 
-    fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
+    pub(super) fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
         let fail = |message: String| Err(ShapeError::new("conv1d", message));
         let Conv1d { c_out, k, stride, dilation, padding, .. } = *self;
         if k == 0 || stride == 0 || dilation == 0 || c_out == 0 {
@@ -106,15 +107,15 @@ impl Conv1d {
 
 /// The sizes of the op on a given input; `pad` is the number of rows of zeros before it.
 #[derive(Clone, Copy, Debug)]
-struct Geometry {
-    l_in: usize,
-    c_in: usize,
-    l_out: usize,
-    c_out: usize,
-    k: usize,
-    stride: usize,
-    dilation: usize,
-    pad: usize,
+pub(super) struct Geometry {
+    pub l_in: usize,
+    pub c_in: usize,
+    pub l_out: usize,
+    pub c_out: usize,
+    pub k: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub pad: usize,
 }
 
 impl Geometry {
