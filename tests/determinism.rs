@@ -71,6 +71,36 @@ const BLOCKS: &str = r#"
     kernel = 3
 "#;
 
+/// Separable blocks with a stride, a dilation and odd channel counts, residual ones among them, with a pool and without an activation.
+const SEPARABLE: &str = r#"
+    name = "separable"
+    batch_norm = true
+    input = { length = 500, channels = 1, sample_rate = 16000 }
+    head = { dropout = 0.5, pool = "average" }
+    [[block]]
+    conv = 17
+    kernel = 9
+    stride = 3
+    [[block]]
+    conv = 17
+    kernel = 9
+    separable = true
+    residual = true
+    pool = 2
+    [[block]]
+    conv = 34
+    kernel = 5
+    stride = 2
+    dilation = 2
+    separable = true
+    norm = "none"
+    [[block]]
+    conv = 34
+    kernel = 3
+    residual = true
+    activation = "none"
+"#;
+
 /// Clips a step: more than there are parts of a batch, and no multiple of them.
 const BATCH: usize = 11;
 const STEPS: usize = 4;
@@ -175,7 +205,7 @@ fn recipe_learned((weights, adam, average): &Stopped) -> [Learned; 2] {
 
 #[test]
 fn a_recipe_does_not_depend_on_threads_and_continues_where_it_stopped() {
-    for text in [PLAIN, NORMED, BLOCKS] {
+    for text in [PLAIN, NORMED, BLOCKS, SEPARABLE] {
         let whole = train_recipe(text, 1, None, (0, STEPS));
         assert_ne!(whole.0.params[..], whole.2.params[..]);
         for threads in [2, 3, 8] {
@@ -218,7 +248,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
 
 #[test]
 fn the_number_of_threads_and_a_second_run_change_nothing() {
-    for text in [PLAIN, NORMED, BLOCKS] {
+    for text in [PLAIN, NORMED, BLOCKS, SEPARABLE] {
         let first = train(text, 1, Isa::best());
         for threads in [1, 2, 3, 8] {
             first.assert_same(&train(text, threads, Isa::best()), &format!("1 and {threads} threads, {text}"));
@@ -229,7 +259,7 @@ fn the_number_of_threads_and_a_second_run_change_nothing() {
 /// Each on a pool of one thread, at the same time, as the small networks of a study may be trained.
 #[test]
 fn networks_trained_side_by_side_learn_what_they_do_alone() {
-    let texts = [PLAIN, NORMED, BLOCKS];
+    let texts = [PLAIN, NORMED, BLOCKS, SEPARABLE];
     let beside = std::thread::scope(|scope| {
         let runs = texts.map(|text| scope.spawn(move || train(text, 1, Isa::best())));
         runs.map(|run| run.join().unwrap())
@@ -241,7 +271,7 @@ fn networks_trained_side_by_side_learn_what_they_do_alone() {
 
 #[test]
 fn the_order_of_the_work_changes_nothing() {
-    for text in [PLAIN, NORMED, BLOCKS] {
+    for text in [PLAIN, NORMED, BLOCKS, SEPARABLE] {
         let trainer = train(text, 2, Isa::best());
         for order in [Order::DepthFirst, Order::LayerByLayer] {
             trainer.assert_same(&train_in_order(text, order), &format!("{order:?}, {text}"));
@@ -261,7 +291,7 @@ fn the_order_of_the_work_changes_nothing() {
 #[test]
 fn the_instruction_set_changes_nothing_where_multiply_add_is_fused() {
     let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
-    for text in [PLAIN, NORMED, BLOCKS] {
+    for text in [PLAIN, NORMED, BLOCKS, SEPARABLE] {
         let scalar = train(text, 2, Isa::Scalar);
         for isa in Isa::all() {
             let other = train(text, 2, isa);

@@ -17,9 +17,9 @@ const CLASSES: usize = 4;
 const BATCH: usize = 9;
 const SEED: u64 = 5;
 
-/// Networks with fused blocks, with an average head, with blocks that are not fused (stride, no activation, overlapping windows), and with a norm
-/// over features and hidden dense layers, one of which has its gradients computed once for the batch.
-const NETWORKS: [&str; 4] = [
+/// Networks with fused blocks, with an average head, with blocks that are not fused (stride, no activation, overlapping windows), with a norm
+/// over features and hidden dense layers, one of which has its gradients computed once for the batch, and with separable blocks, one of them residual.
+const NETWORKS: [&str; 5] = [
     r#"
     blocks = { rule = "custom", start = 6, depth = 3, kernel = 5, pool = 3 }
     input = { length = 90, channels = 1, sample_rate = 8000 }
@@ -42,6 +42,14 @@ const NETWORKS: [&str; 4] = [
     input = { length = 260, channels = 1, sample_rate = 8000 }
     block = [{ conv = 8, kernel = 5, pool = 4 }]
     head = { batch_norm = true, dense = [128, 10] }
+    "#,
+    r#"
+    input = { length = 60, channels = 1, sample_rate = 8000 }
+    block = [
+        { conv = 5, kernel = 5, separable = true, pool = 3 },
+        { conv = 5, kernel = 3, separable = true, residual = true, pool = 2 },
+    ]
+    head = { pool = "average" }
     "#,
 ];
 

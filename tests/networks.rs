@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use stapes::base::Shape;
+use stapes::graph::{Plan, PlanOptions, Work};
 use stapes::nn::{self, Block, Counting, Family, Head, Input, Network, NetworkSpec, Reason, Rule, Variant};
 use stapes::ops::Padding;
 use std::path::Path;
@@ -164,13 +165,63 @@ fn pools_behind_all_but_the_first_keep_the_count() {
 fn a_spec_survives_its_own_text() {
     let mut specs: Vec<NetworkSpec> =
         nn::all().flat_map(|study| Variant::ALL.map(|variant| study.spec(variant))).collect();
-    for name in ["dilated", "brain", "late_pools", "overlapping"] {
+    for name in ["dilated", "brain", "late_pools", "overlapping", "separable"] {
         specs.push(NetworkSpec::load(Path::new(&format!("fixtures/specs/{name}.toml"))).unwrap());
     }
     for spec in specs {
         let text = spec.to_toml();
         assert_eq!(NetworkSpec::parse(&text, "x.toml").unwrap(), spec, "{text}");
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkSpec>(&json).unwrap(), spec, "{json}");
     }
+}
+
+#[test]
+fn separable_and_residual_blocks_have_their_layers_shapes_and_counts() {
+    let network = fixture("separable");
+    let graph = &network.graph;
+    let shapes: Vec<Shape> = network.blocks.iter().map(|&b| graph.shape(b)).collect();
+    let expected = [(1778, 32), (592, 64), (197, 64), (99, 96), (99, 96)].map(|(l, c)| Shape::new(l, c));
+    assert_eq!(shapes, expected);
+    let rows = network.describe();
+    let of = |name: &str| rows.iter().find(|row| row.name == name).unwrap();
+    let block = |n: usize| rows.iter().filter(move |row| row.name.ends_with(char::from_digit(n as u32, 10).unwrap()));
+    let names = |n: usize| block(n).map(|row| (&row.name[..], row.op)).collect::<Vec<_>>();
+    let begin = [("depthwise3", "depthwise_conv1d"), ("depthwise_bn3", "batch_norm"), ("depthwise_relu3", "relu")];
+    let end = [("conv3", "conv1d"), ("bn3", "batch_norm"), ("add3", "add"), ("relu3", "relu"), ("pool3", "max_pool1d")];
+    assert_eq!(names(3), [&begin[..], &end[..]].concat());
+    assert_eq!(names(5), [("conv5", "conv1d"), ("bn5", "batch_norm"), ("add5", "add")]);
+    // Weights, biases, scales and shifts of both convolutions.
+    let params = |n: usize| block(n).map(|row| row.params).sum::<u64>();
+    assert_eq!(params(2), 9 * 32 + 32 + 2 * 32 + 32 * 64 + 64 + 2 * 64);
+    assert_eq!(params(3), 9 * 64 + 64 + 2 * 64 + 64 * 64 + 64 + 2 * 64);
+    assert_eq!((of("depthwise3").macs, of("conv3").macs), (592 * 9 * 64, 592 * 64 * 64));
+    assert_eq!((of("depthwise4").macs, of("conv4").macs), (99 * 9 * 64, 99 * 64 * 96));
+    assert_eq!(network.macs(), rows.iter().map(|row| row.macs).sum::<u64>());
+    // The sizes of windows times the samples from one row to the next: 27 and a pool of 3 by 3, then 9 and a pool of 3 by 9, ..
+    let reach = |name: &str| (of(name).receptive_samples, of(name).jump_samples);
+    assert_eq!(reach("pool1"), (27 + 2 * 3, Some(9)));
+    assert_eq!(reach("conv2"), (33 + 8 * 9, Some(9)));
+    assert_eq!(reach("conv3"), (105 + 2 * 9 + 8 * 27, Some(27)));
+    assert_eq!(reach("conv3"), reach("add3"));
+    assert_eq!(reach("depthwise4"), (339 + 2 * 27 + 16 * 81, Some(162)));
+    let summary = network.summary(None);
+    assert_eq!((summary.convolutions, summary.layers), (8, 9));
+    // The tensors of a depthwise convolution are those of PyTorch's grouped convolution.
+    let named: Vec<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+    for name in ["depthwise3.weight", "depthwise3.bias", "depthwise_bn3.weight", "conv3.weight", "bn3.bias"] {
+        assert!(named.iter().any(|n| n == name), "{name}");
+    }
+    // Pointwise convolutions are fused with what follows them; before an addition they are not.
+    let plan = Plan::new(graph, &PlanOptions::new(4, Work::Train(network.loss))).unwrap();
+    let planned: Vec<&str> = plan.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert!(planned.contains(&"conv2+bn2+relu2+pool2") && planned.contains(&"conv3"), "{planned:?}");
+}
+
+#[test]
+fn files_without_the_new_keys_are_written_as_before() {
+    let text = nn::resolve("fixtures/specs/dilated.toml", None).unwrap().to_toml();
+    assert!(!text.contains("separable") && !text.contains("residual"), "{text}");
 }
 
 #[test]
@@ -234,18 +285,20 @@ const UNREADABLE: &[(&str, &str)] = &[
     ("blocks = { rule = 'custom', start = 1.5, depth = 8 }", "line 2: `start` is 1.5, not a whole number of 0 or more"),
     ("blocks = { rule = 'custom', start = 99999999999999999999999, depth = 8 }", "line 2: `start` is 99999999999999999999999, which is too large"),
     ("blocks = 5", "line 2: `blocks` is 5, not a table"),
-    ("[[block]]\nconv = 8\nkernel = 5\nCUSTOM", "line 5: unknown key `blocks`; known here: conv, kernel, stride, dilation, padding, norm, activation, pool, pool_stride, pool_ceil"),
+    ("[[block]]\nconv = 8\nkernel = 5\nCUSTOM", "line 5: unknown key `blocks`; known here: conv, kernel, stride, dilation, padding, norm, activation, separable, residual, pool, pool_stride, pool_ceil"),
     ("input = { sample_rate = 99999999999 }\nCUSTOM", "line 2: `sample_rate` is 99999999999, which is too large"),
     ("CUSTOM\nhead = { dropout = 'half' }", "line 3: `dropout` is 'half', not a number"),
     ("CUSTOM\nhead = { dense = 64 }", "line 3: `dense` is 64, not a list"),
     ("CUSTOM\nhead = { pool = 'max' }", "line 3: unknown value `max`; known here: flatten, average"),
-    ("[[block]]\nconv = 8\nkernel = 5\n[[block]]\nconv = 8\nkernel = 5\npooling = 3", "line 8: unknown key `pooling`; known here: conv, kernel, stride, dilation, padding, norm, activation, pool, pool_stride, pool_ceil"),
+    ("[[block]]\nconv = 8\nkernel = 5\n[[block]]\nconv = 8\nkernel = 5\npooling = 3", "line 8: unknown key `pooling`; known here: conv, kernel, stride, dilation, padding, norm, activation, separable, residual, pool, pool_stride, pool_ceil"),
     ("[[block]]\nconv = 8", "line 2: the key `kernel` is missing; add it"),
     ("[[block]]\nconv = 8\nkernel = 5\npadding = 'full'", "line 5: unknown value `full`; known here: same, valid"),
     ("[[block]]\nconv = 8\nkernel = 5\npadding = [1]", "line 5: `padding` is [1], not \"same\", \"valid\" or [before, after]"),
     ("[[block]]\nconv = 8\nkernel = 5\npadding = [1, 2, 3]", "line 5: `padding` is [1, 2, 3], not \"same\", \"valid\" or [before, after]"),
     ("[[block]]\nconv = 8\nkernel = 5\npadding = 2", "line 5: `padding` is 2, not \"same\", \"valid\" or [before, after]"),
     ("[[block]]\nconv = 8\nkernel = 5\nnorm = 'layer'", "line 5: unknown value `layer`; known here: batch, none"),
+    ("[[block]]\nconv = 8\nkernel = 5\nseparable = 1", "line 5: `separable` is 1, not true or false"),
+    ("[[block]]\nconv = 8\nkernel = 5\nresidul = true", "line 5: unknown key `residul`; did you mean `residual`?"),
     ("[[block]]\nconv = 8\nkernel = 5\nactivation = 'relo'", "line 5: unknown value `relo`; did you mean `relu`?"),
     ("'a`b`c`kernel`' = 3\nCUSTOM", "line 2: unknown key `a`; known here: c, , name, classes, batch_norm, bias, input, blocks, head, block"),
 ];
@@ -293,6 +346,13 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("input = { length = 16777216, channels = 128 }\n[[block]]\nconv = 16777216\nkernel = 16777216", "line 4: conv1 would have 36028797018963968 weights; a network may have at most 2147483648, so make it smaller"),
     ("input = { length = 16777216, channels = 1 }\n[[block]]\nconv = 2000\nkernel = 3", "line 4: layer `conv1`: its output would need more than 17179869184 numbers; make the layer smaller"),
     ("[[block]]\nconv = 16777216\nkernel = 1\nstride = 16777216\n[[block]]\nconv=16777216\nkernel=1", "line 7: conv2 would have 281474976710656 weights; a network may have at most 2147483648, so make it smaller"),
+    ("[[block]]\nconv = 1\nkernel = 5\nstride = 2\nresidual = true", "line 6: conv1: `residual` needs stride 1, and `stride` is 2; leave it out, or remove `residual`"),
+    ("[[block]]\nconv = 8\nkernel = 5\n[[block]]\nconv = 9\nkernel = 3\nseparable = true\nresidual = true", "line 9: conv2: `residual` needs as many channels as the block's input has, which are 8, and `conv` is 9; take conv = 8, or remove `residual`"),
+    ("[[block]]\nconv = 1\nkernel = 5\npadding = 'valid'\nresidual = true", "line 6: conv1: `residual` needs a result as long as the block's input of 16000 rows, and it has 15996; take padding = \"same\", or remove `residual`"),
+    ("[[block]]\nconv = 1\nkernel = 5\npadding = [9, 9]\nresidual = true", "line 6: conv1: `residual` needs a result as long as the block's input of 16000 rows, and it has 16014; take padding = \"same\", or remove `residual`"),
+    ("[[block]]\nconv = 8\nkernel = 0\nseparable = true", "line 4: conv1: `kernel` is 0; take between 1 and 16777216"),
+    ("[[block]]\nconv = 8\nkernel = 16001\nseparable = true", "line 4: conv1: a kernel that spans 16001 rows is longer than the input of 16000 samples; take a smaller kernel"),
+    ("input = { length = 100000, channels = 100000 }\n[[block]]\nconv = 8\nkernel = 99999\nseparable = true", "line 5: depthwise1 would have 9999900000 weights; a network may have at most 2147483648, so make it smaller"),
     ("block = []", "the network has no convolutions; add `blocks = { rule = .. }` or one `[[block]]` for each convolution"),
 ];
 
@@ -347,6 +407,9 @@ fn numbers_beyond_all_bounds_are_refused_from_rust_too() {
         block(|b| b.pool = Some(usize::MAX)),
         block(|b| (b.pool, b.pool_stride) = (Some(2), Some(usize::MAX))),
         block(|b| (b.pool, b.pool_ceil) = (Some(usize::MAX), true)),
+        block(|b| (b.kernel, b.separable) = (usize::MAX, true)),
+        block(|b| (b.dilation, b.separable, b.residual) = (usize::MAX, true, true)),
+        block(|b| (b.stride, b.residual) = (usize::MAX, true)),
         NetworkSpec { block: vec![Block::new(8, 5); 100_000], ..NetworkSpec::default() },
         NetworkSpec { input: Input { length: huge, ..Input::default() }, ..good.clone() },
         NetworkSpec { input: Input { channels: huge, ..Input::default() }, ..good.clone() },

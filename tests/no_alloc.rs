@@ -69,6 +69,11 @@ const NETWORK: &str = r#"
     pool = 3
     pool_stride = 2
     pool_ceil = true
+    [[block]]
+    conv = 40
+    kernel = 3
+    separable = true
+    residual = true
 "#;
 
 /// More parameters than Adam takes at once, so that its pieces are dealt to threads.

@@ -6,7 +6,8 @@ use super::spec::{Activation, Block, HeadPool, NetworkSpec, Norm};
 use crate::base::{INPUT_RATES_HZ, Shape};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{
-    AvgPool, BatchNorm, Conv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu, SoftmaxCrossEntropy,
+    Add, AvgPool, BatchNorm, Conv1d, DepthwiseConv1d, Dropout, Linear, MaxPool1d, Op, Over, Padding, Relu,
+    SoftmaxCrossEntropy,
 };
 
 /// A network with all its shapes: the graph and the nodes that a user reads.
@@ -17,7 +18,8 @@ pub struct Network {
     /// How many classes it has.
     pub classes: usize,
     /// Its nodes: `audio`, then by block `conv1`, `bn1`, `relu1`, `pool1`, .., then `average`, `bn_features`, `fc1`,
-    /// `fc1_relu`, .., `dropout`, the last `fc`, and `labels` and `loss`.
+    /// `fc1_relu`, .., `dropout`, the last `fc`, and `labels` and `loss`. In a separable block 2, `depthwise2`, `depthwise_bn2` and
+    /// `depthwise_relu2` come before `conv2`; in a residual one, `add2` comes before `relu2`.
     pub graph: Graph,
     /// The input, `[length, channels]`.
     pub audio: NodeId,
@@ -179,24 +181,65 @@ impl Recorder<'_> {
         };
         let (conv_key, norm_key, pool_key) = (key("conv"), key("norm"), key("pool"));
         self.check_conv(n, b, &key)?;
-        let conv = Conv1d {
-            c_out: b.conv,
-            k: b.kernel,
-            stride: b.stride,
-            dilation: b.dilation,
-            padding: b.padding,
-            bias: self.spec.bias,
-        };
-        let sees = Window::Rows { span: span(b), stride: b.stride };
-        let mut h = self.add(&conv_key, &format!("conv{n}"), conv, x, sees)?;
-        let norm = b.norm.unwrap_or(if self.spec.batch_norm { Norm::Batch } else { Norm::None });
-        if norm == Norm::Batch {
+        let (has_norm, has_relu) = (self.has_norm(b), b.activation == Activation::Relu);
+        let (bias, input) = (self.spec.bias, self.shape);
+        let Block { stride, dilation, padding, .. } = *b;
+        let sees = Window::Rows { span: span(b), stride };
+        let mut h = x;
+        if b.separable {
+            let depthwise = DepthwiseConv1d { k: b.kernel, stride, dilation, padding, bias };
+            h = self.add(&key("kernel"), &format!("depthwise{n}"), depthwise, h, sees)?;
+            if has_norm {
+                h =
+                    self.add(&norm_key, &format!("depthwise_bn{n}"), BatchNorm::new(Over::Channels), h, Window::SAME)?;
+            }
+            if has_relu {
+                h = self.add(&conv_key, &format!("depthwise_relu{n}"), Relu, h, Window::SAME)?;
+            }
+            h = self.add(&conv_key, &format!("conv{n}"), Conv1d { bias, ..Conv1d::new(b.conv, 1) }, h, Window::SAME)?;
+        } else {
+            let conv = Conv1d { c_out: b.conv, k: b.kernel, stride, dilation, padding, bias };
+            h = self.add(&conv_key, &format!("conv{n}"), conv, h, sees)?;
+        }
+        if has_norm {
             h = self.add(&norm_key, &format!("bn{n}"), BatchNorm::new(Over::Channels), h, Window::SAME)?;
         }
-        if b.activation == Activation::Relu {
+        if b.residual {
+            self.check_residual(n, b, input, &key("residual"))?;
+            let sum = self.graph.add(&format!("add{n}"), Add, &[h, x]);
+            h = self.added(&key("residual"), sum, Window::SAME)?;
+        }
+        if has_relu {
             h = self.add(&conv_key, &format!("relu{n}"), Relu, h, Window::SAME)?;
         }
         self.pool(n, b, &pool_key, h)
+    }
+
+    /// Whether the block has batch norm.
+    fn has_norm(&self, b: &Block) -> bool {
+        b.norm.map_or(self.spec.batch_norm, |norm| norm == Norm::Batch)
+    }
+
+    /// Refuses a residual block whose result, the node added last, does not have the shape of its input.
+    fn check_residual(&self, n: usize, b: &Block, input: Shape, key: &str) -> Result<(), SpecError> {
+        let (result, remove) = (self.shape, "or remove `residual`");
+        let what = if b.stride != 1 {
+            format!("conv{n}: `residual` needs stride 1, and `stride` is {}; leave it out, {remove}", b.stride)
+        } else if result.c != input.c {
+            let (conv, channels) = (b.conv, input.c);
+            format!(
+                "conv{n}: `residual` needs as many channels as the block's input has, which are {channels}, and `conv` is {conv}; \
+                 take conv = {channels}, {remove}"
+            )
+        } else if result.l != input.l {
+            format!(
+                "conv{n}: `residual` needs a result as long as the block's input of {} rows, and it has {}; take padding = \"same\", {remove}",
+                input.l, result.l
+            )
+        } else {
+            return Ok(());
+        };
+        self.spec.refuse(key, what)
     }
 
     fn check_conv(&self, n: usize, b: &Block, key: &dyn Fn(&str) -> String) -> Result<(), SpecError> {
@@ -238,7 +281,13 @@ impl Recorder<'_> {
             );
             return self.spec.refuse(&key("kernel"), what);
         }
-        self.afford(&key("conv"), &format!("conv{n}"), [b.kernel, self.shape.c, b.conv])
+        let taps = if b.separable {
+            self.afford(&key("kernel"), &format!("depthwise{n}"), [b.kernel, self.shape.c, 1])?;
+            1
+        } else {
+            b.kernel
+        };
+        self.afford(&key("conv"), &format!("conv{n}"), [taps, self.shape.c, b.conv])
     }
 
     fn pool(&mut self, n: usize, b: &Block, key: &str, x: NodeId) -> Result<NodeId, SpecError> {

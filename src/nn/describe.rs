@@ -36,7 +36,7 @@ pub struct Summary {
     pub name: String,
     /// Convolutions and dense layers.
     pub layers: usize,
-    /// Convolutions.
+    /// Convolutions; the depthwise and the pointwise convolution of a separable block are two.
     pub convolutions: usize,
     /// Features that the head reads.
     pub features: usize,
@@ -113,7 +113,7 @@ impl Network {
             let numbered = |n: &str| n.strip_prefix(prefix).is_some_and(|rest| rest.parse::<usize>().is_ok());
             self.graph.nodes().iter().filter(|n| numbered(&n.name)).count()
         };
-        let convolutions = counted("conv");
+        let convolutions = counted("conv") + counted("depthwise");
         Summary {
             name: self.spec.name.clone(),
             layers: convolutions + counted("fc"),

@@ -183,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn the_fan_in_of_a_depthwise_convolution_is_its_number_of_taps() {
+        let text = "name = 'n'\ninput = { length = 100, channels = 500, sample_rate = 8000 }\n\
+                    block = [{ conv = 40, kernel = 9, separable = true }]";
+        let network = Network::build(&nn::NetworkSpec::parse(text, "test").unwrap(), 3).unwrap();
+        let (params, _) = filled(&network, Initialisation::HeNormal, 1);
+        for (name, fan_in) in [("depthwise1.weight", 9.0), ("conv1.weight", 500.0)] {
+            let measured = variance(tensor(&network, &params, name));
+            assert!((measured / (2.0 / fan_in) - 1.0).abs() < 0.1, "{name}: {measured}");
+        }
+    }
+
+    #[test]
     fn biases_norms_and_gaps_begin_as_said() {
         let network = network();
         let (params, state) = filled(&network, Initialisation::HeNormal, 1);

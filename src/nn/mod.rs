@@ -23,10 +23,16 @@
 //! padding = "same"             # or "valid" or [before, after]
 //! norm = "batch"               # or "none"; if left out: as batch_norm says
 //! activation = "relu"          # or "none"
+//! separable = false            # true: a depthwise convolution, then one of a single tap
+//! residual = false             # true: the block's input is added before its activation
 //! pool = 3                     # if omitted: no pooling
 //! pool_stride = 3              # if omitted: as pool
 //! pool_ceil = false
 //! ```
+//!
+//! A separable block is a depthwise convolution over `kernel` taps with the block's stride, dilation and padding, norm and activation, then a
+//! convolution of one tap to `conv` channels. A residual block adds its input to the result of convolution and norm, before the activation and
+//! the pool; both must have the same shape.
 
 mod build;
 mod describe;

@@ -84,7 +84,8 @@ impl Default for Input {
     }
 }
 
-/// One block: convolution, batch norm, activation, max-pooling.
+/// One block: convolution, batch norm, activation, max-pooling. A separable block has a depthwise convolution, norm and activation before its
+/// convolution, which then has one tap; a residual block adds its input before its activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
@@ -104,9 +105,17 @@ pub struct Block {
     /// Batch norm in this block, which overrides the network's `batch_norm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
-    /// The activation after the convolution and its norm.
+    /// The activation after the convolution and its norm, and of a separable block also after the depthwise convolution and its norm.
     #[serde(default)]
     pub activation: Activation,
+    /// Whether the convolution is a depthwise-separable one: a depthwise convolution with the block's taps, stride, dilation and padding, with norm
+    /// and activation, then a convolution of one tap to the block's channels (Howard et al., "MobileNets", 2017, figure 3).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub separable: bool,
+    /// Whether the block's input is added to the result of convolution and norm, before the activation and the pool (He et al., "Deep residual
+    /// learning", 2016, figure 2). Input and result must have the same shape.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub residual: bool,
     /// Rows of a max-pooling window; no pooling if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<usize>,
@@ -129,6 +138,8 @@ impl Block {
             padding: Padding::Same,
             norm: None,
             activation: Activation::Relu,
+            separable: false,
+            residual: false,
             pool: None,
             pool_stride: None,
             pool_ceil: false,
@@ -240,7 +251,7 @@ const USUAL_DROPOUT: f64 = 0.5;
 
 impl NetworkSpec {
     /// Turns this network into one of the study's variants. `do` removes all batch norm; `bn` and `do+bn` add batch norm between
-    /// each convolution and its activation, except in blocks with `norm = "none"`, and leave the batch norm over the features
+    /// each convolution, depthwise ones included, and its activation, except in blocks with `norm = "none"`, and leave the batch norm over the features
     /// unchanged; `bn` removes dropout; `do` and `do+bn` keep it, and set it to 0.5 if there is none.
     pub fn set_variant(&mut self, variant: Variant) {
         self.batch_norm = variant != Variant::Do;
@@ -258,6 +269,10 @@ impl NetworkSpec {
 
 fn yes() -> bool {
     true
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn one() -> usize {

@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn the_two_convolutions_of_a_separable_block_are_layers_of_their_own() {
+        let text = "name = 'n'\nbatch_norm = true\ninput = { length = 40, channels = 1, sample_rate = 8000 }\n\
+                    block = [{ conv = 4, kernel = 3 }, { conv = 4, kernel = 3, separable = true, residual = true }]";
+        let network = Network::build(&NetworkSpec::parse(text, "test").unwrap(), 3).unwrap();
+        assert_eq!(names("depthwise2", &network), ["depthwise2", "depthwise_bn2"]);
+        assert_eq!(names("conv2", &network), ["conv2", "bn2"]);
+        let all = ["conv1", "bn1", "depthwise2", "depthwise_bn2", "conv2", "bn2"];
+        assert_eq!(names("all-but-head", &network), all);
+    }
+
+    #[test]
     fn the_head_begins_after_the_last_block() {
         assert_eq!(names("all-but-head", &network(Variant::Bn)), ["conv1", "bn1", "conv2"]);
         assert_eq!(names(" all-but-head ", &network(Variant::Do)), ["conv1", "conv2"]);

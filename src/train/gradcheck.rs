@@ -317,6 +317,24 @@ mod tests {
         }
     }
 
+    /// With batch norm and without, also where the input of a block is the audio itself.
+    #[test]
+    fn separable_and_residual_blocks_have_the_gradients_of_differences() {
+        for norm in [false, true] {
+            let text = format!(
+                "name = 'separable'\nbatch_norm = {norm}\ninput = {{ length = 60, channels = 2, sample_rate = 8000 }}\n\
+                 head = {{ pool = 'average' }}\nblock = [\n\
+                 {{ conv = 2, kernel = 3, residual = true, pool = 2 }},\n\
+                 {{ conv = 5, kernel = 5, stride = 2, dilation = 2, separable = true }},\n\
+                 {{ conv = 5, kernel = 3, separable = true, residual = true, activation = 'none' }}]"
+            );
+            let network = Network::build(&NetworkSpec::parse(&text, "test").unwrap(), 3).unwrap();
+            for check in check_model(&Model::from(&network), 3, 20, 1) {
+                assert!(check.agrees(1e-5), "norm {norm}: {check:?}");
+            }
+        }
+    }
+
     /// A hidden layer of four units, and its loss.
     fn four_units() -> (Graph, NodeId) {
         let mut graph = Graph::new();
