@@ -67,6 +67,20 @@ block = [
 ]
 "#;
 
+/// Separable blocks with a stride and a dilation, and residual ones.
+const SEPARABLE: &str = r#"
+name = "separable"
+batch_norm = true
+input = { length = 1500, channels = 1, sample_rate = 8000 }
+head = { dropout = 0.25, pool = "average" }
+block = [
+    { conv = 12, kernel = 9, stride = 3, pool = 3 },
+    { conv = 12, kernel = 9, separable = true, residual = true, pool = 2 },
+    { conv = 17, kernel = 5, stride = 2, dilation = 2, separable = true },
+    { conv = 17, kernel = 3, residual = true },
+]
+"#;
+
 /// A run of three epochs, with norm of eight steps, else of thirty-four of one clip: its folder, its epochs' losses, and the hash of its weights.
 struct Trained {
     run: PathBuf,
@@ -75,11 +89,16 @@ struct Trained {
     _folder: tempfile::TempDir,
 }
 
-fn train(mut command: Command, norm: bool, options: &[&str]) -> Trained {
+fn train(command: Command, norm: bool, options: &[&str]) -> Trained {
+    let batch = if norm { "4" } else { "1" };
+    train_network(command, &format!("batch_norm = {norm}\n{NETWORK}"), batch, options)
+}
+
+/// Three epochs of the network in `text`.
+fn train_network(mut command: Command, text: &str, batch: &str, options: &[&str]) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("small.toml");
-    fs::write(&file, format!("batch_norm = {norm}\n{NETWORK}")).unwrap();
-    let batch = if norm { "4" } else { "1" };
+    fs::write(&file, text).unwrap();
     command.args(["train", "--quiet", "--epochs", "3", "--batch", batch, "--name", "run", "--model"]).arg(&file);
     command.arg("--data").arg(clips()).arg("--runs").arg(folder.path()).args(options);
     command.assert().success();
@@ -157,6 +176,25 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
         };
         assert_eq!(told(on_device(), "cuda"), told(stapes(), "cpu"), "the run's weights recognise alike");
     }
+}
+
+#[test]
+fn separable_and_residual_blocks_train_as_on_the_processor_and_repeat_bit_for_bit() {
+    if is_skipped() {
+        return;
+    }
+    let run = |command: Command, options: &[&str]| train_network(command, SEPARABLE, "4", options);
+    // Silent rows lie close to the kink of a ReLU, where a fused convolution rounds to the other side.
+    let cpu = run(stapes(), &["--device", "cpu", "--conv", "direct"]);
+    let first = run(on_device(), &["--device", "cuda"]);
+    for (loss, expected) in first.losses.iter().zip(&cpu.losses) {
+        assert!((loss - expected).abs() < 1e-4 * expected, "{:?}, not {:?}", first.losses, cpu.losses);
+    }
+    let mut other = on_device();
+    other.env("SIMT_ORDER", "reverse").env("SIMT_COPIES", "early").env("SIMT_FORKS", "late");
+    assert_eq!(first.weights, run(other, &["--device", "cuda"]).weights);
+    let file = first.run.with_file_name("small.toml");
+    on_device().args(["gradcheck", "--device", "cuda"]).arg(file).assert().success();
 }
 
 /// A network for soft labels, with batch norm, and what a recipe adds to Adam. With so large an `eps` a step is proportional to the gradient, so
