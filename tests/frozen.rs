@@ -18,7 +18,8 @@ const BATCH: usize = 9;
 const SEED: u64 = 5;
 
 /// Networks with fused blocks, with an average head, with blocks that are not fused (stride, no activation, overlapping windows), with a norm
-/// over features and hidden dense layers, one of which has its gradients computed once for the batch, and with separable blocks, one of them residual.
+/// over features and hidden dense layers, one of which has its gradients computed once for the batch, and with separable blocks, one of
+/// them residual.
 const NETWORKS: [&str; 5] = [
     r#"
     blocks = { rule = "custom", start = 6, depth = 3, kernel = 5, pool = 3 }

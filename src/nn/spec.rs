@@ -251,8 +251,8 @@ const USUAL_DROPOUT: f64 = 0.5;
 
 impl NetworkSpec {
     /// Turns this network into one of the study's variants. `do` removes all batch norm; `bn` and `do+bn` add batch norm between
-    /// each convolution, depthwise ones included, and its activation, except in blocks with `norm = "none"`, and leave the batch norm over the features
-    /// unchanged; `bn` removes dropout; `do` and `do+bn` keep it, and set it to 0.5 if there is none.
+    /// each convolution, depthwise ones included, and its activation, except in blocks with `norm = "none"`, and leave the batch norm
+    /// over the features unchanged; `bn` removes dropout; `do` and `do+bn` keep it, and set it to 0.5 if there is none.
     pub fn set_variant(&mut self, variant: Variant) {
         self.batch_norm = variant != Variant::Do;
         if variant == Variant::Do {

@@ -7,11 +7,12 @@
 //! vector of channels through [`ROWS`] output rows (product), or through a block of rows (update), before the next vector.
 //!
 //! **Registers.** Product: [`ROWS`] = 8 sums and one vector of weights; the input is an operand of the multiplication. One vector of
-//! weights, which the L1 cache holds, is read per 8 multiplications, so that nearly every load is one of the input. Update: at most [`TAPS`] = 9 sums of
-//! taps, one sum of the bias, one vector of `dy`. Both need 11 of the 16 registers of AVX2.
+//! weights, which the L1 cache holds, is read per 8 multiplications, so that nearly every load is one of the input. Update: at most
+//! [`TAPS`] = 9 sums of taps, one sum of the bias, one vector of `dy`. Both need at most 11 of the 16 registers of AVX2.
 //!
-//! **Order of additions.** Product: over the taps, in one chain from `init` on. Update: first the rows
-//! that reach into the padding, one by one; then the other rows in blocks, each of which is summed in one chain and then added to `dw`. Neither depends on the instruction set.
+//! **Order of additions.** Product: over the taps, in one chain from `init` on. Update: first the rows that reach into the padding, one
+//! by one; then the other rows in blocks, each of which is summed in one chain and then added to `dw`. Neither depends on the
+//! instruction set.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at the entry of a kernel
 
 use super::extent::{product, span};

@@ -353,8 +353,8 @@ impl Convolution {
     }
 }
 
-/// Puts two launches into `passes`: the one that writes a gradient's partial sums, `[pieces][numbers]`, to the place that `sums` is given, and the one that
-/// adds the pieces. The `zeros` parameters after the `numbers` get a gradient of zero.
+/// Puts two launches into `passes`: the one that writes a gradient's partial sums, `[pieces][numbers]`, to the address that `sums` is
+/// given, and the one that adds the pieces. The `zeros` parameters after the `numbers` get a gradient of zero.
 pub(crate) fn reduction(sums: impl Fn(At) -> Launch, [pieces, numbers, zeros]: [usize; 3], passes: &mut Passes) {
     let partials = pieces * numbers;
     let keeps = partials <= KEPT_PARTIALS;
