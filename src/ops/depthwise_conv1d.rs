@@ -2,7 +2,7 @@
 //!
 //! **Computes** `y[l, j] = b[j] + sum over t of x[l * stride + t * dilation - pad, j] * w[t, j]`, with zeros outside the input.
 //! **Shapes** `x [n, l_in, c] -> y [n, l_out, c]`, `w [k, c]`, `b [c]`; `l_out` and the padding are those of
-//! [`Conv1d`](super::Conv1d).
+//! [`Conv1d`].
 //! **Backward** `dx[i, j]` = sum of `dy[l, j] * w[t, j]` over all `l`, `t` with `l * stride + t * dilation - pad = i`;
 //! `dw[t, j] += sum over l of x[l * stride + t * dilation - pad, j] * dy[l, j]`; `db[j] += sum over l of dy[l, j]`.
 //! **Saved** nothing; backward reads `x`. **Cost** `l_out * k * c` MACs per pass (one forward, two backward), one load for each; 8 bytes per
