@@ -73,11 +73,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     recordings::name_skipped(context, &data);
     let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep([layer.node]);
     let mut recogniser = recogniser.device(context.device()?).build()?;
-    let wrote = match kind {
-        Kind::Npz => npz(&args.output, &mut recogniser, &layer, &data),
-        Kind::Csv => csv(&args.output, &mut recogniser, &layer, &data),
-    };
-    wrote.map_err(|error| anyhow!("cannot write {}: {error}", display_path(&args.output)))?;
+    match kind {
+        Kind::Npz => npz(&args.output, &mut recogniser, &layer, &data)
+            .map_err(|error| anyhow!("cannot write {}: {error}", display_path(&args.output)))?,
+        Kind::Csv => csv(&args.output, &mut recogniser, &layer, &data)?,
+    }
     if context.json {
         return output::json(&json!({
             "output": display_path(&args.output),

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) const SPACE: &str = "free some space or choose a folder that can be written with --runs";
+pub(super) const SPACE: &str = "free some space or choose a folder that can be written (--runs chooses that of a run)";
 
 /// How the names of temporary files begin.
 pub(super) const TEMPORARY: &str = ".stapes-";
