@@ -27,8 +27,6 @@ __device__ __forceinline__ Four four_of(int count) {
   return at;
 }
 
-__device__ __forceinline__ bool on_16(const void* p) { return ((size_t)p & 15) == 0; }
-
 __device__ __forceinline__ float4 load(const float* p, Four at) {
   p += at.first;
   if (at.numbers == 4 && on_16(p)) return *reinterpret_cast<const float4*>(p);
@@ -131,27 +129,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // ---- Max pool -----------------------------------------------------------------------------------------------------------------
 // A thread has a row's column of four channels (of one, where c is no multiple of four); blocks = ceil(threads / 256).
 // `argmax` has a byte per output, [n, l_out, c]. The first of equal numbers wins; a NaN wins over every number.
-
-template <int WIDTH>
-__device__ __forceinline__ void load_wide(float (&to)[WIDTH], const float* p, bool vectors) {
-  if (WIDTH == 4 && vectors) {
-    float4 v = *reinterpret_cast<const float4*>(p);
-    to[0] = v.x, to[1 % WIDTH] = v.y, to[2 % WIDTH] = v.z, to[3 % WIDTH] = v.w;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH; i++) to[i] = p[i];
-}
-
-template <int WIDTH>
-__device__ __forceinline__ void store_wide(float* p, const float (&from)[WIDTH], bool vectors) {
-  if (WIDTH == 4 && vectors) {
-    *reinterpret_cast<float4*>(p) = make_float4(from[0], from[1 % WIDTH], from[2 % WIDTH], from[3 % WIDTH]);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH; i++) p[i] = from[i];
-}
 
 // The row (of all rows of all samples) and first channel of a thread; past the last row, none.
 struct Cell {

@@ -18,29 +18,6 @@
 #define ROWS 4
 #define TAPS 8
 
-__device__ __forceinline__ bool on_16(const void* p) { return ((size_t)p & 15) == 0; }
-
-template <int WIDTH>
-__device__ __forceinline__ void load_wide(float (&to)[WIDTH], const float* p, bool vectors) {
-  if (WIDTH == 4 && vectors) {
-    float4 v = *reinterpret_cast<const float4*>(p);
-    to[0] = v.x, to[1 % WIDTH] = v.y, to[2 % WIDTH] = v.z, to[3 % WIDTH] = v.w;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH; i++) to[i] = p[i];
-}
-
-template <int WIDTH>
-__device__ __forceinline__ void store_wide(float* p, const float (&from)[WIDTH], bool vectors) {
-  if (WIDTH == 4 && vectors) {
-    *reinterpret_cast<float4*>(p) = make_float4(from[0], from[1 % WIDTH], from[2 % WIDTH], from[3 % WIDTH]);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH; i++) p[i] = from[i];
-}
-
 template <int WIDTH>
 __device__ __forceinline__ void add_product(float (&sum)[WIDTH], const float (&a)[WIDTH], const float (&b)[WIDTH]) {
 #pragma unroll

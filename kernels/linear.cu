@@ -20,8 +20,6 @@
 #define STRIDE (TILE / 4 + 1)  // in vectors of four: a stride of 68 numbers
 #define FLUSH (128 / SLICE)
 
-__device__ __forceinline__ bool on_16(const void* p) { return ((size_t)p & 15) == 0; }
-
 // Four neighbours from `at` on, zeros from `end` on.
 __device__ __forceinline__ float4 four(const float* row, int at, int end, bool vectors) {
   if (vectors && at + 4 <= end) return *reinterpret_cast<const float4*>(row + at);
