@@ -79,6 +79,8 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod simd;
+#[cfg(feature = "audio")]
+pub mod study;
 pub mod train;
 
 /// The types that most programs need: `use stapes::prelude::*;`.

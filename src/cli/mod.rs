@@ -27,6 +27,7 @@ mod run_name;
 mod runs;
 mod settings;
 mod shell;
+mod study;
 mod table;
 mod train;
 mod width;
@@ -80,6 +81,8 @@ enum Command {
     Features(features::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),
+    /// Run many networks, variants and seeds as a queue, and tabulate the results.
+    Study(study::Args),
     /// List the networks, or show the layers or the plan of one.
     Models(models::Args),
     /// Show the content of a data set and the faults in it.
@@ -105,6 +108,7 @@ impl Command {
             Command::Predict(args) => predict::run(args, context),
             Command::Features(args) => features::run(args, context),
             Command::Runs(args) => runs::run(args, context),
+            Command::Study(args) => study::run(args, context),
             Command::Models(args) => models::run(args, context),
             Command::Data(args) => data::run(args, context),
             Command::Gradcheck(args) => gradcheck::run(args, context),
