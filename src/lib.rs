@@ -74,6 +74,7 @@ pub mod cli;
 #[cfg(feature = "audio")]
 pub mod data;
 pub mod exec;
+pub mod figure;
 pub mod graph;
 pub mod nn;
 pub mod ops;

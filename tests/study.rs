@@ -149,7 +149,7 @@ fn a_file_describes_a_study_and_its_faults_are_one_sentence() {
         names("networks = ['custom32-8']\nseeds = [7]\n[grid]\nlr = [0.1, 1]"),
         ["custom32-8-do-lr=0.1-s7", "custom32-8-do-lr=1-s7"]
     );
-    assert_eq!(names("tables = ['steep32']\nvariants = ['do', 'bn', 'do+bn']").len(), 18);
+    assert_eq!(names("tables = ['steep32']\nvariants = ['do', 'bn', 'do+bn']").len(), 27);
     for (text, part) in [
         ("", "it has no runs"),
         ("tables = ['steep']", "there is no table `steep`"),

@@ -3,13 +3,16 @@
 use super::context::Context;
 use super::ending::usage;
 use super::evaluated::{self, Evaluated, Options};
-use super::matrix_picture;
 use super::table::{Table, count, left, right, thousands};
 use super::width::{columns, display_width};
 use super::{output, report};
+use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::Dataset;
-use crate::train::{Agreement, Comparison, Evaluation, EvaluationReport, Flip, Pair, Resampled, all_pairs};
+use crate::figure::{self, Matrix};
+use crate::train::{
+    Agreement, Comparison, Evaluation, EvaluationReport, Flip, Pair, Resampled, all_pairs, write_atomically,
+};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -56,6 +59,23 @@ struct Outcome<'a> {
     pairs: &'a [Pair],
 }
 
+/// Both confusion matrices and their difference.
+fn picture(classes: &[Name], [(name_a, a), (name_b, b)]: [(&str, &Evaluation); 2]) -> String {
+    let counts = |e: &Evaluation| -> Vec<Vec<i64>> {
+        e.confusion.iter().map(|row| row.iter().map(|&n| n as i64).collect()).collect()
+    };
+    let (of_a, of_b) = (counts(a), counts(b));
+    let difference = of_a.iter().zip(&of_b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| b - a).collect()).collect();
+    let matrix = |title: String, cells, is_difference| Matrix { title, cells, is_difference };
+    let three = [
+        matrix(format!("A: {name_a}, {:.4}", a.accuracy), of_a, false),
+        matrix(format!("B: {name_b}, {:.4}", b.accuracy), of_b, false),
+        matrix("B - A".into(), difference, true),
+    ];
+    let names: Vec<String> = classes.iter().map(Name::to_string).collect();
+    figure::matrices(&names, &three)
+}
+
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let Evaluated { runs, reports } = evaluated::evaluate(&args.options, &args.runs, context, |_| {})?;
@@ -70,7 +90,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let [a, b] = evaluations[..] else {
             return Err(usage("--picture draws two matrices and their difference; give two runs"));
         };
-        matrix_picture::write(path, data.classes(), [(&names[0], a), (&names[1], b)])?;
+        write_atomically(path, picture(data.classes(), [(&names[0], a), (&names[1], b)]).as_bytes())?;
         context.remark(&format!("wrote {}", display_path(path)));
     }
     let list = runs.iter().zip(&names).zip(&reports).map(|((run, name), report)| Compared {

@@ -16,7 +16,6 @@ mod help;
 mod hints;
 mod interrupt;
 mod man;
-mod matrix_picture;
 mod models;
 mod output;
 mod predict;

@@ -186,6 +186,85 @@ impl Observer for Training {
     }
 }
 
+/// Progress of a study: one bar for all runs, one line for each finished one.
+pub struct Studying {
+    bar: ProgressBar,
+    context: Context,
+    /// Set by the first step.
+    start: OnceLock<()>,
+}
+
+impl Studying {
+    /// For runs that have `work` left in all, in any unit.
+    pub fn new(context: &Context, work: u64) -> Studying {
+        let bar = bar(context);
+        bar.set_length(work);
+        Studying { bar, context: context.clone(), start: OnceLock::new() }
+    }
+
+    /// Prints a line above the bar.
+    pub fn line(&self, line: &str) {
+        match self.bar.is_hidden() {
+            true => self.context.remark(line),
+            false => self.bar.println(fill(line, columns(), "  ")),
+        }
+    }
+
+    /// The observer of one run that has `work` left, of which `epochs` are to be done after the first `done`.
+    pub fn run(&self, name: &str, work: u64, done: u64, epochs: u64) -> StudiedRun<'_> {
+        StudiedRun { study: self, name: name.into(), work, done, epochs, counted: 0 }
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Progress of a run of a study.
+pub struct StudiedRun<'a> {
+    study: &'a Studying,
+    name: String,
+    work: u64,
+    /// Epochs that were complete at the start.
+    done: u64,
+    epochs: u64,
+    /// What the bar has of this run.
+    counted: u64,
+}
+
+impl StudiedRun<'_> {
+    /// Counts the work of a run that is over, or that has ended before its last epoch.
+    pub fn finish(&mut self) {
+        self.study.bar.inc(self.work - self.counted);
+        self.counted = self.work;
+    }
+}
+
+impl Observer for StudiedRun<'_> {
+    fn step(&mut self, epoch: u64, step: u64, steps: u64, _: f64) {
+        if self.study.start.set(()).is_ok() {
+            // Reading the recordings is not part of the rate.
+            self.study.bar.reset_eta();
+        }
+        let all = (self.epochs - self.done).max(1) * steps.max(1);
+        let position = (epoch - 1).saturating_sub(self.done) * steps + step;
+        let reached = (u128::from(self.work) * u128::from(position.min(all)) / u128::from(all)) as u64;
+        if reached > self.counted {
+            self.study.bar.inc(reached - self.counted);
+            self.counted = reached;
+        }
+        let bar = &self.study.bar;
+        bar.set_message(format!("{}, epoch {epoch}/{}{}", self.name, self.epochs, left(bar)));
+    }
+
+    fn epoch(&mut self, _: &EpochRecord, _: bool) {}
+
+    fn stop(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
 /// `epoch  3/20  loss 1.234  accuracy 0.512  validation 0.634 best  6.1 s  1,512 clips/s`, without the figures that matter least
 /// where `width` columns do not hold them all.
 fn epoch_line(record: &EpochRecord, epochs: u64, best: bool, width: usize) -> String {

@@ -6,10 +6,11 @@ use super::table::{count, duration};
 use super::{interrupt, output, progress, recordings, settings, shell};
 use crate::base::name::{display, display_path};
 use crate::base::nearest::nearest;
-use crate::data::{DataConfig, Dataset};
-use crate::study::{PlannedRun, RunState, Seeds, StudyReport, StudySpec};
+use crate::data::{DataConfig, Dataset, Split};
+use crate::nn::Network;
+use crate::study::{PlannedRun, RunState, Seeds, StudyReport, StudySpec, pictures};
 use crate::train::{Outcome, RunClaim, RunFolder, Session, TrainConfig, TrainError, write_atomically};
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ Examples:
   stapes study run --tables steep32,shrink64 --variants do,bn,do+bn --seeds 3 --data DIR
   stapes study run --networks custom32-8 --grid lr=0.001,0.003 --set epochs=10
   stapes study commands study.toml
-  stapes study report study.toml --output study.md
+  stapes study report study.toml --output study.html
 
 A study that was interrupted goes on where it stopped when the same command is given again. Several processes, also on several machines, can work on one study in one folder.";
 
@@ -58,9 +59,12 @@ enum Action {
         /// Further folders with runs of the study, from other machines.
         #[arg(long, value_name = "DIR")]
         also: Vec<PathBuf>,
-        /// File that is written, .md or .csv; if omitted, the table in Markdown is printed.
+        /// File that is written: .md, .csv or .html (with pictures, needs no network); may be repeated. If omitted, the tables are printed in Markdown.
         #[arg(long, short, value_name = "FILE")]
         output: Vec<PathBuf>,
+        /// Folder to which the pictures are written, in SVG.
+        #[arg(long, value_name = "DIR")]
+        pictures: Option<PathBuf>,
     },
 }
 
@@ -154,7 +158,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     match &args.action {
         Action::Run { of, jobs, only } => execute(of, only, usize::from(*jobs), context),
         Action::Commands { of } => commands(of),
-        Action::Report { of, also, output } => report(of, also, output, context),
+        Action::Report { of, also, output, pictures } => report(of, also, output, pictures.as_deref(), context),
     }
 }
 
@@ -176,26 +180,49 @@ fn commands(of: &Selection) -> Result<()> {
     output::print(&text)
 }
 
-fn report(of: &Selection, also: &[PathBuf], outputs: &[PathBuf], context: &Context) -> Result<()> {
-    let planned = of.planned()?;
+fn report(
+    of: &Selection,
+    also: &[PathBuf],
+    outputs: &[PathBuf],
+    folder: Option<&Path>,
+    context: &Context,
+) -> Result<()> {
+    let (spec, planned) = (of.spec()?, of.planned()?);
     let folders: Vec<&Path> = std::iter::once(&of.runs).chain(also).map(PathBuf::as_path).collect();
-    let report = StudyReport::gather(&planned, &folders)?;
+    let report = StudyReport::gather(&spec, &planned, &folders)?;
     if context.json {
         return output::json(&report);
     }
-    if outputs.is_empty() {
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}; give another folder with --pictures", display_path(folder)))?;
+        for picture in pictures(&report) {
+            write_atomically(&folder.join(format!("{}.svg", picture.name)), picture.svg.as_bytes())?;
+        }
+        context.remark(&format!("wrote the pictures to {}", display_path(folder)));
+    } else if outputs.is_empty() {
         return output::print(&report.to_markdown());
     }
     for path in outputs {
         let text = match path.extension().and_then(|end| end.to_str()) {
             Some("md") => report.to_markdown(),
             Some("csv") => report.to_csv(),
-            _ => return Err(usage(format!("{} must end in .md or .csv", display_path(path)))),
+            Some("html") => report.to_html(),
+            _ => return Err(usage(format!("{} must end in .md, .csv or .html", display_path(path)))),
         };
         write_atomically(path, text.as_bytes())?;
         context.remark(&format!("wrote {}", display_path(path)));
     }
     Ok(())
+}
+
+/// A run that is not finished.
+struct Open<'a> {
+    run: &'a PlannedRun,
+    /// Complete epochs.
+    done: u64,
+    /// The MACs of a clip, times the epochs that are left: in proportion to the time that it takes.
+    work: u64,
 }
 
 /// Recordings as a run reads them.
@@ -209,7 +236,8 @@ struct Opened {
 struct Queue<'a> {
     context: &'a Context,
     runs: &'a Path,
-    planned: Vec<&'a PlannedRun>,
+    planned: Vec<Open<'a>>,
+    progress: progress::Studying,
     total: usize,
     opened: Vec<Opened>,
     next: AtomicUsize,
@@ -228,10 +256,14 @@ fn execute(of: &Selection, only: &[String], jobs: usize, context: &Context) -> R
     planned.retain(|run| only.is_empty() || only.contains(&run.name));
     let mut open_runs = Vec::new();
     for run in &planned {
-        match run.state(&of.runs)? {
-            RunState::Finished(_) => {}
-            RunState::New | RunState::Begun => open_runs.push(run),
-        }
+        let done = match run.state(&of.runs)? {
+            RunState::Finished(_) => continue,
+            RunState::Begun(epochs) => epochs,
+            RunState::New => 0,
+        };
+        let macs = Network::build(&run.config.network, run.config.classes.len().max(2))?.macs();
+        let left = run.config.epochs.saturating_sub(done).max(1);
+        open_runs.push(Open { run, done, work: macs.saturating_mul(left) });
     }
     let total = planned.len();
     context.remark(&format!(
@@ -242,10 +274,14 @@ fn execute(of: &Selection, only: &[String], jobs: usize, context: &Context) -> R
     ));
     interrupt::watch()?;
     let mut opened: Vec<Opened> = Vec::new();
-    for run in &open_runs {
+    for Open { run, .. } in &open_runs {
         let (source, reading) = (run.config.data.clone(), recordings::config_of(&run.config));
         if opened.iter().all(|one| one.source != source || one.reading != reading) {
             let data = Arc::new(recordings::open(context, source.as_deref(), &reading)?);
+            if data.in_split(Split::Testing).is_empty() {
+                let data = source.as_deref().map_or("the embedded recordings".into(), display_path);
+                return Err(anyhow!("{data} have no test clips, by which a study compares; set test_percent"));
+            }
             opened.push(Opened { source, reading, data });
         }
     }
@@ -255,6 +291,7 @@ fn execute(of: &Selection, only: &[String], jobs: usize, context: &Context) -> R
         runs: &of.runs,
         total,
         finished: AtomicUsize::new(total - open_runs.len()),
+        progress: progress::Studying::new(context, open_runs.iter().map(|open| open.work).sum()),
         planned: open_runs,
         opened,
         next: AtomicUsize::new(0),
@@ -263,37 +300,39 @@ fn execute(of: &Selection, only: &[String], jobs: usize, context: &Context) -> R
     };
     let threads = (context.threads / jobs).max(1);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| queue.work(threads, jobs == 1))).collect();
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| queue.work(threads))).collect();
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker has panicked"))))
     })?;
     interrupt::unwatch();
+    queue.progress.finish();
     queue.end()
 }
 
 impl Queue<'_> {
     /// Takes runs from the queue until it is empty or the user interrupts.
-    fn work(&self, threads: usize, alone: bool) -> Result<()> {
+    fn work(&self, threads: usize) -> Result<()> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        while let Some(run) = self.planned.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(open) = self.planned.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if interrupt::requested() {
                 break;
             }
-            let done = pool.install(|| self.execute(run, alone));
+            let done = pool.install(|| self.execute(open));
             match done {
                 Ok(()) => {}
                 Err(error) if is_in_use(&error) => _ = self.elsewhere.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
-                    output::note(&format!("{}: {error}", run.name));
-                    self.failed.lock().expect("no worker panics with the lock").push(run.name.clone());
+                    self.progress.line(&format!("{}: {error}", open.run.name));
+                    self.failed.lock().expect("no worker panics with the lock").push(open.run.name.clone());
                 }
             }
         }
         Ok(())
     }
 
-    fn execute(&self, run: &PlannedRun, alone: bool) -> Result<()> {
+    fn execute(&self, open: &Open) -> Result<()> {
+        let run = open.run;
         let reading = recordings::config_of(&run.config);
         let opened = self.opened.iter().find(|one| one.source == run.config.data && one.reading == reading);
         let data = &opened.expect("the recordings of every run were opened").data;
@@ -314,8 +353,7 @@ impl Queue<'_> {
                 Session::start(run.config.clone(), data.clone(), claim, device)?
             }
         };
-        let quiet = Context { quiet: self.context.quiet || !alone, ..self.context.clone() };
-        let mut observer = progress::Training::new(&quiet, &run.config, data.classes().len());
+        let mut observer = self.progress.run(&run.name, open.work, open.done, run.config.epochs);
         let outcome = session.run(&mut observer);
         observer.finish();
         match outcome? {
@@ -324,7 +362,7 @@ impl Queue<'_> {
                 let seconds = session.records().iter().map(|record| record.seconds).sum();
                 let number = self.finished.fetch_add(1, Ordering::Relaxed) + 1;
                 let accuracy = test.map_or("no test clips".into(), |test| format!("accuracy {:.4}", test.accuracy));
-                self.context.remark(&format!(
+                self.progress.line(&format!(
                     "{number} of {}: {}, {accuracy}, {}",
                     self.total,
                     run.name,

@@ -5,11 +5,14 @@
 //! reads the folders.
 
 mod error;
+mod page;
+mod pictures;
 mod planned;
 mod report;
 mod spec;
 
 pub use error::StudyError;
+pub use pictures::{Picture, pictures};
 pub use planned::{PlannedRun, RunState};
-pub use report::{Obtained, Row, StudyReport};
+pub use report::{Correlation, Obtained, Row, StudyReport};
 pub use spec::{Seeds, StudySpec};

@@ -27,8 +27,8 @@ pub struct PlannedRun {
 pub enum RunState {
     /// It has not begun.
     New,
-    /// It has a checkpoint, or has at least begun.
-    Begun,
+    /// It has begun, and so many epochs are complete.
+    Begun(u64),
     /// All epochs are done, and it is tested.
     Finished(Box<RunSummary>),
 }
@@ -59,7 +59,9 @@ impl PlannedRun {
             return Err(StudyError::OtherRun { run: path, key, theirs, ours });
         }
         let summary = RunSummary::read(&path)?;
-        let is_finished = summary.epochs_done >= summary.epochs && summary.test.is_some();
-        Ok(if is_finished { RunState::Finished(Box::new(summary)) } else { RunState::Begun })
+        Ok(match summary.is_finished() {
+            true => RunState::Finished(Box::new(summary)),
+            false => RunState::Begun(summary.epochs_done),
+        })
     }
 }

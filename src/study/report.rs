@@ -2,6 +2,7 @@
 
 use super::error::StudyError;
 use super::planned::{PlannedRun, RunState};
+use super::spec::StudySpec;
 use crate::nn::Study;
 use crate::train::{Mean, RunSummary};
 use serde::Serialize;
@@ -20,8 +21,10 @@ pub struct Obtained {
     pub clips: u64,
     /// The 95 % interval over clips, of the first run.
     pub over_clips: [f64; 2],
-    /// Epochs of each run.
+    /// The most epochs of a run.
     pub epochs: u64,
+    /// Runs that ended before their last epoch, by the setting `patience`.
+    pub ended_early: u64,
     /// The mean of the seconds of a run.
     pub seconds: f64,
 }
@@ -65,6 +68,8 @@ pub struct Correlation {
 /// A study as far as it is done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StudyReport {
+    /// What all runs have in common, in sentences.
+    pub conditions: String,
     /// One row for each network, variant and combination of the grid, in the order of the study.
     pub rows: Vec<Row>,
     /// Rank correlations of tables with at least three networks of both columns.
@@ -72,11 +77,29 @@ pub struct StudyReport {
 }
 
 impl StudyReport {
+    /// The headings of [`Row::cells`].
+    pub(super) const HEADINGS: [&str; 11] = [
+        "network",
+        "variant",
+        "parameters",
+        "MMACs",
+        "reported",
+        "obtained",
+        "95 % interval",
+        "seeds",
+        "clips",
+        "epochs",
+        "seconds",
+    ];
+    /// What the intervals are.
+    pub(super) const INTERVALS: &str =
+        "The interval is over seeds (t distribution) where there are at least two, else over clips (Wilson).";
+
     /// Gathers the runs of a study from folders of runs, which may be from several machines; the first folder that has a finished run counts.
     ///
     /// # Errors
     /// A folder has a run with other settings under the name of a planned run.
-    pub fn gather(planned: &[PlannedRun], folders: &[&Path]) -> Result<StudyReport, StudyError> {
+    pub fn gather(spec: &StudySpec, planned: &[PlannedRun], folders: &[&Path]) -> Result<StudyReport, StudyError> {
         let mut rows: Vec<Row> = Vec::new();
         let mut at: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut finished: Vec<Vec<RunSummary>> = Vec::new();
@@ -105,7 +128,32 @@ impl StudyReport {
             }
         }
         let correlations = correlations(&rows);
-        Ok(StudyReport { rows, correlations })
+        let conditions = conditions(spec, planned, &rows);
+        Ok(StudyReport { conditions, rows, correlations })
+    }
+
+    /// The variants that occur, in their order.
+    pub fn variants(&self) -> Vec<String> {
+        let mut variants: Vec<String> = Vec::new();
+        for row in &self.rows {
+            if !variants.contains(&row.variant) {
+                variants.push(row.variant.clone());
+            }
+        }
+        variants
+    }
+
+    /// The rows by table of the 2019 study, each with a heading, in the order of the rows.
+    pub(super) fn grouped(&self) -> Vec<(String, Vec<&Row>)> {
+        let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
+        for row in &self.rows {
+            let heading = row.table.unwrap_or("other networks");
+            match groups.iter_mut().find(|(of, _)| of == heading) {
+                Some((_, rows)) => rows.push(row),
+                None => groups.push((heading.into(), vec![row])),
+            }
+        }
+        groups
     }
 
     /// The names of all runs that are not finished.
@@ -115,22 +163,15 @@ impl StudyReport {
 
     /// The rows as a table in Markdown, with the missing runs below.
     pub fn to_markdown(&self) -> String {
-        let mut text = String::from(
-            "| network | variant | parameters | MMACs | reported | obtained | 95 % interval | seeds | clips | epochs | seconds |\n\
-             |---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|\n",
-        );
-        for row in &self.rows {
-            let cells = row.cells();
-            _ = writeln!(text, "| {} |", cells.join(" | "));
+        let mut text = format!("{}\n", self.conditions);
+        for (heading, rows) in self.grouped() {
+            _ = writeln!(text, "\n## {heading}");
+            markdown_table(&mut text, &StudyReport::HEADINGS, rows.into_iter().map(Row::cells));
         }
-        text +=
-            "\nThe interval is over seeds (t distribution) where there are at least two, else over clips (Wilson).\n";
+        _ = writeln!(text, "\n{}", StudyReport::INTERVALS);
         if !self.correlations.is_empty() {
-            text +=
-                "\n| table | variant | networks | rank correlation of reported and obtained |\n|---|---|---:|---:|\n";
-            for Correlation { table, variant, networks, spearman } in &self.correlations {
-                _ = writeln!(text, "| {table} | {variant} | {networks} | {spearman:.2} |");
-            }
+            text += "\n## Rank correlation of reported and obtained\n";
+            markdown_table(&mut text, &Correlation::HEADINGS, self.correlations.iter().map(Correlation::cells));
         }
         let missing = self.missing();
         if !missing.is_empty() {
@@ -179,7 +220,8 @@ impl Obtained {
 }
 
 impl Row {
-    fn cells(&self) -> Vec<String> {
+    /// What the tables show.
+    pub(super) fn cells(&self) -> Vec<String> {
         let share = |share: Option<f64>| share.map_or("-".into(), |share| format!("{share:.4}"));
         let of = self.obtained.as_ref();
         let shown = |value: Option<String>| value.unwrap_or_else(|| "-".into());
@@ -196,9 +238,53 @@ impl Row {
             })),
             of.map_or(0, |of| of.accuracies.len()).to_string(),
             shown(of.map(|of| of.clips.to_string())),
-            shown(of.map(|of| of.epochs.to_string())),
+            shown(of.map(|of| match of.ended_early {
+                0 => of.epochs.to_string(),
+                early => format!("{} ({early} early)", of.epochs),
+            })),
             shown(of.map(|of| format!("{:.0}", of.seconds))),
         ]
+    }
+}
+
+impl Correlation {
+    /// The headings of [`Correlation::cells`].
+    pub(super) const HEADINGS: [&str; 4] = ["table", "variant", "networks", "Spearman's coefficient"];
+
+    /// What the tables show.
+    pub(super) fn cells(&self) -> Vec<String> {
+        vec![self.table.clone(), self.variant.clone(), self.networks.to_string(), format!("{:.2}", self.spearman)]
+    }
+}
+
+/// What all runs of a study have in common.
+fn conditions(spec: &StudySpec, planned: &[PlannedRun], rows: &[Row]) -> String {
+    let finished = planned.len() - rows.iter().map(|row| row.missing.len()).sum::<usize>();
+    let mut text = format!("{finished} of {} runs are finished. Recipe {}", planned.len(), spec.recipe_name());
+    let settings: Vec<String> = spec.set.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    if !settings.is_empty() {
+        text += &format!(" with {}", settings.join(", "));
+    }
+    text += ".";
+    if let Some(config) = planned.first().map(|run| &run.config) {
+        if !config.classes.is_empty() {
+            text += &format!(" {} classes.", config.classes.len());
+        }
+        if config.patience > 0 {
+            text += &format!(
+                " A run ends early where {} epochs bring no better validation accuracy (patience).",
+                config.patience
+            );
+        }
+    }
+    text
+}
+
+fn markdown_table(text: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let rules: Vec<&str> = (0..headings.len()).map(|column| if column < 2 { "---" } else { "---:" }).collect();
+    _ = writeln!(text, "| {} |\n|{}|", headings.join(" | "), rules.join("|"));
+    for cells in rows {
+        _ = writeln!(text, "| {} |", cells.join(" | "));
     }
 }
 
@@ -227,6 +313,7 @@ fn obtained(runs: &[RunSummary]) -> Option<Obtained> {
         clips: first.clips,
         over_clips: first.interval,
         epochs: runs.iter().map(|run| run.epochs_done).max().unwrap_or(0),
+        ended_early: runs.iter().filter(|run| run.ended_early()).count() as u64,
         seconds: runs.iter().map(|run| run.seconds).sum::<f64>() / runs.len() as f64,
     })
 }

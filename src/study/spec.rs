@@ -97,6 +97,11 @@ impl StudySpec {
         })
     }
 
+    /// The name of the recipe.
+    pub fn recipe_name(&self) -> &str {
+        self.recipe.as_deref().unwrap_or(Recipe::PLAIN)
+    }
+
     /// The runs in the order of execution: seed by seed, so that an unfinished study has each network as often as any other.
     ///
     /// # Errors
@@ -104,7 +109,7 @@ impl StudySpec {
     pub fn expand(&self) -> Result<Vec<PlannedRun>, StudyError> {
         let fail = |message: String| StudyError::Spec { place: "study".into(), message };
         let networks = self.network_names()?;
-        let recipe = Recipe::find(self.recipe.as_deref().unwrap_or(Recipe::PLAIN))?;
+        let recipe = Recipe::find(self.recipe_name())?;
         let variants = match &self.variants[..] {
             [] => vec![Variant::default()],
             names => names.iter().map(|name| name.parse().map_err(fail)).collect::<Result<Vec<Variant>, _>>()?,

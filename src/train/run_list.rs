@@ -47,6 +47,10 @@ pub struct RunSummary {
     pub epochs_done: u64,
     /// Epochs that the settings ask for.
     pub epochs: u64,
+    /// Epochs without a better validation accuracy after which the settings end it; 0: none do.
+    pub patience: u64,
+    /// Epochs since the best one.
+    pub epochs_since_best: u64,
     /// Seconds of the epochs.
     pub seconds: f64,
     /// Validation accuracy of the epoch whose weights are kept.
@@ -84,6 +88,9 @@ impl RunSummary {
             macs,
             epochs_done: records.len() as u64,
             epochs: config.epochs,
+            patience: config.patience,
+            epochs_since_best: kept(&records, Kept::Best)
+                .map_or(0, |best| records.last().map_or(0, |last| last.epoch - best.epoch)),
             seconds: records.iter().map(|record| record.seconds).sum(),
             validation: kept(&records, config.keep).and_then(|record| record.validation_accuracy),
             test,
@@ -91,6 +98,18 @@ impl RunSummary {
             modified: files.iter().filter_map(|file| file.modified().ok()).max(),
             network: config.network,
         })
+    }
+}
+
+impl RunSummary {
+    /// Whether its patience has ended it before its last epoch.
+    pub fn ended_early(&self) -> bool {
+        self.patience > 0 && self.epochs_done < self.epochs && self.epochs_since_best >= self.patience
+    }
+
+    /// Whether no epoch is left, and it is tested.
+    pub fn is_finished(&self) -> bool {
+        (self.epochs_done >= self.epochs || self.ended_early()) && self.test.is_some()
     }
 }
 
