@@ -124,9 +124,18 @@ fn one_command_for_each_run_and_tables_with_what_is_missing() {
     assert_eq!(commands.lines().count(), 3, "a finished run has no command: {commands}");
     let text = study("report", &runs).assert().success();
     text.stdout(contains("| tiny | bn |").and(contains("Not finished: tiny-do-s1, tiny-do-s2, tiny-bn-s2.")));
-    let (md, csv) = (dir.path().join("s.md"), dir.path().join("s.csv"));
-    study("report", &runs).arg("--output").arg(&md).arg("--output").arg(&csv).assert().success();
-    assert!(fs::read_to_string(md).unwrap().starts_with("| network |"));
+    let [md, csv, html, pictures] = ["s.md", "s.csv", "s.html", "pictures"].map(|name| dir.path().join(name));
+    let mut files = study("report", &runs);
+    for file in [&md, &csv, &html] {
+        files.arg("--output").arg(file);
+    }
+    files.arg("--pictures").arg(&pictures).assert().success();
+    assert!(fs::read_to_string(md).unwrap().starts_with("1 of 4 runs are finished. Recipe plain with "));
+    let html = fs::read_to_string(html).unwrap();
+    assert!(html.contains("Not finished: tiny-do-s1") && html.contains("<td>tiny</td><td>bn</td>"), "{html}");
+    assert!(!html.contains("http://") || html.matches("http").count() == html.matches("xmlns=\"http").count());
+    let picture = fs::read_to_string(pictures.join("accuracy-by-parameters.svg")).unwrap();
+    assert!(html.contains(picture.trim_end()) && picture.contains("<title>tiny bn: "), "{picture}");
     let csv = fs::read_to_string(csv).unwrap();
     let columns = csv.lines().map(|line| line.split(',').count()).collect::<Vec<_>>();
     assert!(columns.len() == 3 && columns.iter().all(|&count| count == columns[0]), "{csv}");

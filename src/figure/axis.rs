@@ -73,7 +73,7 @@ impl Placed {
     pub(super) fn at(&self, value: f64) -> Option<f64> {
         let value = if self.logarithmic { value.log10() } else { value };
         let share = (value - self.from) / (self.to - self.from);
-        (-1e-9..=1.0 + 1e-9).contains(&share).then(|| share * self.length)
+        (-1e-9..=1.0 + 1e-9).contains(&share).then_some(share * self.length)
     }
 
     /// The same for a value outside the range: the nearest end.

@@ -215,7 +215,8 @@ impl StudyReport {
 impl Obtained {
     /// The interval over seeds where there are at least two, else that over clips.
     pub fn interval(&self) -> [f64; 2] {
-        self.mean.interval.unwrap_or(self.over_clips)
+        // That of two seeds may exceed what an accuracy can be.
+        self.mean.interval.map_or(self.over_clips, |ends| ends.map(|end| end.clamp(0.0, 1.0)))
     }
 }
 

@@ -25,11 +25,12 @@ for kill in $(seq "$kills"); do
     "$stapes" study commands study.toml --runs queue > runs.txt
     [ -s runs.txt ] || break
     setsid parallel --will-cite --jobs 2 < runs.txt > /dev/null 2>&1 &
-    group=$!
+    session=$!
     # Between no time and about the time of an epoch.
     sleep "$(awk -v seed="$kill" 'BEGIN { srand(seed * 7919); printf "%.2f", 0.2 + 3 * rand() }')"
-    kill -KILL -- -"$group" 2> /dev/null || true
-    wait "$group" 2> /dev/null || true
+    # The jobs have process groups of their own.
+    pkill -KILL --session "$session" || true
+    wait "$session" 2> /dev/null || true
     [ "$(finished)" -ge "$before" ] || { echo "a finished run is lost"; exit 1; }
 done
 echo "killed $kill times; $(finished) runs were finished then"
