@@ -62,13 +62,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Some("csv") => Kind::Csv,
         _ => return Err(usage(format!("{} must end in .npz or .csv", display_path(&args.output)))),
     };
-    let Bundle { network, weights, folder, config, classes, .. } = Bundle::open(&args.run, Which::Best)?;
+    let Bundle { network, weights, folder, config, classes, standardisation, .. } =
+        Bundle::open(&args.run, Which::Best)?;
     let (Some(folder), Some(config)) = (folder, config) else {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
     };
     let layer = FeatureLayer::find(&network, &args.layer)?;
     interrupt::watch()?;
-    let data = Arc::new(open(args, context, &folder, classes, &recordings::config_of(&config))?);
+    let own = recordings::config_of_trained(&config, standardisation.as_ref());
+    let data = Arc::new(open(args, context, &folder, classes, &own)?);
     interrupt::unwatch();
     recordings::name_skipped(context, &data);
     let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep([layer.node]);
