@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The run's own recordings, if they have been moved.
-    #[arg(long, value_name = "DIR|TAR.GZ")]
+    #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
     /// Clips of the run's own recordings to evaluate on [default: test].
     #[arg(long, value_enum)]

@@ -32,7 +32,7 @@ pub struct Args {
     /// Folder of a run.
     run: PathBuf,
     /// Other recordings, of which all clips are taken; if omitted, all clips of the run's own recordings.
-    #[arg(value_name = "DIR|TAR.GZ")]
+    #[arg(value_name = "DIR|FILE")]
     other: Option<PathBuf>,
     /// Layer, by its name in `stapes models`; `features` is the input of the head.
     #[arg(long, value_name = "NAME", default_value = "features")]
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE", default_value = "features.npz")]
     output: PathBuf,
     /// The run's own recordings, if they have been moved.
-    #[arg(long, value_name = "DIR|TAR.GZ", conflicts_with = "other")]
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "other")]
     data: Option<PathBuf>,
 }
 

@@ -24,6 +24,7 @@ Examples:
   stapes train
   stapes train --minutes 10
   stapes train --data speech_commands_v0.02.tar.gz --classes yes,no,up,down --epochs 30
+  stapes train --data trials.npz --model net.toml --set standardise=true
   stapes train --recipe plain --model vgg64-16
   stapes train --init-from runs/NAME --freeze all-but-head --data my_words
   stapes train --model vgg64-16 --variant do+bn --set dropout=0.5

@@ -331,7 +331,7 @@ impl<'a> ArrayFile<'a> {
         let of_number = |number: i128| usize::try_from(number).ok().and_then(|number| Split::ALL.get(number).copied());
         let splits: Vec<Option<Split>> = match &labels {
             Labels::Whole(numbers) => numbers.iter().map(|&number| of_number(number)).collect(),
-            Labels::Text(names) => names.iter().map(|name| Split::of_table(name)).collect(),
+            Labels::Text(names) => names.iter().map(Split::of_table).collect(),
         };
         if let Some(row) = splits.iter().position(Option::is_none) {
             let fault = format!("has `{}` in row {row}; {}", texts(&labels)[row], Split::TABLE_VALUES);

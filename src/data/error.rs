@@ -119,7 +119,7 @@ pub struct ClipError {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one", display_path(.path))]
+    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one, a .csv list of sound files, or an .npz file", display_path(.path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
@@ -133,7 +133,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file that is not an archive.
-    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give one of these", display_path(.path))]
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz), .csv list or .npz file; give one of these", display_path(.path))]
     NotASource {
         /// The file.
         path: PathBuf,
