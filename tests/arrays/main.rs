@@ -53,7 +53,8 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 
 #[test]
 fn what_numpy_wrote_is_read_to_the_bit() {
-    let kinds: [(&str, fn(usize) -> f32); 7] = [
+    type Value = fn(usize) -> f32;
+    let kinds: [(&str, Value); 7] = [
         ("f4.npz", finite),
         ("f4_compressed.npz", finite),
         ("f4_big_endian.npz", finite),
