@@ -4,7 +4,7 @@
 //! `cargo run --release --example train_words -- DIR` those in a folder, or a .tar.gz, with one folder a word.
 
 use stapes::base::Name;
-use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, FULL_SCALE, Format, Source, Split, embedded};
+use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, Format, Source, Split, embedded};
 use stapes::nn::{Network, NetworkSpec};
 use stapes::optim::AdamSettings;
 use stapes::train::{Evaluation, Recogniser, Trainer};
@@ -85,7 +85,8 @@ fn report(test: &Evaluation) {
 /// Predicts the class of one test clip.
 fn predict(recogniser: &mut Recogniser, data: &Dataset) -> Result<(), Box<dyn Error>> {
     let clip = *data.in_split(Split::Testing).first().ok_or("there are no test clips")? as usize;
-    let samples: Vec<f32> = data.samples(clip).iter().map(|&sample| f32::from(sample) * FULL_SCALE).collect();
+    let mut samples = vec![0.0; data.row_len()];
+    data.write_input(clip, &mut samples);
     let prediction = &recogniser.predict(&samples)?[0];
     let (name, class) = (&data.clips()[clip].name, &data.classes()[prediction.class]);
     println!("{name}: predicted {class} with probability {:.3}", prediction.probability);

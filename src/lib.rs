@@ -45,6 +45,7 @@
 //! - `embed_recogniser` loads trained weights once and recognises arrays of samples as they arrive.
 //! - `train_on_arrays` trains a network on arrays in memory and recognises new arrays with it.
 //! - `train_words` trains, evaluates and uses a network for words, with recordings (feature `audio`).
+//! - `train_on_npz` trains on signals of several channels from a file of arrays (feature `audio`).
 //! - `own_operation` defines an operation outside the library and trains a network that contains it.
 //! - `read_gradients` reads every activation and gradient of a step.
 //! - `lower_precision` trains with factors rounded as on the tensor cores of a GPU (feature `audio`).

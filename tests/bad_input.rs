@@ -190,8 +190,8 @@ fn weights_that_are_wrong() {
     moved.stderr(contains("has no word `six`"));
     let elsewhere = dir.path().join("elsewhere");
     folder_of(&["dog", "tree"], &elsewhere);
-    let sentence = "has none of the words `bed`, `cat`, `one`, `six`; its own are `dog`, `tree`; give the folder that has one \
-                    folder for each word";
+    let sentence = "has none of the words `bed`, `cat`, `one`, `six`; its own are `dog`, `tree`; give the data that has \
+                    them";
     refused(stapes().arg("eval").arg(trained()).arg("--data").arg(&elsewhere), &[sentence]);
     folder_of(&["six"], &data);
     fs::remove_file(data.join("bed").join(clip.file_name().unwrap())).unwrap();

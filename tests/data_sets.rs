@@ -48,8 +48,8 @@ fn folder_tar_and_gzipped_tar_are_the_same_data_set() {
         assert_eq!(from_folder.ledger().count(reason), count, "{reason:?}");
     }
     assert_eq!(from_folder.problems().len(), 1);
-    assert_eq!(from_folder.samples(0)[..400], noise(10, 400));
-    assert_eq!(from_folder.samples(0)[400..], [0; 100]);
+    assert_eq!(from_folder.samples(0).as_i16().unwrap()[..400], noise(10, 400));
+    assert_eq!(from_folder.samples(0).as_i16().unwrap()[400..], [0; 100]);
 
     // As the official archive names its members (`./bed/..`), and below a folder of its own.
     for prefix in [".", "speech_commands"] {
@@ -252,7 +252,7 @@ fn child_opens_the_set() {
         assert!(data.is_cached() && data.remarks().is_empty(), "{:?}", data.remarks());
         for (i, clip) in data.clips().iter().enumerate() {
             let seed = u64::from_str_radix(&clip.name.to_string()[4..8], 16).unwrap();
-            assert_eq!(data.samples(i)[..400], noise(seed, 400));
+            assert_eq!(data.samples(i).as_i16().unwrap()[..400], noise(seed, 400));
         }
     }
 }
@@ -306,7 +306,7 @@ fn batches_are_shuffled_by_seed_and_epoch_and_start_anywhere() {
         for (row, &clip) in batch.clips.iter().enumerate() {
             let meta = &data.clips()[clip as usize];
             assert_eq!((meta.split, batch.labels[row]), (Split::Training, meta.class as f32));
-            let samples = data.samples(clip as usize).iter().map(|&v| f32::from(v) / 32768.0);
+            let samples = data.samples(clip as usize).as_i16().unwrap().iter().map(|&v| f32::from(v) / 32768.0);
             assert!(samples.eq(batch.inputs[row * 500..(row + 1) * 500].iter().copied()));
         }
     }

@@ -309,7 +309,7 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("CUSTOM\n[[block]]\nconv = 8\nkernel = 5", "line 3: `blocks` and `[[block]]` both describe the convolutions; keep one of them"),
     ("input = { length = 0 }\nCUSTOM", "line 2: the input's `length` is 0; take between 1 and 16777216"),
     ("input = { channels = 0 }\nCUSTOM", "line 2: the input's `channels` is 0; take between 1 and 16777216"),
-    ("input = { sample_rate = 0 }\nCUSTOM", "line 2: the input's `sample_rate` must be between 100 and 768000 Hz, got 0"),
+    ("input = { sample_rate = 0 }\nCUSTOM", "line 2: the input's `sample_rate` must be between 1 and 768000 Hz, got 0"),
     ("CUSTOM\nhead = { dropout = 1.0 }", "line 3: dropout must be at least 0 and below 1, got 1"),
     ("CUSTOM\nhead = { dropout = -0.1 }", "line 3: dropout must be at least 0 and below 1, got -0.1"),
     ("CUSTOM\nhead = { dropout = nan }", "line 3: dropout must be at least 0 and below 1, got NaN"),

@@ -33,7 +33,7 @@ const LISTED: usize = 10;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Folders of at least two runs that were tested on the same clips; and other recordings, if all clips of those are to be compared.
-    #[arg(value_name = "RUN|DIR|TAR.GZ", required = true, num_args = 2..)]
+    #[arg(value_name = "RUN|DIR|FILE", required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
     /// Draw the confusion matrices and their difference into this file, as SVG.
     #[arg(long, value_name = "FILE.svg")]

@@ -4,7 +4,8 @@ use super::context::Context;
 use super::table::{Table, count, left, right, thousands};
 use super::width::{columns, fill};
 use super::{interrupt, output, recordings, settings};
-use crate::data::{Audit, Crop, DataConfig, FindingKind, Reason, SplitRule};
+use crate::data::{Audit, Crop, DataConfig, Dataset, FindingKind, Reason, SplitRule};
+use crate::nn::{Input, NetworkSpec};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -21,8 +22,8 @@ const NAMED: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder, .tar or .tar.gz of recordings with one folder for each word; if omitted, the embedded recordings.
-    #[arg(value_name = "DIR|TAR")]
+    /// Folder, .tar or .tar.gz of recordings with one folder for each word, .csv list of sound files, or .npz file of arrays; if omitted, the embedded recordings.
+    #[arg(value_name = "DIR|FILE")]
     path: Option<PathBuf>,
     /// Words to examine, separated by commas (`\,` is a comma within a word); if omitted, all.
     #[arg(long, value_name = "A,B,..")]
@@ -34,17 +35,21 @@ pub struct Args {
     /// Part used of clips that are longer than the network's input; loudest is the part with the largest energy.
     #[arg(long, value_name = "PART", value_parser = Crop::ALL.map(Crop::name), default_value = "start")]
     crop: String,
-    /// Compare the clips with the input of this network (length, rate, channels); if omitted, one second of 16 kHz mono.
+    /// Compare the clips with the input of this network (length, rate, channels); if omitted, one second of 16 kHz mono, or the shape of the arrays.
     #[arg(long, value_name = "NAME|FILE.toml")]
     model: Option<String>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let input = match &args.model {
-        Some(model) => recordings::input_of(&settings::network(model, None)?),
-        None => DataConfig::default(),
+    let mut network = match &args.model {
+        Some(model) => settings::network(model, None)?,
+        None => NetworkSpec::default(),
     };
+    if let (true, Some(input)) = (network.input == Input::default(), recordings::input_for(args.path.as_deref())?) {
+        network.input = input;
+    }
+    let input = recordings::input_of(&network);
     let config = DataConfig {
         classes: args.classes.as_deref().map(settings::words).transpose()?,
         split: match args.split.as_str() {
@@ -60,16 +65,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let data = recordings::open(context, args.path.as_deref(), &config)?;
     interrupt::unwatch();
     let audit = Audit::of(&data);
-    if context.json { output::json(&audit) } else { output::print_filled(&show(&audit, context.verbose)) }
+    if context.json { output::json(&audit) } else { output::print_filled(&show(&audit, &data, context.verbose)) }
 }
 
-fn show(audit: &Audit, all: bool) -> String {
+fn show(audit: &Audit, data: &Dataset, all: bool) -> String {
     let head = format!(
         "{}: {} of {}, {}",
         audit.source,
         count(audit.clips as u64, "clip"),
-        count(audit.classes.len() as u64, "word"),
-        count(audit.speakers as u64, "speaker")
+        recordings::count_classes(data),
+        recordings::count_speakers(data, audit.speakers)
     );
     let mut text = format!("{head}\n\n{}", counts(audit));
     if audit.findings.is_empty() && audit.ledger.is_empty() {

@@ -28,7 +28,7 @@ pub struct Args {
     /// Folder of a run.
     run: PathBuf,
     /// Further runs, trained like the first with other seeds, for mean and spread of the accuracy; or other recordings, of which all clips are evaluated.
-    #[arg(value_name = "RUN|DIR|TAR.GZ")]
+    #[arg(value_name = "RUN|DIR|FILE")]
     more: Vec<PathBuf>,
     #[command(flatten)]
     options: Options,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The run's own recordings, if they have been moved.
-    #[arg(long, value_name = "DIR|TAR.GZ")]
+    #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
     /// Clips of the run's own recordings to evaluate on [default: test].
     #[arg(long, value_enum)]
@@ -169,18 +169,18 @@ fn open(options: &Options, context: &Context, path: &Path, other: Option<&Path>,
         Weighing::Best => Which::Best,
         Weighing::Last => Which::Last,
     };
-    let Bundle { network, weights, folder, config, classes, .. } = Bundle::open(path, which)?;
+    let Bundle { network, weights, folder, config, classes, standardisation, .. } = Bundle::open(path, which)?;
     let (Some(folder), Some(mut config)) = (folder, config) else {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(path));
     };
     config.strict |= options.strict;
+    let of_run = recordings::config_of_trained(&config, standardisation.as_ref());
     let (source, reading) = match other {
         Some(other) => {
-            let of_run = recordings::config_of(&config);
             let split = SplitRule::Speaker; // of no effect: all clips are evaluated
             (Some(other), DataConfig { classes: Some(classes), split, allow_other_words: true, ..of_run })
         }
-        None => (options.data.as_deref().or(config.data.as_deref()), recordings::config_of(&config)),
+        None => (options.data.as_deref().or(config.data.as_deref()), of_run),
     };
     let source = source.map(Path::to_path_buf);
     let known = earlier.iter().find(|run| run.source == source && run.reading == reading);

@@ -32,7 +32,7 @@ pub struct Args {
     /// Folder of a run.
     run: PathBuf,
     /// Other recordings, of which all clips are taken; if omitted, all clips of the run's own recordings.
-    #[arg(value_name = "DIR|TAR.GZ")]
+    #[arg(value_name = "DIR|FILE")]
     other: Option<PathBuf>,
     /// Layer, by its name in `stapes models`; `features` is the input of the head.
     #[arg(long, value_name = "NAME", default_value = "features")]
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE", default_value = "features.npz")]
     output: PathBuf,
     /// The run's own recordings, if they have been moved.
-    #[arg(long, value_name = "DIR|TAR.GZ", conflicts_with = "other")]
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "other")]
     data: Option<PathBuf>,
 }
 
@@ -62,13 +62,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Some("csv") => Kind::Csv,
         _ => return Err(usage(format!("{} must end in .npz or .csv", display_path(&args.output)))),
     };
-    let Bundle { network, weights, folder, config, classes, .. } = Bundle::open(&args.run, Which::Best)?;
+    let Bundle { network, weights, folder, config, classes, standardisation, .. } =
+        Bundle::open(&args.run, Which::Best)?;
     let (Some(folder), Some(config)) = (folder, config) else {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
     };
     let layer = FeatureLayer::find(&network, &args.layer)?;
     interrupt::watch()?;
-    let data = Arc::new(open(args, context, &folder, classes, &recordings::config_of(&config))?);
+    let own = recordings::config_of_trained(&config, standardisation.as_ref());
+    let data = Arc::new(open(args, context, &folder, classes, &own)?);
     interrupt::unwatch();
     recordings::name_skipped(context, &data);
     let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep([layer.node]);

@@ -4,11 +4,15 @@ use super::recordings::name_list;
 use crate::base::Name;
 use crate::data::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 
-/// A hint about a data set as a remark of one line.
-pub fn note(hint: &Hint) -> String {
+/// A hint about a data set, of sound or of arrays, as a remark of one line.
+pub fn note(hint: &Hint, sound: bool) -> String {
     match hint {
         Hint::FewClips { classes } => format!(
             "note: fewer than {FEW_CLIPS} training clips of {}: such classes are learned badly; add recordings",
+            with_numbers(classes)
+        ),
+        Hint::FewSpeakers { classes } if !sound => format!(
+            "note: fewer than {FEW_SPEAKERS} groups in the training clips of {}: clips of other groups will be recognised less well",
             with_numbers(classes)
         ),
         Hint::FewSpeakers { classes } => format!(
@@ -16,6 +20,11 @@ pub fn note(hint: &Hint) -> String {
              recordings of other people",
             with_numbers(classes)
         ),
+        Hint::UnknownSpeakers if !sound => {
+            "note: there is no array `group`, so every clip counts as a group of its own; if several clips are of one \
+                                            person or one session, the measured accuracy is too high for new ones"
+                .into()
+        }
         Hint::UnknownSpeakers => "note: no file name is SPEAKER_nohash_NUMBER, so speakers cannot be told apart; one \
                                   speaker can be in several splits, and the measured accuracy too high for new voices"
             .into(),

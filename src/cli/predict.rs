@@ -1,11 +1,12 @@
-//! `stapes predict`: recognises the words in sound files.
+//! `stapes predict`: recognises the words in sound files, or the classes of the clips in arrays.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
 use crate::base::Name;
+use crate::base::Standardisation;
 use crate::base::name::display_path;
-use crate::data::{Crop, Format, read_clip};
+use crate::data::{ClipArray, Crop, Format, Sample, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::train::{Bundle, Recogniser, RunFolder, Which};
@@ -19,10 +20,12 @@ Examples:
   stapes predict runs/NAME clip.wav another.flac
   stapes predict runs/NAME --top 3 recordings/*.wav
   arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
+  stapes predict runs/NAME trials.npz
   stapes predict weights.safetensors --model custom32-8 --classes yes,no a.wav
 
 Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
-Clips of any sample rate are resampled, longer ones cut to the length of the network's input, shorter ones padded with zeros.
+Of an .npz file, every clip of its array x is recognised; `trials.npz[7]` is the one in row 7, counted from 0.
+Sound of any sample rate is resampled, longer clips are cut to the length of the network's input, shorter ones padded with zeros.
 A tab, a line feed, a backslash or a byte that cannot be shown in a name is printed as \\t, \\n, \\\\ or \\xNN.";
 
 /// Largest sound file that is read.
@@ -36,7 +39,7 @@ const BATCH: usize = 32;
 pub struct Args {
     /// Folder of a run, or a .safetensors file.
     run: PathBuf,
-    /// Sound files (WAV, FLAC, Ogg Vorbis); - reads one from standard input.
+    /// Sound files (WAV, FLAC, Ogg Vorbis), or .npz and .npy files of clips; - reads a sound file from standard input.
     #[arg(required = true, value_name = "CLIP")]
     clips: Vec<PathBuf>,
     /// Number of classes to print for each file, the most probable first.
@@ -95,49 +98,119 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
     let crop = crop(args, &bundle)?;
-    let batch = BATCH.min(args.clips.len());
+    let arrays = args.clips.iter().any(|path| ClipArray::is_named_so(path));
+    let batch = if arrays { BATCH } else { BATCH.min(args.clips.len()) };
     let conv = conv(args, &bundle)?;
     // A GPU takes longer to start than the processor needs for a few clips.
     let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
     let device = context.device_if_asked()?.precision(precision);
     settings::remark_on_precision(context, precision, &device);
     let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
-    let mut recogniser = recogniser.device(device).build()?;
-    let mut inputs = vec![0.0; batch * row];
-    let mut failed = 0;
-    for clips in args.clips.chunks(batch) {
-        let mut read = Vec::with_capacity(batch);
-        for (path, input) in clips.iter().zip(inputs.chunks_exact_mut(row)) {
-            let samples = samples(path, format);
-            if let Ok(samples) = &samples {
-                crop.write_input(samples, format.channels, input);
-                if samples.len() > row && context.verbose {
-                    let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
-                    context.remark(&format!(
-                        "note: {} is longer than {seconds} s; --crop {crop} decides which part is used",
-                        name(path)
-                    ));
-                }
+    let mut queue = Queue {
+        context,
+        recogniser: recogniser.device(device).build()?,
+        classes: bundle.classes,
+        standardisation: bundle.standardisation,
+        crop,
+        format,
+        top: args.top.into(),
+        row,
+        inputs: vec![0.0; batch * row],
+        waiting: Vec::with_capacity(batch),
+        failed: 0,
+    };
+    for path in &args.clips {
+        let file = Name::from_os(path.as_os_str());
+        if ClipArray::is_named_so(path) {
+            match ClipArray::read(path, format) {
+                Ok(array) => queue.add_all(path, &array)?,
+                Err(error) => queue.add::<f32>(file, Err(error.into()))?,
             }
-            read.push(samples.map(|_| ()));
+            continue;
         }
-        recogniser.run(&inputs)?;
-        for (sample, (path, read)) in clips.iter().zip(read).enumerate() {
+        let samples = samples(path, format);
+        if let (Ok(samples), true) = (&samples, context.verbose)
+            && samples.len() > row
+        {
+            let seconds = row as f64 / f64::from(format.rate_hz) / f64::from(format.channels);
+            context.remark(&format!(
+                "note: {} is longer than {seconds} s; --crop {crop} decides which part is used",
+                name(path)
+            ));
+        }
+        queue.add(file, samples.as_deref().map_err(|error| anyhow!("{error}")))?;
+    }
+    queue.finish()?;
+    if queue.failed > 0 { Err(Ending::Reported.into()) } else { Ok(()) }
+}
+
+/// Clips that wait until there are enough of them for a batch.
+struct Queue<'a> {
+    context: &'a Context,
+    recogniser: Recogniser,
+    classes: Vec<Name>,
+    standardisation: Option<Standardisation>,
+    crop: Crop,
+    format: Format,
+    top: usize,
+    /// Values of an input.
+    row: usize,
+    inputs: Vec<f32>,
+    /// The name of each clip, and what is wrong with it.
+    waiting: Vec<(Name, Result<()>)>,
+    failed: usize,
+}
+
+impl Queue<'_> {
+    /// Adds a clip, or why there is none.
+    fn add<T: Sample>(&mut self, file: Name, samples: Result<&[T]>) -> Result<()> {
+        let at = self.waiting.len() * self.row;
+        let input = &mut self.inputs[at..at + self.row];
+        if let Ok(samples) = samples {
+            self.crop.write_input(samples, self.format.channels, input);
+            if let Some(standardisation) = &self.standardisation {
+                // Padding stays zero.
+                let used = samples.len().min(input.len());
+                standardisation.apply(&mut input[..used]);
+            }
+        }
+        self.waiting.push((file, samples.map(drop)));
+        if self.waiting.len() == self.recogniser.batch() { self.finish() } else { Ok(()) }
+    }
+
+    /// Adds every clip of an array.
+    fn add_all(&mut self, path: &Path, array: &ClipArray) -> Result<()> {
+        for number in 0..array.shape.clips {
+            let file =
+                Name::from_bytes(&[path.as_os_str().as_encoded_bytes(), format!("[{number}]").as_bytes()].concat());
+            let clip = array.clip(number).map_err(|fault| anyhow!("{file}: {}", fault.in_command(None)));
+            self.add(file, clip)?;
+        }
+        Ok(())
+    }
+
+    /// Computes and prints what waits.
+    fn finish(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.recogniser.run(&self.inputs)?;
+        for (sample, (file, read)) in self.waiting.drain(..).enumerate() {
             let line = match read {
                 Ok(()) => {
-                    let probabilities = recogniser.prediction(sample).probabilities;
-                    recognised(path, &bundle.classes, &probabilities, args.top.into())
+                    let probabilities = self.recogniser.prediction(sample).probabilities;
+                    recognised(file, &self.classes, &probabilities, self.top)
                 }
                 Err(error) => {
-                    failed += 1;
+                    self.failed += 1;
                     output::note(&format!("stapes: error: {error}"));
-                    Line { error: Some(error.to_string()), ..broken(path) }
+                    Line { error: Some(error.to_string()), ..broken(file) }
                 }
             };
-            print(context, &line)?;
+            print(self.context, &line)?;
         }
+        Ok(())
     }
-    if failed > 0 { Err(Ending::Reported.into()) } else { Ok(()) }
 }
 
 fn bundle(args: &Args) -> Result<Bundle> {
@@ -200,11 +273,11 @@ fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
     Ok(clip.map_err(|error| anyhow!("{name}: {}", error.fault.in_command(file)))?.samples)
 }
 
-fn broken(path: &Path) -> Line {
-    Line { file: Name::from_os(path.as_os_str()), class: None, probability: None, top: Vec::new(), error: None }
+fn broken(file: Name) -> Line {
+    Line { file, class: None, probability: None, top: Vec::new(), error: None }
 }
 
-fn recognised(path: &Path, classes: &[Name], probabilities: &[f64], top: usize) -> Line {
+fn recognised(file: Name, classes: &[Name], probabilities: &[f64], top: usize) -> Line {
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
     let guesses = order.iter().map(|&c| Guess { class: classes[c].clone(), probability: probabilities[c] });
@@ -213,7 +286,7 @@ fn recognised(path: &Path, classes: &[Name], probabilities: &[f64], top: usize) 
         class: guesses.first().map(|guess| guess.class.clone()),
         probability: guesses.first().map(|guess| guess.probability),
         top: if top > 1 { guesses } else { Vec::new() },
-        ..broken(path)
+        ..broken(file)
     }
 }
 

@@ -3,8 +3,9 @@
 use super::context::Context;
 use super::table::count;
 use super::{interrupt, progress};
-use crate::data::{DataConfig, Dataset, Format, Ledger, Reason, Source, embedded};
-use crate::nn::NetworkSpec;
+use crate::base::Standardisation;
+use crate::data::{DataConfig, DataError, Dataset, Format, Ledger, Reason, Source, Standardise, embedded};
+use crate::nn::{Input, NetworkSpec};
 use crate::train::TrainConfig;
 use anyhow::Result;
 use std::path::Path;
@@ -20,8 +21,45 @@ pub fn config_of(config: &TrainConfig) -> DataConfig {
         crop: config.crop,
         strict: config.strict,
         windows: if config.augment.random_crop { RANDOM_CROP_WINDOWS } else { 1 },
+        standardise: if config.standardise { Standardise::ByTrainingClips } else { Standardise::No },
         ..input_of(&config.network)
     }
+}
+
+/// How the recordings of a trained network are read, which was trained on clips that were standardised in this way.
+pub fn config_of_trained(config: &TrainConfig, standardisation: Option<&Standardisation>) -> DataConfig {
+    let standardise = standardisation.map_or(Standardise::No, |values| Standardise::By(values.clone()));
+    DataConfig { standardise, ..config_of(config) }
+}
+
+/// The input of a network for the arrays at `path`; nothing if there is sound, which is converted to the input of a network.
+pub fn input_for(path: Option<&Path>) -> Result<Option<Input>, DataError> {
+    let Some(path) = path.filter(|path| path.is_file()) else { return Ok(None) };
+    let input = |shape: crate::data::ArrayShape| {
+        let Format { rate_hz, .. } = shape.format();
+        Input { length: shape.length, channels: shape.channels, sample_rate: rate_hz }
+    };
+    Ok(Source::open(path)?.array_shape()?.map(input))
+}
+
+/// The settings of a run on the data that they name, and a remark. A network whose input is not given takes that of arrays; alterations of sound that a
+/// recipe asks for are left out for arrays, unless the command line has `set` them.
+pub fn follow(mut config: TrainConfig, set: &[String]) -> Result<(TrainConfig, Option<String>)> {
+    let Some(input) = input_for(config.data.as_deref())? else { return Ok((config, None)) };
+    if config.network.input == Input::default() {
+        config.network.input = input;
+    }
+    let is_set = |key: &str| set.iter().any(|pair| pair.split('=').next().is_some_and(|own| own.trim() == key));
+    let augment = &mut config.augment;
+    let mut left_out = Vec::new();
+    for (key, value) in [("noise", &mut augment.noise), ("equaliser", &mut augment.equaliser)] {
+        if *value > 0.0 && !is_set(key) {
+            *value = 0.0;
+            left_out.push(format!("`{key}`"));
+        }
+    }
+    let remark = format!("note: {} of the recipe alter sound, and are left out for arrays", left_out.join(" and "));
+    Ok((config, (!left_out.is_empty()).then_some(remark)))
 }
 
 /// How much of a longer clip is kept for random windows of it, in lengths of the network's input.
@@ -78,6 +116,20 @@ pub fn name_skipped(context: &Context, data: &Dataset) {
         let note = format!("note: skipped {}; `stapes data` with this data names them", lines.join("; "));
         context.remark(&note);
     }
+}
+
+/// `4 words`, or `4 classes` of arrays.
+pub fn count_classes(data: &Dataset) -> String {
+    match (data.is_sound(), data.classes().len()) {
+        (true, n) => count(n as u64, "word"),
+        (false, 1) => "1 class".into(),
+        (false, n) => format!("{n} classes"),
+    }
+}
+
+/// `9 speakers`, or `9 groups` of arrays.
+pub fn count_speakers(data: &Dataset, n: usize) -> String {
+    count(n as u64, if data.is_sound() { "speaker" } else { "group" })
 }
 
 /// The first few of some names, with commas.

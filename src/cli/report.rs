@@ -4,7 +4,7 @@ use super::table::{Table, count, left, right, thousands};
 use super::width::{columns, display_width};
 use crate::base::Name;
 use crate::data::{Dataset, Split};
-use crate::train::{Calibration, Evaluation, EvaluationReport, Mean, SpeakerSpread};
+use crate::train::{Calibration, Evaluation, EvaluationReport, Mean};
 use serde::Serialize;
 
 /// Confusions that are listed where the matrix does not fit the terminal.
@@ -23,7 +23,7 @@ pub fn evaluation(report: &EvaluationReport) -> String {
 /// The figures of all clips, line by line.
 fn figures(report: &EvaluationReport) -> String {
     let Calibration { mean_confidence, expected_error, .. } = report.calibration;
-    let mut text = format!("{}\n{}\n", accuracy(report), speakers(report.speakers.as_ref()));
+    let mut text = format!("{}\n{}\n", accuracy(report), speakers(report));
     text += &format!(
         "loss {:.3}, mean confidence {mean_confidence:.3}, expected calibration error {expected_error:.3}\n",
         report.evaluation.loss
@@ -50,29 +50,33 @@ pub fn interval([low, high]: [f64; 2]) -> String {
     format!("{low:.3} to {high:.3}")
 }
 
-/// What the clips' speakers mean for the accuracy.
-fn speakers(spread: Option<&SpeakerSpread>) -> String {
-    const NARROW: &str = "the interval takes clips as independent, which is too narrow for new voices";
-    let Some(of) = spread else {
-        return format!("{NARROW}; there is none over speakers, because no file name is SPEAKER_nohash_NUMBER");
+/// What the clips' speakers, or the groups of arrays, mean for the accuracy.
+fn speakers(report: &EvaluationReport) -> String {
+    let (noun, others, unknown) = match report.sound {
+        true => ("speaker", "new voices", "no file name is SPEAKER_nohash_NUMBER"),
+        false => ("group", "new groups", "there is no array `group`"),
     };
-    let number = count(of.speakers, "speaker");
+    let narrow = format!("the interval takes clips as independent, which is too narrow for {others}");
+    let Some(of) = &report.speakers else {
+        return format!("{narrow}; there is none over {noun}s, because {unknown}");
+    };
+    let number = count(of.speakers, noun);
     let mut text = match of.interval {
         Some(over) => format!(
-            "for new voices the 95 % interval is {}, from {number}: the clips of one speaker are not independent",
+            "for {others} the 95 % interval is {}, from {number}: the clips of one {noun} are not independent",
             interval(over)
         ),
-        None => format!("{NARROW}; {number} are too few for one over speakers"),
+        None => format!("{narrow}; {number} are too few for one over {noun}s"),
     };
     text += &format!(
-        "\naccuracy by speaker: median {:.3}, 10 % quantile {:.3}, 90 % quantile {:.3}",
+        "\naccuracy by {noun}: median {:.3}, 10 % quantile {:.3}, 90 % quantile {:.3}",
         of.median, of.quantile_10, of.quantile_90
     );
     let worst =
         of.worst.iter().map(|one| format!("{} {:.3} ({} of {})", one.speaker, one.accuracy, one.correct, one.clips));
     let worst = worst.collect::<Vec<_>>().join(", ");
     if !worst.is_empty() {
-        text += &format!("\nworst speakers with at least five clips: {worst}");
+        text += &format!("\nworst {noun}s with at least five clips: {worst}");
     }
     text
 }

@@ -24,6 +24,7 @@ Examples:
   stapes train
   stapes train --minutes 10
   stapes train --data speech_commands_v0.02.tar.gz --classes yes,no,up,down --epochs 30
+  stapes train --data trials.npz --model net.toml --set standardise=true
   stapes train --recipe plain --model vgg64-16
   stapes train --init-from runs/NAME --freeze all-but-head --data my_words
   stapes train --model vgg64-16 --variant do+bn --set dropout=0.5
@@ -76,7 +77,8 @@ fn start(args: &Args, context: &Context) -> Result<()> {
         return output::print(&settings::help(context)?);
     }
     let minutes = args.settings.minutes()?;
-    let mut config = args.settings.resolve(context.seed, None)?;
+    let resolve = |epochs| recordings::follow(args.settings.resolve(context.seed, epochs)?, &args.settings.set);
+    let (mut config, left_out) = resolve(None)?;
     match config.classes.len() {
         0 => config.network.check()?,
         classes => drop(Network::build(&config.network, classes)?),
@@ -99,13 +101,14 @@ fn start(args: &Args, context: &Context) -> Result<()> {
             duration(seconds),
             count(epochs, "epoch")
         ));
-        config = args.settings.resolve(context.seed, Some(epochs))?;
+        config = resolve(Some(epochs))?.0;
     }
     settings::make_absolute(&mut config);
     settings::remark_on_precision(context, config.precision, &device);
     let session = Session::start(config.clone(), data.clone(), claim, device)?;
     context.remark(&introduction(context, &config, args.settings.recipe()?.as_ref(), &data, &session));
-    Hint::of(&data).iter().for_each(|hint| context.remark(&hints::note(hint)));
+    left_out.iter().for_each(|remark| context.remark(remark));
+    Hint::of(&data).iter().for_each(|hint| context.remark(&hints::note(hint, data.is_sound())));
     work(context, &config, &data, session)
 }
 
@@ -188,8 +191,8 @@ fn introduction(
         "data     {}: {} of {}, {}\n         {}\n",
         data.source(),
         count(data.clips().len() as u64, "clip"),
-        count(data.classes().len() as u64, "word"),
-        count(speakers.len() as u64, "speaker"),
+        recordings::count_classes(data),
+        recordings::count_speakers(data, speakers.len()),
         per_split.collect::<Vec<_>>().join(", "),
     );
     text += &format!(
@@ -307,7 +310,7 @@ impl End<'_> {
             text += &format!("\n{}\n", report::example_lines(&examples));
         }
         let number = examples.first().map_or(0, |example| example.number);
-        let next = match example::clip_file(self.data, self.config.data.as_deref(), number, self.session.folder()) {
+        let next = match example::clip_file(self.data, number, self.session.folder()) {
             Some(clip) => shell::next(["predict".as_ref(), run.as_os_str(), clip.as_os_str()]),
             None => shell::next(["eval".as_ref(), run.as_os_str()]),
         };

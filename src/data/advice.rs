@@ -45,6 +45,7 @@ impl ClipFault {
             | ClipFault::Damaged { .. } => format!("copy it again or {discard}"),
             ClipFault::NonFinite { .. } => format!("export it again with finite values or {discard}"),
             ClipFault::Channels { have, .. } => format!("convert it or use a network for {have} channels"),
+            ClipFault::TooFast { .. } => "convert it to a lower rate or use a network for a higher one".into(),
             ClipFault::Rate { .. } => format!("correct its header or {discard}"),
             ClipFault::TooLong { .. } | ClipFault::FileTooLarge { .. } => "cut it into shorter clips".into(),
             ClipFault::Repeated => "rename one of them".into(),
@@ -71,6 +72,9 @@ impl ClipFault {
             ClipFault::CutStream => "it is truncated or damaged: its stream has no last page".into(),
             ClipFault::NonFinite { at } => format!("its value number {at} is NaN or infinite"),
             ClipFault::Channels { have, want } => format!("it has {have} channels and the network takes {want}"),
+            ClipFault::TooFast { rate_hz, want_hz } => {
+                format!("its sample rate of {rate_hz} Hz cannot be reduced to the {want_hz} Hz of the network")
+            }
             ClipFault::Rate { rate_hz } => format!("its sample rate of {rate_hz} Hz is outside 1000 to 768000 Hz"),
             ClipFault::TooLong { limit } => format!("it is longer than {limit} samples"),
             ClipFault::FileTooLarge { limit_mib } => format!("its file is larger than {limit_mib} MiB"),

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 
 use super::augment::{AugmentWorkspace, Augmenter};
 use super::dataset::Dataset;
 use super::error::DataError;
+use super::samples::Samples;
 use super::split::Split;
 
 /// Batches on their way, for each thread: one in use, one ready, one in the making.
@@ -209,6 +209,7 @@ impl Batches {
             order: (None, Vec::new()),
             augmenter: options.augment.clone(),
             workspace: AugmentWorkspace::default(),
+            standardised: Vec::new(),
             soft_labels: options.soft_labels.is_some(),
         };
         let makers = (0..options.loader_threads()).map(|_| {
@@ -312,6 +313,8 @@ struct TrainingMaker {
     order: (Option<u64>, Vec<u32>),
     augmenter: Option<Arc<Augmenter>>,
     workspace: AugmentWorkspace,
+    /// A clip before it is altered, in a data set that is standardised.
+    standardised: Vec<f32>,
     soft_labels: bool,
 }
 
@@ -325,17 +328,16 @@ impl TrainingMaker {
             self.order.0 = Some(epoch);
         }
         let chosen = self.order.1[self.epoch.clips_of(step)].iter().map(|&i| self.clips[i as usize]);
-        let (data, workspace) = (&self.data, &mut self.workspace);
+        let (data, workspace, buffer_of_clip) = (&self.data, &mut self.workspace, &mut self.standardised);
         let Some(augmenter) = &self.augmenter else {
             fill((data, chosen), self.soft_labels, buffer, copy);
             return true;
         };
         fill((data, chosen), self.soft_labels, buffer, |data, clip, row| {
-            let samples = match augmenter.augment().random_crop {
-                true => data.kept_samples(clip as usize),
-                false => data.samples(clip as usize),
-            };
-            augmenter.apply(epoch, clip, samples, row, workspace);
+            match data.unaltered(clip as usize, augmenter.augment().random_crop, buffer_of_clip) {
+                Samples::I16(samples) => augmenter.apply(epoch, clip, samples, row, workspace),
+                Samples::F32(samples) => augmenter.apply(epoch, clip, samples, row, workspace),
+            }
         });
         let rows = &mut buffer.inputs[..buffer.valid * data.row_len()];
         let labels = &mut buffer.labels[..buffer.valid * buffer.label_len];
@@ -386,9 +388,7 @@ fn fill(
     }
 }
 
-/// Writes the samples of a clip as they are.
+/// Writes a clip without altering it.
 fn copy(data: &Dataset, clip: u32, row: &mut [f32]) {
-    for (x, &sample) in row.iter_mut().zip(data.samples(clip as usize)) {
-        *x = f32::from(sample) * FULL_SCALE;
-    }
+    data.write_input(clip as usize, row);
 }

@@ -17,6 +17,9 @@ const MAX_VALUES: usize = 1 << 28;
 /// Accepted sample rates.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
+/// Largest factor by which a rate is reduced: the filter gets longer with it.
+const LARGEST_REDUCTION: u32 = 8_000;
+
 /// Sample rate and channels of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
@@ -68,6 +71,9 @@ impl ClipReader {
         let (source_rate_hz, source_channels) = (pcm.rate_hz, pcm.channels);
         if !RATES_HZ.contains(&source_rate_hz) {
             return Err(ClipFault::Rate { rate_hz: source_rate_hz });
+        }
+        if source_rate_hz / rate_hz.max(1) > LARGEST_REDUCTION {
+            return Err(ClipFault::TooFast { rate_hz: source_rate_hz, want_hz: rate_hz });
         }
         if channels > 1 && source_channels != channels {
             return Err(ClipFault::Channels { have: source_channels, want: channels });

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::FULL_SCALE;
+use super::samples::Sample;
 
 /// Which part of a clip that is longer than a network's input is used. Shorter clips are padded with zeros at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Crop {
     }
 
     /// The frames of a clip that are used: at most `length` of `samples` (`[frames, channels]`).
-    pub fn frames(self, samples: &[i16], channels: u32, length: usize) -> Range<usize> {
+    pub fn frames<T: Sample>(self, samples: &[T], channels: u32, length: usize) -> Range<usize> {
         let frames = samples.len() / (channels as usize).max(1);
         if frames <= length {
             return 0..frames;
@@ -43,36 +43,20 @@ impl Crop {
         let start = match self {
             Crop::Start => 0,
             Crop::Center => (frames - length) / 2,
-            Crop::Loudest => loudest(samples, channels as usize, length),
+            Crop::Loudest => T::loudest(samples, channels as usize, length),
         };
         start..start + length
     }
 
-    /// Writes a clip (`samples`: `[frames, channels]`, full scale 32768) as a network takes it into `input`
+    /// Writes a clip (`samples`: `[frames, channels]`, full scale 32768 for 16-bit samples) as a network takes it into `input`
     /// (`[length, channels]`, full scale 1): a longer clip is cut, a shorter one padded with zeros at the end.
-    pub fn write_input(self, samples: &[i16], channels: u32, input: &mut [f32]) {
+    pub fn write_input<T: Sample>(self, samples: &[T], channels: u32, input: &mut [f32]) {
         let width = (channels as usize).max(1);
         let frames = self.frames(samples, channels, input.len() / width);
         let used = &samples[frames.start * width..frames.end * width];
-        let values = used.iter().map(|&v| f32::from(v) * FULL_SCALE).chain(std::iter::repeat(0.0));
+        let values = used.iter().map(|&v| v.value() * T::SCALE).chain(std::iter::repeat(0.0));
         input.iter_mut().zip(values).for_each(|(to, from)| *to = from);
     }
-}
-
-/// The first frame of the loudest `length` frames. The energies are exact integers, so the result depends on no order of
-/// summation.
-fn loudest(samples: &[i16], channels: usize, length: usize) -> usize {
-    let energy = |frame: &[i16]| frame.iter().map(|&v| (i64::from(v) * i64::from(v)) as u64).sum::<u64>();
-    let frames = samples.chunks_exact(channels);
-    let mut sum: u64 = frames.clone().take(length).map(energy).sum();
-    let (mut best, mut start) = (sum, 0);
-    for (first, (old, new)) in frames.clone().zip(frames.skip(length)).enumerate() {
-        sum = sum + energy(new) - energy(old);
-        if sum > best {
-            (best, start) = (sum, first + 1);
-        }
-    }
-    start
 }
 
 impl fmt::Display for Crop {
@@ -96,7 +80,7 @@ mod tests {
 
     #[test]
     fn case_05_each_crop_takes_its_part_of_a_long_clip() {
-        let clip = [1, 0, 0, 9, -9, 0, 0, 9, 9, 0];
+        let clip = [1i16, 0, 0, 9, -9, 0, 0, 9, 9, 0];
         let of = |crop: Crop, length| crop.frames(&clip, 1, length);
         assert_eq!([of(Crop::Start, 4), of(Crop::Center, 4), of(Crop::Center, 3)], [0..4, 3..7, 3..6]);
         assert_eq!(of(Crop::Loudest, 2), 3..5, "the first of two equal parts");
@@ -108,7 +92,7 @@ mod tests {
             assert_eq!(crop.name().parse::<Crop>(), Ok(crop));
         }
         assert_eq!(Crop::Loudest.frames(&[1, 1, 0, 5, i16::MIN, i16::MIN], 2, 1), 2..3, "frames of two channels");
-        assert_eq!(Crop::Loudest.frames(&[0; 9], 1, 4), 0..4);
+        assert_eq!(Crop::Loudest.frames(&[0i16; 9], 1, 4), 0..4);
     }
 
     #[test]
@@ -116,7 +100,7 @@ mod tests {
         let mut input = [9.0; 4];
         Crop::Start.write_input(&[i16::MIN, 16_384], 2, &mut input);
         assert_eq!(input, [-1.0, 0.5, 0.0, 0.0]);
-        Crop::Center.write_input(&[1, 1, 8_192, -8_192, 0, 4_096, 1, 1], 2, &mut input);
+        Crop::Center.write_input(&[1i16, 1, 8_192, -8_192, 0, 4_096, 1, 1], 2, &mut input);
         assert_eq!(input, [0.25, -0.25, 0.0, 0.125]);
     }
 }

@@ -1,21 +1,32 @@
 //! A data set: classes, clips with their splits, and samples ready for a network.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::base::nearest::nearest;
-use crate::base::{INPUT_RATES_HZ, Name, name};
+use crate::base::{INPUT_RATES_HZ, Name, Standardisation};
 
-use super::cache::Rows;
+use super::arrays;
+use super::cache::Index;
+use super::classes::{empty_class, resolve_classes};
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
-use super::layout::{self, Found};
+use super::layout;
 use super::ledger::{Ledger, Reason};
-use super::load;
+use super::load::{self, Survey};
+use super::manifest;
 use super::prepare::{ClipInfo, Kept};
+use super::samples::{Held, Samples};
 use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{self, Split, SplitRule, names_speaker, random_splits, speaker, which_set};
-use super::store::{self, CacheMode};
+use super::statistics::{Standardise, of_training_clips};
+use super::store::{self, CacheMode, Stored};
+use super::table::Table;
+
+/// Most channels of a clip.
+const MOST_CHANNELS: u32 = 4096;
 
 /// How a data set is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +51,8 @@ pub struct DataConfig {
     /// Whether the source may lack classes, and may have words that are no class, whose clips are counted in the ledger; it
     /// implies `allow_empty_classes`. This is for the evaluation of a network on recordings that it was not made for.
     pub allow_other_words: bool,
+    /// Whether the mean of each channel is subtracted and the difference divided by the standard deviation.
+    pub standardise: Standardise,
     /// Where decoded clips are kept.
     pub cache: CacheMode,
 }
@@ -57,6 +70,7 @@ impl Default for DataConfig {
             strict: false,
             allow_empty_classes: false,
             allow_other_words: false,
+            standardise: Standardise::No,
             cache: CacheMode::Auto,
         }
     }
@@ -65,13 +79,13 @@ impl Default for DataConfig {
 /// One clip of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipMeta {
-    /// `word/file`.
+    /// `word/file`; in a list of sound files the path, in arrays the number of the row from 0.
     pub name: Name,
     /// Index into the classes.
     pub class: u32,
     /// What it is used for.
     pub split: Split,
-    /// Who speaks, as far as the file name tells.
+    /// Who speaks, as far as the file name or the list tells; in arrays the group.
     pub speaker: Name,
     /// Frames at the network's rate, before cutting or padding.
     pub len_samples: u64,
@@ -81,9 +95,9 @@ pub struct ClipMeta {
     pub source_channels: u32,
     /// First frame of the part that is used, at the network's rate.
     pub start_sample: u64,
-    /// Largest magnitude of the part that is used, 0 to 32768.
+    /// Largest magnitude of the part that is used, 0 to 32768; 0 in arrays, whose numbers have no full scale.
     pub peak: u16,
-    /// Longest run of values at full scale in the part that is used.
+    /// Longest run of values at full scale in the part that is used; 0 in arrays.
     pub clipped_run: u32,
     /// SHA-1 of all decoded samples at the network's rate, before cutting or padding: equal in clips of equal samples.
     pub fingerprint: String,
@@ -101,12 +115,19 @@ pub struct Dataset {
     origin: Option<Source<'static>>,
     classes: Vec<Name>,
     clips: Vec<ClipMeta>,
-    rows: Rows,
+    rows: Held,
     cached: bool,
+    standardisation: Option<Standardisation>,
+    /// What gives the splits, if the source does.
+    listed: Option<&'static str>,
+    /// Whether the source itself tells the speakers; none if the file names do.
+    named_speakers: Option<bool>,
     length: usize,
     format: Format,
     split_rule: SplitRule,
     problems: Vec<ClipError>,
+    /// Of the clips in `problems`, where their names do not tell.
+    classes_of_problems: HashMap<Name, Name>,
     remarks: Vec<String>,
     noise: Vec<Name>,
     ledger: Ledger,
@@ -118,11 +139,10 @@ impl Dataset {
     ///
     /// # Errors
     /// The source cannot be read, a class is unknown or has no usable clip, the official lists are asked for and missing,
-    /// `config.strict` is set and a clip cannot be used, or `progress` asked to stop. A cache that cannot be written is
-    /// no error but a remark.
+    /// `config.strict` is set and a clip cannot be used, arrays are not those of a network with this input, or `progress` asked to stop. A cache that
+    /// cannot be written is no error but a remark.
     pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
         check_settings(config)?;
-        let name = source.describe();
         let allow_empty = config.allow_empty_classes || config.allow_other_words;
         let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
@@ -135,30 +155,15 @@ impl Dataset {
                 }
                 _ => {}
             }
+        } else if let Some(table) = survey.table() {
+            resolve_classes(config, &table.found(), source)?;
         }
-        let words = config.classes.as_deref();
-        let DataConfig { format, length, crop, windows, .. } = *config;
-        let wanted = Wanted { words, format, length, crop, windows, progress };
-        let stored = store::load(source, &survey, &wanted, &config.cache)?;
-        let index = stored.index;
+        let (rows, Loaded { index, cached, remarks }) = read(source, &survey, config, progress)?;
         let classes = resolve_classes(config, &index.found, source)?;
         if let (true, Some(first)) = (config.strict, index.problems.first()) {
             return Err(DataError::Strict { count: index.problems.len(), first: first.clone() });
         }
-        let missing = index.found.lists.missing().join(" and ");
-        let official = |info: &ClipInfo| match info.listed {
-            Some(split) => Ok(split),
-            None if missing.is_empty() => Ok(index.found.lists.split(&info.name)),
-            None => Err(DataError::NoLists { data: name.clone(), missing: missing.clone() }),
-        };
-        let mut clips = Vec::with_capacity(index.clips.len());
-        for info in &index.clips {
-            let split = match config.split {
-                SplitRule::Official => official(info)?,
-                SplitRule::Speaker | SplitRule::Random { .. } => which_set(&info.name),
-            };
-            clips.extend(clip_meta(info, split, &classes));
-        }
+        let clips = clips_of(&index, &survey, config, (source, &classes))?;
         let mut ledger = index.found.ledger.of_classes(&classes);
         if config.allow_other_words {
             let other = index.found.words.iter().zip(&index.found.counts);
@@ -166,40 +171,66 @@ impl Dataset {
                 ledger.add_many(Reason::OtherWord, Some(word), count, layout::folder_name(word));
             }
         }
+        let table = survey.table();
         let mut dataset = Dataset {
-            source: name,
+            source: source.describe(),
             origin: source.on_disk(),
             classes,
+            rows,
+            cached,
+            standardisation: None,
+            listed: table.and_then(Table::listed),
+            named_speakers: table.map(Table::named_speakers),
             clips,
-            rows: stored.rows,
-            cached: stored.cached,
             length: config.length,
             format: config.format,
             split_rule: config.split,
+            classes_of_problems: classes_of(&index.problems, table),
             problems: index.problems,
-            remarks: stored.remarks,
+            remarks,
             noise: index.found.noise,
             conversion: ledger.conversion(source),
             ledger,
         };
         if !allow_empty {
-            dataset.require_clips_in_every_class(source)?;
+            dataset.require_clips_in_every_class(source, table)?;
         }
         if config.allow_other_words {
             // All clips are of use, in whichever split: there is nothing to say about splits.
-            return dataset.require_a_clip();
+            return dataset.require_a_clip()?.standardised(&config.standardise);
         }
         if let SplitRule::Random { seed } = config.split {
             dataset.deal(seed);
         }
         dataset.remark_on_splits();
-        Ok(dataset)
+        dataset.standardised(&config.standardise)
     }
 
-    fn require_clips_in_every_class(&self, source: &Source<'_>) -> Result<(), DataError> {
+    /// The data set with this standardisation.
+    fn standardised(mut self, how: &Standardise) -> Result<Dataset, DataError> {
+        self.standardisation = match how {
+            Standardise::No => None,
+            Standardise::ByTrainingClips => of_training_clips(&self),
+            Standardise::By(values) => Some(values.clone()),
+        };
+        match &self.standardisation {
+            Some(values) if values.channels() != self.format.channels as usize => {
+                let (value, channels) = (values.channels() as u64, self.format.channels.into());
+                Err(DataError::BadSetting {
+                    what: "channel count of the standardisation",
+                    value,
+                    min: channels,
+                    max: channels,
+                })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn require_clips_in_every_class(&self, source: &Source<'_>, table: Option<&Table>) -> Result<(), DataError> {
         for (name, counts) in self.classes.iter().zip(self.counts()) {
             if counts == [0; 3] {
-                let first = self.problems.iter().find(|p| word_of(&p.name) == *name);
+                let first = self.problems.iter().find(|p| class_name(&p.name, table) == *name);
                 return Err(empty_class(source, &self.ledger, name, first.cloned()));
             }
         }
@@ -216,7 +247,7 @@ impl Dataset {
         }
     }
 
-    /// Deals the clips at random, class by class, and says how many speakers leak.
+    /// Deals the clips at random, class by class.
     fn deal(&mut self, seed: u64) {
         for (class, word) in self.classes.iter().enumerate() {
             let of_class = |c: &&mut ClipMeta| c.class == class as u32;
@@ -226,19 +257,26 @@ impl Dataset {
                 clip.split = split;
             }
         }
-        let (leaking, speakers) = self.leaking_speakers();
-        if leaking > 0 {
-            self.remarks.push(format!(
-                "the random split puts {leaking} of {speakers} speakers into more than one split, so the measured accuracy \
-                 will be optimistic"
-            ));
-        }
     }
 
     /// Says which splits and classes have no clips, and which entries of the official lists were of no use.
     fn remark_on_splits(&mut self) {
-        let speakers = self.leaking_speakers().1;
-        self.remarks.extend(split::remarks(self.split_rule, &self.classes, &self.counts(), speakers));
+        let (leaking, speakers) = self.leaking_speakers();
+        let (nouns, noun) = if self.is_sound() { ("speakers", "speaker") } else { ("groups", "group") };
+        let what = match (self.split_rule, self.listed) {
+            (SplitRule::Random { .. }, _) => Some("the random split".to_string()),
+            (_, Some(listed)) => Some(listed.to_string()),
+            _ => None,
+        };
+        if let (Some(what), true) = (what, leaking > 0) {
+            self.remarks.push(format!(
+                "{what} puts {leaking} of {speakers} {nouns} into more than one split, so the measured accuracy will be \
+                 optimistic"
+            ));
+        }
+        let listed = self.listed.filter(|_| !matches!(self.split_rule, SplitRule::Random { .. }));
+        let speakers = split::Speakers { number: speakers, noun, nouns };
+        self.remarks.extend(split::remarks((self.split_rule, listed), &self.classes, &self.counts(), speakers));
         let unmatched = self.ledger.count(Reason::UnmatchedListEntry);
         if unmatched > 0 && self.split_rule == SplitRule::Official {
             self.remarks.push(format!(
@@ -249,7 +287,7 @@ impl Dataset {
 
     /// Speakers in more than one split, and all speakers.
     fn leaking_speakers(&self) -> (usize, usize) {
-        let mut of: std::collections::HashMap<&Name, [bool; 3]> = std::collections::HashMap::new();
+        let mut of: HashMap<&Name, [bool; 3]> = HashMap::new();
         for clip in &self.clips {
             of.entry(&clip.speaker).or_default()[clip.split as usize] = true;
         }
@@ -264,6 +302,17 @@ impl Dataset {
     /// The folder or archive that it was read from.
     pub(super) fn origin(&self) -> Option<&Source<'static>> {
         self.origin.as_ref()
+    }
+
+    /// The file that clip number `clip` comes from: a sound file of a folder or a list, or the file of arrays.
+    pub fn file_of(&self, clip: usize) -> Option<PathBuf> {
+        let name = &self.clips.get(clip)?.name;
+        match self.origin.as_ref()? {
+            Source::Folder(root) => Some(root.join(name.to_path())),
+            Source::Manifest(path) => Some(manifest::file_of(path, name)),
+            Source::Arrays(path) => Some(path.clone()),
+            Source::Archive(_) | Source::Embedded(_) => None,
+        }
     }
 
     /// Class names in the order of the network's outputs.
@@ -291,26 +340,68 @@ impl Dataset {
         self.split_rule
     }
 
-    /// The samples of clip number `clip`: `[length, channels]`, full scale 32768.
+    /// Whether the clips are sound, in 16 bits, and not arrays.
+    pub fn is_sound(&self) -> bool {
+        matches!(self.rows, Held::I16(_))
+    }
+
+    /// How each channel is standardised, if it is.
+    pub fn standardisation(&self) -> Option<&Standardisation> {
+        self.standardisation.as_ref()
+    }
+
+    /// The samples of clip number `clip` before any standardisation: `[length, channels]`.
     ///
     /// # Panics
     /// There is no such clip.
-    pub fn samples(&self, clip: usize) -> &[i16] {
+    pub fn samples(&self, clip: usize) -> Samples<'_> {
         let row_len = self.row_len();
         let ClipMeta { row, kept, .. } = self.clips[clip];
         let start = row as usize * row_len + kept.map_or(0, |kept| kept.offset as usize);
-        &self.rows[start..start + row_len]
+        self.rows.get(start..start + row_len)
     }
 
-    /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`, full scale 32768. It contains
+    /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`. It contains
     /// [`Dataset::samples`], and nothing else if the clip is not longer.
     ///
     /// # Panics
     /// There is no such clip.
-    pub fn kept_samples(&self, clip: usize) -> &[i16] {
+    pub fn kept_samples(&self, clip: usize) -> Samples<'_> {
         let ClipMeta { row, kept, .. } = self.clips[clip];
         let start = row as usize * self.row_len();
-        &self.rows[start..start + kept.map_or(self.row_len(), |kept| kept.len as usize)]
+        self.rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
+    }
+
+    /// How many of the values of [`Dataset::samples`] are of the clip, and not padding.
+    pub(super) fn used_len(&self, clip: usize) -> usize {
+        let ClipMeta { len_samples, start_sample, .. } = self.clips[clip];
+        let frames = len_samples.saturating_sub(start_sample).min(self.length as u64);
+        frames as usize * self.format.channels as usize
+    }
+
+    /// Writes clip number `clip` as a network takes it, `[length, channels]`, to `input`: with full scale 1 for sound, and standardised if the data set
+    /// is. Padding is zero.
+    ///
+    /// # Panics
+    /// There is no such clip.
+    pub fn write_input(&self, clip: usize, input: &mut [f32]) {
+        self.samples(clip).write(input);
+        if let Some(standardisation) = &self.standardisation {
+            let used = self.used_len(clip).min(input.len());
+            standardisation.apply(&mut input[..used]);
+        }
+    }
+
+    /// What is kept of clip number `clip` (or, without `kept`, its part that is used), standardised in `buffer` if the data set is.
+    pub(super) fn unaltered<'a>(&'a self, clip: usize, kept: bool, buffer: &'a mut Vec<f32>) -> Samples<'a> {
+        let samples = if kept { self.kept_samples(clip) } else { self.samples(clip) };
+        let Some(standardisation) = &self.standardisation else { return samples };
+        buffer.resize(samples.len(), 0.0);
+        samples.write(buffer);
+        // More than the part that is used is kept of a clip that is longer, without padding.
+        let used = if samples.len() > self.row_len() { samples.len() } else { self.used_len(clip) };
+        standardisation.apply(&mut buffer[..used]);
+        Samples::F32(buffer)
     }
 
     /// Values of an input: length times channels.
@@ -318,9 +409,20 @@ impl Dataset {
         self.length * self.format.channels as usize
     }
 
-    /// Whether the name of any clip tells who speaks; if not, speakers cannot be told apart.
+    /// Whether the name of any clip, or the list, tells who speaks (in arrays: whether there are groups); if not, speakers cannot be told apart.
     pub fn names_speakers(&self) -> bool {
-        self.clips.iter().any(|clip| names_speaker(&clip.name))
+        self.clips.iter().any(|clip| self.tells_speaker(clip))
+    }
+
+    /// Whether the name of a clip, or the list, tells who speaks (in arrays: whether there are groups).
+    pub fn tells_speaker(&self, clip: &ClipMeta) -> bool {
+        self.named_speakers.unwrap_or_else(|| names_speaker(&clip.name))
+    }
+
+    /// Whether the source itself says which clips are for training, validation and testing, and is followed.
+    pub fn has_own_splits(&self) -> bool {
+        let listed = self.listed.is_some() && !matches!(self.split_rule, SplitRule::Random { .. });
+        listed || self.split_rule == SplitRule::Official
     }
 
     /// The numbers of the clips of a split, in name order.
@@ -340,6 +442,11 @@ impl Dataset {
     /// Clips that were skipped and why, sorted by name.
     pub fn problems(&self) -> &[ClipError] {
         &self.problems
+    }
+
+    /// The class of a clip that cannot be used.
+    pub(super) fn class_of_problem(&self, clip: &Name) -> Name {
+        self.classes_of_problems.get(clip).cloned().unwrap_or_else(|| word_of(clip))
     }
 
     /// What a user may want to know: a cache that was rebuilt or could not be written, speakers that leak.
@@ -369,13 +476,80 @@ impl Dataset {
     }
 }
 
-fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta> {
-    let word = word_of(&info.name);
-    Some(ClipMeta {
+/// What reading gives beside the rows.
+struct Loaded {
+    index: Index,
+    cached: bool,
+    remarks: Vec<String>,
+}
+
+/// Reads the wanted clips.
+fn read(
+    source: &Source<'_>,
+    survey: &Survey,
+    config: &DataConfig,
+    progress: Progress<'_>,
+) -> Result<(Held, Loaded), DataError> {
+    let DataConfig { format, length, crop, windows, .. } = *config;
+    let wanted = Wanted { words: config.classes.as_deref(), format, length, crop, windows, progress };
+    if let (Source::Arrays(path), Some(arrays)) = (source, &survey.arrays) {
+        let (values, index) = arrays::read(path, arrays, &wanted)?;
+        return Ok((Held::F32(values), Loaded { index, cached: false, remarks: arrays.remarks.clone() }));
+    }
+    let Stored { rows, cached, index, remarks } = store::load(source, survey, &wanted, &config.cache)?;
+    Ok((Held::I16(rows), Loaded { index, cached, remarks }))
+}
+
+/// The clips of `classes` with their splits; those of a random division are dealt later.
+fn clips_of(
+    index: &Index,
+    survey: &Survey,
+    config: &DataConfig,
+    (source, classes): (&Source<'_>, &[Name]),
+) -> Result<Vec<ClipMeta>, DataError> {
+    let table = survey.table();
+    if let (SplitRule::Official, Some(None)) = (config.split, table.map(Table::listed)) {
+        return Err(DataError::NoSplits { data: source.describe() });
+    }
+    let missing = index.found.lists.missing().join(" and ");
+    let official = |info: &ClipInfo| match info.listed {
+        Some(split) => Ok(split),
+        None if missing.is_empty() => Ok(index.found.lists.split(&info.name)),
+        None => Err(DataError::NoLists { data: source.describe(), missing: missing.clone() }),
+    };
+    let mut clips = Vec::with_capacity(index.clips.len());
+    for info in &index.clips {
+        let row = table.and_then(|table| table.row(&info.name));
+        let split = match (row.and_then(|row| row.split), config.split) {
+            (Some(split), _) => split,
+            (None, SplitRule::Official) => official(info)?,
+            (None, SplitRule::Speaker | SplitRule::Random { .. }) => which_set(&info.name),
+        };
+        let class = class_name(&info.name, table);
+        let Some(class) = classes.iter().position(|known| *known == class) else { continue };
+        let speaker = row.map_or_else(|| speaker(&info.name), |row| row.speaker.clone());
+        clips.push(clip_meta(info, (class as u32, split, speaker)));
+    }
+    Ok(clips)
+}
+
+/// The class of a clip: what the table says, else the word folder in its name.
+fn class_name(clip: &Name, table: Option<&Table>) -> Name {
+    table.and_then(|table| table.row(clip)).map_or_else(|| word_of(clip), |row| row.class.clone())
+}
+
+/// The classes that the table gives to clips that cannot be used.
+fn classes_of(problems: &[ClipError], table: Option<&Table>) -> HashMap<Name, Name> {
+    let known = |problem: &ClipError| Some((problem.name.clone(), table?.row(&problem.name)?.class.clone()));
+    problems.iter().filter_map(known).collect()
+}
+
+fn clip_meta(info: &ClipInfo, (class, split, speaker): (u32, Split, Name)) -> ClipMeta {
+    ClipMeta {
         name: info.name.clone(),
-        class: classes.iter().position(|c| *c == word)? as u32,
+        class,
         split,
-        speaker: speaker(&info.name),
+        speaker,
         len_samples: info.len_samples,
         source_rate_hz: info.source_rate_hz,
         source_channels: info.source_channels,
@@ -385,7 +559,7 @@ fn clip_meta(info: &ClipInfo, split: Split, classes: &[Name]) -> Option<ClipMeta
         fingerprint: info.fingerprint.clone(),
         row: info.row,
         kept: info.kept,
-    })
+    }
 }
 
 fn check_settings(config: &DataConfig) -> Result<(), DataError> {
@@ -395,88 +569,11 @@ fn check_settings(config: &DataConfig) -> Result<(), DataError> {
         ("input length", config.length as u64, 1, 1 << 24),
         ("number of windows", config.windows as u64, 1, 1 << 10),
         ("sample rate", rate_hz.into(), min_hz, max_hz),
-        ("channel count", channels.into(), 1, 64),
+        ("channel count", channels.into(), 1, MOST_CHANNELS.into()),
     ] {
         if !(min..=max).contains(&value) {
             return Err(DataError::BadSetting { what, value, min, max });
         }
     }
     Ok(())
-}
-
-/// The classes: the caller's, each of which must be a word unless other words are allowed, or all words.
-fn resolve_classes(config: &DataConfig, found: &Found, source: &Source<'_>) -> Result<Vec<Name>, DataError> {
-    let words = &found.words;
-    if words.is_empty() {
-        return Err(no_words(found, source));
-    }
-    let Some(asked) = config.classes.as_deref() else {
-        return Ok(words.to_vec());
-    };
-    let known = asked.iter().filter(|name| words.contains(name) || found.empty.contains(name)).count();
-    if asked.len() > 1 && known == 0 {
-        let (classes, words) = (asked.to_vec(), words.to_vec());
-        return Err(DataError::NoKnownWord { data: source.describe(), classes, words });
-    }
-    for (i, name) in asked.iter().enumerate() {
-        if asked[..i].contains(name) {
-            return Err(DataError::RepeatedClass { name: name.clone() });
-        }
-        if config.allow_other_words {
-            continue;
-        }
-        if found.empty.contains(name) {
-            return Err(empty_class(source, &found.ledger, name, None));
-        }
-        if !words.contains(name) {
-            let names = || words.iter().chain(&found.empty);
-            let texts: Vec<String> = names().map(Name::to_string).collect();
-            // Where few of the names are words, it is the folder that is wrong, not the spelling.
-            let is_typing_error = asked.len() == 1 || 2 * known >= asked.len();
-            let near = is_typing_error.then(|| nearest(&name.to_string(), texts.iter().map(String::as_str))).flatten();
-            let near = names().zip(&texts).find(|(_, text)| Some(text.as_str()) == near);
-            let nearest = near.map(|(word, _)| word.clone());
-            return Err(DataError::UnknownClass { data: source.describe(), name: name.clone(), nearest });
-        }
-    }
-    if asked.is_empty() {
-        return Err(DataError::BadSetting { what: "number of classes", value: 0, min: 1, max: words.len() as u64 });
-    }
-    Ok(asked.to_vec())
-}
-
-/// Why a source has no words, and what to do.
-fn no_words(found: &Found, source: &Source<'_>) -> DataError {
-    let data = source.describe();
-    if let Some(deeper) = &found.deeper {
-        let levels = deeper.as_bytes().split(|&byte| byte == b'/').count();
-        let (folder, unpack) = match source {
-            Source::Folder(path) => (name::display_path(&path.join(deeper.to_path())), false),
-            _ => (deeper.to_string(), true),
-        };
-        return DataError::Deeper { data, levels, folder, unpack };
-    }
-    let stray = found.ledger.count(Reason::StrayClip);
-    let advice = if stray > 0 {
-        format!(
-            "{stray} clips lie directly in it: put the clips of each word into a folder named after the word (if they are \
-             all of one word, give the folder above)"
-        )
-    } else if found.ledger.count(Reason::UnderscoreFolder) > 0 {
-        "a folder whose name begins with `_` is not a class: rename it to use it".into()
-    } else {
-        "it needs one folder for each word with WAV, FLAC or Ogg Vorbis clips in it".into()
-    };
-    DataError::NoWords { data, advice }
-}
-
-/// Why a class cannot be used, and what to do.
-fn empty_class(source: &Source<'_>, ledger: &Ledger, class: &Name, first: Option<ClipError>) -> DataError {
-    let of_class = ledger.of_class(class);
-    let advice = match of_class.conversion(source) {
-        Some(command) => format!("convert its files of other formats to WAV with `{command}`"),
-        None if of_class.count(Reason::BrokenLink) > 0 => "replace its links with the files that they name".into(),
-        None => "add recordings".into(),
-    };
-    DataError::EmptyClass { data: source.describe(), name: class.clone(), first: first.map(Box::new), advice }
 }

@@ -75,6 +75,13 @@ pub enum ClipFault {
         /// Channels that the network takes.
         want: u32,
     },
+    /// A sample rate that is too high to be reduced to that of the network.
+    TooFast {
+        /// The rate in the header.
+        rate_hz: u32,
+        /// The rate that the network takes.
+        want_hz: u32,
+    },
     /// A sample rate outside of the accepted range.
     Rate {
         /// The rate in the header.
@@ -112,7 +119,7 @@ pub struct ClipError {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one", display_path(.path))]
+    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one, a .csv list of sound files, or an .npz file", display_path(.path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
@@ -126,7 +133,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file that is not an archive.
-    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz); give one of these", display_path(.path))]
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz), .csv list or .npz file; give one of these", display_path(.path))]
     NotASource {
         /// The file.
         path: PathBuf,
@@ -136,6 +143,38 @@ pub enum DataError {
     SpecialFile {
         /// The path that was asked for.
         path: PathBuf,
+    },
+    /// A file of arrays that cannot be used as a data set.
+    #[error("{} {reason}", display_path(.path))]
+    BadArrays {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do; continues a sentence that begins with the file.
+        reason: String,
+    },
+    /// A list of sound files that cannot be used as a data set.
+    #[error("{}, line {line}: {reason}", display_path(.path))]
+    BadManifest {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The splits of the data set itself were asked for and it gives none.
+    #[error("{data} gives no splits; use --split speaker or --split random instead")]
+    NoSplits {
+        /// The source.
+        data: String,
+    },
+    /// Augmentation for sound was asked for and the data set is one of arrays.
+    #[error("`{name}` alters sound, and {data} is a data set of arrays; set {name}=0")]
+    AugmentsSound {
+        /// The setting.
+        name: &'static str,
+        /// The source.
+        data: String,
     },
     /// An archive or a compressed file of another format than `.tar` and `.tar.gz`.
     #[error("{} is {format}, which is not read; run `{command}` and give what it writes", display_path(.path))]
@@ -208,7 +247,7 @@ pub enum DataError {
         nearest: Option<Name>,
     },
     /// Several classes, none of which is a word folder of the source: it is probably the wrong folder.
-    #[error("{data} has none of the words {}; its own are {}; give the folder that has one folder for each word", names_text(.classes), names_text(.words))]
+    #[error("{data} has none of the words {}; its own are {}; give the data that has them", names_text(.classes), names_text(.words))]
     NoKnownWord {
         /// The source.
         data: String,

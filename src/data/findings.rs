@@ -9,7 +9,7 @@ use crate::base::Name;
 use super::dataset::{ClipMeta, Dataset};
 use super::error::ClipFault;
 use super::ledger::Ledger;
-use super::source::word_of;
+use super::samples::Samples;
 use super::split::Split;
 
 /// Largest magnitude of a clip that counts as silent: 1/1024 of full scale, -60 dB.
@@ -31,7 +31,7 @@ pub enum FindingKind {
     TooShort,
     /// Longer than the network's input: a part of the clip is not used.
     TooLong,
-    /// Nothing above -60 dB.
+    /// Nothing above -60 dB; of arrays, the same value throughout.
     Silent,
     /// Three or more values in a row at full scale.
     Clipped,
@@ -128,9 +128,7 @@ impl Audit {
     /// Examines a data set. Nothing is decoded: what was measured while reading is enough.
     pub fn of(data: &Dataset) -> Audit {
         let mut findings: Vec<Finding> = data.problems().iter().map(|p| finding_of_fault(&p.name, &p.fault)).collect();
-        for clip in data.clips() {
-            examine(clip, data, &mut findings);
-        }
+        (0..data.clips().len()).for_each(|clip| examine(clip, data, &mut findings));
         find_duplicates(data.clips(), &mut findings);
         find_missing_clips(data, &mut findings);
         let speakers = find_leaking_speakers(data.clips(), &mut findings);
@@ -154,7 +152,7 @@ impl Audit {
 }
 
 fn class_counts(data: &Dataset) -> Vec<ClassCount> {
-    let skipped = |name: &Name| data.problems().iter().filter(|p| word_of(&p.name) == *name).count();
+    let skipped = |name: &Name| data.problems().iter().filter(|p| data.class_of_problem(&p.name) == *name).count();
     let row = |(name, [training, validation, testing]): (&Name, [usize; 3])| ClassCount {
         name: name.clone(),
         training,
@@ -173,7 +171,8 @@ fn finding_of_fault(name: &Name, fault: &ClipFault) -> Finding {
     Finding { kind, subject: name.clone(), detail: fault.to_string() }
 }
 
-fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
+fn examine(number: usize, data: &Dataset, findings: &mut Vec<Finding>) {
+    let clip = &data.clips()[number];
     let mut add = |kind, detail| findings.push(Finding { kind, subject: clip.name.clone(), detail });
     let rate_hz = data.format().rate_hz;
     if clip.source_rate_hz != rate_hz {
@@ -184,6 +183,13 @@ fn examine(clip: &ClipMeta, data: &Dataset, findings: &mut Vec<Finding>) {
     }
     if clip.len_samples > data.length() as u64 {
         add(FindingKind::TooLong, format!("{} samples, of which {} are used", clip.len_samples, data.length()));
+    }
+    if let Samples::F32(values) = data.samples(number) {
+        // Numbers without a full scale.
+        if values.iter().all(|value| *value == values[0]) {
+            add(FindingKind::Silent, format!("all its values are {}", values[0]));
+        }
+        return;
     }
     if clip.peak <= SILENT_PEAK {
         add(FindingKind::Silent, format!("its largest value is {} of 32768", clip.peak));

@@ -57,7 +57,7 @@ impl Hint {
             if !few_speakers.is_empty() {
                 hints.push(Hint::FewSpeakers { classes: few_speakers });
             }
-        } else if data.split_rule() != SplitRule::Official {
+        } else if !data.has_own_splits() && data.split_rule() != SplitRule::Official {
             // Whoever made official lists knew the speakers.
             hints.push(Hint::UnknownSpeakers);
         }

@@ -3,35 +3,56 @@
 use crate::base::sha1::Sha1;
 
 use super::archive::Names;
+use super::arrays::{self, Arrays};
 use super::error::DataError;
 use super::layout::Found;
+use super::manifest::{self, Manifest};
 use super::prepare::{Sink, Stop};
 use super::source::{Source, Wanted, modified_ns};
+use super::table::Table;
 use super::{archive, embedded, folder};
 
 /// The state of a source: when its hash changes, a cache of it is out of date.
 pub(super) struct Survey {
     /// The files, where listing them costs little.
     pub(super) folder: Option<folder::Listing>,
+    /// The list of sound files.
+    manifest: Option<Manifest>,
+    /// The arrays, without the samples.
+    pub(super) arrays: Option<Arrays>,
     /// A hash of names, sizes and times of change (of the content where it is in memory).
     pub(super) inputs: [u8; 20],
+}
+
+impl Survey {
+    /// What the source says of its clips, if it is no collection of word folders.
+    pub(super) fn table(&self) -> Option<&Table> {
+        let manifest = self.manifest.as_ref().map(|manifest| &manifest.table);
+        manifest.or(self.arrays.as_ref().map(|arrays| &arrays.table))
+    }
 }
 
 /// What is known of a source before its clips are read.
 pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
     let mut hash = Sha1::new();
-    let folder = match source {
+    let (mut folder, mut manifest, mut arrays) = (None, None, None);
+    match source {
         Source::Folder(path) => {
             let listing = folder::list(path)?;
             listing.hash(&mut hash);
-            Some(listing)
+            folder = Some(listing);
         }
         Source::Archive(path) => {
             let meta = std::fs::metadata(path).map_err(|source| DataError::Io { path: path.clone(), source })?;
             hash.update(meta.len().to_le_bytes());
             hash.update(modified_ns(&meta).to_le_bytes());
-            None
         }
+        Source::Manifest(path) => {
+            let list = manifest::survey(path)?;
+            list.hash(&mut hash);
+            manifest = Some(list);
+        }
+        Source::Arrays(path) => arrays = Some(arrays::survey(path)?),
         Source::Embedded(embedded) => {
             hash.update(embedded.index);
             for (word, ogg) in embedded.words {
@@ -39,10 +60,9 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
                 hash.update(word);
                 hash.update(ogg);
             }
-            None
         }
-    };
-    Ok(Survey { folder, inputs: hash.finalize() })
+    }
+    Ok(Survey { folder, manifest, arrays, inputs: hash.finalize() })
 }
 
 /// Reads the wanted clips of `source` into `sink` in any order. The clips of an archive get provisional names, and the
@@ -53,6 +73,9 @@ pub(super) fn read(
     wanted: &Wanted<'_>,
     sink: Sink<'_>,
 ) -> Result<(Found, Option<Names>), Stop> {
+    if let Some(manifest) = &survey.manifest {
+        return manifest::read(manifest, wanted, sink).map(|()| (manifest.table.found(), None));
+    }
     match (source, &survey.folder) {
         (Source::Folder(_), Some(listing)) => {
             folder::read(listing, wanted, sink).map(|()| (listing.found.clone(), None))
@@ -62,6 +85,8 @@ pub(super) fn read(
             folder::read(&listing, wanted, sink).map(|()| (listing.found, None))
         }
         (Source::Archive(path), _) => archive::read(path, wanted, sink).map(|(found, names)| (found, Some(names))),
+        // Surveyed above, or read without this function.
+        (Source::Manifest(_) | Source::Arrays(_), _) => Ok((Found::default(), None)),
         (Source::Embedded(embedded), _) => embedded::read(embedded, wanted, sink).map(|found| (found, None)),
     }
 }

@@ -1,7 +1,7 @@
 //! From recordings to batches.
 //!
 //! ```text
-//! Source (folder, .tar.gz, embedded) --> Dataset (classes, splits, rows of i16) --> Batches (rows of f32, prefetched)
+//! Source (folder, .tar.gz, .csv, .npz, embedded) --> Dataset (classes, splits, rows of i16 or f32) --> Batches (rows of f32, prefetched)
 //!          read_clip: WAV, FLAC, Vorbis      the cache stores the rows, Audit examines them
 //! ```
 //!
@@ -24,9 +24,11 @@
 mod advice;
 mod archive;
 mod archive_stream;
+mod arrays;
 mod augment;
 mod batch;
 mod cache;
+mod classes;
 mod clip;
 mod crop;
 mod dataset;
@@ -41,21 +43,28 @@ mod layout;
 mod ledger;
 mod lists;
 mod load;
+mod manifest;
 mod member_tree;
+mod npy;
 mod npz;
 mod ogg;
 mod pcm;
 mod prepare;
 mod quiet_panic;
 mod resample;
+mod samples;
 mod signature;
 mod source;
 mod split;
+mod statistics;
 mod store;
+mod table;
 mod tar_stream;
 mod wav;
+mod zip;
 
 pub use crate::base::FULL_SCALE;
+pub use arrays::{ArrayShape, ClipArray};
 pub use augment::{Augment, AugmentWorkspace, Augmenter, NoiseSource};
 pub use batch::{Batch, BatchOptions, Batches, EpochSteps};
 pub use clip::{Clip, Format, read_clip};
@@ -67,6 +76,8 @@ pub use findings::{Audit, ClassCount, Finding, FindingKind};
 pub use hints::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 pub use ledger::{Ledger, Omission, Reason};
 pub use npz::NpzWriter;
+pub use samples::{Sample, Samples};
 pub use source::{Embedded, Progress, Source, Stage};
 pub use split::{Split, SplitRule, names_speaker, speaker, speaker_percentage, which_set};
+pub use statistics::Standardise;
 pub use store::CacheMode;

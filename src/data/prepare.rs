@@ -159,7 +159,7 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
 }
 
 /// The frames of a clip of `have` frames that are stored: `used`, and around it as much as is wanted.
-fn stored_frames(used: &Range<usize>, have: usize, wanted: &Wanted<'_>) -> Range<usize> {
+pub(super) fn stored_frames(used: &Range<usize>, have: usize, wanted: &Wanted<'_>) -> Range<usize> {
     let len = wanted.windows.saturating_mul(wanted.length).min(have);
     if len <= used.len() {
         return used.clone();

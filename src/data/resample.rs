@@ -101,7 +101,7 @@ mod tests {
     }
 
     /// Rates up and down, from equal factors to the ends of what is accepted.
-    const RATES: [(u32, u32); 24] = [
+    const RATES: [(u32, u32); 25] = [
         (1_000, 16_000),
         (8_000, 16_000),
         (11_025, 16_000),
@@ -125,6 +125,7 @@ mod tests {
         (16_000, 192_000),
         (192_000, 4_001),
         (768_000, 1_000),
+        (16_000, 50),
         (1_000, 768_000),
     ];
 

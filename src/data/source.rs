@@ -1,4 +1,4 @@
-//! Where recordings come from: a folder of word folders, a tar archive of one, or sound inside the program.
+//! Where a data set comes from: a folder of word folders, a tar archive of one, a list of sound files, arrays, or sound inside the program.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,20 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::base::{Name, name};
 
 use super::archive_stream::{self, FileFormat};
+use super::arrays::{self, ArrayShape};
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::DataError;
+use super::npy;
 
 /// The folder of long recordings of noise, which is not a class.
 pub(super) const NOISE: &str = "_background_noise_";
 
-/// Where recordings come from.
+/// Where a data set comes from.
 #[derive(Clone, Debug)]
 pub enum Source<'a> {
     /// A folder laid out as Google Speech Commands: one folder a word.
     Folder(PathBuf),
     /// A `.tar` or `.tar.gz` of such a folder, read as a stream and never unpacked.
     Archive(PathBuf),
+    /// A CSV file that lists sound files: the columns `path` and `label`, and if they are given `speaker` and `split`.
+    Manifest(PathBuf),
+    /// An `.npz` file of NumPy: the arrays `x` `[n, length, channels]` and `y` `[n]`, and if they are given `classes`, `group`, `split` and `rate`.
+    Arrays(PathBuf),
     /// Sound inside the program.
     Embedded(Embedded<'a>),
 }
@@ -37,10 +43,11 @@ pub struct Embedded<'a> {
 }
 
 impl Source<'static> {
-    /// The folder or archive at `path`.
+    /// The folder, the archive, the list or the arrays at `path`. The content of a file decides what it is, except for a list, whose name ends in
+    /// `.csv`.
     ///
     /// # Errors
-    /// Nothing is there, it cannot be read, or it is neither a folder nor a tar archive.
+    /// Nothing is there, it cannot be read, or it is nothing of that kind.
     pub fn open(path: &Path) -> Result<Source<'static>, DataError> {
         let at_path = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
@@ -55,6 +62,12 @@ impl Source<'static> {
         }
         let mut head = Vec::new();
         File::open(path).and_then(|f| f.take(512).read_to_end(&mut head)).map_err(at_path)?;
+        if head.starts_with(npy::MAGIC) || arrays::is_npz(&head) || ends_with(path, "npz") {
+            return Ok(Source::Arrays(path.into()));
+        }
+        if ends_with(path, "csv") {
+            return Ok(Source::Manifest(path.into()));
+        }
         match archive_stream::format_of(&head) {
             FileFormat::Archive => Ok(Source::Archive(path.into())),
             FileFormat::Other(format, command) => {
@@ -70,8 +83,22 @@ impl Source<'_> {
     /// The source in words: its path, or "the embedded set".
     pub fn describe(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) => name::display_path(path),
+            Source::Folder(path) | Source::Archive(path) | Source::Manifest(path) | Source::Arrays(path) => {
+                name::display_path(path)
+            }
             Source::Embedded(_) => "the embedded set".into(),
+        }
+    }
+
+    /// The number and shape of the clips of arrays, for a network that is to take them; nothing for sound, which is converted to the format of a
+    /// network.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its arrays are not those of a data set.
+    pub fn array_shape(&self) -> Result<Option<ArrayShape>, DataError> {
+        match self {
+            Source::Arrays(path) => Ok(Some(arrays::survey(path)?.shape)),
+            _ => Ok(None),
         }
     }
 
@@ -80,6 +107,8 @@ impl Source<'_> {
         match self {
             Source::Folder(path) => Some(Source::Folder(path.clone())),
             Source::Archive(path) => Some(Source::Archive(path.clone())),
+            Source::Manifest(path) => Some(Source::Manifest(path.clone())),
+            Source::Arrays(path) => Some(Source::Arrays(path.clone())),
             Source::Embedded(_) => None,
         }
     }
@@ -87,13 +116,18 @@ impl Source<'_> {
     /// What stays the same when the source's content changes: the name of its cache is made of it.
     pub(super) fn identity(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) => {
+            Source::Folder(path) | Source::Archive(path) | Source::Manifest(path) | Source::Arrays(path) => {
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
                 Name::from_os(path.as_os_str()).to_string()
             }
             Source::Embedded(_) => "embedded".into(),
         }
     }
+}
+
+/// Whether the name of a file has this extension.
+fn ends_with(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case(extension))
 }
 
 /// A path as a word of a shell command.

@@ -41,6 +41,19 @@ impl Split {
         }
     }
 
+    /// What a column or an array of splits may contain, for an error.
+    pub(super) const TABLE_VALUES: &str = "a split is train, validation or test";
+
+    /// The split that a column or an array of splits means by `name`.
+    pub(super) fn of_table(name: &Name) -> Option<Split> {
+        match name.as_bytes().to_ascii_lowercase().as_slice() {
+            b"train" | b"training" => Some(Split::Training),
+            b"val" | b"valid" | b"validation" | b"dev" => Some(Split::Validation),
+            b"test" | b"testing" => Some(Split::Testing),
+            _ => None,
+        }
+    }
+
     /// The split of this name.
     pub fn from_name(name: &str) -> Option<Split> {
         Split::ALL.into_iter().find(|s| s.name() == name)
@@ -127,9 +140,22 @@ pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     splits
 }
 
+/// How many speakers, or groups, a data set has, and what they are called.
+#[derive(Clone, Copy)]
+pub(super) struct Speakers {
+    pub(super) number: usize,
+    pub(super) noun: &'static str,
+    pub(super) nouns: &'static str,
+}
+
 /// Remarks for the user about a division into splits: which splits have no clips, and which classes have none to train
-/// with. `counts` has the training, validation and test clips of each class.
-pub(super) fn remarks(rule: SplitRule, classes: &[Name], counts: &[[usize; 3]], speakers: usize) -> Vec<String> {
+/// with. `listed` is what gives the splits, if the source does; `counts` has the training, validation and test clips of each class.
+pub(super) fn remarks(
+    (rule, listed): (SplitRule, Option<&'static str>),
+    classes: &[Name],
+    counts: &[[usize; 3]],
+    speakers: Speakers,
+) -> Vec<String> {
     const SHOWN: usize = 5; // classes
     let total = |split: Split| counts.iter().map(|of| of[split as usize]).sum::<usize>();
     let mut remarks = Vec::new();
@@ -139,16 +165,20 @@ pub(super) fn remarks(rule: SplitRule, classes: &[Name], counts: &[[usize; 3]], 
     }
     let empty = empty.join(" and no ");
     if !empty.is_empty() {
-        let speakers = if speakers == 1 { "one speaker".into() } else { format!("{speakers} speakers") };
-        remarks.push(match rule {
-            SplitRule::Speaker => format!(
-                "the split by speaker leaves no {empty} clips, because there are clips of {speakers} only; use \
+        let Speakers { number, noun, nouns } = speakers;
+        let speakers = if number == 1 { format!("one {noun}") } else { format!("{number} {nouns}") };
+        remarks.push(match (rule, listed) {
+            (SplitRule::Speaker | SplitRule::Official, Some(listed)) => {
+                format!("{listed} leaves no {empty} clips; complete it, or use `--split random`")
+            }
+            (SplitRule::Speaker, None) => format!(
+                "the split by {noun} leaves no {empty} clips, because there are clips of {speakers} only; use \
                  `--split random`, or add recordings of other people"
             ),
-            SplitRule::Official => {
+            (SplitRule::Official, None) => {
                 format!("the official lists leave no {empty} clips; use `--split speaker` or `--split random`")
             }
-            SplitRule::Random { .. } => {
+            (SplitRule::Random { .. }, _) => {
                 format!("there are no {empty} clips, because no class has three clips; add recordings")
             }
         });

@@ -14,6 +14,7 @@ use super::archive;
 use super::cache::{self, Index, Rows, Stale, Store, Writer};
 use super::error::{ClipError, ClipFault, DataError};
 use super::load::{self, Survey};
+use super::manifest;
 use super::prepare::{Outcome, Stop, read_file};
 use super::source::{Source, Stage, Wanted};
 
@@ -164,12 +165,14 @@ impl Request<'_> {
 
     /// Whether a file that the system refused to read when the cache was made can be read now.
     fn can_now_be_read(&self, index: &Index) -> bool {
-        let Source::Folder(root) = self.source else {
-            return false;
+        let file_of = |name: &Name| match self.source {
+            Source::Folder(root) => Some(root.join(name.to_path())),
+            Source::Manifest(path) => Some(manifest::file_of(path, name)),
+            Source::Archive(_) | Source::Arrays(_) | Source::Embedded(_) => None,
         };
         let mut refused = index.problems.iter().filter(|p| matches!(p.fault, ClipFault::Unreadable { .. }));
         refused.any(|problem| {
-            let path = root.join(problem.name.to_path());
+            let Some(path) = file_of(&problem.name) else { return false };
             let regular = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file());
             regular && !matches!(read_file(&path, 0), Err(ClipFault::Unreadable { .. }))
         })

@@ -6,11 +6,13 @@ use super::agreement::file_name;
 #[cfg(feature = "audio")]
 use super::config::TrainConfig;
 use super::error::TrainError;
-use super::identity::{Identity, identity};
+use super::identity::{Identity, identity, standardisation};
 use super::run_folder::{RunFolder, run_named};
 use super::weight_file::WeightFile;
+#[cfg(feature = "audio")]
+use super::weight_file::damaged;
 use super::weights::Weights;
-use crate::base::Name;
+use crate::base::{Name, Standardisation};
 use crate::nn::{Network, NetworkSpec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Bundle {
     pub weights: Weights,
     /// Names of the outputs.
     pub classes: Vec<Name>,
+    /// How inputs have to be standardised ([`Standardisation::apply`]) before they are given to the network, if it was trained so.
+    pub standardisation: Option<Standardisation>,
     /// The weight file.
     pub file: PathBuf,
     /// The run that it belongs to, if a run folder was opened.
@@ -75,6 +79,10 @@ impl Bundle {
                     advice: "the configuration of a run must stay as it was; change it back",
                 };
                 side.config(&config, &file, &identity)?;
+                if config.standardise != standardisation(&weights, &identity.spec)?.is_some() {
+                    let reason = "its standardisation and the setting `standardise` of config.toml do not agree";
+                    return Err(damaged(&file, reason));
+                }
                 Some(config)
             }
         };
@@ -108,12 +116,14 @@ impl Bundle {
         if let Some((_, name)) = classes.iter().enumerate().find(|(i, name)| classes[..*i].contains(name)) {
             return Err(TrainError::RepeatedClass { path: file.path().into(), name: name.clone() });
         }
+        let standardisation = standardisation(file, &spec)?;
         let network = Arc::new(Network::build(&spec, classes.len())?);
         let weights = file.weights(&network.graph)?;
         Ok(Bundle {
             network,
             weights,
             classes,
+            standardisation,
             file: file.path().into(),
             folder: None,
             #[cfg(feature = "audio")]

@@ -120,7 +120,7 @@ impl Comparison {
             let clip = &data.clips()[a.clip as usize];
             let value = f64::from(of_b) - f64::from(of_a);
             values.push((1, value));
-            named |= crate::data::names_speaker(&clip.name);
+            named |= data.tells_speaker(clip);
             let of_speaker = speakers.entry(&clip.speaker).or_default();
             *of_speaker = (of_speaker.0 + 1, of_speaker.1 + value);
             if of_a != of_b {

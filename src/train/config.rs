@@ -28,6 +28,8 @@ pub struct TrainConfig {
     pub split: SplitRule,
     /// Which part of a clip that is longer than the network's input is used.
     pub crop: Crop,
+    /// Whether inputs are standardised by the mean and the deviation of each channel over the training clips.
+    pub standardise: bool,
     /// Whether a clip that cannot be used is an error.
     pub strict: bool,
     /// The name of the recipe from which the other settings were taken.
@@ -152,6 +154,7 @@ impl TrainConfig {
             classes: Vec::new(),
             split: SplitRule::Speaker,
             crop: Crop::Start,
+            standardise: false,
             strict: false,
             epochs: 20,
             batch: 32,

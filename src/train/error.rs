@@ -58,9 +58,7 @@ pub enum TrainError {
         advice: &'static str,
     },
     /// The recordings are of one word.
-    #[error(
-        "{data} has a single word folder, `{class}`; a network needs at least two classes: add a folder for another word"
-    )]
+    #[error("{data} has a single class, `{class}`; a network needs at least two: add clips of another one")]
     SingleClass {
         /// The recordings.
         data: String,

@@ -33,12 +33,15 @@ pub struct EvaluationReport {
     /// The recordings, if all of them were evaluated and not a split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recordings: Option<String>,
+    /// Whether the clips are sound, whose speakers are people; in arrays they are groups.
+    #[serde(skip)]
+    pub sound: bool,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
     /// Whether the probabilities can be trusted.
     pub calibration: Calibration,
-    /// How much speakers differ; none if the file names tell no speakers.
+    /// How much speakers differ; none if nothing tells the speakers.
     pub speakers: Option<SpeakerSpread>,
     /// The twenty mistakes with the largest probabilities, in descending order.
     pub worst_mistakes: Vec<Mistake>,
@@ -56,6 +59,7 @@ impl EvaluationReport {
         });
         EvaluationReport {
             recordings: evaluation.split.is_none().then(|| data.source().to_string()),
+            sound: data.is_sound(),
             calibration: Calibration::of(&evaluation),
             speakers: SpeakerSpread::of(&evaluation, data),
             worst_mistakes: worst_mistakes.collect(),

@@ -2,8 +2,8 @@
 
 use super::error::TrainError;
 use super::weight_file::{WeightFile, damaged, quoted};
-use crate::base::Name;
 use crate::base::name::display_path;
+use crate::base::{Name, Standardisation};
 use crate::nn::NetworkSpec;
 
 /// Metadata key of the network's specification in TOML.
@@ -12,12 +12,26 @@ pub const NETWORK: &str = "stapes.network";
 /// Metadata key of the class names, a JSON array.
 pub const CLASSES: &str = "stapes.classes";
 
+/// Metadata key of the standardisation of the inputs, JSON.
+pub const STANDARDISATION: &str = "stapes.standardisation";
+
 /// A network and its classes.
 pub struct Identity {
     /// The network.
     pub spec: NetworkSpec,
     /// Names of the outputs.
     pub classes: Vec<Name>,
+}
+
+/// How the inputs of the network of a weight file are standardised, if they are.
+pub fn standardisation(file: &WeightFile, spec: &NetworkSpec) -> Result<Option<Standardisation>, TrainError> {
+    let wrong = |why: &str| damaged(file.path(), format!("its standardisation: {}", quoted(why)));
+    let Some(text) = file.text(STANDARDISATION) else { return Ok(None) };
+    let values: Standardisation = serde_json::from_str(text).map_err(|e| wrong(&e.to_string()))?;
+    match values.channels() == spec.input.channels {
+        true => Ok(Some(values)),
+        false => Err(wrong("it has another number of channels than the network")),
+    }
 }
 
 /// The network and the classes of a weight file, if it stores both.

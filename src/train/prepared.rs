@@ -112,7 +112,9 @@ impl Prepared {
             _ => None,
         };
         let teacher = match &config.teacher {
-            Some(path) => Some(Teacher::open(path, &config, &network, epoch.largest(), &device)?),
+            Some(path) => {
+                Some(Teacher::open(path, (&config, data.standardisation()), &network, epoch.largest(), &device)?)
+            }
             None => None,
         };
         // A device that prepares for each batch size does so before the first step.
@@ -132,6 +134,9 @@ fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
     }
     if config.patience > 0 && data.in_split(Split::Validation).is_empty() {
         return refuse("`patience` needs validation clips, and there are none; set patience=0");
+    }
+    if config.standardise != data.standardisation().is_some() {
+        return refuse("`standardise` and the data set do not agree; read the data set with the same setting");
     }
     Ok(config.augment.check()?)
 }

@@ -8,6 +8,7 @@ use super::error::TrainError;
 use super::eval::Evaluation;
 use super::evaluation_report::save_evaluation;
 use super::event_file;
+use super::identity::STANDARDISATION;
 use super::metrics::{self, EpochRecord};
 use super::prepared::{Prepared, Sources, Start, training_clips};
 use super::recogniser::Recogniser;
@@ -19,7 +20,7 @@ use super::trainer::Trainer;
 use super::transfer::Transfer;
 use super::weight_file::{self, WeightFile};
 use super::weights::Weights;
-use crate::data::{BatchOptions, Batches, Dataset, EpochSteps, FULL_SCALE, Split};
+use crate::data::{BatchOptions, Batches, Dataset, EpochSteps, Samples, Split};
 use crate::exec::Device;
 use crate::nn::Network;
 use std::collections::{HashMap, VecDeque};
@@ -280,8 +281,9 @@ impl Session {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
         // Altered clips are made on the host, for both devices alike.
-        if self.batches.augment.is_none() && self.teacher.is_none() {
-            self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| data.samples(clip)))?;
+        let unaltered = data.is_sound() && data.standardisation().is_none();
+        if unaltered && self.batches.augment.is_none() && self.teacher.is_none() {
+            self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| sound(data, clip)))?;
         }
         let options = BatchOptions { start, with_samples: !self.clips_on_gpu, ..self.batches.clone() };
         let mut batches = Batches::train(self.data.clone(), options)?;
@@ -338,7 +340,7 @@ impl Session {
                 let (inputs, labels) = (batch.valid_inputs(), batch.valid_labels());
                 submitted.push_back((batch.clips.clone(), labels.to_vec()));
                 match (self.clips_on_gpu, &mut self.teacher) {
-                    (true, _) => self.trainer.submit(&batch.clips, |clip| data.samples(clip as usize), labels)?,
+                    (true, _) => self.trainer.submit(&batch.clips, |clip| sound(&data, clip as usize), labels)?,
                     (false, None) => vec![self.trainer.step(inputs, labels)?],
                     (false, Some(teacher)) => vec![self.trainer.step(inputs, teacher.labels(inputs, labels)?)?],
                 }
@@ -378,8 +380,10 @@ impl Session {
 
     /// The samples of some clips, as the input of a network.
     fn samples(&self, clips: &[u32]) -> Vec<f32> {
-        let rows = clips.iter().flat_map(|&clip| self.data.samples(clip as usize));
-        rows.map(|&sample| f32::from(sample) * FULL_SCALE).collect()
+        let mut inputs = vec![0.0; clips.len() * self.data.row_len()];
+        let rows = inputs.chunks_exact_mut(self.data.row_len());
+        clips.iter().zip(rows).for_each(|(&clip, row)| self.data.write_input(clip as usize, row));
+        inputs
     }
 
     fn end_epoch(&mut self, recogniser: &mut Recogniser, observer: &mut dyn Observer) -> Result<(), TrainError> {
@@ -446,7 +450,20 @@ impl Session {
 
     fn metadata(&self) -> HashMap<String, String> {
         let settings = toml::to_string(&self.config.fixed()).expect("settings are valid TOML");
-        checkpoint::metadata(&self.config.network, self.data.classes(), settings)
+        let mut metadata = checkpoint::metadata(&self.config.network, self.data.classes(), settings);
+        if let Some(standardisation) = self.data.standardisation() {
+            let text = serde_json::to_string(standardisation).expect("numbers are valid JSON");
+            metadata.insert(STANDARDISATION.into(), text);
+        }
+        metadata
+    }
+}
+
+/// The 16-bit samples of a clip of sound.
+fn sound(data: &Dataset, clip: usize) -> &[i16] {
+    match data.samples(clip) {
+        Samples::I16(samples) => samples,
+        Samples::F32(_) => unreachable!("only clips of sound are uploaded"),
     }
 }
 

@@ -80,8 +80,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Data,
         "data",
-        Values::Text("a folder or a .tar.gz file, or `embedded` for the built-in recordings"),
-        "the recordings, one folder for each word; a relative path starts at the current folder",
+        Values::Text("a folder, a .tar.gz, .csv or .npz file, or `embedded` for the built-in recordings"),
+        "the data set; a relative path starts at the current folder",
         |c, v| {
             c.data = (v != EMBEDDED).then(|| PathBuf::from(v));
             Ok(())
@@ -119,6 +119,14 @@ pub const SETTINGS: &[Setting] = &[
         "the part that is used of clips that are longer than the network's input; `loudest` is the one with the largest energy",
         |c, v| v.parse().map(|crop| c.crop = crop),
         |c| Some(c.crop.name().into()),
+    ),
+    Setting::new(
+        Group::Data,
+        "standardise",
+        Values::Flag,
+        "whether inputs are standardised: each channel minus its mean, divided by its standard deviation, both over the training clips",
+        |c, v| parsed(v).map(|standardise| c.standardise = standardise),
+        |c| Some(c.standardise.into()),
     ),
     Setting::new(
         Group::Data,

@@ -47,13 +47,13 @@ pub struct SpeakerSpread {
 }
 
 impl SpeakerSpread {
-    /// The spread of an evaluation of `data`; none if no file name of its clips names a speaker ([`crate::data::names_speaker`]).
+    /// The spread of an evaluation of `data`; none if nothing tells the speakers of its clips ([`Dataset::tells_speaker`]).
     pub fn of(evaluation: &Evaluation, data: &Dataset) -> Option<SpeakerSpread> {
         let mut counts: BTreeMap<&Name, (u64, u64)> = BTreeMap::new();
         let mut named = false;
         for clip in &evaluation.predictions {
             let meta = &data.clips()[clip.clip as usize];
-            named |= crate::data::names_speaker(&meta.name);
+            named |= data.tells_speaker(meta);
             let (clips, correct) = counts.entry(&meta.speaker).or_default();
             *clips += 1;
             *correct += u64::from(clip.is_correct());

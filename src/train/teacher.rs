@@ -9,8 +9,8 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::metrics;
 use super::recogniser::{Recogniser, softmax};
-use crate::base::Name;
 use crate::base::name::display_path;
+use crate::base::{Name, Standardisation};
 use crate::exec::Device;
 use crate::nn::Network;
 use std::path::Path;
@@ -30,10 +30,10 @@ impl Teacher {
     /// The teacher of a run, for batches of at most `batch` clips.
     ///
     /// # Errors
-    /// It cannot be loaded, or has other classes or another input than `network`.
+    /// It cannot be loaded, or has other classes, another input or another standardisation than the run.
     pub fn open(
         path: &Path,
-        config: &TrainConfig,
+        (config, standardisation): (&TrainConfig, Option<&Standardisation>),
         network: &Network,
         batch: usize,
         device: &Device,
@@ -57,6 +57,9 @@ impl Teacher {
                 "takes {} samples of {} channels at {} Hz, and this network takes {} of {} at {} Hz",
                 other.length, other.channels, other.sample_rate, own.length, own.channels, own.sample_rate
             ));
+        }
+        if teacher.standardisation.as_ref() != standardisation {
+            return refuse("takes inputs that are standardised in another way".into());
         }
         let weights = metrics::hash(&teacher.weights.params);
         let recogniser = Recogniser::builder(&teacher.network, teacher.weights).batch(batch);

@@ -225,6 +225,7 @@ mod tests {
             network,
             weights,
             classes,
+            standardisation: None,
             file: "runs/x/best.safetensors".into(),
             folder: None,
             #[cfg(feature = "audio")]

@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn random_filters_are_stable_at_every_rate() {
-        for rate in [100.0, 1_000.0, 8_000.0, 16_000.0, 768_000.0] {
+        for rate in [1.0, 100.0, 1_000.0, 8_000.0, 16_000.0, 768_000.0] {
             for seed in 0..200 {
                 let response = Response::draw(Key::new(seed, Stream::Case), rate);
                 let [.., a1, a2] = response.coefficients(rate);

@@ -10,12 +10,12 @@ mod noise;
 mod settings;
 mod speed;
 
-use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
 
 use super::clip::Format;
 use super::dataset::Dataset;
 use super::error::DataError;
+use super::samples::Sample;
 use biquad::{Biquad, Response};
 use noise::NoiseBank;
 use speed::Positions;
@@ -67,8 +67,13 @@ impl Augmenter {
     /// which ends after its folder.
     ///
     /// # Errors
-    /// A setting is outside of its range, or the folder of noise cannot be read or contains no recording that can be used.
+    /// A setting is outside of its range, or alters sound and `data` is a data set of arrays; or the folder of noise cannot be read or contains no recording that can be used.
     pub fn new(augment: Augment, noise: &NoiseSource, data: &Dataset, seed: u64) -> Result<Augmenter, DataError> {
+        for (name, value) in [("noise", augment.noise), ("equaliser", augment.equaliser)] {
+            if value > 0.0 && !data.is_sound() {
+                return Err(DataError::AugmentsSound { name, data: data.source().into() });
+            }
+        }
         let mut augmenter = Augmenter::with_tracks(augment, Vec::new(), data.format(), seed)?;
         if augment.noise > 0.0 {
             augmenter.noise = NoiseBank::load(noise, data, augmenter.key.with(GENERATED))?;
@@ -117,9 +122,16 @@ impl Augmenter {
 
     /// Writes clip number `clip` as it is in `epoch` to `row`, `[length, channels]`, full scale 1.
     ///
-    /// `samples` is `[frames, channels]`, full scale 32768, of any length: what the row has beyond it is zero, and of a longer clip the row
+    /// `samples` is `[frames, channels]`, full scale 32768 for 16-bit samples, of any length: what the row has beyond it is zero, and of a longer clip the row
     /// has the first frames, or a random window with [`Augment::random_crop`]. All channels are altered alike. Every result is finite.
-    pub fn apply(&self, epoch: u64, clip: u32, samples: &[i16], row: &mut [f32], workspace: &mut AugmentWorkspace) {
+    pub fn apply<T: Sample>(
+        &self,
+        epoch: u64,
+        clip: u32,
+        samples: &[T],
+        row: &mut [f32],
+        workspace: &mut AugmentWorkspace,
+    ) {
         let Augment { gain, polarity, equaliser, noise, snr_low, snr_high, mask, mask_seconds, .. } = self.augment;
         let key = |draw: Draw| self.clip_key(epoch, clip, draw);
         let gain = match gain > 0.0 {
@@ -127,7 +139,7 @@ impl Augmenter {
             false => 1.0,
         };
         let sign = if key(Draw::Polarity).uniform(0) < polarity { -1.0 } else { 1.0 };
-        self.place(key, samples, (sign * gain) as f32 * FULL_SCALE, row, &mut workspace.values);
+        self.place(key, samples, (sign * gain) as f32 * T::SCALE, row, &mut workspace.values);
         if key(Draw::Equaliser).uniform(0) < equaliser {
             let response = Response::draw(key(Draw::Equaliser).with(0), self.rate_hz);
             Biquad::new(response, self.rate_hz).filter(row, self.channels);
@@ -146,7 +158,14 @@ impl Augmenter {
     }
 
     /// Writes the window of the clip to the row: shifted, at its speed, multiplied by `scale`.
-    fn place(&self, key: impl Fn(Draw) -> Key, samples: &[i16], scale: f32, row: &mut [f32], buffer: &mut Vec<f32>) {
+    fn place<T: Sample>(
+        &self,
+        key: impl Fn(Draw) -> Key,
+        samples: &[T],
+        scale: f32,
+        row: &mut [f32],
+        buffer: &mut Vec<f32>,
+    ) {
         let Augment { shift, speed, random_crop, .. } = self.augment;
         let channels = self.channels;
         let (frames, have) = (row.len() / channels, samples.len() / channels);
@@ -174,7 +193,7 @@ impl Augmenter {
         row[..first * channels].fill(0.0);
         row[last * channels..].fill(0.0);
         let row = &mut row[first * channels..last * channels];
-        row.iter_mut().zip(samples).for_each(|(x, &sample)| *x = f32::from(sample) * scale);
+        row.iter_mut().zip(samples).for_each(|(x, &sample)| *x = sample.value() * scale);
     }
 
     /// Mixes the rows of a batch, `[n, ..]`, and their labels, `[n, classes]`, in place, if [`Augment::mixup`] is not 0.
@@ -209,6 +228,7 @@ fn centred(key: Key) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::FULL_SCALE;
 
     const RATE: usize = 16_000;
     const NONE: Augment = Augment::NONE;

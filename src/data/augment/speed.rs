@@ -10,6 +10,8 @@ use std::ops::{Add, Mul, Sub};
 
 use wide::f32x8;
 
+use crate::data::samples::Sample;
+
 /// Frames of a block: a vector.
 const BLOCK: usize = 8;
 /// Frames that are read before the first position and after the last one.
@@ -27,8 +29,8 @@ pub(super) struct Positions {
 }
 
 /// Writes the frames at `positions` of `samples` (`[frames, channels]`), multiplied by `scale`, to `row`. `buffer` is reused.
-pub(super) fn interpolate(
-    (samples, channels): (&[i16], usize),
+pub(super) fn interpolate<T: Sample>(
+    (samples, channels): (&[T], usize),
     positions: Positions,
     scale: f32,
     row: &mut [f32],
@@ -74,7 +76,12 @@ fn write(row: &mut [f32], (channel, channels): (usize, usize), values: impl Fn(u
 }
 
 /// Writes the frames of one channel from frame `first` on, which may be negative, to `buffer`: zeros outside of the clip.
-fn take_channel((samples, channels, channel): (&[i16], usize, usize), first: i64, scale: f32, buffer: &mut [f32]) {
+fn take_channel<T: Sample>(
+    (samples, channels, channel): (&[T], usize, usize),
+    first: i64,
+    scale: f32,
+    buffer: &mut [f32],
+) {
     let frames = samples.len() / channels;
     let from = first.clamp(0, frames as i64) as usize;
     let to = (first + buffer.len() as i64).clamp(from as i64, frames as i64) as usize;
@@ -82,10 +89,10 @@ fn take_channel((samples, channels, channel): (&[i16], usize, usize), first: i64
     buffer[..at].fill(0.0);
     let (inside, after) = buffer[at..].split_at_mut(to - from);
     if channels == 1 {
-        inside.iter_mut().zip(&samples[from..to]).for_each(|(x, &sample)| *x = f32::from(sample) * scale);
+        inside.iter_mut().zip(&samples[from..to]).for_each(|(x, &sample)| *x = sample.value() * scale);
     } else {
         let samples = samples[from * channels..to * channels].iter().skip(channel).step_by(channels);
-        inside.iter_mut().zip(samples).for_each(|(x, &sample)| *x = f32::from(sample) * scale);
+        inside.iter_mut().zip(samples).for_each(|(x, &sample)| *x = sample.value() * scale);
     }
     after.fill(0.0);
 }
