@@ -57,8 +57,11 @@ fn commands_and_options_in_the_documentation_exist() {
             if command.starts_with('-') || command == "COMMAND" || !command.chars().all(|c| c.is_ascii_lowercase()) {
                 continue;
             }
-            let help = helps.entry(command.clone()).or_insert_with(|| {
-                let output = stapes().args([command.as_str(), "--help"]).output().unwrap();
+            // The actions of a command have options of their own.
+            let action = line.split_whitespace().nth(1).filter(|action| command == "study" && !action.starts_with('-'));
+            let asked: Vec<&str> = std::iter::once(command.as_str()).chain(action).collect();
+            let help = helps.entry(asked.join(" ")).or_insert_with(|| {
+                let output = stapes().args(&asked).arg("--help").output().unwrap();
                 assert!(output.status.success(), "{}: there is no command `{command}`: {line}", path.display());
                 String::from_utf8(output.stdout).unwrap()
             });
