@@ -41,7 +41,7 @@ fn a_study_is_a_queue_that_goes_on_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
     let told = study("run", &whole).assert().success();
-    told.stdout(contains("4 runs are finished")).stderr(contains("4 of 4: tiny-bn-s2, accuracy 0."));
+    told.stdout(contains("runs finished: 4 of 4")).stderr(contains("4 of 4: tiny-bn-s2, accuracy 0."));
     let expected = hashes(&whole);
     let names: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["tiny-bn-s1", "tiny-bn-s2", "tiny-do-s1", "tiny-do-s2"]);
@@ -130,7 +130,7 @@ fn one_command_for_each_run_and_tables_with_what_is_missing() {
         files.arg("--output").arg(file);
     }
     files.arg("--pictures").arg(&pictures).assert().success();
-    assert!(fs::read_to_string(md).unwrap().starts_with("1 of 4 runs are finished. Recipe plain with "));
+    assert!(fs::read_to_string(md).unwrap().starts_with("Runs finished: 1 of 4. Recipe plain with "));
     let html = fs::read_to_string(html).unwrap();
     assert!(html.contains("Not finished: tiny-do-s1") && html.contains("<td>tiny</td><td>bn</td>"), "{html}");
     assert!(!html.contains("http://") || html.matches("http").count() == html.matches("xmlns=\"http").count());

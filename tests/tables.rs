@@ -115,6 +115,27 @@ fn arrays_train_evaluate_predict_and_give_features() {
 }
 
 #[test]
+fn a_study_of_arrays_gives_networks_their_shape_and_leaves_out_alterations_of_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = arrays(dir.path(), "waves.npz", 1.0);
+    let (network, runs) = (dir.path().join("small.toml"), dir.path().join("runs"));
+    fs::write(&network, NETWORK).unwrap();
+    let study = |action: &str, more: &[&str]| {
+        let mut command = stapes();
+        command.args(["study", action, "--recipe", "best", "--set", "epochs=1", "--networks"]).arg(&network);
+        command.args(more).arg("--data").arg(&data).arg("--runs").arg(&runs);
+        command
+    };
+    study("run", &[]).assert().success().stdout(contains("runs finished: 1 of 1"));
+    let config = fs::read_to_string(runs.join("small-do-s1/config.toml")).unwrap();
+    for line in ["length = 96", "channels = 3", "sample_rate = 128", "noise = 0.0", "equaliser = 0.0"] {
+        assert!(config.contains(line), "{line}: {config}");
+    }
+    let report = json(&mut study("report", &["--json"]));
+    assert_eq!(report["rows"][0]["missing"].as_array().unwrap().len(), 0, "{report}");
+}
+
+#[test]
 fn the_unit_of_arrays_does_not_matter_where_they_are_standardised() {
     let dir = tempfile::tempdir().unwrap();
     let weights = |name: &str, scale: f32, standardise: &str| {

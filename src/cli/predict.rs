@@ -3,9 +3,8 @@
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
-use crate::base::Name;
-use crate::base::Standardisation;
 use crate::base::name::display_path;
+use crate::base::{Name, Standardisation};
 use crate::data::{ClipArray, Crop, Format, Sample, read_clip};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;

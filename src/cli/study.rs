@@ -134,9 +134,14 @@ impl Selection {
     }
 
     fn planned(&self) -> Result<Vec<PlannedRun>> {
-        let mut planned = self.spec()?.expand()?;
-        planned.iter_mut().for_each(|run| settings::make_absolute(&mut run.config));
-        Ok(planned)
+        let spec = self.spec()?;
+        let set: Vec<String> = spec.set.keys().chain(spec.grid.keys()).cloned().collect();
+        let follow = |run: PlannedRun| {
+            let (mut config, _) = recordings::follow(run.config, &set)?;
+            settings::make_absolute(&mut config);
+            Ok(PlannedRun { config, ..run })
+        };
+        spec.expand()?.into_iter().map(follow).collect()
     }
 }
 
@@ -377,7 +382,7 @@ impl Queue<'_> {
     fn end(self) -> Result<()> {
         let (finished, elsewhere) = (self.finished.into_inner(), self.elsewhere.into_inner());
         let failed = self.failed.into_inner().expect("no worker panics with the lock");
-        let state = format!("{finished} of {} are finished", count(self.total as u64, "run"));
+        let state = format!("runs finished: {finished} of {}", self.total);
         if interrupt::requested() {
             return Err(Ending::Interrupted(format!("interrupted; {state}; the same command goes on")).into());
         }

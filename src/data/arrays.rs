@@ -88,17 +88,7 @@ impl ClipArray {
         let values = &self.values[clip * size..(clip + 1) * size];
         finite(values).map(|()| values)
     }
-}
 
-/// Whether all values are finite.
-fn finite(values: &[f32]) -> Result<(), ClipFault> {
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(ClipFault::NonFinite { at: at as u64 }),
-        None => Ok(()),
-    }
-}
-
-impl ClipArray {
     /// Whether the name of a file is that of arrays: whether it ends in `.npz` or `.npy`.
     pub fn is_named_so(path: &Path) -> bool {
         path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz") || end.eq_ignore_ascii_case("npy"))
@@ -117,6 +107,14 @@ impl ClipArray {
         check(path, &shape, format)?;
         let values = file.all(&mut *content, &header)?;
         Ok(ClipArray { shape, values: in_order(values, &header, &shape) })
+    }
+}
+
+/// Whether all values are finite.
+fn finite(values: &[f32]) -> Result<(), ClipFault> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(ClipFault::NonFinite { at: at as u64 }),
+        None => Ok(()),
     }
 }
 

@@ -59,13 +59,14 @@ fn by_parameters(report: &StudyReport) -> Plot {
     let mut series: Vec<Series> = report.variants().into_iter().map(|variant| marks(&variant)).collect();
     for row in &report.rows {
         let of_variant = series.iter_mut().find(|series| series.name == row.variant);
-        if let (Some(series), Some(point)) = (of_variant, point(row, row.params as f64)) {
+        let of_row = row.params.and_then(|params| point(row, params as f64));
+        if let (Some(series), Some(point)) = (of_variant, of_row) {
             series.points.push(Point { interval: None, ..point });
         }
     }
     let front = pareto_front(report);
     let name = |row: &Row| if front.len() <= 12 { row.network.clone() } else { String::new() };
-    let points = front.iter().filter_map(|row| Some(Point { name: name(row), ..point(row, row.params as f64)? }));
+    let points = front.iter().filter_map(|row| Some(Point { name: name(row), ..point(row, row.params? as f64)? }));
     let points: Vec<Point> = points.collect();
     let line =
         Series { name: "Pareto front".into(), points, line: true, steps: true, colour: Some(5), ..Series::default() };

@@ -40,10 +40,10 @@ pub struct Row {
     pub depth: Option<usize>,
     /// The variant.
     pub variant: String,
-    /// Parameters.
-    pub params: u64,
+    /// Parameters; none if no run is finished, since they follow from the classes of the recordings.
+    pub params: Option<u64>,
     /// MACs of one clip.
-    pub macs: u64,
+    pub macs: Option<u64>,
     /// The accuracy that was reported.
     pub reported: Option<f64>,
     /// What the runs gave; none if none is finished.
@@ -124,7 +124,7 @@ impl StudyReport {
         for (row, done) in rows.iter_mut().zip(&finished) {
             row.obtained = obtained(done);
             if let Some(first) = done.first() {
-                (row.params, row.macs) = (first.params, first.macs);
+                (row.params, row.macs) = (Some(first.params), Some(first.macs));
             }
         }
         let correlations = correlations(&rows);
@@ -187,6 +187,7 @@ impl StudyReport {
         );
         for row in &self.rows {
             let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+            let whole = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
             let of = row.obtained.as_ref();
             let interval = of.map(Obtained::interval);
             let cells = [
@@ -194,8 +195,8 @@ impl StudyReport {
                 row.table.unwrap_or("").into(),
                 row.depth.map_or(String::new(), |depth| depth.to_string()),
                 row.variant.clone(),
-                row.params.to_string(),
-                row.macs.to_string(),
+                whole(row.params),
+                whole(row.macs),
                 number(row.reported),
                 number(of.map(|of| of.mean.mean)),
                 number(interval.map(|[low, _]| low)),
@@ -229,8 +230,8 @@ impl Row {
         vec![
             self.network.clone(),
             self.variant.clone(),
-            self.params.to_string(),
-            format!("{:.1}", self.macs as f64 / 1e6),
+            shown(self.params.map(|params| params.to_string())),
+            shown(self.macs.map(|macs| format!("{:.1}", macs as f64 / 1e6))),
             share(self.reported),
             share(of.map(|of| of.mean.mean)),
             shown(of.map(|of| {
@@ -261,7 +262,7 @@ impl Correlation {
 /// What all runs of a study have in common.
 fn conditions(spec: &StudySpec, planned: &[PlannedRun], rows: &[Row]) -> String {
     let finished = planned.len() - rows.iter().map(|row| row.missing.len()).sum::<usize>();
-    let mut text = format!("{finished} of {} runs are finished. Recipe {}", planned.len(), spec.recipe_name());
+    let mut text = format!("Runs finished: {finished} of {}. Recipe {}", planned.len(), spec.recipe_name());
     let settings: Vec<String> = spec.set.iter().map(|(key, value)| format!("{key} = {value}")).collect();
     if !settings.is_empty() {
         text += &format!(" with {}", settings.join(", "));
@@ -296,8 +297,8 @@ fn empty_row(run: &PlannedRun) -> Row {
         table: run.study.map(Study::table),
         depth: run.study.map(|study| study.depth),
         variant: run.variant.to_string(),
-        params: 0,
-        macs: 0,
+        params: None,
+        macs: None,
         reported,
         obtained: None,
         missing: Vec::new(),

@@ -99,9 +99,7 @@ impl RunSummary {
             network: config.network,
         })
     }
-}
 
-impl RunSummary {
     /// Whether its patience has ended it before its last epoch.
     pub fn ended_early(&self) -> bool {
         self.patience > 0 && self.epochs_done < self.epochs && self.epochs_since_best >= self.patience
