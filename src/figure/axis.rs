@@ -18,23 +18,32 @@ pub struct Axis {
     pub scale: Scale,
     /// First and last value; if none, they follow from the values shown.
     pub range: Option<[f64; 2]>,
+    /// Whether only whole numbers are marked, as on an axis of counts.
+    pub whole: bool,
 }
 
 impl Axis {
     /// A linear axis whose range follows from the values.
     pub fn linear(label: &str) -> Axis {
-        Axis { label: label.into(), scale: Scale::Linear, range: None }
+        Axis { label: label.into(), scale: Scale::Linear, range: None, whole: false }
     }
 
     /// A logarithmic axis whose range follows from the values.
     pub fn logarithmic(label: &str) -> Axis {
-        Axis { label: label.into(), scale: Scale::Logarithmic, range: None }
+        Axis { label: label.into(), scale: Scale::Logarithmic, range: None, whole: false }
     }
 
     /// The same axis from `low` to `high`.
     #[must_use]
     pub fn between(mut self, low: f64, high: f64) -> Axis {
         self.range = Some([low, high]);
+        self
+    }
+
+    /// The same axis with marks at whole numbers only.
+    #[must_use]
+    pub fn of_whole_numbers(mut self) -> Axis {
+        self.whole = true;
         self
     }
 
@@ -55,7 +64,7 @@ impl Axis {
         if from >= to {
             to = from + 1.0;
         }
-        Placed { from, to, length, logarithmic }
+        Placed { from, to, length, logarithmic, least_step: if self.whole { 1.0 } else { 0.0 } }
     }
 }
 
@@ -66,6 +75,8 @@ pub(super) struct Placed {
     to: f64,
     length: f64,
     logarithmic: bool,
+    /// Marks are no closer.
+    least_step: f64,
 }
 
 impl Placed {
@@ -85,11 +96,11 @@ impl Placed {
     /// Round values on the axis, about `count`, with their text.
     pub(super) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         if !self.logarithmic {
-            return linear_ticks(self.from, self.to, count);
+            return linear_ticks(self.from, self.to, count, self.least_step);
         }
         if self.to - self.from < 0.6 {
             // Less than a factor of four: equal differences are easier to read.
-            return linear_ticks(10f64.powf(self.from), 10f64.powf(self.to), count);
+            return linear_ticks(10f64.powf(self.from), 10f64.powf(self.to), count, self.least_step);
         }
         let steps: &[f64] = match self.to - self.from {
             decades if decades > 4.0 => &[1.0],
@@ -102,8 +113,8 @@ impl Placed {
     }
 }
 
-fn linear_ticks(from: f64, to: f64, count: usize) -> Vec<(f64, String)> {
-    let rough = (to - from) / count.max(1) as f64;
+fn linear_ticks(from: f64, to: f64, count: usize, least_step: f64) -> Vec<(f64, String)> {
+    let rough = ((to - from) / count.max(1) as f64).max(least_step);
     let unit = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * unit).into_iter().find(|&s| s >= rough).unwrap_or(10.0 * unit);
     let digits = (-step.log10().floor()).max(0.0) as usize;
@@ -152,6 +163,8 @@ mod tests {
     fn ticks_are_round_and_inside() {
         assert_eq!(texts(&Axis::linear("").between(0.0, 1.0), &[]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(&Axis::linear("").between(4.0, 9.0), &[]), ["4", "5", "6", "7", "8", "9"]);
+        assert_eq!(texts(&Axis::linear("").between(5.7, 9.3), &[])[..2], ["6.0", "7.0"]);
+        assert_eq!(texts(&Axis::linear("").between(5.7, 7.3).of_whole_numbers(), &[]), ["6", "7"]);
         assert_eq!(texts(&Axis::linear("").between(0.0, 8000.0), &[]), ["0", "2k", "4k", "6k", "8k"]);
         assert_eq!(texts(&Axis::logarithmic(""), &[3e4, 2.2e6]), ["30k", "100k", "300k", "1M"]);
         assert_eq!(

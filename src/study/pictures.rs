@@ -105,7 +105,7 @@ fn by_depth(report: &StudyReport, table: &str, rows: &[&Row], [first, last]: [us
     });
     Plot {
         title: format!("{table}: test accuracy and depth"),
-        x: Axis::linear("convolutions").between(first as f64 - 0.3, last as f64 + 0.3),
+        x: Axis::linear("convolutions").between(first as f64 - 0.3, last as f64 + 0.3).of_whole_numbers(),
         y: Axis::linear("test accuracy"),
         series: lines.collect(),
         height: 240.0,
