@@ -1,6 +1,7 @@
 //! The program: its commands, and the exit codes of their errors.
 
 mod bench;
+mod classify;
 mod compare;
 mod completions;
 mod context;
@@ -78,6 +79,8 @@ enum Command {
     Predict(predict::Args),
     /// Write the activations of a layer for every clip, as features for other programs.
     Features(features::Args),
+    /// Train other classifiers on the activations of a layer.
+    Classify(classify::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),
     /// Run many networks, variants and seeds as a queue, and tabulate the results.
@@ -106,6 +109,7 @@ impl Command {
             Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
             Command::Features(args) => features::run(args, context),
+            Command::Classify(args) => classify::run(args, context),
             Command::Runs(args) => runs::run(args, context),
             Command::Study(args) => study::run(args, context),
             Command::Models(args) => models::run(args, context),

@@ -22,7 +22,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    fn add(&mut self, first: bool, second: bool) {
+    pub(super) fn add(&mut self, first: bool, second: bool) {
         *match (first, second) {
             (true, true) => &mut self.both,
             (true, false) => &mut self.only_first,
@@ -109,20 +109,14 @@ impl Comparison {
         let classes = data.classes();
         let mut agreement = Agreement::default();
         let mut by_class = vec![Agreement::default(); classes.len()];
-        let mut speakers: BTreeMap<&Name, (u64, f64)> = BTreeMap::new();
-        let mut values = Vec::new();
-        let mut named = false;
+        let mut differences = Vec::new();
         let mut flips = Vec::new();
         for (a, b) in first.predictions.iter().zip(&second.predictions) {
             let (of_a, of_b) = (a.is_correct(), b.is_correct());
             agreement.add(of_a, of_b);
             by_class[a.label].add(of_a, of_b);
             let clip = &data.clips()[a.clip as usize];
-            let value = f64::from(of_b) - f64::from(of_a);
-            values.push((1, value));
-            named |= data.tells_speaker(clip);
-            let of_speaker = speakers.entry(&clip.speaker).or_default();
-            *of_speaker = (of_speaker.0 + 1, of_speaker.1 + value);
+            differences.push((a.clip, f64::from(of_b) - f64::from(of_a)));
             if of_a != of_b {
                 let flip = Flip {
                     clip: clip.name.clone(),
@@ -138,18 +132,14 @@ impl Comparison {
         flips.sort_by(|(a, a_second, one), (b, b_second, other)| {
             (a, a_second, &one.clip).cmp(&(b, b_second, &other.clip))
         });
-        let whole: Vec<(u64, f64)> = speakers.values().copied().collect();
-        let (resampled, interval) = match named && whole.len() >= SPEAKERS_FOR_INTERVAL {
-            true => (Resampled::Speakers, bootstrap(&whole)),
-            false => (Resampled::Clips, bootstrap(&values)),
-        };
+        let (resampled, interval, speakers) = interval_of_difference(&differences, data);
         let cells = |(a, b): (&Vec<u64>, &Vec<u64>)| a.iter().zip(b).map(|(&a, &b)| b as i64 - a as i64).collect();
         Comparison {
             agreement,
             difference: agreement.difference(),
             interval,
             resampled,
-            speakers: whole.len() as u64,
+            speakers,
             p: mcnemar(agreement.only_first, agreement.only_second),
             classes: classes
                 .iter()
@@ -160,6 +150,28 @@ impl Comparison {
             flips: flips.into_iter().map(|(.., flip)| flip).collect(),
         }
     }
+}
+
+/// The 95 % interval of the mean of a difference, given for clips by their numbers: over speakers, or over clips where the file names tell no speakers, or too few; and the number of
+/// speakers.
+pub(super) fn interval_of_difference(differences: &[(u32, f64)], data: &Dataset) -> (Resampled, [f64; 2], u64) {
+    let mut speakers: BTreeMap<&Name, (u64, f64)> = BTreeMap::new();
+    let mut named = false;
+    for &(clip, value) in differences {
+        let clip = &data.clips()[clip as usize];
+        named |= data.tells_speaker(clip);
+        let of_speaker = speakers.entry(&clip.speaker).or_default();
+        *of_speaker = (of_speaker.0 + 1, of_speaker.1 + value);
+    }
+    let whole: Vec<(u64, f64)> = speakers.into_values().collect();
+    let (resampled, interval) = match named && whole.len() >= SPEAKERS_FOR_INTERVAL {
+        true => (Resampled::Speakers, bootstrap(&whole)),
+        false => {
+            let clips: Vec<(u64, f64)> = differences.iter().map(|&(_, value)| (1, value)).collect();
+            (Resampled::Clips, bootstrap(&clips))
+        }
+    };
+    (resampled, interval, whole.len() as u64)
 }
 
 /// Two of several networks.

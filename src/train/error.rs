@@ -178,6 +178,63 @@ pub enum TrainError {
         /// The layer.
         layer: String,
     },
+    /// An activation that a classifier is to be fitted to is not a finite number.
+    #[cfg(feature = "classify")]
+    #[error(
+        "the layer `{layer}` computes {value} for the clip {clip}, and classifiers need finite numbers; take another layer, or train again with a lower learning rate"
+    )]
+    FeatureNotFinite {
+        /// The layer.
+        layer: String,
+        /// The first clip with such a number.
+        clip: Name,
+        /// The number.
+        value: f32,
+    },
+    /// A layer has too many numbers for classifiers.
+    #[cfg(feature = "classify")]
+    #[error(
+        "the layer `{layer}` has {features} numbers for each clip, and classifiers take at most {most}; take a later layer"
+    )]
+    TooManyFeatures {
+        /// The layer.
+        layer: String,
+        /// Its numbers for each clip.
+        features: usize,
+        /// The most.
+        most: usize,
+    },
+    /// Classifiers need clips of all three splits.
+    #[cfg(feature = "classify")]
+    #[error(
+        "{data} has no {split} clips; classifiers are fitted on training clips, chosen on validation clips and tested on test clips: take a run whose recordings have all three"
+    )]
+    SplitWithoutClips {
+        /// The recordings.
+        data: String,
+        /// The split.
+        split: &'static str,
+    },
+    /// Classifiers need two classes.
+    #[cfg(feature = "classify")]
+    #[error(
+        "all training clips of {data} are of the class `{class}`; a classifier needs clips of at least two classes"
+    )]
+    TrainingOfOneClass {
+        /// The recordings.
+        data: String,
+        /// The class.
+        class: Name,
+    },
+    /// A classifier cannot be fitted.
+    #[cfg(feature = "classify")]
+    #[error("the classifier {name} cannot be fitted: {reason}; leave it out with --classifiers")]
+    Classifier {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A configuration cannot be.
     #[error("{place}: {message}")]
     Config {

@@ -7,6 +7,8 @@ mod bundle;
 mod calibration;
 #[cfg(feature = "audio")]
 mod checkpoint;
+#[cfg(feature = "classify")]
+pub mod classify;
 #[cfg(feature = "audio")]
 mod comparison;
 #[cfg(feature = "audio")]
