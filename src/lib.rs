@@ -63,6 +63,7 @@
 //! # Features
 //! - `cli` (default): the program. A library needs none of its dependencies: use `default-features = false`.
 //! - `audio` (part of `cli`): reading recordings, and training runs on them: `data`, `train::Session`.
+//! - `classify` (default): other classifiers on the activations of a layer, `train::classify`.
 //! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
 
 // The documentation links to items of all features.

@@ -413,6 +413,33 @@ fn features_times_the_last_layer_are_the_predictions() {
     let mut of_other = stapes();
     of_other.arg("features").arg(&run).arg(clips()).arg("--output").arg(&other).assert().success();
     assert_eq!(fs::read_to_string(&other).unwrap().lines().count(), lines.len());
+    // Sound files have the features that they have in the data set, and no labels.
+    let (of_files, file) = (dir.path().join("files.csv"), clip("six"));
+    let of = |paths: &[&Path]| {
+        let mut command = stapes();
+        command.arg("features").arg(&run).args(paths).arg("--output").arg(&of_files);
+        command
+    };
+    of(&[&file, &clip("cat")]).assert().success().stdout(contains("2 clips of"));
+    let in_set = format!("six/{}", file.file_name().unwrap().to_str().unwrap());
+    let expected = lines.iter().find(|line| line[0] == in_set).unwrap();
+    let text = fs::read_to_string(&of_files).unwrap();
+    let line: Vec<&str> = text.lines().nth(1).unwrap().split(',').collect();
+    assert_eq!((line[0], line[1], line[2]), (file.to_str().unwrap(), "", ""));
+    assert_eq!(line[3..], expected[3..]);
+    let sent = fs::read(&file).unwrap();
+    of(&[Path::new("-")]).write_stdin(sent).assert().success();
+    let text = fs::read_to_string(&of_files).unwrap();
+    assert_eq!(text.lines().nth(1), Some(format!("standard input,,,{}", expected[3..].join(",")).as_str()));
+    of(&[&clips().join("six")]).assert().success().stdout(contains("4 clips of"));
+    let wrong = dir.path().join("wrong.wav");
+    fs::write(&wrong, b"no sound").unwrap();
+    fs::remove_file(&of_files).unwrap();
+    refused(&mut of(&[&file, &wrong]), 1, &["wrong.wav: "]);
+    refused(&mut of(&[&file, Path::new("absent.wav")]), 1, &["cannot read absent.wav"]);
+    refused(&mut of(&[Path::new("-"), Path::new("-")]), 2, &["only once"]);
+    assert!(!of_files.exists(), "nothing is written where a file cannot be read");
+
     refused(&mut features(&npz, &["--layer", "pool9"]), 1, &["has no layer `pool9` (did you mean `pool"]);
     refused(&mut features(&dir.path().join("f.txt"), &[]), 2, &["must end in .npz or .csv"]);
     refused(&mut features(&dir.path().join("absent/f.npz"), &[]), 1, &["cannot write", "absent"]);

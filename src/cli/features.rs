@@ -1,12 +1,13 @@
 //! `stapes features`: the activations of a layer for every clip, as features for other programs.
 
+use super::clip_files::{ToInput, is_stdin, samples};
 use super::context::Context;
 use super::ending::usage;
 use super::table::{self, count};
 use super::{interrupt, output, recordings};
 use crate::base::Name;
 use crate::base::name::display_path;
-use crate::data::{ClipMeta, DataConfig, Dataset, NpzWriter, SplitRule};
+use crate::data::{ClipMeta, DataConfig, Dataset, NpzWriter, SplitRule, is_sound_file};
 use crate::train::{
     Bundle, EVAL_BATCH, FeatureLayer, Recogniser, RunFolder, TrainError, Which, check_split, csv_field, features,
     write_atomically,
@@ -22,8 +23,9 @@ Examples:
   stapes features runs/NAME                              the input of the head, in features.npz
   stapes features runs/NAME --layer pool5 --output pool5.npz
   stapes features runs/NAME other-recordings --output other.csv
+  stapes features runs/NAME clip.wav another.flac --output two.csv
 
-An .npz file, which numpy.load reads, has the arrays x [n, features] or [n, rows, channels], y [n] (numbers of the classes), classes, clips, speakers and splits. A .csv file has a line per clip: clip, label, split, and one column per feature.";
+An .npz file, which numpy.load reads, has the arrays x [n, features] or [n, rows, channels], y [n] (numbers of the classes), classes, clips, speakers and splits. A .csv file has a line per clip: clip, label, split, and one column per feature. Single sound files have no labels: their y is -1, and their speaker and split are empty.";
 
 /// Options of `stapes features`.
 #[derive(Debug, clap::Args)]
@@ -31,9 +33,10 @@ An .npz file, which numpy.load reads, has the arrays x [n, features] or [n, rows
 pub struct Args {
     /// Folder of a run.
     run: PathBuf,
-    /// Other recordings, of which all clips are taken; if omitted, all clips of the run's own recordings.
-    #[arg(value_name = "DIR|FILE")]
-    other: Option<PathBuf>,
+    /// Other recordings, of which all clips are taken, or sound files (WAV, FLAC, Ogg Vorbis; - reads one from standard input), or a folder of such files; if omitted, all clips of the run's
+    /// own recordings.
+    #[arg(value_name = "DIR|FILE|CLIP")]
+    other: Vec<PathBuf>,
     /// Layer, by its name in `stapes models`; `features` is the input of the head.
     #[arg(long, value_name = "NAME", default_value = "features")]
     layer: String,
@@ -68,23 +71,39 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
     };
     let layer = FeatureLayer::find(&network, &args.layer)?;
-    interrupt::watch()?;
     let own = recordings::config_of_trained(&config, standardisation.as_ref());
-    let data = Arc::new(open(args, context, &folder, classes, &own)?);
-    interrupt::unwatch();
-    recordings::name_skipped(context, &data);
-    let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep([layer.node]);
-    let mut recogniser = recogniser.device(context.device()?).build()?;
+    let files = sound_files(&args.other)?;
+    let device = if files.is_some() { context.device_if_asked()? } else { context.device()? };
+    let clips = match files {
+        Some(files) => {
+            let to_input = ToInput { crop: config.crop, format: own.format, standardisation };
+            Clips::Files { files, to_input, length: network.spec.input.length }
+        }
+        None => {
+            interrupt::watch()?;
+            let data = Arc::new(open(args, context, &folder, classes.clone(), &own)?);
+            interrupt::unwatch();
+            recordings::name_skipped(context, &data);
+            Clips::Data(data)
+        }
+    };
+    let entries = clips.entries();
+    let batch = match &clips {
+        Clips::Data(_) => EVAL_BATCH,
+        Clips::Files { files, .. } => EVAL_BATCH.min(files.len()),
+    };
+    let recogniser = Recogniser::builder(&network, weights).batch(batch).conv(config.conv);
+    let mut recogniser = recogniser.keep([layer.node]).device(device).build()?;
+    let mut rows = Rows { clips, recogniser: &mut recogniser, layer: &layer };
     match kind {
-        Kind::Npz => npz(&args.output, &mut recogniser, &layer, &data)
-            .map_err(|error| anyhow!("cannot write {}: {error}", display_path(&args.output)))?,
-        Kind::Csv => csv(&args.output, &mut recogniser, &layer, &data)?,
+        Kind::Npz => npz(&args.output, &mut rows, &entries, &classes)?,
+        Kind::Csv => csv(&args.output, &mut rows, &entries, &classes)?,
     }
     if context.json {
         return output::json(&json!({
             "output": display_path(&args.output),
             "layer": layer.name,
-            "clips": data.clips().len(),
+            "clips": entries.len(),
             "rows": layer.shape.l,
             "channels": layer.shape.c,
         }));
@@ -93,7 +112,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         "layer {} of {}: {} of {} rows of {} in {}\n",
         layer.name,
         network.spec.name,
-        count(data.clips().len() as u64, "clip"),
+        count(entries.len() as u64, "clip"),
         layer.shape.l,
         count(layer.shape.c as u64, "channel"),
         display_path(&args.output)
@@ -101,7 +120,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn open(args: &Args, context: &Context, folder: &RunFolder, classes: Vec<Name>, own: &DataConfig) -> Result<Dataset> {
-    match &args.other {
+    match args.other.first() {
         Some(other) => {
             let split = SplitRule::Speaker;
             let reading = DataConfig { classes: Some(classes), split, allow_other_words: true, ..own.clone() };
@@ -116,52 +135,143 @@ fn open(args: &Args, context: &Context, folder: &RunFolder, classes: Vec<Name>, 
     }
 }
 
-fn npz(path: &Path, recogniser: &mut Recogniser, layer: &FeatureLayer, data: &Arc<Dataset>) -> Result<()> {
-    let clips = data.clips();
-    let bytes = 4 * (clips.len() * layer.shape.size()) as u64;
+/// The sound files that the command line names, if it names no data set: several paths, a sound file, or a folder with sound files and no folders.
+fn sound_files(paths: &[PathBuf]) -> Result<Option<Vec<PathBuf>>> {
+    if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
+        return Err(usage("standard input can be read only once; give - once"));
+    }
+    let [path] = paths else { return Ok((!paths.is_empty()).then(|| paths.to_vec())) };
+    if is_stdin(path) || path.is_file() && is_sound_file(path) {
+        return Ok(Some(vec![path.clone()]));
+    }
+    let Ok(entries) = std::fs::read_dir(path) else { return Ok(None) };
+    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let is_word = entries.iter().any(|path| path.is_dir());
+    entries.retain(|path| is_sound_file(path));
+    Ok((!is_word && !entries.is_empty()).then_some(entries))
+}
+
+/// What is known of a clip beside its features.
+struct Entry {
+    name: Name,
+    /// Number of its class; none if nothing tells it.
+    class: Option<u32>,
+    speaker: Name,
+    /// The name of its split, or nothing.
+    split: &'static str,
+}
+
+/// The clips of the command line.
+enum Clips {
+    Data(Arc<Dataset>),
+    Files {
+        files: Vec<PathBuf>,
+        to_input: ToInput,
+        /// Frames of an input.
+        length: usize,
+    },
+}
+
+impl Clips {
+    /// What is known of each clip, in the order of their numbers.
+    fn entries(&self) -> Vec<Entry> {
+        let of_data = |clip: &ClipMeta| Entry {
+            name: clip.name.clone(),
+            class: Some(clip.class),
+            speaker: clip.speaker.clone(),
+            split: clip.split.short_name(),
+        };
+        let of_file = |path: &PathBuf| {
+            let name = if is_stdin(path) { "standard input".into() } else { Name::from_os(path.as_os_str()) };
+            Entry { name, class: None, speaker: "".into(), split: "" }
+        };
+        match self {
+            Clips::Data(data) => data.clips().iter().map(of_data).collect(),
+            Clips::Files { files, .. } => files.iter().map(of_file).collect(),
+        }
+    }
+}
+
+/// The features of clips, computed when they are asked for.
+struct Rows<'a> {
+    clips: Clips,
+    recogniser: &'a mut Recogniser,
+    layer: &'a FeatureLayer,
+}
+
+impl Rows<'_> {
+    /// Hands the features of all clips to `take`, batch by batch: the numbers of the clips, and `[n, l, c]`.
+    fn each(&mut self, mut take: impl FnMut(&[u32], &[f32]) -> Result<()>) -> Result<()> {
+        let Clips::Files { files, to_input, length } = &self.clips else {
+            let Clips::Data(data) = &self.clips else { return Ok(()) };
+            return features(self.recogniser, self.layer, data, None, take);
+        };
+        let batch = self.recogniser.batch();
+        let row = length * to_input.format.channels as usize;
+        let mut inputs = vec![0.0; batch * row];
+        for (part, files) in files.chunks(batch).enumerate() {
+            for (path, input) in files.iter().zip(inputs.chunks_exact_mut(row)) {
+                to_input.write(&samples(path, to_input.format)?, input);
+            }
+            self.recogniser.run(&inputs[..files.len() * row])?;
+            let values = self.recogniser.activation(self.layer.node)?;
+            let values = values.ok_or_else(|| TrainError::NotKept { layer: self.layer.name.clone() })?;
+            let numbers: Vec<u32> = (0..files.len()).map(|i| (part * batch + i) as u32).collect();
+            take(&numbers, &values[..files.len() * self.layer.shape.size()])?;
+        }
+        Ok(())
+    }
+}
+
+fn npz(path: &Path, rows: &mut Rows<'_>, entries: &[Entry], classes: &[Name]) -> Result<()> {
+    let failed = |error: std::io::Error| anyhow!("cannot write {}: {error}", display_path(path));
+    let layer = rows.layer;
+    let bytes = 4 * (entries.len() * layer.shape.size()) as u64;
     if bytes > LARGEST {
         bail!(
-            "the layer `{}` has {} for each clip, {} in all, and an .npz file has at most 4 GiB; take a later layer",
+            "cannot write {}: the layer `{}` has {} for each clip, {} in all, and an .npz file has at most 4 GiB; take a later layer",
+            display_path(path),
             layer.name,
             count(layer.shape.size() as u64, "number"),
             table::bytes(bytes)
         );
     }
-    let mut file = NpzWriter::create(path)?;
+    let mut file = NpzWriter::create(path).map_err(failed)?;
     let shape = match layer.shape.l {
-        1 => vec![clips.len(), layer.shape.c],
-        rows => vec![clips.len(), rows, layer.shape.c],
+        1 => vec![entries.len(), layer.shape.c],
+        rows => vec![entries.len(), rows, layer.shape.c],
     };
-    file.begin_f32("x", &shape)?;
-    let mut order = Vec::with_capacity(clips.len());
-    features::<anyhow::Error>(recogniser, layer, data, None, |numbers, values| {
+    file.begin_f32("x", &shape).map_err(failed)?;
+    let mut order = Vec::with_capacity(entries.len());
+    rows.each(|numbers, values| {
         order.extend(numbers.iter().map(|&number| number as usize));
-        Ok(file.f32s(values)?)
+        file.f32s(values).map_err(failed)
     })?;
-    let listed = || order.iter().map(|&number| &clips[number]);
-    file.i64s("y", &listed().map(|clip| i64::from(clip.class)).collect::<Vec<_>>())?;
-    file.names("classes", data.classes().iter())?;
-    file.names("clips", listed().map(|clip| &clip.name))?;
-    file.names("speakers", listed().map(|clip| &clip.speaker))?;
-    let splits: Vec<Name> = listed().map(|clip| clip.split.short_name().into()).collect();
-    file.names("splits", splits.iter())?;
-    Ok(file.finish(path)?)
+    let listed = || order.iter().map(|&number| &entries[number]);
+    let splits: Vec<Name> = listed().map(|clip| clip.split.into()).collect();
+    let classes_of: Vec<i64> = listed().map(|clip| clip.class.map_or(-1, i64::from)).collect();
+    let mut described = || -> std::io::Result<()> {
+        file.i64s("y", &classes_of)?;
+        file.names("classes", classes.iter())?;
+        file.names("clips", listed().map(|clip| &clip.name))?;
+        file.names("speakers", listed().map(|clip| &clip.speaker))?;
+        file.names("splits", splits.iter())
+    };
+    described().map_err(failed)?;
+    file.finish(path).map_err(failed)
 }
 
-fn csv(path: &Path, recogniser: &mut Recogniser, layer: &FeatureLayer, data: &Arc<Dataset>) -> Result<()> {
+fn csv(path: &Path, rows: &mut Rows<'_>, entries: &[Entry], classes: &[Name]) -> Result<()> {
+    let size = rows.layer.shape.size();
     let mut text = String::from("clip,label,split");
-    (0..layer.shape.size()).for_each(|feature| _ = write!(text, ",f{feature}"));
+    (0..size).for_each(|feature| _ = write!(text, ",f{feature}"));
     text.push('\n');
-    features::<TrainError>(recogniser, layer, data, None, |numbers, values| {
-        for (&number, values) in numbers.iter().zip(values.chunks_exact(layer.shape.size())) {
-            let ClipMeta { name, class, split, .. } = &data.clips()[number as usize];
-            _ = write!(
-                text,
-                "{},{},{}",
-                csv_field(name),
-                csv_field(&data.classes()[*class as usize]),
-                split.short_name()
-            );
+    rows.each(|numbers, values| {
+        for (&number, values) in numbers.iter().zip(values.chunks_exact(size)) {
+            let Entry { name, class, split, .. } = &entries[number as usize];
+            let label = class.map_or(String::new(), |class| csv_field(&classes[class as usize]));
+            _ = write!(text, "{},{label},{split}", csv_field(name));
             values.iter().for_each(|value| _ = write!(text, ",{value}"));
             text.push('\n');
         }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classify;
+mod clip_files;
 mod compare;
 mod completions;
 mod context;

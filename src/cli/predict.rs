@@ -1,17 +1,17 @@
 //! `stapes predict`: recognises the words in sound files, or the classes of the clips in arrays.
 
+use super::clip_files::{ToInput, is_stdin, name, samples};
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{output, settings};
+use crate::base::Name;
 use crate::base::name::display_path;
-use crate::base::{Name, Standardisation};
-use crate::data::{ClipArray, Crop, Format, Sample, read_clip};
+use crate::data::{ClipArray, Crop, Format, Sample};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::train::{Bundle, Recogniser, RunFolder, Which};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -27,8 +27,6 @@ Of an .npz file, every clip of its array x is recognised; `trials.npz[7]` is the
 Sound of any sample rate is resampled, longer clips are cut to the length of the network's input, shorter ones padded with zeros.
 A tab, a line feed, a backslash or a byte that cannot be shown in a name is printed as \\t, \\n, \\\\ or \\xNN.";
 
-/// Largest sound file that is read.
-const MOST_BYTES: u64 = 1 << 30;
 /// Files in a batch.
 const BATCH: usize = 32;
 
@@ -109,9 +107,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         context,
         recogniser: recogniser.device(device).build()?,
         classes: bundle.classes,
-        standardisation: bundle.standardisation,
-        crop,
-        format,
+        to_input: ToInput { crop, format, standardisation: bundle.standardisation },
         top: args.top.into(),
         row,
         inputs: vec![0.0; batch * row],
@@ -148,9 +144,7 @@ struct Queue<'a> {
     context: &'a Context,
     recogniser: Recogniser,
     classes: Vec<Name>,
-    standardisation: Option<Standardisation>,
-    crop: Crop,
-    format: Format,
+    to_input: ToInput,
     top: usize,
     /// Values of an input.
     row: usize,
@@ -166,12 +160,7 @@ impl Queue<'_> {
         let at = self.waiting.len() * self.row;
         let input = &mut self.inputs[at..at + self.row];
         if let Ok(samples) = samples {
-            self.crop.write_input(samples, self.format.channels, input);
-            if let Some(standardisation) = &self.standardisation {
-                // Padding stays zero.
-                let used = samples.len().min(input.len());
-                standardisation.apply(&mut input[..used]);
-            }
+            self.to_input.write(samples, input);
         }
         self.waiting.push((file, samples.map(drop)));
         if self.waiting.len() == self.recogniser.batch() { self.finish() } else { Ok(()) }
@@ -243,33 +232,6 @@ fn crop(args: &Args, bundle: &Bundle) -> Result<Crop> {
 fn conv(args: &Args, bundle: &Bundle) -> Result<ConvChoice> {
     let of_run = bundle.config.as_ref().map_or(ConvChoice::default(), |config| config.conv);
     settings::conv(args.conv.as_deref(), of_run)
-}
-
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-fn name(path: &Path) -> String {
-    if is_stdin(path) { "standard input".into() } else { display_path(path) }
-}
-
-/// The samples of a file in the network's format; never reads more than [`MOST_BYTES`].
-fn samples(path: &Path, format: Format) -> Result<Vec<i16>> {
-    let name = name(path);
-    let mut bytes = Vec::new();
-    let mut read = |source: &mut dyn Read| source.take(MOST_BYTES + 1).read_to_end(&mut bytes);
-    let done = match is_stdin(path) {
-        true => read(&mut std::io::stdin().lock()),
-        false if path.is_dir() => return Err(anyhow!("{name} is a folder; give the sound files in it")),
-        false => std::fs::File::open(path).and_then(|mut file| read(&mut file)),
-    };
-    done.map_err(|e| anyhow!("cannot read {name}: {e}; check the path"))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(anyhow!("{name} has more than {MOST_BYTES} bytes; cut it into shorter clips"));
-    }
-    let file = (!is_stdin(path)).then_some(path);
-    let clip = read_clip(&bytes, name.as_str(), format);
-    Ok(clip.map_err(|error| anyhow!("{name}: {}", error.fault.in_command(file)))?.samples)
 }
 
 fn broken(file: Name) -> Line {

@@ -77,7 +77,7 @@ pub use hints::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 pub use ledger::{Ledger, Omission, Reason};
 pub use npz::NpzWriter;
 pub use samples::{Sample, Samples};
-pub use source::{Embedded, Progress, Source, Stage};
+pub use source::{Embedded, Progress, Source, Stage, is_sound_file};
 pub use split::{Split, SplitRule, names_speaker, speaker, speaker_percentage, which_set};
 pub use statistics::Standardise;
 pub use store::CacheMode;

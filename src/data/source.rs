@@ -175,6 +175,11 @@ pub(super) enum FileKind {
     Other,
 }
 
+/// Whether the name of a file says that it is sound in a format that is read: WAV, FLAC or Ogg Vorbis.
+pub fn is_sound_file(path: &Path) -> bool {
+    path.file_name().is_some_and(|file| file_kind(&Name::from_os(file)) == FileKind::Clip)
+}
+
 /// Extensions of the formats that are read.
 const CLIPS: [&str; 5] = ["wav", "wave", "flac", "ogg", "oga"];
 /// Extensions of other formats of audio, all of which FFmpeg converts.

@@ -1,6 +1,7 @@
 //! Compares the references in double precision and the kernels with values computed by PyTorch (`fixtures/golden`): single
-//! operations, Adam, ten training steps of custom32-8, and ten of a recipe.
+//! operations, Adam, ten training steps of custom32-8, ten of a recipe, and activations of layers.
 
+mod activations;
 mod curve;
 mod fixture;
 mod ops;

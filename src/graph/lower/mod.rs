@@ -124,6 +124,11 @@ impl<'a> Lowering<'a> {
         node == self.target() || self.options.keep.has(NodeId(node))
     }
 
+    /// Whether the output of a node is kept, also under the name of a node that passes it on unchanged.
+    fn kept_as_any(&self, node: usize) -> bool {
+        self.kept(node) || (0..self.stands_for.len()).any(|g| self.stands_for[g] == node && self.kept(g))
+    }
+
     fn buffer(&mut self, len: usize, kept: bool) -> Buffer {
         if len == 0 {
             return Buffer::None;
@@ -143,7 +148,7 @@ impl<'a> Lowering<'a> {
         let spec = &self.nodes[i].spec;
         spec.in_place
             && !spec.reads_x
-            && !self.kept(input)
+            && !self.kept_as_any(input)
             && self.readers(input) == 1
             && maker.is_some_and(|maker| !self.trains() || !self.nodes[maker].spec.reads_y)
     }
@@ -157,11 +162,12 @@ impl<'a> Lowering<'a> {
             let y = if self.may_overwrite(i) {
                 let y = x[0];
                 x[0] = Buffer::None;
+                if let Buffer::Own(number) = y {
+                    self.buffers[number].kept |= self.kept_as_any(id);
+                }
                 y
             } else {
-                let kept =
-                    self.kept(id) || (0..self.stands_for.len()).any(|g| self.stands_for[g] == id && self.kept(g));
-                self.buffer(spec.y.size(), kept)
+                self.buffer(spec.y.size(), self.kept_as_any(id))
             };
             self.activation[id] = y;
             let saved = self.buffer(spec.saved, false);

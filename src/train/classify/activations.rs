@@ -10,7 +10,7 @@ use crate::train::shifts::Shifts;
 use std::sync::Arc;
 
 /// Most numbers of a layer for each clip: the covariance matrix of more, and its decomposition, would take many minutes.
-pub const MOST_FEATURES: usize = 4096;
+pub const MOST_FEATURES: usize = 2048;
 
 /// What the network predicts.
 pub struct NetworkResults {
