@@ -64,10 +64,11 @@
 //! - `cli` (default): the program. A library needs none of its dependencies: use `default-features = false`.
 //! - `audio` (part of `cli`): reading recordings, and training runs on them: `data`, `train::Session`.
 //! - `classify` (default): other classifiers on the activations of a layer, `train::classify`.
+//! - `explain` (default): what a network has learned, [`explain`].
 //! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
 
 // The documentation links to items of all features.
-#![cfg_attr(not(all(feature = "cli", feature = "cuda")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(not(all(feature = "cli", feature = "cuda", feature = "explain")), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod base;
 #[cfg(feature = "cli")]
@@ -76,6 +77,8 @@ pub mod cli;
 #[cfg(feature = "audio")]
 pub mod data;
 pub mod exec;
+#[cfg(feature = "explain")]
+pub mod explain;
 pub mod figure;
 pub mod graph;
 pub mod nn;

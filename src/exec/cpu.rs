@@ -98,7 +98,10 @@ impl Cpu {
             workspaces: arenas(threads, plan.workspace_len)?,
             // For batches of a single sample only: a thread that waits for the pieces of its sample might take another sample
             // meanwhile, and has only one workspace.
-            piece_scratch: arenas(if plan.trains() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch)?,
+            piece_scratch: arenas(
+                if plan.has_backward() || plan.n > 1 || threads == 1 { 0 } else { threads },
+                scratch,
+            )?,
             batch_saved: plan
                 .nodes
                 .iter()
@@ -352,7 +355,7 @@ impl Run<'_> {
         let Shard { arena, sums, .. } = shard;
         let [x0, x1, y, dy, dx0, dx1, saved, scratch] = operands(locs, in_shard, arena, workspace);
         let Some(i) = step.node else {
-            dy.fill(1.0 / self.n as f32);
+            dy.fill(self.plan.seed(self.n));
             return;
         };
         let node = &self.plan.nodes[i];

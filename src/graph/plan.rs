@@ -28,6 +28,9 @@ pub enum Work {
     Train(NodeId),
     /// This node's output, with running statistics and without dropout.
     Infer(NodeId),
+    /// This node's output (one number for each sample) as in inference, and its gradients with respect to the kept nodes: of each sample's number, not of the mean. No parameter has a
+    /// gradient.
+    Differentiate(NodeId),
 }
 
 /// Which activations and gradients can be read after a run.
@@ -169,7 +172,7 @@ pub struct Lowered {
 /// One call of an op's pass, for each sample of the batch (or once, if its stage is a merge).
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Which of [`Plan::nodes`]; none for the step that seeds the loss gradient with `1 / n`.
+    /// Which of [`Plan::nodes`]; none for the step that begins the backward pass with [`Plan::seed`].
     pub node: Option<usize>,
     /// The pass.
     pub pass: Pass,
@@ -255,15 +258,25 @@ const MAX_SHARDS: usize = 8;
 const MAX_SUMS: usize = 1 << 27;
 
 impl Plan {
-    /// Whether gradients are computed.
+    /// Whether gradients of the parameters are computed.
     pub fn trains(&self) -> bool {
         matches!(self.work, Work::Train(_))
+    }
+
+    /// Whether there is a backward pass.
+    pub fn has_backward(&self) -> bool {
+        !matches!(self.work, Work::Infer(_))
+    }
+
+    /// The gradient of the target with which the backward pass begins, for a batch of `n`: that of the mean, or of each sample's own number.
+    pub fn seed(&self, n: usize) -> f32 {
+        if self.trains() { 1.0 / n as f32 } else { 1.0 }
     }
 
     /// The node that is computed.
     pub fn target(&self) -> NodeId {
         match self.work {
-            Work::Train(id) | Work::Infer(id) => id,
+            Work::Train(id) | Work::Infer(id) | Work::Differentiate(id) => id,
         }
     }
 

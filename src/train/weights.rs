@@ -17,7 +17,7 @@ pub struct Weights {
 
 impl Weights {
     /// The weights, if they have as many numbers as `graph` requires.
-    pub(super) fn check(self, graph: &Graph) -> Result<Weights, TrainError> {
+    pub(crate) fn check(self, graph: &Graph) -> Result<Weights, TrainError> {
         self.check_len(graph)?;
         Ok(self)
     }

@@ -104,8 +104,8 @@ impl<'a> Lowering<'a> {
         }
         lowering.passes()?;
         lowering.forward();
-        if let Work::Train(loss) = options.work {
-            lowering.backward(loss);
+        if let Work::Train(target) | Work::Differentiate(target) = options.work {
+            lowering.backward(target);
         }
         Ok(lowering)
     }
@@ -114,9 +114,13 @@ impl<'a> Lowering<'a> {
         matches!(self.options.work, Work::Train(_))
     }
 
+    fn has_backward(&self) -> bool {
+        !matches!(self.options.work, Work::Infer(_))
+    }
+
     fn target(&self) -> usize {
         match self.options.work {
-            Work::Train(id) | Work::Infer(id) => id.0,
+            Work::Train(id) | Work::Infer(id) | Work::Differentiate(id) => id.0,
         }
     }
 
@@ -150,7 +154,7 @@ impl<'a> Lowering<'a> {
             && !spec.reads_x
             && !self.kept_as_any(input)
             && self.readers(input) == 1
-            && maker.is_some_and(|maker| !self.trains() || !self.nodes[maker].spec.reads_y)
+            && maker.is_some_and(|maker| !self.has_backward() || !self.nodes[maker].spec.reads_y)
     }
 
     fn forward(&mut self) {
@@ -193,13 +197,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn backward(&mut self, loss: NodeId) {
-        if !self.needs[loss.0] {
+    fn backward(&mut self, target: NodeId) {
+        if !self.needs[target.0] {
             return;
         }
-        let size = self.graph.shape(loss).size();
+        let size = self.graph.shape(target).size();
         let seed = self.buffer(size, true);
-        self.gradient[loss.0] = seed;
+        self.gradient[target.0] = seed;
         self.draft(Draft {
             node: None,
             pass: Pass::Backward,
@@ -224,6 +228,10 @@ impl<'a> Lowering<'a> {
         let id = self.nodes[i].id.0;
         let spec = self.nodes[i].spec.clone();
         let reads = self.reads[i].clone();
+        if !self.trains() && !reads.iter().any(|&input| self.needs[input]) {
+            // The gradient of its output is kept, and no other depends on it.
+            return;
+        }
         let mut x = [Buffer::None; MAX_INPUTS];
         let mut dx = [Buffer::None; MAX_INPUTS];
         let mut add_to = [Buffer::None; MAX_INPUTS];
@@ -242,9 +250,9 @@ impl<'a> Lowering<'a> {
                 dx[k] = self.buffer(size, false);
                 continue;
             }
-            let in_place = k == 0 && spec.in_place && !self.kept(id) && self.readers(input) == 1 && !self.kept(input);
-            dx[k] =
-                if in_place { std::mem::replace(&mut dy, Buffer::None) } else { self.buffer(size, self.kept(input)) };
+            let kept = self.kept_as_any(input);
+            let in_place = k == 0 && spec.in_place && !self.kept_as_any(id) && self.readers(input) == 1 && !kept;
+            dx[k] = if in_place { std::mem::replace(&mut dy, Buffer::None) } else { self.buffer(size, kept) };
             self.gradient[input] = dx[k];
         }
         for (phase, kind) in spec.backward.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The first stage of lowering: which nodes are executed, by which operations.
 
 use super::Lowering;
-use super::{Buffer, GraphError, Lowered, NodeId};
+use super::{Buffer, GraphError, Lowered, NodeId, Work};
 use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
@@ -77,7 +77,12 @@ impl Lowering<'_> {
 
     /// Whether the parameters of graph node `i` do not learn in this plan.
     fn freezes(&self, i: usize) -> bool {
-        self.trains() && self.options.frozen.contains(&NodeId(i)) && !self.graph.nodes()[i].spec.params.is_empty()
+        let listed = match self.options.work {
+            Work::Train(_) => self.options.frozen.contains(&NodeId(i)),
+            Work::Infer(_) => false,
+            Work::Differentiate(_) => true,
+        };
+        listed && !self.graph.nodes()[i].spec.params.is_empty()
     }
 
     /// The parameters that do not learn, with the gaps after them: ranges that do not adjoin, in ascending order.
@@ -95,9 +100,9 @@ impl Lowering<'_> {
 
     /// What replaces `op`, whose output is that of graph node `i`.
     fn replacement(&self, op: &dyn Op, i: usize, frozen: bool) -> Inference {
-        match (self.trains(), frozen) {
-            (true, false) => Inference::Same,
-            (true, true) if self.needs[i] => op.for_frozen(),
+        match self.options.work {
+            Work::Train(_) if !frozen => Inference::Same,
+            Work::Train(_) | Work::Differentiate(_) if self.needs[i] => op.for_frozen(),
             _ => op.for_inference(),
         }
     }
@@ -122,11 +127,11 @@ impl Lowering<'_> {
         }
     }
 
-    /// For each graph node whether it needs a gradient: it depends on a parameter that learns, or on an input whose gradient is kept.
+    /// For each graph node whether it needs a gradient: it depends on a parameter that learns, or on an input whose gradient is kept; where nothing learns, on any node that is kept.
     pub(super) fn needs_gradient(&self) -> Result<Vec<bool>, GraphError> {
         let nodes = self.graph.nodes();
         let mut needs = vec![false; nodes.len()];
-        if !self.trains() {
+        if !self.has_backward() {
             return Ok(needs);
         }
         let target = self.graph.ancestors(NodeId(self.target()));
@@ -134,11 +139,11 @@ impl Lowering<'_> {
         for (i, node) in nodes.iter().enumerate() {
             let learned = !node.spec.params.is_empty() && !self.freezes(i);
             needs[i] = learned || node.inputs.iter().any(|input| needs[input.index()]);
-            needs[i] |= node.op.is_none() && self.options.keep.has(NodeId(i));
+            needs[i] |= (node.op.is_none() || !self.trains()) && self.options.keep.has(NodeId(i));
             learns |= target[i] && learned;
             frozen |= target[i] && self.freezes(i);
         }
-        if frozen && !learns { Err(GraphError::NothingLearns) } else { Ok(needs) }
+        if self.trains() && frozen && !learns { Err(GraphError::NothingLearns) } else { Ok(needs) }
     }
 
     fn check_batch(&mut self, node: &Node, op: &dyn Op, shapes: &[Shape]) -> Result<(), GraphError> {

@@ -1,0 +1,28 @@
+//! Errors of explanations.
+
+use crate::exec::DeviceError;
+use crate::graph::GraphError;
+use crate::train::TrainError;
+use thiserror::Error;
+
+/// An error of this module, or of a lower one that passes through it.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// Of the training or evaluation of a network.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The network cannot be differentiated.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The memory does not suffice.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The layer has no channel with this number.
+    #[error("there is no channel {channel}; the layer has the channels 0 to {}", .channels - 1)]
+    NoSuchChannel {
+        /// The number that was asked for.
+        channel: usize,
+        /// How many channels there are.
+        channels: usize,
+    },
+}

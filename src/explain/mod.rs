@@ -1,0 +1,9 @@
+//! What a trained network has learned: the gradients of its outputs, maps of where in a clip it found a class, and what its filters respond to.
+//!
+//! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
+
+mod error;
+mod gradient;
+
+pub use error::ExplainError;
+pub use gradient::Differentiator;
