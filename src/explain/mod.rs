@@ -4,6 +4,8 @@
 
 mod error;
 mod gradient;
+mod section;
 
 pub use error::ExplainError;
 pub use gradient::Differentiator;
+pub use section::{Part, Picture, Section, Sound, Table};
