@@ -378,7 +378,8 @@ impl Run<'_> {
                 }
             }
             Pass::Backward => {
-                let dparams = if node.frozen { &mut [] } else { &mut sums[node.params.clone()] };
+                let dparams =
+                    if node.frozen || node.params.is_empty() { &mut [] } else { &mut sums[node.params.clone()] };
                 let (dx, from) = ([dx0, dx1], 0);
                 let mut b =
                     Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };

@@ -25,4 +25,13 @@ pub enum ExplainError {
         /// How many channels there are.
         channels: usize,
     },
+    /// The network has no class activation maps.
+    #[error(
+        "{network} has no class activation maps: they need a head that averages over time and has one dense layer; \
+         take Grad-CAM, which every network has"
+    )]
+    NoCam {
+        /// The network.
+        network: String,
+    },
 }

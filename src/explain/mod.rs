@@ -4,8 +4,10 @@
 
 mod error;
 mod gradient;
+mod maps;
 mod section;
 
 pub use error::ExplainError;
 pub use gradient::Differentiator;
+pub use maps::{Map, Mapper, Method, STEPS};
 pub use section::{Part, Picture, Section, Sound, Table};

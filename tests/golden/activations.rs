@@ -16,7 +16,7 @@ use std::sync::Arc;
 const TOLERANCE: f64 = 1e-5;
 
 /// The network of the fixture.
-fn network(file: &TensorFile, variant: Variant) -> Network {
+pub fn network(file: &TensorFile, variant: Variant) -> Network {
     let it: Value = serde_json::from_str(&file.metadata["network"]).unwrap();
     let mut text = format!("name = \"small\"\ninput.length = {}\n", it["length"]);
     for i in 0..2 {
@@ -30,7 +30,7 @@ fn network(file: &TensorFile, variant: Variant) -> Network {
     Network::build(&spec, it["classes"].as_u64().unwrap() as usize).unwrap()
 }
 
-fn weights(file: &TensorFile, network: &Network, variant: &str) -> Weights {
+pub fn weights(file: &TensorFile, network: &Network, variant: &str) -> Weights {
     let filled = |len: usize, parameters: Vec<Parameter>| {
         let mut arena = vec![0.0; len];
         for p in parameters {

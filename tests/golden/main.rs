@@ -3,6 +3,8 @@
 
 mod activations;
 mod curve;
+#[cfg(feature = "explain")]
+mod explanations;
 mod fixture;
 mod ops;
 mod recipe;
