@@ -3,11 +3,21 @@
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
 mod error;
+mod faithfulness;
+mod faithfulness_section;
 mod gradient;
 mod maps;
+mod page;
 mod section;
+mod subject;
+mod training_section;
 
 pub use error::ExplainError;
+pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
+pub use faithfulness_section::faithfulness_section;
 pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
+pub use page::{File, Page};
 pub use section::{Part, Picture, Section, Sound, Table};
+pub use subject::{ExplainedClip, Subject, choose};
+pub use training_section::training_section;

@@ -8,10 +8,18 @@
 mod axis;
 mod matrix;
 mod plot;
+#[cfg(feature = "explain")]
+mod raster;
+#[cfg(feature = "explain")]
+mod strips;
 
 pub use axis::{Axis, Scale};
 pub use matrix::{Matrix, matrices};
 pub use plot::{Plot, Point, Series};
+#[cfg(feature = "explain")]
+pub use raster::{Palette, Raster};
+#[cfg(feature = "explain")]
+pub use strips::{COLUMNS, Content, Strip, Strips};
 
 /// The rules of all pictures. Colours of series are the classes `c0` to `c5`, as line (`stroke`) or point (`fill`).
 const STYLE: &str = "<style>\
