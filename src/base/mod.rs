@@ -1,8 +1,9 @@
 //! What all other modules use: shapes, aligned memory, random numbers, digests, names from outside, spelling suggestions,
-//! temporary files, CPU time, standardisation of inputs.
+//! temporary files, CPU time, standardisation of inputs, the mel scale.
 
 pub mod aligned;
 pub mod cpu_time;
+pub mod mel;
 pub mod name;
 pub mod nearest;
 pub mod rng;

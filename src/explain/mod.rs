@@ -9,6 +9,7 @@ mod gradient;
 mod maps;
 mod page;
 mod section;
+mod spectrum;
 mod subject;
 mod training_section;
 
@@ -19,5 +20,8 @@ pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
 pub use page::{File, Page};
 pub use section::{Part, Picture, Section, Sound, Table};
+pub use spectrum::{
+    Spectrogram, SpectrogramSettings, decibels, frequencies, hz_to_mel, magnitude_response, mel_edges, mel_to_hz,
+};
 pub use subject::{ExplainedClip, Subject, choose};
 pub use training_section::training_section;
