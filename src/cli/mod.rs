@@ -12,6 +12,7 @@ mod ending;
 mod eval;
 mod evaluated;
 mod example;
+mod explain;
 mod features;
 mod gradcheck;
 mod help;
@@ -82,6 +83,8 @@ enum Command {
     Features(features::Args),
     /// Train other classifiers on the activations of a layer.
     Classify(classify::Args),
+    /// Write a page on what a trained network has learned: maps of where it listens, its layers and its mistakes.
+    Explain(explain::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),
     /// Run many networks, variants and seeds as a queue, and tabulate the results.
@@ -111,6 +114,7 @@ impl Command {
             Command::Predict(args) => predict::run(args, context),
             Command::Features(args) => features::run(args, context),
             Command::Classify(args) => classify::run(args, context),
+            Command::Explain(args) => explain::run(args, context),
             Command::Runs(args) => runs::run(args, context),
             Command::Study(args) => study::run(args, context),
             Command::Models(args) => models::run(args, context),

@@ -11,10 +11,19 @@ pub fn set_program(name: &OsStr) {
     _ = PROGRAM.set(if name.is_empty() { "stapes".into() } else { quoted(name) });
 }
 
+/// The words before a command.
+pub const LABELS: [&str; 2] = ["look:", "next:"];
+
 /// `next: PROGRAM WORDS ..`: a command that works as typed in the folder where the program runs. A command longer than the
 /// terminal is wide is continued on further lines in the way of a shell.
 pub fn next<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
-    lines(&command(words), columns())
+    lines("next:", &command(words), columns())
+}
+
+/// The same for a command that shows something: `look: PROGRAM WORDS ..`.
+#[cfg(feature = "explain")]
+pub fn look<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
+    lines("look:", &command(words), columns())
 }
 
 /// The words of a command, quoted, the program first.
@@ -23,8 +32,8 @@ fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Vec<String> {
     std::iter::once(program).chain(words.into_iter().map(|word| quoted(word.as_ref()))).collect()
 }
 
-fn lines(words: &[String], width: usize) -> String {
-    let mut text = String::from("next:");
+fn lines(label: &str, words: &[String], width: usize) -> String {
+    let mut text = String::from(label);
     let mut column = display_width(&text);
     for (i, word) in words.iter().enumerate() {
         let wide = display_width(word);
@@ -86,7 +95,7 @@ mod tests {
     #[test]
     fn a_long_command_is_continued() {
         let words = ["stapes", "predict", "runs/name", "runs/name/example.wav"].map(String::from);
-        assert_eq!(lines(&words, 80), "next: stapes predict runs/name runs/name/example.wav");
-        assert_eq!(lines(&words, 40), "next: stapes predict runs/name \\\n      runs/name/example.wav");
+        assert_eq!(lines("next:", &words, 80), "next: stapes predict runs/name runs/name/example.wav");
+        assert_eq!(lines("next:", &words, 40), "next: stapes predict runs/name \\\n      runs/name/example.wav");
     }
 }

@@ -52,6 +52,9 @@ pub struct Args {
     /// Continue a run that was interrupted, with its own settings except --epochs and --data.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["name", "force", "runs"])]
     resume: Option<PathBuf>,
+    /// Write the page of `stapes explain` into the run at its end.
+    #[arg(long)]
+    explain: bool,
 }
 
 /// The examples and the keys of the settings that have no option of their own.
@@ -66,16 +69,24 @@ fn below_help() -> String {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    match &args.resume {
-        Some(path) => resume(args, path, context),
-        None => start(args, context),
+    if args.resume.is_none() && args.settings.asks_for_help() {
+        return output::print(&settings::help(context)?);
+    }
+    if args.explain && !cfg!(feature = "explain") {
+        return Err(usage("this program was built without explanations; leave out --explain"));
+    }
+    let folder = match &args.resume {
+        Some(path) => resume(args, path, context)?,
+        None => start(args, context)?,
+    };
+    match args.explain {
+        true => super::explain::at_end_of(&folder, context),
+        false => Ok(()),
     }
 }
 
-fn start(args: &Args, context: &Context) -> Result<()> {
-    if args.settings.asks_for_help() {
-        return output::print(&settings::help(context)?);
-    }
+/// Trains a new run, and gives its folder.
+fn start(args: &Args, context: &Context) -> Result<PathBuf> {
     let minutes = args.settings.minutes()?;
     let resolve = |epochs| recordings::follow(args.settings.resolve(context.seed, epochs)?, &args.settings.set);
     let (mut config, left_out) = resolve(None)?;
@@ -112,7 +123,8 @@ fn start(args: &Args, context: &Context) -> Result<()> {
     work(context, &config, &data, session)
 }
 
-fn resume(args: &Args, path: &Path, context: &Context) -> Result<()> {
+/// Trains a run to its end, and gives its folder.
+fn resume(args: &Args, path: &Path, context: &Context) -> Result<PathBuf> {
     if let Some(option) = args.settings.given_beside_resume() {
         return Err(usage(format!(
             "{option} cannot be given with --resume: the run keeps its settings; start a new run with --config instead"
@@ -245,8 +257,8 @@ fn recipe_line(recipe: &Recipe) -> String {
     format!("{}{summary}{other}", recipe.name)
 }
 
-/// Trains to the end, or until interrupted.
-fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut session: Session) -> Result<()> {
+/// Trains to the end, or until interrupted, and gives the folder of the run.
+fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut session: Session) -> Result<PathBuf> {
     recordings::name_skipped(context, data);
     let mut observer = progress::Training::new(context, config, data.classes().len());
     let outcome = session.run(&mut observer as &mut dyn Observer);
@@ -256,7 +268,8 @@ fn work(context: &Context, config: &TrainConfig, data: &Arc<Dataset>, mut sessio
         Outcome::Finished { best_epoch, test } => {
             let seconds = session.records().iter().map(|record| record.seconds).sum();
             let end = End { context, config, data, session: &session, seconds };
-            end.show(best_epoch, test.as_ref())
+            end.show(best_epoch, test.as_ref())?;
+            Ok(session.folder().path().to_path_buf())
         }
         Outcome::Interrupted { epoch, step } => {
             let run = session.folder().path();
@@ -314,6 +327,8 @@ impl End<'_> {
             Some(clip) => shell::next(["predict".as_ref(), run.as_os_str(), clip.as_os_str()]),
             None => shell::next(["eval".as_ref(), run.as_os_str()]),
         };
+        #[cfg(feature = "explain")]
+        let next = format!("{}\n{next}", shell::look(["explain".as_ref(), run.as_os_str()]));
         text += &format!(
             "trained for {}; the weights are those of epoch {best_epoch}\nsaved in {}\n{}",
             duration(self.seconds),

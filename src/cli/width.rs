@@ -1,5 +1,6 @@
 //! The width of the terminal, and text broken into lines that fit it.
 
+use super::shell::LABELS;
 use std::io::IsTerminal;
 use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
@@ -32,18 +33,20 @@ pub fn display_width(text: &str) -> usize {
 
 /// `text` in lines of at most `width` columns, each line of `text` broken by itself between words; a line that continues one
 /// begins with `indent`, or below the text where a line has the form `label  text`. A longer word stays whole, since it may be a
-/// path that somebody copies. Lines that begin with `next: ` hold a command and are not changed.
+/// path that somebody copies. Lines that begin with one of [`LABELS`] hold a command and are not changed.
 pub fn fill(text: &str, width: usize, indent: &str) -> String {
-    let filled = text.split('\n').map(|line| match line.starts_with("next: ") || display_width(line) <= width {
-        true => line.to_string(),
-        false => {
-            let indent = hanging(line, indent);
-            let options = Options::new(width)
-                .subsequent_indent(&indent)
-                .break_words(false)
-                .word_splitter(WordSplitter::NoHyphenation)
-                .wrap_algorithm(WrapAlgorithm::FirstFit);
-            textwrap::fill(line, &options)
+    let filled = text.split('\n').map(|line| {
+        match LABELS.iter().any(|label| line.starts_with(label)) || display_width(line) <= width {
+            true => line.to_string(),
+            false => {
+                let indent = hanging(line, indent);
+                let options = Options::new(width)
+                    .subsequent_indent(&indent)
+                    .break_words(false)
+                    .word_splitter(WordSplitter::NoHyphenation)
+                    .wrap_algorithm(WrapAlgorithm::FirstFit);
+                textwrap::fill(line, &options)
+            }
         }
     });
     filled.collect::<Vec<_>>().join("\n")

@@ -13,6 +13,7 @@ pub fn faithfulness_section(results: &[Faithfulness]) -> Section {
          probability of the recognised class is measured at every tenth of the parts. Three random orders for each clip say what a map without meaning would give.",
         super::PARTS
     ))];
+    let mut curves = Vec::new();
     for (name, title, caption, curve) in [
         (
             "deletion",
@@ -42,8 +43,9 @@ pub fn faithfulness_section(results: &[Faithfulness]) -> Section {
             series: series.collect(),
             height: 230.0,
         };
-        parts.push(Part::Picture(Picture { name: name.into(), caption: caption.into(), svg: plot.to_svg() }));
+        curves.push(Picture { name: name.into(), caption: caption.into(), svg: plot.to_svg() });
     }
+    parts.push(Part::Pictures(curves));
     parts.push(Part::Table(table(results)));
     parts.push(Part::Text(verdict(results)));
     let look_for = "Whether the curve of a map lies on the better side of the curve of random orders: only then does the map tell what the network relies on.";

@@ -3,10 +3,12 @@
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
 mod error;
+mod explanation;
 mod faithfulness;
 mod faithfulness_section;
 mod gradient;
 mod maps;
+mod maps_section;
 mod page;
 mod section;
 mod spectrum;
@@ -14,10 +16,12 @@ mod subject;
 mod training_section;
 
 pub use error::ExplainError;
+pub use explanation::{ExplainOptions, explain};
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
 pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
+pub use maps_section::{ClipMaps, clip_maps, layers_section, maps_section};
 pub use page::{File, Page};
 pub use section::{Part, Picture, Section, Sound, Table};
 pub use spectrum::{

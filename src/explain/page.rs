@@ -66,11 +66,11 @@ impl Page {
     /// The pictures as SVG, and the tables as CSV and JSON.
     pub fn files(&self) -> Vec<File> {
         let mut files = Vec::new();
+        let file = |picture: &Picture| File { name: format!("{}.svg", picture.name), text: picture.svg.clone() };
         for part in self.sections.iter().flat_map(|section| &section.parts) {
             match part {
-                Part::Picture(Picture { name, svg, .. }) => {
-                    files.push(File { name: format!("{name}.svg"), text: svg.clone() });
-                }
+                Part::Picture(picture) => files.push(file(picture)),
+                Part::Pictures(pictures) => files.extend(pictures.iter().map(file)),
                 Part::Table(table) => {
                     files.push(File { name: format!("{}.csv", table.name), text: table.to_csv() });
                     files.push(File { name: format!("{}.json", table.name), text: table.to_json() });
@@ -91,8 +91,11 @@ impl Section {
             match part {
                 Part::Heading(heading) => _ = writeln!(text, "<h3>{}</h3>", escaped(heading)),
                 Part::Text(paragraph) => _ = writeln!(text, "<p>{}</p>", escaped(paragraph)),
-                Part::Picture(Picture { caption, svg, .. }) => {
-                    _ = writeln!(text, "<figure>{svg}<figcaption>{}</figcaption></figure>", escaped(caption));
+                Part::Picture(picture) => picture.write_html(text),
+                Part::Pictures(pictures) => {
+                    *text += "<div class=\"beside\">\n";
+                    pictures.iter().for_each(|picture| picture.write_html(text));
+                    *text += "</div>\n";
                 }
                 Part::Table(table) => table.write_html(text),
                 Part::Sounds(sounds) => {
@@ -110,6 +113,12 @@ impl Section {
             }
         }
         *text += "</section>\n";
+    }
+}
+
+impl Picture {
+    fn write_html(&self, text: &mut String) {
+        _ = writeln!(text, "<figure>{}<figcaption>{}</figcaption></figure>", self.svg, escaped(&self.caption));
     }
 }
 

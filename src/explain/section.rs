@@ -1,5 +1,7 @@
 //! The sections of an explanation, without a format: texts, pictures, tables and sounds.
 
+use crate::base::FULL_SCALE;
+
 /// A part of a page about one question.
 #[derive(Clone, Debug)]
 pub struct Section {
@@ -22,6 +24,8 @@ pub enum Part {
     Text(String),
     /// A picture.
     Picture(Picture),
+    /// Pictures side by side where there is room.
+    Pictures(Vec<Picture>),
     /// A table.
     Table(Table),
     /// Sounds side by side.
@@ -63,4 +67,13 @@ pub struct Sound {
     pub samples: Vec<i16>,
     /// Hz.
     pub rate: u32,
+}
+
+impl Sound {
+    /// Samples with full scale 1; louder ones are clipped.
+    pub fn of(caption: String, samples: &[f32], rate: u32) -> Sound {
+        // A conversion to an integer stays in its range, and takes NaN for 0.
+        let samples = samples.iter().map(|&sample| (sample / FULL_SCALE).round() as i16).collect();
+        Sound { caption, samples, rate }
+    }
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub struct Subject {
     /// The name of the run.
     pub name: String,
+    /// The network and its variant in words.
+    pub description: String,
     /// The network.
     pub network: Arc<Network>,
     /// Its weights.

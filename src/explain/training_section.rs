@@ -41,7 +41,7 @@ fn curves(epochs: &[EpochRecord]) -> Vec<Part> {
     let plot = |name: &str, title: &str, y: Axis, caption: &str, series: Vec<Series>| {
         let x = Axis::linear("epoch").of_whole_numbers();
         let svg = Plot { title: title.into(), x, y, series, height: 200.0 }.to_svg();
-        Part::Picture(Picture { name: name.into(), caption: caption.into(), svg })
+        Picture { name: name.into(), caption: caption.into(), svg }
     };
     let validated = epochs.iter().any(|epoch| epoch.validation_accuracy.is_some());
     let mut accuracy = vec![line("training", of(|epoch| Some(epoch.train_accuracy)))];
@@ -51,7 +51,7 @@ fn curves(epochs: &[EpochRecord]) -> Vec<Part> {
         loss.push(line("validation", of(|epoch| epoch.validation_loss)));
     }
     let rate = vec![line("", of(|epoch| Some(f64::from(epoch.lr))))];
-    vec![
+    vec![Part::Pictures(vec![
         plot(
             "training-accuracy",
             "Accuracy by epoch",
@@ -73,7 +73,7 @@ fn curves(epochs: &[EpochRecord]) -> Vec<Part> {
             "The learning rate at the end of each epoch.",
             rate,
         ),
-    ]
+    ])]
 }
 
 /// The confusion matrix in counts and in shares of the label, and the pairs of words that are confused most.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// Width of a plot with its labels.
 const WIDTH: f64 = 640.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 68.0;
 const RIGHT: f64 = 16.0;
 const BOTTOM: f64 = 44.0;
 /// Height of a line of text.
@@ -145,7 +145,7 @@ impl Plot {
             text,
             "<path class=\"axis\" d=\"M0 {height:.0}h{width:.0}\"/>\
              <text class=\"c\" x=\"{:.0}\" y=\"{:.0}\">{}</text>\
-             <text class=\"c\" transform=\"translate(-44,{:.0}) rotate(-90)\">{}</text>",
+             <text class=\"c\" transform=\"translate(-54,{:.0}) rotate(-90)\">{}</text>",
             width / 2.0,
             height + 37.0,
             escaped(&self.x.label),

@@ -31,7 +31,7 @@ const BLUE: [u8; 3] = [0, 114, 178];
 const ORANGE: [u8; 3] = [213, 94, 0];
 const WHITE: [u8; 3] = [255, 255, 255];
 /// The strongest overlay.
-const OPAQUE: f32 = 190.0;
+const OPAQUE: f32 = 165.0;
 
 impl Palette {
     /// The colour of a value, as red, green, blue and opacity. Values beyond the ends have the colours of the ends, NaN that of 0.

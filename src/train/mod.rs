@@ -90,7 +90,7 @@ pub use freeze::{ALL_BUT_HEAD, parse_freeze};
 #[cfg(feature = "audio")]
 pub use hints::loss_is_at_chance;
 #[cfg(feature = "audio")]
-pub use metrics::EpochRecord;
+pub use metrics::{EpochRecord, read as read_metrics};
 pub use model::Model;
 #[cfg(feature = "audio")]
 pub use recipe::Recipe;
