@@ -34,4 +34,25 @@ pub enum ExplainError {
         /// The network.
         network: String,
     },
+    /// The network has no filters.
+    #[error("the network has no convolution, and therefore no filters to show; choose a network with at least one")]
+    NoConvolution,
+    /// The second layer cannot be composed with the first one.
+    #[error("the filters of the second layer are not shown, because {reason}")]
+    NoSecondLayer {
+        /// Why, without a full stop.
+        reason: &'static str,
+    },
+    /// The responses of a layer would take too much memory.
+    #[error(
+        "the layer `{layer}` has {filters} filters of {span} samples, which are too many for their frequency responses"
+    )]
+    TooManyFilters {
+        /// The name of the layer.
+        layer: String,
+        /// How many filters it has.
+        filters: usize,
+        /// Samples from the first tap of a filter to the last.
+        span: usize,
+    },
 }

@@ -2,20 +2,25 @@
 //!
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
+mod alike;
 mod error;
 mod faithfulness;
 mod faithfulness_section;
+mod filters;
 mod gradient;
 mod maps;
 mod page;
 mod section;
 mod spectrum;
 mod subject;
+mod taps;
 mod training_section;
 
+pub use alike::{ALIKE, Alike};
 pub use error::ExplainError;
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
+pub use filters::{Band, Change, Filter, FilterBank};
 pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
 pub use page::{File, Page};
@@ -24,4 +29,5 @@ pub use spectrum::{
     Spectrogram, SpectrogramSettings, decibels, frequencies, hz_to_mel, magnitude_response, mel_edges, mel_to_hz,
 };
 pub use subject::{ExplainedClip, Subject, choose};
+pub use taps::{Kernel, second_kernel};
 pub use training_section::training_section;
