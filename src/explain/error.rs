@@ -3,6 +3,7 @@
 use crate::exec::DeviceError;
 use crate::graph::GraphError;
 use crate::train::TrainError;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// An error of this module, or of a lower one that passes through it.
@@ -54,5 +55,14 @@ pub enum ExplainError {
         filters: usize,
         /// Samples from the first tap of a filter to the last.
         span: usize,
+    },
+    /// The initial weights of the run do not follow from its seed.
+    #[error(
+        "the filters before training are not shown, because the run began with the weights of {}, and not with weights that follow from its seed",
+        .path.display()
+    )]
+    NoInitialWeights {
+        /// The run or weight file whose weights it began with.
+        path: PathBuf,
     },
 }
