@@ -3,6 +3,7 @@
 use crate::exec::DeviceError;
 use crate::graph::GraphError;
 use crate::train::TrainError;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// An error of this module, or of a lower one that passes through it.
@@ -33,5 +34,35 @@ pub enum ExplainError {
     NoCam {
         /// The network.
         network: String,
+    },
+    /// The network has no filters.
+    #[error("the network has no convolution, and therefore no filters to show; choose a network with at least one")]
+    NoConvolution,
+    /// The second layer cannot be composed with the first one.
+    #[error("the filters of the second layer are not shown, because {reason}")]
+    NoSecondLayer {
+        /// Why, without a full stop.
+        reason: &'static str,
+    },
+    /// The responses of a layer would take too much memory.
+    #[error(
+        "the layer `{layer}` has {filters} filters of {span} samples, which are too many for their frequency responses"
+    )]
+    TooManyFilters {
+        /// The name of the layer.
+        layer: String,
+        /// How many filters it has.
+        filters: usize,
+        /// Samples from the first tap of a filter to the last.
+        span: usize,
+    },
+    /// The initial weights of the run do not follow from its seed.
+    #[error(
+        "the filters before training are not shown, because the run began with the weights of {}, and not with weights that follow from its seed",
+        .path.display()
+    )]
+    NoInitialWeights {
+        /// The run or weight file whose weights it began with.
+        path: PathBuf,
     },
 }

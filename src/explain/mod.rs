@@ -2,10 +2,14 @@
 //!
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
+mod alike;
 mod error;
 mod explanation;
 mod faithfulness;
 mod faithfulness_section;
+mod filters;
+mod filters_changes;
+mod filters_section;
 mod gradient;
 mod maps;
 mod maps_section;
@@ -13,12 +17,17 @@ mod page;
 mod section;
 mod spectrum;
 mod subject;
+mod taps;
 mod training_section;
 
+pub use alike::{ALIKE, Alike};
 pub use error::ExplainError;
 pub use explanation::{ExplainOptions, explain};
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
+pub use filters::{Band, Change, Filter, FilterBank};
+pub use filters_changes::{initial_weights, largest_activations};
+pub use filters_section::filters_section;
 pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
 pub use maps_section::{ClipMaps, clip_maps, layers_section, maps_section};
@@ -28,4 +37,5 @@ pub use spectrum::{
     Spectrogram, SpectrogramSettings, decibels, frequencies, hz_to_mel, magnitude_response, mel_edges, mel_to_hz,
 };
 pub use subject::{ExplainedClip, Subject, choose};
+pub use taps::{Kernel, second_kernel};
 pub use training_section::training_section;

@@ -6,6 +6,9 @@
 //! the pattern of their lines, for prints without colour.
 
 mod axis;
+mod grid;
+#[cfg(feature = "explain")]
+mod heat;
 mod matrix;
 mod plot;
 #[cfg(feature = "explain")]
@@ -14,6 +17,9 @@ mod raster;
 mod strips;
 
 pub use axis::{Axis, Scale};
+pub use grid::{Cell, Grid, Panel};
+#[cfg(feature = "explain")]
+pub use heat::{FirstRow, Heat};
 pub use matrix::{Matrix, matrices};
 pub use plot::{Plot, Point, Series};
 #[cfg(feature = "explain")]
@@ -24,7 +30,7 @@ pub use strips::{COLUMNS, Content, Strip, Strips};
 /// The rules of all pictures. Colours of series are the classes `c0` to `c5`, as line (`stroke`) or point (`fill`).
 const STYLE: &str = "<style>\
 .fig{font-family:system-ui,sans-serif;font-size:12px;color:#24292f}\
-.fig text{fill:currentColor}.fig .t{font-weight:600;font-size:14px}.fig .c{text-anchor:middle}.fig .e{text-anchor:end}\
+.fig text{fill:currentColor}.fig .t{font-weight:600;font-size:14px}.fig .c{text-anchor:middle}.fig .e{text-anchor:end}.fig .b{font-weight:600}\
 .fig .grid{stroke:#d0d7de;stroke-width:1}.fig .axis{stroke:#57606a;stroke-width:1}\
 .fig .line{fill:none;stroke-width:2;stroke-linejoin:round}.fig .bar{stroke-width:1.3}\
 .fig .c0{--k:#0072b2}.fig .c1{--k:#d55e00}.fig .c2{--k:#009e73}.fig .c3{--k:#b0568f}.fig .c4{--k:#b27700}.fig .c5{--k:#57606a}\

@@ -5,6 +5,8 @@ mod activations;
 mod curve;
 #[cfg(feature = "explain")]
 mod explanations;
+#[cfg(feature = "explain")]
+mod filters;
 mod fixture;
 mod ops;
 mod recipe;
