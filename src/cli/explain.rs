@@ -69,7 +69,6 @@ mod built {
     use crate::simd::Isa;
     use crate::train::{Bundle, Recogniser, TrainConfig, Which, check_split, read_metrics, write_atomically};
     use anyhow::{Context as _, Result, bail};
-    use clap::{Args as _, FromArgMatches};
     use serde_json::json;
     use std::path::Path;
     use std::sync::Arc;

@@ -3,6 +3,8 @@
 use super::error::ExplainError;
 use super::faithfulness::{Faithfulness, FaithfulnessCheck};
 use super::faithfulness_section::faithfulness_section;
+use super::filters_changes::largest_activations;
+use super::filters_section::filters_section;
 use super::maps::{Mapper, Method};
 use super::maps_section::{clip_maps, layers_section, maps_section};
 use super::page::Page;
@@ -40,6 +42,9 @@ pub fn explain(
     progress("evaluating");
     let evaluation = subject.evaluate()?;
     let mut sections = vec![training_section(subject, &evaluation)];
+    progress("analysing filters");
+    let largest = largest_activations(subject, options.checked)?;
+    sections.push(filters_section(&subject.network, &subject.weights, &subject.config, largest.as_deref()));
     let clips = match chosen.is_empty() {
         true => {
             let numbers = choose(&evaluation, options.clips);
