@@ -2,15 +2,18 @@
 //!
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
+mod eigen;
 mod error;
 mod faithfulness;
 mod faithfulness_section;
 mod gradient;
 mod maps;
 mod page;
+mod pca;
 mod section;
 mod subject;
 mod training_section;
+mod tsne;
 
 pub use error::ExplainError;
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
@@ -18,6 +21,8 @@ pub use faithfulness_section::faithfulness_section;
 pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
 pub use page::{File, Page};
+pub use pca::Pca;
 pub use section::{Part, Picture, Section, Sound, Table};
 pub use subject::{ExplainedClip, Subject, choose};
 pub use training_section::training_section;
+pub use tsne::Tsne;
