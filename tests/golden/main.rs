@@ -7,4 +7,6 @@ mod curve;
 mod explanations;
 mod fixture;
 mod ops;
+#[cfg(feature = "explain")]
+mod pca;
 mod recipe;
