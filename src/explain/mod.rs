@@ -3,7 +3,11 @@
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
 mod eigen;
+mod embedding;
+mod embedding_section;
 mod error;
+mod excitation;
+mod excitation_section;
 mod faithfulness;
 mod faithfulness_section;
 mod gradient;
@@ -15,7 +19,11 @@ mod subject;
 mod training_section;
 mod tsne;
 
+pub use embedding::{Embedding, MOST_CLIPS};
+pub use embedding_section::embedding_section;
 pub use error::ExplainError;
+pub use excitation::{Ascent, Excitation, ExcitingSignal, LayerExcitations, before_activation, maximise, strongest};
+pub use excitation_section::{Excited, excitation_section};
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
 pub use gradient::Differentiator;
