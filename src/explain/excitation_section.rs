@@ -1,7 +1,8 @@
 //! The section on what excites the deeper layers most.
 
+use super::ascent::{Ascent, ExcitingSignal, before_activation, maximise};
 use super::error::ExplainError;
-use super::excitation::{Ascent, Excitation, ExcitingSignal, LayerExcitations, before_activation, maximise, strongest};
+use super::excitation::{Excitation, LayerExcitations, strongest};
 use super::section::{Part, Picture, Section, Sound, Table};
 use super::subject::Subject;
 use crate::figure::{Wave, Waves};

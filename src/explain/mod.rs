@@ -2,6 +2,7 @@
 //!
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
+mod ascent;
 mod eigen;
 mod embedding;
 mod embedding_section;
@@ -19,10 +20,11 @@ mod subject;
 mod training_section;
 mod tsne;
 
+pub use ascent::{Ascent, ExcitingSignal, before_activation, maximise};
 pub use embedding::{Embedding, MOST_CLIPS};
 pub use embedding_section::embedding_section;
 pub use error::ExplainError;
-pub use excitation::{Ascent, Excitation, ExcitingSignal, LayerExcitations, before_activation, maximise, strongest};
+pub use excitation::{Excitation, LayerExcitations, strongest};
 pub use excitation_section::{Excited, excitation_section};
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
