@@ -65,4 +65,19 @@ pub enum ExplainError {
         /// The run or weight file whose weights it began with.
         path: PathBuf,
     },
+    /// There are no clips to explain.
+    #[error("there are no clips to explain; choose a split that has some")]
+    NoClips,
+    /// A layer has numbers that are not finite.
+    #[error(
+        "the features of clip {clip} hold a number that is not finite; the weights or the clip are damaged, so try \
+         another checkpoint"
+    )]
+    NotFinite {
+        /// The number of the clip among those explained, from 0.
+        clip: usize,
+    },
+    /// The system starts no thread.
+    #[error("t-SNE needs a thread, and the system starts none; end other programs, or raise the limit of threads")]
+    NoThread,
 }

@@ -3,7 +3,13 @@
 //! Everything is computed with the network as it is used: running statistics in batch norm, no dropout.
 
 mod alike;
+mod ascent;
+mod eigen;
+mod embedding;
+mod embedding_section;
 mod error;
+mod excitation;
+mod excitation_section;
 mod explanation;
 mod faithfulness;
 mod faithfulness_section;
@@ -14,14 +20,21 @@ mod gradient;
 mod maps;
 mod maps_section;
 mod page;
+mod pca;
 mod section;
 mod spectrum;
 mod subject;
 mod taps;
 mod training_section;
+mod tsne;
 
 pub use alike::{ALIKE, Alike};
+pub use ascent::{Ascent, ExcitingSignal, before_activation, maximise};
+pub use embedding::{Embedding, MOST_CLIPS};
+pub use embedding_section::embedding_section;
 pub use error::ExplainError;
+pub use excitation::{Excitation, LayerExcitations, strongest};
+pub use excitation_section::{Excited, excitation_section};
 pub use explanation::{ExplainOptions, explain};
 pub use faithfulness::{Curves, Faithfulness, FaithfulnessCheck, PARTS};
 pub use faithfulness_section::faithfulness_section;
@@ -32,6 +45,7 @@ pub use gradient::Differentiator;
 pub use maps::{Map, Mapper, Method, STEPS};
 pub use maps_section::{ClipMaps, clip_maps, layers_section, maps_section};
 pub use page::{File, Page};
+pub use pca::Pca;
 pub use section::{Part, Picture, Section, Sound, Table};
 pub use spectrum::{
     Spectrogram, SpectrogramSettings, decibels, frequencies, hz_to_mel, magnitude_response, mel_edges, mel_to_hz,
@@ -39,3 +53,4 @@ pub use spectrum::{
 pub use subject::{ExplainedClip, Subject, choose};
 pub use taps::{Kernel, second_kernel};
 pub use training_section::training_section;
+pub use tsne::Tsne;

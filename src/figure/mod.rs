@@ -15,6 +15,8 @@ mod plot;
 mod raster;
 #[cfg(feature = "explain")]
 mod strips;
+#[cfg(feature = "explain")]
+mod waves;
 
 pub use axis::{Axis, Scale};
 pub use grid::{Cell, Grid, Panel};
@@ -26,6 +28,8 @@ pub use plot::{Plot, Point, Series};
 pub use raster::{Palette, Raster};
 #[cfg(feature = "explain")]
 pub use strips::{COLUMNS, Content, Strip, Strips};
+#[cfg(feature = "explain")]
+pub use waves::{Wave, Waves};
 
 /// The rules of all pictures. Colours of series are the classes `c0` to `c5`, as line (`stroke`) or point (`fill`).
 const STYLE: &str = "<style>\
@@ -34,9 +38,10 @@ const STYLE: &str = "<style>\
 .fig .grid{stroke:#d0d7de;stroke-width:1}.fig .axis{stroke:#57606a;stroke-width:1}\
 .fig .line{fill:none;stroke-width:2;stroke-linejoin:round}.fig .bar{stroke-width:1.3}\
 .fig .c0{--k:#0072b2}.fig .c1{--k:#d55e00}.fig .c2{--k:#009e73}.fig .c3{--k:#b0568f}.fig .c4{--k:#b27700}.fig .c5{--k:#57606a}\
-.fig .s{stroke:var(--k)}.fig .f{fill:var(--k)}\
+.fig .s{stroke:var(--k)}.fig .f{fill:var(--k)}.fig .h{fill:none;stroke:var(--k);stroke-width:1.6;pointer-events:all}\
+.fig .o{font-weight:600;text-anchor:middle;paint-order:stroke;stroke:#fff;stroke-width:3px;stroke-linejoin:round}\
 .fig .cell{stroke:#8c959f;stroke-width:.4}\
-@media(prefers-color-scheme:dark){.fig{color:#e6edf3}.fig .grid{stroke:#30363d}.fig .axis{stroke:#8b949e}\
+@media(prefers-color-scheme:dark){.fig{color:#e6edf3}.fig .o{stroke:#0d1117}.fig .grid{stroke:#30363d}.fig .axis{stroke:#8b949e}\
 .fig .c0{--k:#56b4e9}.fig .c1{--k:#f0883e}.fig .c2{--k:#3fcf9f}.fig .c3{--k:#e3a1c8}.fig .c4{--k:#e3b341}.fig .c5{--k:#8b949e}}\
 </style>\n";
 

@@ -25,6 +25,8 @@ pub struct Point {
     pub name: String,
     /// What is shown when the mouse rests on the point, if it is not empty.
     pub hover: String,
+    /// The number of a clip, which a page may play: the attribute `data-clip` of the mark.
+    pub clip: Option<u32>,
 }
 
 /// Points of one colour.
@@ -42,6 +44,12 @@ pub struct Series {
     pub steps: bool,
     /// The number of the colour, the shape of the marks and the pattern of the line; those of the series' place if none.
     pub colour: Option<usize>,
+    /// Tells series of one colour apart: 0 is the filled mark of the colour, 1 the same mark hollow, 2 and 3 are the next shape, filled and hollow, and so on.
+    pub variant: usize,
+    /// Whether the marks are small, for many points.
+    pub small: bool,
+    /// Whether the names of the points are written over everything else, in the middle of their points.
+    pub names_over: bool,
 }
 
 /// A plot.
@@ -88,6 +96,10 @@ impl Plot {
         for series in &self.series {
             series.names(&mut text, &x, &y, [width, self.height], &mut taken);
         }
+        let mut over = Vec::new();
+        for series in self.series.iter().filter(|series| series.names_over) {
+            series.write_over(&mut text, &x, &y, [width, self.height], &mut over);
+        }
         text + "</g>\n</svg>\n"
     }
 
@@ -118,7 +130,7 @@ impl Plot {
             );
         }
         if series.marks {
-            text.push_str(&mark(colour, x + 12.0, y, ""));
+            text.push_str(&series.mark(colour, &Point::default(), [x + 12.0, y]));
         }
         _ = writeln!(text, "<text x=\"{:.0}\" y=\"{:.0}\">{}</text>", x + 30.0, y + 4.0, escaped(&series.name));
     }
@@ -176,8 +188,31 @@ impl Series {
                 _ = write!(text, "<path class=\"bar s c{}\" d=\"M{px:.1} {from:.1}V{to:.1}\"/>", colour % COLOURS);
             }
             taken.push([px - 4.0, py - 4.0, px + 4.0, py + 4.0]);
-            text.push_str(&mark(colour, px, py, &point.hover));
+            text.push_str(&self.mark(colour, point, [px, py]));
             text.push('\n');
+        }
+    }
+
+    /// The mark of a point.
+    fn mark(&self, colour: usize, point: &Point, [x, y]: [f64; 2]) -> String {
+        let k = colour % COLOURS;
+        let class = if self.variant % 2 == 0 { "f" } else { "h" };
+        let clip = point.clip.map_or(String::new(), |clip| format!(" data-clip=\"{clip}\""));
+        let title = match point.hover.as_str() {
+            "" => String::new(),
+            hover => format!("<title>{}</title>", escaped(hover)),
+        };
+        match (SHAPES[(k + self.variant / 2) % COLOURS], self.small) {
+            ("", small) => {
+                let radius = if small { 4.0 * SMALL } else { 4.0 };
+                format!(
+                    "<circle class=\"{class} c{k}\"{clip} cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\">{title}</circle>"
+                )
+            }
+            (shape, false) => format!("<path class=\"{class} c{k}\"{clip} d=\"M{x:.1} {y:.1}{shape}\">{title}</path>"),
+            (shape, true) => format!(
+                "<path class=\"{class} c{k}\"{clip} transform=\"translate({x:.1},{y:.1}) scale({SMALL})\" d=\"M0 0{shape}\">{title}</path>"
+            ),
         }
     }
 
@@ -203,7 +238,7 @@ impl Series {
 
     /// Writes the names of points where they do not cover a point or another name.
     fn names(&self, text: &mut String, x: &Placed, y: &Placed, [width, height]: [f64; 2], taken: &mut Vec<[f64; 4]>) {
-        for point in self.points.iter().filter(|point| !point.name.is_empty()) {
+        for point in self.points.iter().filter(|point| !point.name.is_empty() && !self.names_over) {
             let (Some(px), Some(py)) = (x.at(point.x), y.at(point.y).map(|at| height - at)) else { continue };
             let long = text_width(&point.name);
             // Right, above, left and below.
@@ -226,6 +261,33 @@ impl Series {
     }
 }
 
+impl Series {
+    /// Writes the names of points over the points, each as close to its point as the names before it allow.
+    fn write_over(
+        &self,
+        text: &mut String,
+        x: &Placed,
+        y: &Placed,
+        [width, height]: [f64; 2],
+        over: &mut Vec<[f64; 4]>,
+    ) {
+        for point in self.points.iter().filter(|point| !point.name.is_empty()) {
+            let (Some(px), Some(py)) = (x.at(point.x), y.at(point.y).map(|at| height - at)) else { continue };
+            let half = text_width(&point.name) / 2.0;
+            let px = px.clamp(half.min(width / 2.0), (width - half).max(width / 2.0));
+            let bounds = |base: f64| [px - half, base - 11.0, px + half, base + 3.0];
+            let free = |base: &f64| {
+                let [l, t, r, b] = bounds(*base);
+                t >= -8.0 && b <= height && over.iter().all(|o| r <= o[0] || l >= o[2] || b <= o[1] || t >= o[3])
+            };
+            let nearby = (0..40).map(|i| py + 4.0 + 7.0 * f64::from(i + 1 >> 1) * if i % 2 == 0 { 1.0 } else { -1.0 });
+            let base = { nearby }.find(free).unwrap_or(py + 4.0);
+            over.push(bounds(base));
+            _ = writeln!(text, "<text class=\"o\" x=\"{px:.1}\" y=\"{base:.1}\">{}</text>", escaped(&point.name));
+        }
+    }
+}
+
 /// The pattern of a line, so that lines differ without colour.
 fn pattern(colour: usize) -> &'static str {
     match colour % COLOURS {
@@ -238,20 +300,17 @@ fn pattern(colour: usize) -> &'static str {
     }
 }
 
-/// The mark of a point: circle, square, triangle, diamond, inverted triangle or cross.
-fn mark(colour: usize, x: f64, y: f64, hover: &str) -> String {
-    let title = if hover.is_empty() { String::new() } else { format!("<title>{}</title>", escaped(hover)) };
-    let k = colour % COLOURS;
-    let path = match k {
-        0 => return format!("<circle class=\"f c0\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\">{title}</circle>"),
-        1 => "m-3.6 -3.6h7.2v7.2h-7.2z",
-        2 => "m0 -5l4.6 8h-9.2z",
-        3 => "m0 -5l5 5l-5 5l-5 -5z",
-        4 => "m0 5l4.6 -8h-9.2z",
-        _ => "m-1.3 -5h2.6v3.7h3.7v2.6h-3.7v3.7h-2.6v-3.7h-3.7v-2.6h3.7z",
-    };
-    format!("<path class=\"f c{k}\" d=\"M{x:.1} {y:.1}{path}\">{title}</path>")
-}
+/// The shapes of marks, from the centre on: circle, square, triangle, diamond, inverted triangle and cross.
+const SHAPES: [&str; COLOURS] = [
+    "",
+    "m-3.6 -3.6h7.2v7.2h-7.2z",
+    "m0 -5l4.6 8h-9.2z",
+    "m0 -5l5 5l-5 5l-5 -5z",
+    "m0 5l4.6 -8h-9.2z",
+    "m-1.3 -5h2.6v3.7h3.7v2.6h-3.7v3.7h-2.6v-3.7h-3.7v-2.6h3.7z",
+];
+/// The size of small marks.
+const SMALL: f64 = 0.7;
 
 #[cfg(test)]
 mod tests {
@@ -278,6 +337,10 @@ mod tests {
         assert_eq!(svg.matches("<circle").count(), 3, "two points and the legend: {svg}");
         assert!(svg.contains(">first<") && svg.contains(">second<") && !svg.contains("nowhere"));
         assert!(svg.contains("<title>0.7 &lt;</title>") && svg.contains(">a &lt; b<") && !svg.contains("NaN"));
+        let mut of_clips = plot(vec![Point { clip: Some(7), ..at(1e3, 0.5, "") }]);
+        of_clips.series[0].variant = 3;
+        let svg = of_clips.to_svg();
+        assert!(svg.contains("<path class=\"h c0\" data-clip=\"7\"") && !svg.contains("<circle"), "{svg}");
         let crowded = plot(vec![at(1e3, 0.5, "name"); 9]).to_svg();
         assert_eq!(crowded.matches(">name<").count(), 4, "right, above, left and below of one place");
         assert!(plot(Vec::new()).to_svg().ends_with("</svg>\n"));

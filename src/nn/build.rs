@@ -50,14 +50,14 @@ pub struct Objective {
 /// Which rows of its input one row of a node's output depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Window {
-    /// `span` rows, which move by `stride` from one output row to the next.
-    Rows { span: usize, stride: usize },
+    /// `span` rows, which move by `stride` from one output row to the next; those of the first output row begin `before` rows before the input.
+    Rows { span: usize, stride: usize, before: usize },
     /// All rows.
     All,
 }
 
 impl Window {
-    const SAME: Window = Window::Rows { span: 1, stride: 1 };
+    const SAME: Window = Window::Rows { span: 1, stride: 1, before: 0 };
 }
 
 /// The most parameters of a network: 8 GiB of `f32`, and four times that in training.
@@ -184,7 +184,7 @@ impl Recorder<'_> {
         let (has_norm, has_relu) = (self.has_norm(b), b.activation == Activation::Relu);
         let (bias, input) = (self.spec.bias, self.shape);
         let Block { stride, dilation, padding, .. } = *b;
-        let sees = Window::Rows { span: span(b), stride };
+        let sees = Window::Rows { span: span(b), stride, before: rows_before(b, input.l) };
         let mut h = x;
         if b.separable {
             let depthwise = DepthwiseConv1d { k: b.kernel, stride, dilation, padding, bias };
@@ -314,7 +314,7 @@ impl Recorder<'_> {
             return self.spec.refuse(key, what);
         }
         let op = MaxPool1d { k, stride, ceil: b.pool_ceil };
-        self.add(key, &format!("pool{n}"), op, x, Window::Rows { span: k, stride })
+        self.add(key, &format!("pool{n}"), op, x, Window::Rows { span: k, stride, before: 0 })
     }
 
     /// Adds batch norm, dense layers, dropout and the last dense layer.
@@ -350,6 +350,18 @@ impl Recorder<'_> {
 /// The number of rows from a kernel's first tap to its last.
 fn span(b: &Block) -> usize {
     b.dilation.saturating_mul(b.kernel - 1).saturating_add(1)
+}
+
+/// The rows of zeros before an input of `length` rows of a convolution.
+fn rows_before(b: &Block, length: usize) -> usize {
+    match b.padding {
+        Padding::Valid => 0,
+        Padding::Explicit(before, _) => before,
+        Padding::Same => {
+            let last = length.div_ceil(b.stride).max(1) - 1;
+            last.saturating_mul(b.stride).saturating_add(span(b)).saturating_sub(length) / 2
+        }
+    }
 }
 
 impl Network {

@@ -3,8 +3,9 @@
 use super::build::{Network, Window};
 use super::spec::Variant;
 use super::table::Study;
-use crate::graph::Node;
+use crate::graph::{Node, NodeId};
 use serde::Serialize;
+use std::ops::Range;
 
 /// One layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -85,7 +86,7 @@ impl Network {
         let layers = self.graph.nodes().iter().zip(&self.windows).take(self.logits.index() + 1);
         let row = |(node, window): (&Node, &Window)| {
             match (*window, jump) {
-                (Window::Rows { span, stride }, Some(step)) => {
+                (Window::Rows { span, stride, .. }, Some(step)) => {
                     let more = (span as u64 - 1).saturating_mul(step);
                     receptive = receptive.saturating_add(more).min(all);
                     jump = Some(step.saturating_mul(stride as u64));
@@ -105,6 +106,36 @@ impl Network {
             }
         };
         layers.map(row).collect()
+    }
+
+    /// The samples of the input on which row `row` of the output of a layer depends, within the clip: the receptive field of that row. Layers after the logits depend on all.
+    ///
+    /// ```
+    /// use stapes::nn::{self, Network, Variant};
+    ///
+    /// let network = Network::build(&nn::find("custom32-8")?.spec(Variant::Do), 16)?;
+    /// // Five taps around the sample, then a pool over three samples.
+    /// assert_eq!(network.receptive_field(network.blocks[0], 10), 28..35);
+    /// assert_eq!(network.receptive_field(network.blocks[0], 0), 0..5);
+    /// # Ok::<(), nn::SpecError>(())
+    /// ```
+    pub fn receptive_field(&self, layer: NodeId, row: usize) -> Range<usize> {
+        let all = self.graph.shape(self.audio).l;
+        let (mut first, mut size, mut step) = (0i128, 1i128, 1i128);
+        for window in self.windows.iter().take(layer.index() + 1) {
+            let Window::Rows { span, stride, before } = *window else { return 0..all };
+            first -= before as i128 * step;
+            size += (span as i128 - 1) * step;
+            // Beyond the clip nothing more is added.
+            step = step.saturating_mul(stride as i128).min(1 << 60);
+            size = size.min(1 << 60);
+        }
+        if layer > self.logits {
+            return 0..all;
+        }
+        let first = first + row as i128 * step;
+        let within = |at: i128| at.clamp(0, all as i128) as usize;
+        within(first)..within(first + size)
     }
 
     /// It in a line; `study` is its row there, if it is one of those.
@@ -165,6 +196,23 @@ mod tests {
         assert_eq!(rows.last().unwrap().name, "fc1");
         assert_eq!(rows[1].receptive_ms, 5.0 / 16.0);
         assert_eq!(rows.iter().map(|r| r.params).sum::<u64>(), network.params());
+    }
+
+    /// An impulse at each sample shows which rows of a layer depend on it.
+    #[test]
+    fn the_receptive_field_of_a_row_grows_by_padding_stride_and_dilation() {
+        let text = "name = \"small\"\ninput.length = 40\n[[block]]\nconv = 1\nkernel = 4\nstride = 2\n\
+                    [[block]]\nconv = 1\nkernel = 3\ndilation = 2\npadding = [3, 1]\npool = 2\n";
+        let network = Network::build(&nn::NetworkSpec::parse(text, "the test").unwrap(), 2).unwrap();
+        let [first, second] = network.blocks[..] else { panic!("two blocks") };
+        // Four taps at a distance of 2 need two zeros, one of them before the clip.
+        assert_eq!(network.receptive_field(first, 0), 0..3);
+        assert_eq!(network.receptive_field(first, 5), 9..13);
+        // The taps are the rows 2 r - 3, 2 r - 1 and 2 r + 1, and the next ones for the pool.
+        assert_eq!(network.receptive_field(second, 3), 5..19);
+        assert_eq!(network.receptive_field(second, 0), 0..7);
+        assert_eq!(network.receptive_field(network.logits, 0), 0..40);
+        assert_eq!(network.receptive_field(network.loss, 0), 0..40);
     }
 
     #[test]

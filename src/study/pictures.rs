@@ -52,7 +52,7 @@ fn point(row: &Row, x: f64) -> Option<Point> {
     let of = row.obtained.as_ref()?;
     let [low, high] = of.interval();
     let hover = format!("{} {}: {:.4} ({low:.3} to {high:.3})", row.network, row.variant, of.mean.mean);
-    Some(Point { x, y: of.mean.mean, interval: Some([low, high]), name: String::new(), hover })
+    Some(Point { x, y: of.mean.mean, interval: Some([low, high]), hover, ..Point::default() })
 }
 
 fn by_parameters(report: &StudyReport) -> Plot {

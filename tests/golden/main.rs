@@ -9,4 +9,6 @@ mod explanations;
 mod filters;
 mod fixture;
 mod ops;
+#[cfg(feature = "explain")]
+mod pca;
 mod recipe;
