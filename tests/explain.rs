@@ -21,7 +21,7 @@ fn the_page_has_every_section_needs_no_network_and_its_pictures_are_files() {
     let out = dir.path().join("page");
     let told = json(&mut explain(&trained(), &out, &["--clips", "2", "--json"]));
     let html = fs::read_to_string(out.join("index.html")).unwrap();
-    for id in ["training", "maps", "faithfulness", "layers"] {
+    for id in ["training", "filters", "maps", "faithfulness", "layers", "excitation", "features"] {
         assert!(html.contains(&format!("<section id=\"{id}\"")) && html.contains(&format!("href=\"#{id}\"")), "{id}");
     }
     // The names of SVG and XML are no requests.

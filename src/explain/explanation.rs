@@ -1,6 +1,9 @@
 //! The page about a trained network, section by section.
 
+use super::embedding::Embedding;
+use super::embedding_section::embedding_section;
 use super::error::ExplainError;
+use super::excitation_section::{Excited, excitation_section};
 use super::faithfulness::{Faithfulness, FaithfulnessCheck};
 use super::faithfulness_section::faithfulness_section;
 use super::filters_changes::largest_activations;
@@ -8,9 +11,10 @@ use super::filters_section::filters_section;
 use super::maps::{Mapper, Method};
 use super::maps_section::{clip_maps, layers_section, maps_section};
 use super::page::Page;
+use super::section::Sound;
 use super::subject::{ExplainedClip, Subject, choose};
 use super::training_section::training_section;
-use crate::train::Evaluation;
+use crate::train::{EVAL_BATCH, Evaluation, FeatureLayer, Recogniser};
 
 /// How much is explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +64,35 @@ pub fn explain(
         sections.push(faithfulness_section(&check(subject, &evaluation, options)?));
         sections.push(layers_section(subject, &clips)?);
     }
-    Ok(Page { title: subject.name.clone(), summary: summary(subject, &evaluation), sections, sounds: Vec::new() })
+    progress("looking for what excites the layers");
+    sections.push(excitation_section(subject, &Excited::all(subject)?));
+    progress("laying out the features");
+    let layer = FeatureLayer::find(&subject.network, "features")?;
+    let builder = Recogniser::builder(&*subject.network, subject.weights.clone()).batch(EVAL_BATCH).keep([layer.node]);
+    let mut recogniser = builder.conv(subject.config.conv).device(subject.isa).build()?;
+    let embedding = Embedding::new(&mut recogniser, &layer, &subject.data, Some(subject.split))?;
+    sections.push(embedding_section(subject, &embedding));
+    let sounds = sounds(subject, &evaluation, &embedding.clips);
+    Ok(Page { title: subject.name.clone(), summary: summary(subject, &evaluation), sections, sounds })
+}
+
+/// Most clips that points of pictures play.
+const PLAYED: usize = 96;
+
+/// The sounds of clips at half their rate: of all mistakes, and of others that are spread evenly.
+fn sounds(subject: &Subject, evaluation: &Evaluation, shown: &[u32]) -> Vec<(u32, Sound)> {
+    let mistakes = evaluation.mistakes().into_iter().map(|of| of.clip).filter(|clip| shown.contains(clip));
+    let step = shown.len().div_ceil(PLAYED).max(1);
+    let mut clips: Vec<u32> = mistakes.chain(shown.iter().copied().step_by(step)).collect();
+    clips.truncate(PLAYED);
+    clips.sort_unstable();
+    clips.dedup();
+    let sound = |clip: u32| {
+        let caption = subject.data.clips()[clip as usize].name.to_string();
+        let rate = subject.network.spec.input.sample_rate;
+        Some((clip, Sound { caption, samples: subject.sound(clip)?, rate }.at_half_rate()))
+    };
+    clips.into_iter().filter_map(sound).collect()
 }
 
 /// Deletion and insertion over clips that are spread evenly over the split.

@@ -76,4 +76,12 @@ impl Sound {
         let samples = samples.iter().map(|&sample| (sample / FULL_SCALE).round() as i16).collect();
         Sound { caption, samples, rate }
     }
+
+    /// The sound with half as many samples, each the mean of two; the highest frequency is half of what it was.
+    #[must_use]
+    pub fn at_half_rate(self) -> Sound {
+        let mean = |pair: &[i16]| ((i32::from(pair[0]) + i32::from(pair[1])) / 2) as i16;
+        let samples = self.samples.as_chunks::<2>().0.iter().map(|pair| mean(pair)).collect();
+        Sound { samples, rate: self.rate / 2, ..self }
+    }
 }
