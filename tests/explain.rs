@@ -94,3 +94,20 @@ fn what_cannot_be_explained_is_refused_in_a_sentence() {
     refused.stderr(contains("cannot create the folder").and(contains("panicked").not()));
     assert!(!out.exists(), "nothing is written where something is wrong");
 }
+
+#[test]
+fn a_terminal_gets_the_matrix_the_filters_and_a_map_and_no_file_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = copy_of_run(dir.path());
+    for width in ["40", "100"] {
+        let output =
+            stapes().arg("explain").arg(&run).args(["--text", "--quiet"]).env("COLUMNS", width).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let width: usize = width.parse().unwrap();
+        let long = |line: &&str| line.chars().count() > width && !line.contains(".wav");
+        assert_eq!(text.lines().find(long), None, "{text}");
+        assert!(text.contains("centre Hz") && text.contains("Grad-CAM  ") && text.contains('█'), "{text}");
+    }
+    assert!(!run.join("explain").exists());
+}

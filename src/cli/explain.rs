@@ -7,6 +7,7 @@ Examples:
   stapes explain runs/NAME --out explained
   stapes explain runs/NAME clip.wav other.flac --out two-clips
   stapes explain runs/NAME --clips 10
+  stapes explain runs/NAME --text
 
 Writes index.html, which opens from the disk and needs no network, and each picture as SVG and each table as CSV and JSON.";
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Sound files whose maps are shown; if omitted, test clips: typical ones and mistakes by turns.
     #[arg(value_name = "CLIP")]
     clips: Vec<PathBuf>,
+    /// Print the confusion matrix, the filters and the map of one clip into the terminal, and write nothing.
+    #[arg(long, conflicts_with_all = ["out", "shown", "checked"])]
+    text: bool,
     /// Folder for the page [default: explain in the run].
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -62,12 +66,18 @@ mod built {
     use crate::cli::clip_files::{ToInput, is_stdin, samples};
     use crate::cli::context::Context;
     use crate::cli::table::count;
-    use crate::cli::{interrupt, models, output, recordings};
+    use crate::cli::width::columns;
+    use crate::cli::{interrupt, models, output, recordings, report};
     use crate::data::Split;
     use crate::exec::Device;
-    use crate::explain::{ExplainOptions, ExplainedClip, Page, Subject, explain};
+    use crate::explain::text::{map, responses};
+    use crate::explain::{
+        ExplainOptions, ExplainedClip, FilterBank, Page, Subject, choose, explain, largest_activations,
+    };
     use crate::simd::Isa;
-    use crate::train::{Bundle, Recogniser, TrainConfig, Which, check_split, read_metrics, write_atomically};
+    use crate::train::{
+        Bundle, EvaluationReport, Recogniser, TrainConfig, Which, check_split, read_metrics, write_atomically,
+    };
     use anyhow::{Context as _, Result, bail};
     use serde_json::json;
     use std::path::Path;
@@ -76,7 +86,7 @@ mod built {
     /// Writes the page of a run that has just ended into it.
     pub fn at_end_of(run: &Path, context: &Context) -> Result<()> {
         let (run, clips) = (run.to_path_buf(), Vec::new());
-        let args = Args { run, clips, out: None, shown: SHOWN, checked: CHECKED, data: None };
+        let args = Args { run, clips, text: false, out: None, shown: SHOWN, checked: CHECKED, data: None };
         let (_, index, _) = made(&args, context)?;
         context.remark(&format!("wrote {index}; open it in a browser"));
         Ok(())
@@ -84,6 +94,9 @@ mod built {
 
     /// Runs the command.
     pub fn run(args: &Args, context: &Context) -> Result<()> {
+        if args.text {
+            return output::print(&text(args, context)?);
+        }
         let (page, index, files) = made(args, context)?;
         match context.json {
             true => output::json(&json!({ "page": index, "files": files })),
@@ -92,6 +105,29 @@ mod built {
                 count(page.sections.len() as u64, "section")
             )),
         }
+    }
+
+    /// The explanation for a terminal: the evaluation with its confusion matrix, the filters of the first layer, and where in a clip the network found its word.
+    fn text(args: &Args, context: &Context) -> Result<String> {
+        let (subject, _) = open(args, context)?;
+        let chosen = chosen(args, &subject)?;
+        let evaluation = subject.evaluate()?;
+        let of_split = choose(&evaluation, 1).into_iter().map(|number| &evaluation.predictions[number]);
+        let clip = chosen.into_iter().next().or_else(|| subject.clips(of_split).next());
+        let report = EvaluationReport::new(evaluation.clone(), &subject.data);
+        let mut told = report::evaluation(&report);
+        let largest = largest_activations(&subject, CHECKED as usize)?;
+        told += "\nfilters of the first layer, by centre frequency; the response is 40 dB high\n";
+        match FilterBank::first_layer(&subject.network, &subject.weights, largest.as_deref()) {
+            Ok(bank) => told += &responses(&bank, columns()),
+            Err(error) => told += &format!("{error}\n"),
+        }
+        if let Some(clip) = clip {
+            let word = &subject.classes()[clip.prediction.class];
+            told += &format!("\nwhere the network finds {word} in {}\n", clip.name);
+            told += &map(&subject, &clip, columns())?;
+        }
+        Ok(told)
     }
 
     /// The page, where it is, and the names of all files.

@@ -25,6 +25,7 @@ mod section;
 mod spectrum;
 mod subject;
 mod taps;
+pub mod text;
 mod training_section;
 mod tsne;
 
