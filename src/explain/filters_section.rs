@@ -11,9 +11,9 @@ use crate::nn::Network;
 use crate::train::{TrainConfig, Weights};
 
 /// The range of responses, in dB below the maximum of each filter.
-pub(super) const FLOOR: f64 = -40.0;
-/// Points of a response in a picture.
-const POINTS: usize = 64;
+const FLOOR: f64 = -40.0;
+/// Points of a response in a small plot, and in a row of a heat map.
+const POINTS: [usize; 2] = [64, 128];
 /// Most small plots of a picture.
 const MOST_CELLS: usize = 256;
 /// Most rows of a heat map.
@@ -107,11 +107,11 @@ fn note(filter: &Filter) -> String {
     }
 }
 
-/// The response in dB below its maximum at [`POINTS`] frequencies and one: of the values that a point stands for, the largest.
-pub(super) fn few_points(filter: &Filter) -> Vec<f64> {
+/// The response in dB below its maximum at about `count` frequencies: of the values that a point stands for, the largest.
+fn few_points(filter: &Filter, count: usize) -> Vec<f64> {
     let levels = filter.relative_response(FLOOR);
     let last = levels.len() - 1;
-    let step = last.div_ceil(POINTS).max(1);
+    let step = last.div_ceil(count).max(1);
     let around = |at: usize| &levels[(at * step).saturating_sub(step / 2)..=(at * step + step / 2).min(last)];
     (0..=last / step).map(|at| around(at).iter().copied().fold(FLOOR, f64::max)).collect()
 }
@@ -130,7 +130,7 @@ fn filter_grid(bank: &FilterBank) -> Part {
         channels.sort_by(|a, b| energy(a).total_cmp(&energy(b)));
         channels.truncate(4);
         let taps = channels.iter().map(|taps| taps.iter().enumerate().map(|(t, tap)| [ms(t), tap / most]).collect());
-        let points = few_points(filter);
+        let points = few_points(filter, POINTS[0]);
         let at = |number: usize| top * number as f64 / (points.len() - 1).max(1) as f64;
         let response = points.iter().enumerate().map(|(number, &level)| [at(number), level]).collect();
         let title = format!("{} · {}", filter.channel, hertz(filter.centre));
@@ -152,15 +152,14 @@ fn filter_grid(bank: &FilterBank) -> Part {
         Panel {
             label: "gain (dB) over frequency (Hz), relative to the filter's largest".into(),
             x: Axis::linear("frequency (Hz)").between(0.0, top),
-            y: Axis::linear("gain (dB)").between(FLOOR, 1.0),
+            y: Axis::linear("gain (dB)").between(FLOOR, 0.0),
             marks: true,
             bars: false,
             share: 1.4,
         },
     ];
-    let columns = if shown <= 48 { 4 } else { 5 };
     let title = format!("Filters of {} by centre frequency", bank.layer);
-    let svg = Grid { title, panels, cells: cells.collect(), columns }.to_svg();
+    let svg = Grid { title, panels, cells: cells.collect(), columns: 4 }.to_svg();
     let mut caption =
         "Each filter has the number of its channel and its centre frequency, the mean frequency weighted by \
                        power. \"≈ 12\" marks a filter that is almost equal to filter 12, \"≈ −12\" one that is its \
@@ -198,7 +197,8 @@ fn coverage(bank: &FilterBank) -> Part {
         height: 180.0,
     };
     let caption = "Where the solid line is above the dashed one, the network spends more filters than a mel filter bank \
-                   with as many filters would, whose filters are equally far apart on the mel scale.";
+                   with as many filters would, whose filters are equally far apart on the mel scale. \
+                   The centre frequency of a short filter, which passes a wide band, lies towards the middle of the axis.";
     picture("filters-coverage", caption, plot.to_svg())
 }
 
@@ -260,7 +260,7 @@ fn table(bank: &FilterBank) -> Part {
 
 /// Responses of a bank, one row for each filter.
 pub(super) fn response_map(bank: &FilterBank, title: String) -> String {
-    let rows: Vec<Vec<f64>> = bank.filters.iter().take(MOST_ROWS).map(few_points).collect();
+    let rows: Vec<Vec<f64>> = bank.filters.iter().take(MOST_ROWS).map(|filter| few_points(filter, POINTS[1])).collect();
     let cols = rows.first().map_or(0, Vec::len);
     let values = rows.iter().flatten().map(|&level| level as f32).collect();
     Heat {
@@ -325,4 +325,63 @@ fn largest_usual(values: &[f32]) -> f32 {
     magnitudes.sort_by(f32::total_cmp);
     let at = (magnitudes.len() as f64 * 0.99) as usize;
     magnitudes.get(at.min(magnitudes.len().saturating_sub(1))).copied().filter(|&most| most > 0.0).unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::NetworkSpec;
+
+    fn section(text: &str, change: fn(&mut TrainConfig)) -> Section {
+        let spec = NetworkSpec::parse(text, "the test").unwrap();
+        let network = Network::build(&spec, 2).unwrap();
+        let weights = Weights::initial(&network.graph, Default::default(), 2);
+        let mut config = TrainConfig::new(spec);
+        change(&mut config);
+        filters_section(&network, &weights, &config, None)
+    }
+
+    fn pictures(section: &Section) -> Vec<&str> {
+        let name = |part: &'_ Part| matches!(part, Part::Picture(_));
+        section
+            .parts
+            .iter()
+            .filter(|part| name(part))
+            .map(|part| match part {
+                Part::Picture(picture) => picture.name.as_str(),
+                _ => "",
+            })
+            .collect()
+    }
+
+    fn says(section: &Section, what: &str) -> bool {
+        section.parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains(what)))
+    }
+
+    const TWO: &str = "name = \"t\"\ninput.length = 400\n[[block]]\nconv = 32\nkernel = 5\npool = 3\n[[block]]\nconv = 8\nkernel = 5\n";
+
+    #[test]
+    fn thirty_two_filters_have_all_pictures_in_a_small_page() {
+        let section = section(TWO, |_| ());
+        let names = pictures(&section);
+        assert_eq!(names.len(), 8, "{names:?}");
+        assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
+        let sizes = section.parts.iter().map(|part| if let Part::Picture(it) = part { it.svg.len() } else { 0 });
+        assert!(sizes.sum::<usize>() < 250_000);
+        let tables = section.parts.iter().filter_map(|part| if let Part::Table(it) = part { Some(it) } else { None });
+        for table in tables {
+            assert!(table.rows.len() == 32 && table.rows.iter().all(|row| row.len() == table.headings.len()));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_sentence() {
+        let from_another = section(TWO, |config| config.init_from = Some("runs/a".into()));
+        assert!(says(&from_another, "began with the weights of runs/a"));
+        assert_eq!(pictures(&from_another).len(), 5);
+        let one = "name = \"t\"\ninput = { length = 400, channels = 6, sample_rate = 250 }\n[[block]]\nconv = 300\nkernel = 9\n";
+        let one = section(one, |_| ());
+        assert!(says(&one, "only one convolution") && says(&one, "conv1 has 300 filters"));
+        assert_eq!(pictures(&one).len(), 6);
+    }
 }

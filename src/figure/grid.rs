@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
 const LINE: f64 = 18.0;
+/// Space at both sides, for the middle of a mark at the edge of a panel.
+const EDGE: f64 = 6.0;
 /// Space between two columns.
 const GAP: f64 = 22.0;
 /// Height of the title of a cell, and of its panels; space below it.
@@ -70,7 +72,7 @@ impl Grid {
     pub fn to_svg(&self) -> String {
         let columns = self.columns.clamp(1, 12);
         let rows = self.cells.len().div_ceil(columns);
-        let cell = (WIDTH - GAP * (columns - 1) as f64) / columns as f64;
+        let cell = (WIDTH - 2.0 * EDGE - GAP * (columns - 1) as f64) / columns as f64;
         let top = 30.0 + LINE * self.panels.len() as f64;
         let pitch: f64 = HEIGHTS.iter().sum();
         let full = top + pitch * rows as f64 + BOTTOM;
@@ -85,7 +87,7 @@ impl Grid {
         let panels = self.placed(cell);
         for (number, it) in self.cells.iter().enumerate() {
             let (row, column) = (number / columns, number % columns);
-            let (x, y) = (column as f64 * (cell + GAP), top + row as f64 * pitch);
+            let (x, y) = (EDGE + column as f64 * (cell + GAP), top + row as f64 * pitch);
             _ = writeln!(text, "<g transform=\"translate({x:.1},{y:.1})\">");
             it.draw(&mut text, &panels, cell);
             if number + columns >= self.cells.len() {
@@ -191,7 +193,7 @@ impl PlacedPanel<'_> {
 
     fn horizontal_marks(&self, text: &mut String) {
         let bottom = HEIGHTS[0] + HEIGHTS[1];
-        for (value, label) in self.x.ticks(2) {
+        for (value, label) in self.x.ticks((self.width / 24.0) as usize) {
             let Some(x) = self.x.at(value).map(|at| self.left + at) else { continue };
             _ = writeln!(
                 text,
@@ -228,8 +230,8 @@ mod tests {
         assert_eq!((svg.matches("&amp; more").count(), svg.matches(">dead<").count()), (5, 1));
         assert_eq!(svg.matches("class=\"line").count(), 5 * 3);
         assert!(svg.contains("left: weight &lt; 1") && !svg.contains("NaN"));
-        // Marks under the last cell of each of the four columns.
-        assert_eq!(svg.matches(">1.0<").count(), 4 * 2 + 5);
+        // Under the last cell of each of the four columns, for both panels; at the left of the second panel of each cell.
+        assert_eq!((svg.matches(">1.0<").count(), svg.matches(">1<").count()), (4 * 2, 5));
         let empty = Grid { title: "G".into(), panels: vec![], cells: vec![], columns: 0 };
         assert!(empty.to_svg().ends_with("</svg>\n"));
     }
