@@ -8,7 +8,10 @@ use std::process::Command;
 
 /// The first of these programs that can be started.
 fn found(names: &[&'static str]) -> Option<&'static str> {
-    names.iter().copied().find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
+    names
+        .iter()
+        .copied()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
 }
 
 #[test]
@@ -23,10 +26,10 @@ fn the_page_works_in_a_browser() {
     explain.arg("explain").arg(trained()).args(["--clips", "2", "--checked", "2", "--out"]).arg(dir.path());
     explain.assert().success();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/page.mjs");
-    let mut judge = Command::new(node);
-    judge.arg(script).arg(chromium).arg(dir.path().join("index.html"));
-    judge.args(["training", "filters", "maps", "faithfulness", "layers", "excitation", "features"]);
-    let output = judge.output().unwrap();
+    let mut check = Command::new(node);
+    check.arg(script).arg(chromium).arg(dir.path().join("index.html"));
+    check.args(["training", "filters", "maps", "faithfulness", "layers", "excitation", "features"]);
+    let output = check.output().unwrap();
     let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}");
 }

@@ -83,7 +83,7 @@ enum Command {
     Features(features::Args),
     /// Train other classifiers on the activations of a layer.
     Classify(classify::Args),
-    /// Write a page on what a trained network has learned: maps of where it listens, its layers and its mistakes.
+    /// Write a page on what a trained network has learned: maps of where it finds the word, its layers and its mistakes.
     Explain(explain::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),

@@ -197,7 +197,7 @@ mod tests {
     use crate::nn::{Network, NetworkSpec};
     use crate::train::Weights;
 
-    /// A network that hears a constant sound, and whose first class is that the middle of the clip is loud.
+    /// A network whose first class is that the middle of the clip is loud.
     fn middle_matters() -> (Recogniser, usize) {
         let text = "name = 'middle'\ninput = { length = 80, channels = 1, sample_rate = 8000 }\n\
                     block = [{ conv = 1, kernel = 1, pool = 2 }]";

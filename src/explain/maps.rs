@@ -225,6 +225,9 @@ impl Mapper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng::{Key, Stream};
+    use crate::nn::{Initialisation, NetworkSpec};
+    use crate::train::Recogniser;
 
     #[test]
     fn rows_lie_in_the_middle_of_their_samples() {
@@ -235,5 +238,77 @@ mod tests {
         assert_eq!(map.by_part(12, 3).len(), 3);
         assert_eq!(Map { values: vec![], step: 3 }.at_samples(2), [0.0, 0.0]);
         assert_eq!(Map { values: vec![2.0, -3.0], step: 1 }.by_part(2, 1), [2.5]);
+    }
+
+    /// A separable, residual network with batch norm that averages over time, with weights that are not its first ones, and two clips.
+    fn averaging() -> (Network, Weights, Vec<f32>) {
+        let text = "name = 'averaging'\nbatch_norm = true\ninput = { length = 120, channels = 2, sample_rate = 8000 }\n\
+                    head = { pool = 'average' }\nblock = [{ conv = 6, kernel = 5, pool = 2 }, \
+                    { conv = 6, kernel = 3, separable = true, residual = true, pool = 2 }]";
+        let network = Network::build(&NetworkSpec::parse(text, "test").unwrap(), 3).unwrap();
+        let mut weights = Weights::initial(&network.graph, Initialisation::default(), 1);
+        let key = Key::new(1, Stream::Case);
+        weights.params.iter_mut().enumerate().for_each(|(i, w)| *w += 0.1 * key.normal(i as u64) as f32);
+        weights.state.iter_mut().enumerate().for_each(|(i, s)| *s += 0.3 * key.with(1).normal(i as u64).abs() as f32);
+        let inputs = (0..2 * 240).map(|i| key.with(2).normal(i) as f32).collect();
+        (network, weights, inputs)
+    }
+
+    #[test]
+    fn the_mean_of_a_class_activation_map_is_the_logit_without_its_bias() {
+        let (network, weights, inputs) = averaging();
+        let mut mapper = Mapper::new(&network, &weights, Method::Cam, 1, Isa::best()).unwrap();
+        let maps = mapper.maps(&inputs, &[2, 0]).unwrap();
+        let mut recogniser = Recogniser::builder(&network, weights.clone()).batch(2).build().unwrap();
+        recogniser.run(&inputs).unwrap();
+        let bias = network.graph.parameters().into_iter().find(|parameter| parameter.name == "fc1.bias").unwrap();
+        for (clip, class) in [(0, 2), (1, 0)] {
+            let values = &maps[clip].values;
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            let logit = recogniser.logits(clip)[class] - weights.params[bias.offset + class];
+            approx::assert_abs_diff_eq!(mean, logit, epsilon = 1e-4 * logit.abs().max(1.0));
+        }
+        assert_eq!(Method::of(&network).len(), 4);
+    }
+
+    #[test]
+    fn integrated_gradients_sum_to_the_difference_to_silence() {
+        let (network, weights, inputs) = averaging();
+        let mut mapper = Mapper::new(&network, &weights, Method::IntegratedGradients, 1, Isa::best()).unwrap();
+        let sum: f32 = mapper.maps(&inputs[..240], &[1]).unwrap()[0].values.iter().sum();
+        let mut recogniser = Recogniser::builder(&network, weights).build().unwrap();
+        let mut logit = |input: &[f32]| {
+            recogniser.run(input).unwrap();
+            recogniser.logits(0)[1]
+        };
+        let difference = logit(&inputs[..240]) - logit(&[0.0; 240]);
+        // The midpoint rule has an error of its own.
+        approx::assert_abs_diff_eq!(sum, difference, epsilon = 0.02 * difference.abs().max(0.5));
+    }
+
+    #[test]
+    fn input_gradients_are_those_of_central_differences() {
+        let (network, weights, inputs) = averaging();
+        let node = network.audio;
+        let mut of = Differentiator::new(&network, &weights, network.logits, &[node], 1, Isa::best()).unwrap();
+        let key = Key::new(2, Stream::Case);
+        let mut errors: Vec<f64> = (0..9)
+            .map(|direction| {
+                let along: Vec<f32> = (0..240).map(|i| key.with(direction).normal(i) as f32).collect();
+                let mut logit = |step: f32| {
+                    let moved: Vec<f32> = inputs[..240].iter().zip(&along).map(|(x, d)| x + step * d).collect();
+                    of.run_channels(&moved, &[1]).unwrap();
+                    f64::from(of.output(0)[1])
+                };
+                let difference = (logit(1e-3) - logit(-1e-3)) / 2e-3;
+                logit(0.0);
+                let gradient = of.gradient(node).unwrap();
+                let expected: f64 = gradient.iter().zip(&along).map(|(g, d)| f64::from(g * d)).sum();
+                (difference - expected).abs() / expected.abs().max(0.1)
+            })
+            .collect();
+        // A step may pass a corner of ReLU; the median does not.
+        errors.sort_by(f64::total_cmp);
+        assert!(errors[4] < 1e-2, "{errors:?}");
     }
 }

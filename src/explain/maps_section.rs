@@ -10,8 +10,8 @@ use crate::train::Recogniser;
 
 /// The lowest level of a spectrogram in pictures, decibels.
 const FLOOR: f32 = -70.0;
-/// Channels of the first layer that can be heard.
-const HEARD: usize = 2;
+/// Channels of the first layer that can be played.
+const PLAYED: usize = 2;
 
 /// The maps of one clip, one for each method.
 pub struct ClipMaps {
@@ -50,8 +50,8 @@ pub fn maps_section(subject: &Subject, clips: &[ClipMaps]) -> Section {
             parts.push(Part::Sounds(sounds));
         }
     }
-    let look_for = "Whether the orange moments lie on the word, and on which of its sounds; maps that mark silence or noise show that the network listens to something else.";
-    Section { id: "maps", title: "Where the network listens", look_for: look_for.into(), parts }
+    let look_for = "Whether the orange moments lie on the word, and on which of its sounds; maps that mark silence or noise show that the network relies on something else.";
+    Section { id: "maps", title: "Where the word is found", look_for: look_for.into(), parts }
 }
 
 fn about(methods: &[Method]) -> String {
@@ -195,16 +195,16 @@ pub fn layers_section(subject: &Subject, clips: &[ClipMaps]) -> Result<Section, 
         let caption =
             "Each row of a layer is a channel; dark blue is 0, yellow the largest output of the layer.".into();
         parts.push(Part::Picture(Picture { name: format!("layers-{}", number + 1), caption, svg }));
-        let heard = first.map(|first| heard(subject, &recogniser, first)).transpose()?.unwrap_or_default();
-        if !heard.is_empty() {
-            parts.push(Part::Sounds(heard));
+        let sounds = first.map(|first| first_outputs(subject, &recogniser, first)).transpose()?.unwrap_or_default();
+        if !sounds.is_empty() {
+            parts.push(Part::Sounds(sounds));
         }
     }
     let look_for = "How the layers, from top to bottom, trade time for meaning: the first follow the sound, the last have a few moments with the channels that the word excites.";
     Ok(Section { id: "layers", title: "From layer to layer", look_for: look_for.into(), parts })
 }
 
-/// The first convolution, if it keeps enough of the rate to be heard.
+/// The first convolution, if it keeps enough of the rate to be played.
 fn first_layer(subject: &Subject) -> Option<crate::graph::NodeId> {
     let audible = subject.data.is_sound() && subject.network.spec.input.channels == 1;
     let id = subject.network.graph.find("conv1").filter(|_| audible)?;
@@ -212,7 +212,11 @@ fn first_layer(subject: &Subject) -> Option<crate::graph::NodeId> {
 }
 
 /// The loudest outputs of the first convolution as sound.
-fn heard(subject: &Subject, recogniser: &Recogniser, first: crate::graph::NodeId) -> Result<Vec<Sound>, ExplainError> {
+fn first_outputs(
+    subject: &Subject,
+    recogniser: &Recogniser,
+    first: crate::graph::NodeId,
+) -> Result<Vec<Sound>, ExplainError> {
     let shape = subject.network.graph.shape(first);
     let values = recogniser.activation(first)?.unwrap_or_default();
     let channel = |c: usize| values.iter().skip(c).step_by(shape.c).copied().collect::<Vec<f32>>();
@@ -227,5 +231,5 @@ fn heard(subject: &Subject, recogniser: &Recogniser, first: crate::graph::NodeId
         samples.iter_mut().for_each(|v| *v *= 0.5 / most.max(f32::MIN_POSITIVE));
         Sound::of(format!("output of filter {c} of the first layer"), &samples, rate)
     };
-    Ok(channels.into_iter().take(HEARD).map(sound).collect())
+    Ok(channels.into_iter().take(PLAYED).map(sound).collect())
 }

@@ -61,7 +61,7 @@ pub struct Table {
 /// A sound that can be played.
 #[derive(Clone, Debug)]
 pub struct Sound {
-    /// What is heard.
+    /// What the sound is.
     pub caption: String,
     /// Mono samples of 16 bits.
     pub samples: Vec<i16>,

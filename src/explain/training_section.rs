@@ -5,8 +5,8 @@ use super::subject::Subject;
 use crate::figure::{Axis, Matrix, Plot, Point, Series, matrices};
 use crate::train::{EpochRecord, Evaluation};
 
-/// Mistakes that can be heard.
-const HEARD: usize = 8;
+/// Mistakes that can be played.
+const PLAYED: usize = 8;
 /// Rows of a table before the reader asks for more.
 const SHOWN: usize = 8;
 /// Most classes whose two matrices are side by side.
@@ -151,7 +151,7 @@ fn mistakes(subject: &Subject, evaluation: &Evaluation) -> Vec<Part> {
         let caption = format!("{label}, recognised as {predicted} ({:.2})", of.prediction.probability);
         Some(Sound { caption, samples: subject.sound(of.clip)?, rate: subject.network.spec.input.sample_rate })
     };
-    let sounds: Vec<Sound> = mistakes.iter().take(HEARD).filter_map(sound).collect();
+    let sounds: Vec<Sound> = mistakes.iter().take(PLAYED).filter_map(sound).collect();
     let mut parts = vec![Part::Heading("Most confident mistakes".into())];
     if !sounds.is_empty() {
         parts.push(Part::Sounds(sounds));

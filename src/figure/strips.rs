@@ -164,6 +164,6 @@ mod tests {
         ];
         let svg = Strips { title: "A & B".into(), seconds: 1.0, strips }.to_svg();
         assert_eq!((svg.matches("<image").count(), svg.matches("2 &lt; 3</text>").count()), (2, 4));
-        assert!(svg.contains("A &amp; B") && svg.contains(">0.5<") && svg.contains("time (s)") && !svg.contains("NaN"));
+        assert!(svg.contains("A &amp; B") && svg.contains(">0.4<") && svg.contains("time (s)") && !svg.contains("NaN"));
     }
 }

@@ -1,4 +1,4 @@
-// Opens a page of `stapes explain` in headless Chromium and judges it: node page.mjs CHROMIUM FILE.html ID..
+// Opens a page of `stapes explain` in headless Chromium and checks it: node page.mjs CHROMIUM FILE.html ID..
 // Talks to the browser through its DevTools protocol over a pipe, without any package. Prints what is wrong, a line each.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -31,7 +31,7 @@ const send = (method, params = {}, sessionId = undefined) => new Promise((done, 
   browser.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + "\0");
 });
 
-async function judge() {
+async function check() {
   const { targetId } = await send("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
   const tell = (method, params) => send(method, params, sessionId);
@@ -108,4 +108,4 @@ function end() {
   process.exit(faults.length ? 1 : 0);
 }
 browser.on("error", (error) => { faults.push(`the browser cannot be started: ${error.message}`); end(); });
-judge().catch((error) => faults.push(error.message)).finally(end);
+check().catch((error) => faults.push(error.message)).finally(end);
