@@ -95,7 +95,7 @@ mod built {
     /// Runs the command.
     pub fn run(args: &Args, context: &Context) -> Result<()> {
         if args.text {
-            return output::print(&text(args, context)?);
+            return output::print_filled(&text(args, context)?);
         }
         let (page, index, files) = made(args, context)?;
         match context.json {

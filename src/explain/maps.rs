@@ -300,14 +300,14 @@ mod tests {
                     of.run_channels(&moved, &[1]).unwrap();
                     f64::from(of.output(0)[1])
                 };
-                let difference = (logit(1e-3) - logit(-1e-3)) / 2e-3;
+                let difference = (logit(3e-4) - logit(-3e-4)) / 6e-4;
                 logit(0.0);
                 let gradient = of.gradient(node).unwrap();
                 let expected: f64 = gradient.iter().zip(&along).map(|(g, d)| f64::from(g * d)).sum();
                 (difference - expected).abs() / expected.abs().max(0.1)
             })
             .collect();
-        // A step may pass a corner of ReLU; the median does not.
+        // A step may pass corners of ReLU and max pooling; half of the steps pass few or none.
         errors.sort_by(f64::total_cmp);
         assert!(errors[4] < 1e-2, "{errors:?}");
     }

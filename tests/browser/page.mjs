@@ -10,7 +10,7 @@ const [chromium, file, ...ids] = process.argv.slice(2);
 const profile = mkdtempSync(join(tmpdir(), "stapes-browser-"));
 const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required",
   "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"];
-const browser = spawn(chromium, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+const browser = spawn(chromium, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
 const faults = [];
 const waiting = new Map();
 const listeners = [];
@@ -102,10 +102,15 @@ async function check() {
 const late = setTimeout(() => { faults.push("the browser does not answer"); end(); }, 120_000);
 function end() {
   clearTimeout(late);
-  browser.kill("SIGKILL");
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   faults.forEach((fault) => console.log(fault));
-  process.exit(faults.length ? 1 : 0);
+  process.exitCode = faults.length ? 1 : 0;
+  const clean = () => {
+    // Processes of the browser may still write.
+    try { rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }); } catch { /* the system removes it */ }
+    process.exit();
+  };
+  browser.once("exit", clean);
+  try { process.kill(-browser.pid, "SIGKILL"); } catch { clean(); }
 }
 browser.on("error", (error) => { faults.push(`the browser cannot be started: ${error.message}`); end(); });
 check().catch((error) => faults.push(error.message)).finally(end);
