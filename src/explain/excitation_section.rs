@@ -73,19 +73,30 @@ fn shown_channels(of: &LayerExcitations) -> Vec<usize> {
 
 /// For each layer the segments that excite its channels most, signals that do, and a table of all channels.
 pub fn excitation_section(subject: &Subject, layers: &[Excited]) -> Section {
-    let mut parts = Vec::new();
+    let mut parts = vec![Part::Text(method())];
     for of_layer in layers {
         parts.extend(layer_parts(subject, of_layer));
     }
     if let Some(last) = layers.last() {
         parts.extend(sounds(subject, last));
     }
-    if parts.is_empty() {
+    if layers.is_empty() {
         parts.push(Part::Text("The network has no layers to show.".into()));
     }
     let look_for = "How the segments grow from a few periods of a vowel to whole words, and whether the channels of a layer \
                     have different ones.";
     Section { id: "excitation", title: "What excites the deeper layers", look_for: look_for.into(), parts }
+}
+
+/// How the segments and the signals were found.
+fn method() -> String {
+    format!(
+        "A segment is what the row with the highest activation depends on, its receptive field, in the clip of the split where the channel is most active. A signal starts from noise and follows \
+         the gradient of one activation before ReLU and pooling for {} steps, smoothed over three samples; its energy stays at {:.0} dB of full scale, so that its activation can be below that of a \
+         loud clip.",
+        Ascent::default().steps,
+        20.0 * LEVEL.log10()
+    )
 }
 
 fn layer_parts(subject: &Subject, Excited { clips, signals }: &Excited) -> Vec<Part> {
@@ -107,12 +118,10 @@ fn layer_parts(subject: &Subject, Excited { clips, signals }: &Excited) -> Vec<P
         parts.push(Part::Picture(Picture {
             name: format!("excitation-{name}"),
             caption: format!(
-                "The {shown} channels of {} with the highest activations: number of the channel, label of the clip and time at which the segment begins. The width is {:.1} ms; each waveform is \
-                 relative to its peak. The ascent raises the channel of {made_for} from noise in {} steps with the energy fixed at {:.0} dB of full scale, its gradient smoothed over three samples.",
+                "The {shown} of {} channels with the highest activations: number of the channel, label of the clip, and time at which the segment begins. The whole width is {:.1} ms; each \
+                 waveform is drawn relative to its peak. The signal is made for one row of {made_for}.",
                 channels.len(),
-                ms(samples),
-                Ascent::default().steps,
-                20.0 * LEVEL.log10()
+                ms(samples)
             ),
             svg: waves.to_svg(),
         }));
@@ -166,14 +175,17 @@ fn table(subject: &Subject, clips: &LayerExcitations, signals: &[ExcitingSignal]
         );
         row
     };
+    let value = |channel: usize| best(clips, channel).map_or(f32::NEG_INFINITY, |of| of.value);
+    let mut channels: Vec<usize> = (0..clips.channels.len()).collect();
+    channels.sort_by(|&a, &b| value(b).total_cmp(&value(a)).then(a.cmp(&b)));
     let headings = ["channel", "clip", "label", "from (s)", "to (s)", "activation", "noise", "after ascent"];
     Table {
         name: format!("excitation-{name}-channels"),
         caption: format!(
-            "The highest activation of each channel of {name} over all clips of the split; for the channels of the picture also the activation for noise and for the signal of the ascent."
+            "The highest activation of each channel of {name} over all clips of the split, and for the channels of the picture the activation for the noise and for the signal of the ascent."
         ),
         headings: headings.map(String::from).to_vec(),
-        rows: (0..clips.channels.len()).map(row).collect(),
+        rows: channels.into_iter().map(row).collect(),
         shown: SHOWN,
     }
 }

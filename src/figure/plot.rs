@@ -196,7 +196,7 @@ impl Series {
     /// The mark of a point.
     fn mark(&self, colour: usize, point: &Point, [x, y]: [f64; 2]) -> String {
         let k = colour % COLOURS;
-        let class = if self.variant % 2 == 0 { "f" } else { "h" };
+        let class = if self.variant.is_multiple_of(2) { "f" } else { "h" };
         let clip = point.clip.map_or(String::new(), |clip| format!(" data-clip=\"{clip}\""));
         let title = match point.hover.as_str() {
             "" => String::new(),
@@ -280,7 +280,7 @@ impl Series {
                 let [l, t, r, b] = bounds(*base);
                 t >= -8.0 && b <= height && over.iter().all(|o| r <= o[0] || l >= o[2] || b <= o[1] || t >= o[3])
             };
-            let nearby = (0..40).map(|i| py + 4.0 + 7.0 * f64::from(i + 1 >> 1) * if i % 2 == 0 { 1.0 } else { -1.0 });
+            let nearby = (0..40).map(|i| py + 4.0 + 7.0 * f64::from((i + 1) / 2) * if i % 2 == 0 { 1.0 } else { -1.0 });
             let base = { nearby }.find(free).unwrap_or(py + 4.0);
             over.push(bounds(base));
             _ = writeln!(text, "<text class=\"o\" x=\"{px:.1}\" y=\"{base:.1}\">{}</text>", escaped(&point.name));

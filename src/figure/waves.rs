@@ -34,7 +34,7 @@ pub struct Waves {
     pub legend: Vec<String>,
     /// The small pictures, row by row.
     pub waves: Vec<Wave>,
-    /// Samples over the width of a small picture.
+    /// Samples over the width of a small picture; shorter waveforms are in its middle.
     pub samples: usize,
 }
 
@@ -72,7 +72,9 @@ impl Waves {
         _ = writeln!(text, "<text x=\"0\" y=\"12\">{name}<title>{}</title></text>", escaped(&wave.name));
         for (number, samples) in wave.lines.iter().enumerate() {
             let middle = NAME + HEIGHT * (number as f64 + 0.5);
-            let path = path(samples, middle, width / self.samples.max(1) as f64);
+            let step = width / self.samples.max(1) as f64;
+            let free = self.samples.saturating_sub(samples.len());
+            let path = path(samples, [step * free as f64 / 2.0, middle], step);
             _ = writeln!(
                 text,
                 "<path class=\"grid\" d=\"M0 {middle:.1}h{width:.1}\"/><path class=\"s c{}\" fill=\"none\" stroke-linejoin=\"round\" d=\"{path}\"/>",
@@ -82,8 +84,8 @@ impl Waves {
     }
 }
 
-/// The waveform around the height `middle`, with `step` units for each sample.
-fn path(samples: &[f32], middle: f64, step: f64) -> String {
+/// The waveform from `left` on around the height `middle`, with `step` units for each sample.
+fn path(samples: &[f32], [left, middle]: [f64; 2], step: f64) -> String {
     let most = samples.iter().filter(|v| v.is_finite()).fold(0.0, |most: f32, v| most.max(v.abs()));
     let scale = (HEIGHT - 6.0) / 2.0 / f64::from(if most > 0.0 { most } else { 1.0 });
     let y = |v: f32| middle - scale * f64::from(if v.is_finite() { v } else { 0.0 });
@@ -94,7 +96,7 @@ fn path(samples: &[f32], middle: f64, step: f64) -> String {
     };
     let per_column = samples.len().div_ceil(COLUMNS).max(1);
     for (column, values) in samples.chunks(per_column).enumerate() {
-        let x = step * (column * per_column) as f64;
+        let x = left + step * (column * per_column) as f64;
         let low = values.iter().copied().fold(f32::INFINITY, f32::min);
         let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if per_column > 1 {
@@ -111,13 +113,13 @@ mod tests {
 
     #[test]
     fn waveforms_are_relative_to_their_peak_and_long_ones_keep_their_extremes() {
-        let short = path(&[0.0, 0.5, -0.5], 17.0, 10.0);
-        assert_eq!(short, "M0.0 17.0L10.0 3.0L20.0 31.0");
+        let short = path(&[0.0, 0.5, -0.5], [5.0, 17.0], 10.0);
+        assert_eq!(short, "M5.0 17.0L15.0 3.0L25.0 31.0");
         let mut long = vec![0.0; 1000];
         long[777] = -1e-3;
-        let drawn = path(&long, 17.0, 0.2);
+        let drawn = path(&long, [0.0, 17.0], 0.2);
         assert!(drawn.matches('L').count() < 2 * COLUMNS && drawn.contains(" 31.0"), "{drawn}");
-        assert!(!path(&[f32::NAN, f32::INFINITY, 0.0], 17.0, 1.0).contains("NaN"));
+        assert!(!path(&[f32::NAN, f32::INFINITY, 0.0], [0.0, 17.0], 1.0).contains("NaN"));
         let wave = Wave { name: "a <b>".into(), lines: vec![vec![1.0], Vec::new()] };
         let waves = Waves { title: "T".into(), legend: vec!["x".into(), "y".into()], waves: vec![wave; 5], samples: 1 };
         let svg = waves.to_svg();
