@@ -15,6 +15,15 @@ fn explain(run: &Path, out: &Path, options: &[&str]) -> assert_cmd::Command {
     command
 }
 
+/// A page or picture without the sounds and pictures inside it, whose code may have any letters.
+fn without_data(text: &str) -> String {
+    let mut parts = text.split("base64,");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |before, part| {
+        before + part.trim_start_matches(|c: char| c.is_alphanumeric() || "+/=".contains(c))
+    })
+}
+
 #[test]
 fn the_page_has_every_section_needs_no_network_and_its_pictures_are_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,7 +40,7 @@ fn the_page_has_every_section_needs_no_network_and_its_pictures_are_files() {
     // Every picture has a description, every sound a name.
     assert_eq!(html.matches("<svg").count(), html.matches("role=\"img\" aria-label=\"").count());
     assert_eq!(html.matches("<audio").count(), html.matches("<audio controls preload=\"none\" aria-label=\"").count());
-    assert!(html.matches("<audio").count() > 2 && !html.contains("NaN"));
+    assert!(html.matches("<audio").count() > 2 && !without_data(&html).contains("NaN"));
     let files: Vec<&str> = told["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     for file in &files {
         assert!(out.join(file).is_file(), "{file}");
@@ -77,7 +86,7 @@ fn sound_files_take_the_place_of_test_clips() {
     command.arg("explain").arg(trained()).args([&long, &silent]).arg("--out").arg(dir.path().join("page"));
     command.args(["--checked", "2"]).assert().success().stdout(contains("index.html: "));
     let map = fs::read_to_string(dir.path().join("page/map-2.svg")).unwrap();
-    assert!(map.contains("silent.wav · recognised as") && !map.contains("NaN"), "{map}");
+    assert!(map.contains("silent.wav · recognised as") && !without_data(&map).contains("NaN"));
     assert!(!dir.path().join("page/map-3.svg").exists());
 }
 
