@@ -84,10 +84,12 @@ fn sound_files_take_the_place_of_test_clips() {
     wav.finalize().unwrap();
     let mut command = stapes();
     command.arg("explain").arg(trained()).args([&long, &silent]).arg("--out").arg(dir.path().join("page"));
-    command.args(["--checked", "2"]).assert().success().stdout(contains("index.html: "));
+    command.args(["--checked", "2", "--layer", "conv1"]).assert().success().stdout(contains("index.html: "));
     let map = fs::read_to_string(dir.path().join("page/map-2.svg")).unwrap();
     assert!(map.contains("silent.wav · recognised as") && !without_data(&map).contains("NaN"));
     assert!(!dir.path().join("page/map-3.svg").exists());
+    let html = fs::read_to_string(dir.path().join("page/index.html")).unwrap();
+    assert!(html.contains("Grad-CAM adds the channels of the layer conv1"));
 }
 
 #[test]
@@ -96,6 +98,8 @@ fn what_cannot_be_explained_is_refused_in_a_sentence() {
     let out = dir.path().join("page");
     explain(dir.path(), &out, &[]).assert().code(1).stderr(contains("stapes: error: "));
     explain(&trained(), &out, &["missing.wav"]).assert().code(1).stderr(contains("cannot read missing.wav"));
+    let refused = explain(&trained(), &out, &["--layer", "pool9"]).assert().code(1);
+    refused.stderr(contains("pool9").and(contains("stapes: error: ")));
     explain(&trained(), &out, &["--clips", "101"]).assert().code(2).stderr(contains("101"));
     let blocked = dir.path().join("file");
     fs::write(&blocked, "").unwrap();

@@ -38,6 +38,9 @@ pub struct Args {
     /// Test clips by which the maps are checked.
     #[arg(long, value_name = "N", default_value_t = CHECKED, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     checked: u32,
+    /// Layer of Grad-CAM, by its name in `stapes models` [default: the last block].
+    #[arg(long, value_name = "NAME")]
+    layer: Option<String>,
     /// The run's own recordings, if they have been moved.
     #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
@@ -76,7 +79,8 @@ mod built {
     };
     use crate::simd::Isa;
     use crate::train::{
-        Bundle, EvaluationReport, Recogniser, TrainConfig, Which, check_split, read_metrics, write_atomically,
+        Bundle, EvaluationReport, FeatureLayer, Recogniser, TrainConfig, Which, check_split, read_metrics,
+        write_atomically,
     };
     use anyhow::{Context as _, Result, bail};
     use serde_json::json;
@@ -86,7 +90,7 @@ mod built {
     /// Writes the page of a run that has just ended into it.
     pub fn at_end_of(run: &Path, context: &Context) -> Result<()> {
         let (run, clips) = (run.to_path_buf(), Vec::new());
-        let args = Args { run, clips, text: false, out: None, shown: SHOWN, checked: CHECKED, data: None };
+        let args = Args { run, clips, text: false, out: None, shown: SHOWN, checked: CHECKED, layer: None, data: None };
         let (_, index, _) = made(&args, context)?;
         context.remark(&format!("wrote {index}; open it in a browser"));
         Ok(())
@@ -151,6 +155,7 @@ mod built {
         let (Some(folder), Some(config)) = (folder, config) else {
             bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
         };
+        let layer = args.layer.as_deref().map(|name| FeatureLayer::find(&network, name)).transpose()?.map(|of| of.node);
         interrupt::watch()?;
         let own = TrainConfig::load(&folder.config())?.data;
         let reading = recordings::config_of_trained(&config, standardisation.as_ref());
@@ -177,6 +182,7 @@ mod built {
             config,
             data,
             split: Split::Testing,
+            layer,
             isa,
         };
         Ok((subject, path))

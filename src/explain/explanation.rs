@@ -8,7 +8,7 @@ use super::faithfulness::{Faithfulness, FaithfulnessCheck};
 use super::faithfulness_section::faithfulness_section;
 use super::filters_changes::largest_activations;
 use super::filters_section::filters_section;
-use super::maps::{Mapper, Method};
+use super::maps::Mapper;
 use super::maps_section::{clip_maps, layers_section, maps_section};
 use super::page::Page;
 use super::section::Sound;
@@ -56,7 +56,7 @@ pub fn explain(
         }
         false => chosen,
     };
-    if !Method::of(&subject.network).is_empty() && !clips.is_empty() {
+    if !subject.methods().is_empty() && !clips.is_empty() {
         progress("computing maps");
         let clips = clip_maps(subject, clips)?;
         sections.push(maps_section(subject, &clips));
@@ -104,7 +104,7 @@ pub fn check(
     evaluation: &Evaluation,
     options: ExplainOptions,
 ) -> Result<Vec<Faithfulness>, ExplainError> {
-    let methods = Method::of(&subject.network);
+    let methods = subject.methods();
     let mut mappers = methods
         .iter()
         .map(|&method| Mapper::new(&subject.network, &subject.weights, method, 1, subject.isa))

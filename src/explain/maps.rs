@@ -46,11 +46,11 @@ impl Method {
         }
     }
 
-    /// The methods for a network: CAM if its head allows it, Grad-CAM of the last block, and the gradients of the input.
-    pub fn of(network: &Network) -> Vec<Method> {
+    /// The methods for a network: CAM if its head allows it, Grad-CAM of a layer, of the last block if it is none, and the gradients of the input.
+    pub fn of(network: &Network, layer: Option<NodeId>) -> Vec<Method> {
         let cam = has_cam(network).then_some(Method::Cam);
-        let last = network.blocks.last().map(|&block| Method::GradCam(block));
-        cam.into_iter().chain(last).chain([Method::InputGradient, Method::IntegratedGradients]).collect()
+        let layer = layer.or(network.blocks.last().copied()).map(Method::GradCam);
+        cam.into_iter().chain(layer).chain([Method::InputGradient, Method::IntegratedGradients]).collect()
     }
 }
 
@@ -268,7 +268,7 @@ mod tests {
             let logit = recogniser.logits(clip)[class] - weights.params[bias.offset + class];
             approx::assert_abs_diff_eq!(mean, logit, epsilon = 1e-4 * logit.abs().max(1.0));
         }
-        assert_eq!(Method::of(&network).len(), 4);
+        assert_eq!(Method::of(&network, None).len(), 4);
     }
 
     #[test]

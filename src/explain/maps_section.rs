@@ -17,7 +17,7 @@ const PLAYED: usize = 2;
 pub struct ClipMaps {
     /// The clip.
     pub clip: ExplainedClip,
-    /// Its maps, in the order of [`Method::of`].
+    /// Its maps, in the order of [`Subject::methods`].
     pub maps: Vec<Map>,
 }
 
@@ -27,7 +27,7 @@ pub struct ClipMaps {
 /// The memory does not suffice.
 pub fn clip_maps(subject: &Subject, clips: Vec<ExplainedClip>) -> Result<Vec<ClipMaps>, ExplainError> {
     let mut all: Vec<ClipMaps> = clips.into_iter().map(|clip| ClipMaps { clip, maps: Vec::new() }).collect();
-    for method in Method::of(&subject.network) {
+    for method in subject.methods() {
         let mut mapper = Mapper::new(&subject.network, &subject.weights, method, 8, subject.isa)?;
         for of in &mut all {
             of.maps.extend(mapper.maps(&of.clip.input, &[of.clip.prediction.class])?);
@@ -38,8 +38,8 @@ pub fn clip_maps(subject: &Subject, clips: Vec<ExplainedClip>) -> Result<Vec<Cli
 
 /// A picture with all maps for each clip, and sounds: the clip, and the clip weighted by its map.
 pub fn maps_section(subject: &Subject, clips: &[ClipMaps]) -> Section {
-    let methods = Method::of(&subject.network);
-    let mut parts = vec![Part::Text(about(&methods))];
+    let methods = subject.methods();
+    let mut parts = vec![Part::Text(about(subject, &methods))];
     for (number, of) in clips.iter().enumerate() {
         let svg = picture(subject, of, &methods).to_svg();
         let caption =
@@ -54,18 +54,20 @@ pub fn maps_section(subject: &Subject, clips: &[ClipMaps]) -> Section {
     Section { id: "maps", title: "Where the word is found", look_for: look_for.into(), parts }
 }
 
-fn about(methods: &[Method]) -> String {
+fn about(subject: &Subject, methods: &[Method]) -> String {
     let what = |method: &Method| match method {
-        Method::Cam => "CAM adds the features of the last layer as the classifier weighs them",
-        Method::GradCam(_) => {
-            "Grad-CAM adds the channels of the last layer, weighted by how much the logit depends on each"
+        Method::Cam => "CAM adds the features of the last layer as the classifier weighs them".into(),
+        Method::GradCam(layer) => {
+            let layer = &subject.network.graph.node(*layer).name;
+            format!("Grad-CAM adds the channels of the layer {layer}, weighted by how much the logit depends on each")
         }
-        Method::InputGradient => "the input gradient says how much the logit changes with each sample",
+        Method::InputGradient => "the input gradient says how much the logit changes with each sample".into(),
         Method::IntegratedGradients => {
             "integrated gradients share the difference to silence among the samples: their sum is that difference"
+                .into()
         }
     };
-    let texts: Vec<&str> = methods.iter().map(what).collect();
+    let texts: Vec<String> = methods.iter().map(what).collect();
     format!("The maps are of the recognised class: {}.", texts.join("; "))
 }
 

@@ -1,8 +1,10 @@
 //! What is explained: a trained network, the recordings that it was tested on, and single clips.
 
 use super::error::ExplainError;
+use super::maps::Method;
 use crate::base::Name;
 use crate::data::{Dataset, Samples, Split};
+use crate::graph::NodeId;
 use crate::nn::Network;
 use crate::simd::Isa;
 use crate::train::{EVAL_BATCH, EpochRecord, Evaluation, Prediction, Recogniser, TrainConfig, Weights};
@@ -26,6 +28,8 @@ pub struct Subject {
     pub data: Arc<Dataset>,
     /// The split whose clips are explained.
     pub split: Split,
+    /// The layer of Grad-CAM; the last block if none.
+    pub layer: Option<NodeId>,
     /// How the network is computed.
     pub isa: Isa,
 }
@@ -47,6 +51,11 @@ impl Subject {
     /// The classes.
     pub fn classes(&self) -> &[Name] {
         self.data.classes()
+    }
+
+    /// The methods of its maps.
+    pub fn methods(&self) -> Vec<Method> {
+        Method::of(&self.network, self.layer)
     }
 
     /// The rate of the input, Hz.

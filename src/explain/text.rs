@@ -49,8 +49,9 @@ pub fn responses(bank: &FilterBank, width: usize) -> String {
 /// # Errors
 /// The memory does not suffice.
 pub fn map(subject: &Subject, clip: &ExplainedClip, width: usize) -> Result<String, ExplainError> {
-    let Some(&layer) = subject.network.blocks.last() else { return Ok(String::new()) };
-    let mut mapper = Mapper::new(&subject.network, &subject.weights, Method::GradCam(layer), 1, subject.isa)?;
+    let method = subject.methods().into_iter().find(|method| matches!(method, Method::GradCam(_)));
+    let Some(method) = method else { return Ok(String::new()) };
+    let mut mapper = Mapper::new(&subject.network, &subject.weights, method, 1, subject.isa)?;
     let channels = subject.network.spec.input.channels.max(1);
     let frames = clip.input.len() / channels;
     let columns = width.saturating_sub(10).clamp(8, 100).min(frames.max(1));
