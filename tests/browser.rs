@@ -31,5 +31,9 @@ fn the_page_works_in_a_browser() {
     check.args(["training", "filters", "maps", "faithfulness", "layers", "excitation", "features"]);
     let output = check.output().unwrap();
     let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: {told}");
+        return;
+    }
     assert!(output.status.success(), "{told}");
 }

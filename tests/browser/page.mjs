@@ -1,5 +1,6 @@
 // Opens a page of `stapes explain` in headless Chromium and checks it: node page.mjs CHROMIUM FILE.html ID..
-// Talks to the browser through its DevTools protocol over a pipe, without any package. Prints what is wrong, a line each.
+// Talks to the browser through its DevTools protocol over a pipe, without any package. Prints what is wrong, a line each,
+// and exits with 1; with 77 if the browser does not start on this system.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +9,7 @@ import { pathToFileURL } from "node:url";
 
 const [chromium, file, ...ids] = process.argv.slice(2);
 const profile = mkdtempSync(join(tmpdir(), "stapes-browser-"));
-const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required",
+const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio", "--autoplay-policy=no-user-gesture-required",
   "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"];
 const browser = spawn(chromium, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
 const faults = [];
@@ -16,6 +17,8 @@ const waiting = new Map();
 const listeners = [];
 let number = 0;
 let unread = "";
+// A browser that ends closes them; its end is what counts.
+for (const pipe of [browser.stdio[3], browser.stdio[4]]) pipe.on("error", () => {});
 browser.stdio[4].on("data", (data) => {
   const messages = (unread + data).split("\0");
   unread = messages.pop();
@@ -31,7 +34,10 @@ const send = (method, params = {}, sessionId = undefined) => new Promise((done, 
   browser.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + "\0");
 });
 
+let started = false;
 async function check() {
+  await send("Browser.getVersion");
+  started = true;
   const { targetId } = await send("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
   const tell = (method, params) => send(method, params, sessionId);
@@ -100,16 +106,18 @@ async function check() {
 }
 
 const late = setTimeout(() => { faults.push("the browser does not answer"); end(); }, 120_000);
+browser.on("exit", () => { if (!started) { faults.push("the browser does not start"); end(); } });
 function end() {
   clearTimeout(late);
   faults.forEach((fault) => console.log(fault));
-  process.exitCode = faults.length ? 1 : 0;
+  process.exitCode = !started ? 77 : faults.length ? 1 : 0;
   const clean = () => {
     // Processes of the browser may still write.
     try { rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }); } catch { /* the system removes it */ }
     process.exit();
   };
   browser.once("exit", clean);
+  if (!started && browser.exitCode !== null) clean();
   try { process.kill(-browser.pid, "SIGKILL"); } catch { clean(); }
 }
 browser.on("error", (error) => { faults.push(`the browser cannot be started: ${error.message}`); end(); });
