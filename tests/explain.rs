@@ -124,3 +124,11 @@ fn a_terminal_gets_the_matrix_the_filters_and_a_map_and_no_file_is_written() {
     }
     assert!(!run.join("explain").exists());
 }
+
+#[test]
+fn a_training_names_the_command_and_can_write_the_page_at_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = train(dir.path(), "explained").args(["--epochs", "1", "--explain"]).assert().success();
+    told.stdout(contains("\nlook: ").and(contains(" explain "))).stderr(contains("index.html; open it in a browser"));
+    assert!(dir.path().join("explained/explain/index.html").is_file());
+}

@@ -3,7 +3,7 @@
 use super::output::note;
 use anyhow::{Result, anyhow};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A signal ends the program immediately.
@@ -14,17 +14,22 @@ const NOTE: u8 = 1;
 const REQUESTED: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(EXIT);
+/// Whether the handler is installed, which is possible once.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// A sender that signals a group of processes and each of its members signals this one twice. Signals within this time count
 /// as one.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// From here on the first signal only sets [`requested`], so that the command can save its work; a later one ends the program.
+/// From here on the first signal only sets [`requested`], so that the command can save its work; a later one ends the program. A command may call it again after [`unwatch`].
 ///
 /// # Errors
 /// The handler cannot be installed.
 pub fn watch() -> Result<()> {
     STATE.store(NOTE, SeqCst);
+    if INSTALLED.swap(true, SeqCst) {
+        return Ok(());
+    }
     let mut first: Option<Instant> = None;
     let handler = move || {
         if STATE.compare_exchange(NOTE, REQUESTED, SeqCst, SeqCst).is_ok() {
