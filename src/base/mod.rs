@@ -3,6 +3,8 @@
 
 pub mod aligned;
 pub mod cpu_time;
+#[cfg(any(feature = "classify", feature = "explain"))]
+pub(crate) mod dot;
 pub mod mel;
 pub mod name;
 pub mod nearest;

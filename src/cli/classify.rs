@@ -47,16 +47,14 @@ mod built {
     use crate::cli::context::Context;
     use crate::cli::ending::usage;
     use crate::cli::table::{Table, count, left, right, thousands};
-    use crate::cli::{interrupt, models, output, recordings, report};
+    use crate::cli::{models, output, recordings, report};
     use crate::train::classify::{Activations, Classified, Classifier, Features, Score};
     use crate::train::{
-        Bundle, EVAL_BATCH, FeatureLayer, Recogniser, Resampled, TrainConfig, Which, check_split, csv_field,
-        write_atomically,
+        Bundle, EVAL_BATCH, FeatureLayer, Recogniser, Resampled, TrainConfig, Which, csv_field, write_atomically,
     };
     use anyhow::{Result, bail};
     use serde::Serialize;
     use std::path::Path;
-    use std::sync::Arc;
 
     /// The kinds of files.
     #[derive(Clone, Copy)]
@@ -147,13 +145,12 @@ mod built {
             }
             layers.push(layer);
         }
-        interrupt::watch()?;
-        let own = TrainConfig::load(&folder.config())?.data;
-        let reading = recordings::config_of_trained(&config, standardisation.as_ref());
-        let data = Arc::new(recordings::open(context, args.data.as_deref().or(own.as_deref()), &reading)?);
-        check_split(&folder, &data)?;
-        interrupt::unwatch();
-        recordings::name_skipped(context, &data);
+        let data = recordings::open_own(
+            context,
+            args.data.as_deref(),
+            &folder,
+            &recordings::config_of_trained(&config, standardisation.as_ref()),
+        )?;
         let kept = layers.iter().map(|layer| layer.node);
         let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep(kept);
         let mut recogniser = recogniser.device(context.device()?).build()?;

@@ -70,7 +70,7 @@ mod built {
     use crate::cli::context::Context;
     use crate::cli::table::count;
     use crate::cli::width::columns;
-    use crate::cli::{interrupt, models, output, recordings, report};
+    use crate::cli::{models, output, recordings, report};
     use crate::data::Split;
     use crate::exec::Device;
     use crate::explain::text::{map, responses};
@@ -78,14 +78,10 @@ mod built {
         ExplainOptions, ExplainedClip, FilterBank, Page, Subject, choose, explain, largest_activations,
     };
     use crate::simd::Isa;
-    use crate::train::{
-        Bundle, EvaluationReport, FeatureLayer, Recogniser, TrainConfig, Which, check_split, read_metrics,
-        write_atomically,
-    };
+    use crate::train::{Bundle, EvaluationReport, FeatureLayer, Recogniser, Which, read_metrics, write_atomically};
     use anyhow::{Context as _, Result, bail};
     use serde_json::json;
     use std::path::Path;
-    use std::sync::Arc;
 
     /// Writes the page of a run that has just ended into it.
     pub fn at_end_of(run: &Path, context: &Context) -> Result<()> {
@@ -156,13 +152,12 @@ mod built {
             bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(&args.run));
         };
         let layer = args.layer.as_deref().map(|name| FeatureLayer::find(&network, name)).transpose()?.map(|of| of.node);
-        interrupt::watch()?;
-        let own = TrainConfig::load(&folder.config())?.data;
-        let reading = recordings::config_of_trained(&config, standardisation.as_ref());
-        let data = Arc::new(recordings::open(context, args.data.as_deref().or(own.as_deref()), &reading)?);
-        check_split(&folder, &data)?;
-        interrupt::unwatch();
-        recordings::name_skipped(context, &data);
+        let data = recordings::open_own(
+            context,
+            args.data.as_deref(),
+            &folder,
+            &recordings::config_of_trained(&config, standardisation.as_ref()),
+        )?;
         let isa = match context.device_if_asked()? {
             Device::Cpu(isa) => isa,
             Device::Cuda(..) => {

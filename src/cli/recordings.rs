@@ -7,8 +7,12 @@ use crate::base::Standardisation;
 use crate::data::{DataConfig, DataError, Dataset, Format, Ledger, Reason, Source, Standardise, embedded};
 use crate::nn::{Input, NetworkSpec};
 use crate::train::TrainConfig;
+#[cfg(any(feature = "classify", feature = "explain"))]
+use crate::train::{RunFolder, check_split};
 use anyhow::Result;
 use std::path::Path;
+#[cfg(any(feature = "classify", feature = "explain"))]
+use std::sync::Arc;
 
 /// Skipped clips that are named without `-v`.
 const NAMED: usize = 3;
@@ -92,6 +96,23 @@ pub fn open(context: &Context, path: Option<&Path>, config: &DataConfig) -> Resu
     for remark in data.remarks() {
         context.remark(&format!("note: {remark}"));
     }
+    Ok(data)
+}
+
+/// Reads the recordings of a run, which may have been moved to `moved`, and checks that their split is that of the run.
+#[cfg(any(feature = "classify", feature = "explain"))]
+pub fn open_own(
+    context: &Context,
+    moved: Option<&Path>,
+    folder: &RunFolder,
+    reading: &DataConfig,
+) -> Result<Arc<Dataset>> {
+    interrupt::watch()?;
+    let own = TrainConfig::load(&folder.config())?.data;
+    let data = Arc::new(open(context, moved.or(own.as_deref()), reading)?);
+    check_split(folder, &data)?;
+    interrupt::unwatch();
+    name_skipped(context, &data);
     Ok(data)
 }
 

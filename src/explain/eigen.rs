@@ -3,11 +3,10 @@
 //! **Source**: Golub and Van Loan, "Matrix Computations", 4th edition, sections 8.2.4 (orthogonal iteration) and 8.5 (Jacobi). The order of every sum is fixed, so that the bits do not depend on
 //! the number of threads.
 
+use crate::base::dot::dot;
 use crate::base::rng::{Key, Stream};
 use rayon::prelude::*;
 
-/// Numbers that are multiplied at once.
-const LANES: usize = 8;
 /// Up to this size all eigenvectors are computed at once, by Jacobi rotations.
 const SMALL: usize = 48;
 /// Vectors of the iteration beyond those that are asked for: the error shrinks by the ratio of the first eigenvalue left out to the last one asked for.
@@ -24,18 +23,6 @@ const SWEEPS: usize = 40;
 pub(super) struct Eigenpair {
     pub(super) value: f64,
     pub(super) vector: Vec<f64>,
-}
-
-/// The dot product.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let ((a, rest_of_a), (b, rest_of_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f64>() + rest_of_a.iter().zip(rest_of_b).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// The `count` largest eigenvalues of the symmetric matrix `a`, `[n, n]`, which has no negative ones, from the largest on; at most `n`.

@@ -2,8 +2,9 @@
 //!
 //! **Source**: Jolliffe, "Principal Component Analysis", 2nd edition, 2002, chapters 1 and 3. Computed in double precision, without approximation of the data.
 
-use super::eigen::{Eigenpair, dot, largest};
+use super::eigen::{Eigenpair, largest};
 use super::error::ExplainError;
+use crate::base::dot::dot;
 use crate::train::TrainError;
 use rayon::prelude::*;
 

@@ -5,8 +5,9 @@
 //! **Source** Hastie, Tibshirani and Friedman, "The elements of statistical learning", 2nd edition, 2009, section 4.3; Ledoit and Wolf, "A well-conditioned estimator for
 //! large-dimensional covariance matrices", 2004. smartcore has the analysis for the reduction of dimensions only; its Cholesky decomposition solves the equations here.
 
-use super::matrix::{Matrix, dot, largest};
+use super::matrix::{Matrix, largest};
 use super::{Labelled, Tried};
+use crate::base::dot::dot;
 use rayon::prelude::*;
 use smartcore::error::Failed;
 use smartcore::linalg::basic::arrays::Array;

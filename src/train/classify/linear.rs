@@ -5,9 +5,10 @@
 //! one machine per class against the rest with the squared hinge loss, the default of LIBLINEAR.
 //! **Source** Fan et al., "LIBLINEAR: a library for large linear classification", JMLR 2008.
 
-use super::matrix::{Matrix, dot, largest};
+use super::matrix::{Matrix, largest};
 use super::minimise::minimise;
 use super::{Labelled, Tried};
+use crate::base::dot::dot;
 use rayon::prelude::*;
 
 /// The values of C that are tried, from the smoothest classifier on.

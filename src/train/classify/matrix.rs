@@ -33,18 +33,6 @@ impl Matrix {
     }
 }
 
-/// The dot product.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let ((a, rest_of_a), (b, rest_of_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f64>() + rest_of_a.iter().zip(rest_of_b).map(|(a, b)| a * b).sum::<f64>()
-}
-
 /// The square of the Euclidean distance.
 pub(super) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     let ((a, rest_of_a), (b, rest_of_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
@@ -105,6 +93,7 @@ impl Standardiser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::dot::dot;
 
     #[test]
     fn sums_in_lanes_are_the_plain_sums() {

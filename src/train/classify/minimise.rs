@@ -3,7 +3,7 @@
 //! **Source** Nocedal and Wright, "Numerical optimization", 2nd edition, 2006, algorithms 7.4, 7.5 and 3.1. The optimiser of smartcore 0.7 panics where rounding ends its line
 //! search.
 
-use super::matrix::dot;
+use crate::base::dot::dot;
 use std::collections::VecDeque;
 
 /// Pairs of differences that approximate the Hessian matrix.
