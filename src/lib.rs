@@ -63,6 +63,7 @@
 //! # Features
 //! - `cli` (default): the program. A library needs none of its dependencies: use `default-features = false`.
 //! - `audio` (part of `cli`): reading recordings, and training runs on them: `data`, `train::Session`.
+//! - `listen` (part of `audio`): words in a stream of samples of any rate, [`listen`].
 //! - `classify` (default): other classifiers on the activations of a layer, `train::classify`.
 //! - `explain` (default): what a network has learned, [`explain`].
 //! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
@@ -81,6 +82,8 @@ pub mod exec;
 pub mod explain;
 pub mod figure;
 pub mod graph;
+#[cfg(feature = "listen")]
+pub mod listen;
 pub mod nn;
 pub mod ops;
 pub mod optim;

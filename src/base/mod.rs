@@ -8,6 +8,8 @@ pub(crate) mod dot;
 pub mod mel;
 pub mod name;
 pub mod nearest;
+#[cfg(feature = "listen")]
+pub(crate) mod resample;
 pub mod rng;
 pub mod sha1;
 mod shape;

@@ -4,11 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
+use crate::base::resample::Resampler;
 
 use super::decode::{self, Stream};
 use super::error::{ClipError, ClipFault};
 use super::pcm::{Pcm, Values};
-use super::resample::Resampler;
 use super::signature::{self, Readable};
 use super::wav;
 

@@ -51,7 +51,6 @@ mod ogg;
 mod pcm;
 mod prepare;
 mod quiet_panic;
-mod resample;
 mod samples;
 mod signature;
 mod source;

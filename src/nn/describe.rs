@@ -77,6 +77,18 @@ pub struct Accuracies {
     pub both: Option<f64>,
 }
 
+/// Where the receptive fields of a layer's rows lie: that of row `r` begins at sample `r * stride - before` and has `span` samples. What lies outside the clip is
+/// zeros, of the samples or of an inner layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceptiveField {
+    /// Samples of the first row's receptive field that lie before the clip.
+    pub before: i128,
+    /// Samples of a receptive field.
+    pub span: i128,
+    /// Samples from the receptive field of a row to that of the next.
+    pub stride: i128,
+}
+
 impl Network {
     /// Its layers from the input to the logits.
     pub fn describe(&self) -> Vec<LayerRow> {
@@ -121,21 +133,24 @@ impl Network {
     /// ```
     pub fn receptive_field(&self, layer: NodeId, row: usize) -> Range<usize> {
         let all = self.graph.shape(self.audio).l;
-        let (mut first, mut size, mut step) = (0i128, 1i128, 1i128);
-        for window in self.windows.iter().take(layer.index() + 1) {
-            let Window::Rows { span, stride, before } = *window else { return 0..all };
-            first -= before as i128 * step;
-            size += (span as i128 - 1) * step;
-            // Beyond the clip nothing more is added.
-            step = step.saturating_mul(stride as i128).min(1 << 60);
-            size = size.min(1 << 60);
-        }
-        if layer > self.logits {
-            return 0..all;
-        }
-        let first = first + row as i128 * step;
+        let Some(ReceptiveField { before, span, stride }) = self.receptive_fields(layer) else { return 0..all };
+        let first = i128::from(row as u64) * stride - before;
         let within = |at: i128| at.clamp(0, all as i128) as usize;
-        within(first)..within(first + size)
+        within(first)..within(first + span)
+    }
+
+    /// The receptive field of the rows of a layer's output, within a clip of any length; none if a row depends on the whole clip, and for layers after the logits.
+    pub fn receptive_fields(&self, layer: NodeId) -> Option<ReceptiveField> {
+        let (mut before, mut span, mut stride) = (0i128, 1i128, 1i128);
+        for window in self.windows.iter().take(layer.index() + 1) {
+            let Window::Rows { span: rows, stride: step, before: zeros } = *window else { return None };
+            before += zeros as i128 * stride;
+            span += (rows as i128 - 1) * stride;
+            // Beyond the clip nothing more is added.
+            stride = stride.saturating_mul(step as i128).min(1 << 60);
+            span = span.min(1 << 60);
+        }
+        (layer <= self.logits).then_some(ReceptiveField { before, span, stride })
     }
 
     /// It in a line; `study` is its row there, if it is one of those.

@@ -44,7 +44,7 @@ mod spec;
 mod table;
 
 pub use build::{Network, Objective};
-pub use describe::{Accuracies, LayerRow, Printed, Summary};
+pub use describe::{Accuracies, LayerRow, Printed, ReceptiveField, Summary};
 pub use error::{Reason, SpecError};
 pub use init::{Initialisation, initialise};
 pub use parse::from_toml;

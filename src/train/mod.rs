@@ -94,6 +94,8 @@ pub use metrics::{EpochRecord, read as read_metrics};
 pub use model::Model;
 #[cfg(feature = "audio")]
 pub use recipe::Recipe;
+#[cfg(feature = "listen")]
+pub(crate) use recogniser::softmax;
 pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 #[cfg(feature = "audio")]
 pub use run_claim::RunClaim;

@@ -193,7 +193,7 @@ impl Recogniser {
 }
 
 /// The probabilities of the classes.
-pub(super) fn softmax(logits: &[f32]) -> Vec<f64> {
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|&z| f64::from(z - most).exp()).collect();
     let sum: f64 = powers.iter().sum();

@@ -1,4 +1,4 @@
-//! Conversion of a whole clip to another sample rate, through rubato's windowed-sinc resampler.
+//! Conversion of a clip or a stream to another sample rate, through rubato's windowed-sinc resampler.
 //!
 //! **Computes** a low-pass filter that is interpolated at the position of every output sample. The filter spans
 //! [`FILTER_LEN`] samples *at the lower of both rates*, so its transition band has the same width relative to that rate,
@@ -11,7 +11,9 @@
 //! rubato's FFT resampler would compile all of rustfft into this crate, which triples the time to build it.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Async, FixedAsync, Resampler as _, SincInterpolationParameters, WindowFunction, calculate_cutoff};
+use rubato::{
+    Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, WindowFunction, calculate_cutoff,
+};
 
 /// Fewest frames of input that rubato takes at once.
 const CHUNK_FRAMES: usize = 1024;
@@ -23,11 +25,13 @@ const TABLE_POINTS: f64 = 128.0;
 const MIN_OVERSAMPLING: usize = 4;
 
 /// Resamples clips; keeps its filter from clip to clip while rates and channels stay the same.
+#[cfg(feature = "audio")]
 #[derive(Default)]
-pub(super) struct Resampler {
+pub(crate) struct Resampler {
     current: Option<((u32, u32, u32), Async<f32>)>,
 }
 
+#[cfg(feature = "audio")]
 impl Resampler {
     /// Converts `samples` (`channels` interleaved) from `from_hz` to `to_hz`. The result has `ceil(frames * to_hz /
     /// from_hz)` frames; the filter's delay is removed to within one sample at the lower rate, because rubato drops
@@ -35,7 +39,7 @@ impl Resampler {
     ///
     /// # Errors
     /// rubato's message, if it refuses the rates or the number of channels.
-    pub(super) fn resample(
+    pub(crate) fn resample(
         &mut self,
         samples: &[f32],
         channels: u32,
@@ -51,6 +55,79 @@ impl Resampler {
         let input = InterleavedSlice::new(samples, channels as usize, frames).map_err(|e| e.to_string())?;
         let output = sinc.process_all(&input, frames, None).map_err(|e| e.to_string())?;
         Ok(output.take_data())
+    }
+}
+
+/// Resamples a stream of one channel. The result has the same bits as that of [`Resampler`] for the whole stream, however it is cut into pieces.
+pub(crate) struct StreamResampler {
+    sinc: Async<f32>,
+    ratio: f64,
+    /// Samples that wait until rubato takes them.
+    waiting: Vec<f32>,
+    /// Room for the result of a chunk.
+    chunk: Vec<f32>,
+    /// Samples of the filter's delay that are still to be left out.
+    delay: usize,
+    /// Samples taken and given.
+    taken: u64,
+    given: u64,
+}
+
+impl StreamResampler {
+    /// # Errors
+    /// rubato's message, if it refuses the rates.
+    pub(crate) fn new(from_hz: u32, to_hz: u32) -> Result<StreamResampler, String> {
+        let sinc = new_filter(1, from_hz, to_hz)?;
+        let (ratio, delay) = (sinc.resample_ratio(), sinc.output_delay());
+        let chunk = vec![0.0; sinc.output_frames_max()];
+        Ok(StreamResampler { sinc, ratio, waiting: Vec::new(), chunk, delay, taken: 0, given: 0 })
+    }
+
+    /// Takes the next samples, and appends to `out` what they complete.
+    ///
+    /// # Errors
+    /// rubato's message.
+    pub(crate) fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) -> Result<(), String> {
+        self.taken += samples.len() as u64;
+        self.waiting.extend_from_slice(samples);
+        let mut at = 0;
+        while self.waiting.len() - at > self.sinc.input_frames_next() {
+            at += self.chunk(at, None, out)?;
+        }
+        self.waiting.drain(..at);
+        Ok(())
+    }
+
+    /// Appends the rest of the stream to `out`, which then has `ceil(taken * to_hz / from_hz)` samples in all.
+    ///
+    /// # Errors
+    /// rubato's message.
+    pub(crate) fn finish(mut self, out: &mut Vec<f32>) -> Result<(), String> {
+        let all = (self.ratio * self.taken as f64).ceil() as u64;
+        if !self.waiting.is_empty() {
+            self.chunk(0, Some(self.waiting.len()), out)?;
+        }
+        while self.given < all {
+            self.chunk(0, Some(0), out)?;
+        }
+        out.truncate(out.len() - (self.given - all) as usize);
+        Ok(())
+    }
+
+    /// Resamples a chunk of what waits from `at` on, filled up with zeros if only `part` of it is there.
+    fn chunk(&mut self, at: usize, part: Option<usize>, out: &mut Vec<f32>) -> Result<usize, String> {
+        let waiting = &self.waiting[at..];
+        let input = InterleavedSlice::new(waiting, 1, waiting.len()).map_err(|e| e.to_string())?;
+        let frames = self.chunk.len();
+        let mut output = InterleavedSlice::new_mut(&mut self.chunk, 1, frames).map_err(|e| e.to_string())?;
+        let indexing = Indexing { input_offset: 0, output_offset: 0, partial_len: part, active_channels_mask: None };
+        let (read, written) =
+            self.sinc.process_into_buffer(&input, &mut output, Some(&indexing)).map_err(|e| e.to_string())?;
+        let late = self.delay.min(written);
+        self.delay -= late;
+        self.given += (written - late) as u64;
+        out.extend_from_slice(&self.chunk[late..written]);
+        Ok(read)
     }
 }
 
