@@ -158,7 +158,11 @@ fn events_do_not_depend_on_the_pieces() {
             let events = of(sizes);
             assert_eq!(events.len(), whole.len(), "{rate} {sizes:?}");
             for (a, b) in events.iter().zip(&whole) {
-                assert_eq!((&a.word, a.start, a.end, &a.sound), (&b.word, b.start, b.end, &b.sound), "{rate} {sizes:?}");
+                assert_eq!(
+                    (&a.word, a.start, a.end, &a.sound),
+                    (&b.word, b.start, b.end, &b.sound),
+                    "{rate} {sizes:?}"
+                );
                 assert!((a.probability - b.probability).abs() < 1e-6);
             }
         }

@@ -18,6 +18,7 @@ mod gradcheck;
 mod help;
 mod hints;
 mod interrupt;
+mod listen;
 mod man;
 mod models;
 mod output;
@@ -79,6 +80,8 @@ enum Command {
     Compare(compare::Args),
     /// Recognise the words in sound files.
     Predict(predict::Args),
+    /// Recognise words in a long recording or a stream of sound as it arrives.
+    Listen(listen::Args),
     /// Write the activations of a layer for every clip, as features for other programs.
     Features(features::Args),
     /// Train other classifiers on the activations of a layer.
@@ -112,6 +115,7 @@ impl Command {
             Command::Eval(args) => eval::run(args, context),
             Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
+            Command::Listen(args) => listen::run(args, context),
             Command::Features(args) => features::run(args, context),
             Command::Classify(args) => classify::run(args, context),
             Command::Explain(args) => explain::run(args, context),

@@ -71,7 +71,10 @@ impl ClipFault {
             }
             ClipFault::CutStream => "it is truncated or damaged: its stream has no last page".into(),
             ClipFault::NonFinite { at } => format!("its value number {at} is NaN or infinite"),
-            ClipFault::Channels { have, want } => format!("it has {have} channels and the network takes {want}"),
+            ClipFault::Channels { have, want } => {
+                let s = if *have == 1 { "" } else { "s" };
+                format!("it has {have} channel{s} and the network takes {want}")
+            }
             ClipFault::TooFast { rate_hz, want_hz } => {
                 format!("its sample rate of {rate_hz} Hz cannot be reduced to the {want_hz} Hz of the network")
             }

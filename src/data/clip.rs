@@ -148,7 +148,7 @@ pub(super) fn finite(values: Values) -> Result<Vec<f32>, ClipFault> {
 }
 
 /// The mean of the channels, frame by frame.
-fn mix(values: &[f32], channels: usize) -> Vec<f32> {
+pub(super) fn mix(values: &[f32], channels: usize) -> Vec<f32> {
     let mean = |frame: &[f32]| (frame.iter().map(|&v| f64::from(v)).sum::<f64>() / channels as f64) as f32;
     values.chunks_exact(channels).map(mean).collect()
 }

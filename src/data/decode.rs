@@ -99,7 +99,7 @@ fn decode_packets(
     Ok(pcm)
 }
 
-fn fault_of(error: Error) -> ClipFault {
+pub(super) fn fault_of(error: Error) -> ClipFault {
     match error {
         Error::Unsupported(what) => ClipFault::UnsupportedCodec { codec: what.into() },
         Error::ResetRequired => damaged("several streams follow one another in it"),

@@ -60,6 +60,20 @@ fn content(packet: &[u8]) -> Content {
     }
 }
 
+/// What the first stream of an Ogg file is, from the beginning of its first page.
+///
+/// # Errors
+/// It is of a codec that is not read, or a video.
+pub(super) fn first_stream(head: &[u8]) -> Result<Readable, ClipFault> {
+    let packet = head.get(26).and_then(|&segments| head.get(PAGE_HEADER + usize::from(segments)..)).unwrap_or_default();
+    match content(packet) {
+        Content::Read(readable) => Ok(readable),
+        Content::Audio(format, extension) => Err(audio(format, extension)),
+        Content::Video(format) => Err(audio(format, "ogg")),
+        Content::Other => Err(audio("an Ogg file whose first stream is no sound", "ogg")),
+    }
+}
+
 /// The audio stream of an Ogg file, without what may follow its last page.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! within a frame, padded chunks of odd length, mu-law, A-law, 64-bit floats, and the variants RF64, BW64 and RIFX. The
 //! parser reads all of these, and bounds every length of the header by the length of the file.
 
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind, Read};
 
 use super::error::ClipFault;
 use super::pcm::{Pcm, Values};
@@ -188,12 +188,133 @@ fn read_data(body: &[u8], promised: u64, layout: Layout, limit: usize) -> Result
     let values = match layout.order {
         ByteOrder::Little => decode(data, layout),
         ByteOrder::Big => {
-            let swapped: Vec<u8> =
-                data.chunks_exact(layout.bytes).flat_map(|value| value.iter().rev().copied()).collect();
+            let mut swapped = data.to_vec();
+            swapped.chunks_exact_mut(layout.bytes).for_each(<[u8]>::reverse);
             decode(&swapped, layout)
         }
     };
     Ok(Pcm { values, channels: layout.channels, rate_hz: layout.rate_hz })
+}
+
+/// A WAV file that is read piece by piece, or values without a header.
+pub(super) struct WavStream {
+    layout: Layout,
+    /// Bytes of audio that the header still promises; none if they go on until the end.
+    promised: Option<u64>,
+    /// Frames so far.
+    have: u64,
+    /// The beginning of a frame whose rest has not arrived.
+    part: Vec<u8>,
+}
+
+impl WavStream {
+    /// Reads the header.
+    pub(super) fn begin(bytes: &mut impl Read) -> Result<WavStream, ClipFault> {
+        let mut head = [0; 12];
+        fill(bytes, &mut head)?;
+        if &head[8..] != b"WAVE" {
+            return Err(bad("the WAVE identifier is missing"));
+        }
+        let order = if head.starts_with(b"RIFX") { ByteOrder::Big } else { ByteOrder::Little };
+        let (mut layout, mut size64) = (None, None);
+        loop {
+            let mut chunk = [0; 8];
+            fill(bytes, &mut chunk)?;
+            let size = order.u32_at(&chunk, 4).unwrap_or(0);
+            match &chunk[..4] {
+                b"data" => {
+                    let layout = layout.ok_or_else(|| bad("the data chunk comes before the fmt chunk"))?;
+                    let promised = match (size, size64) {
+                        (0xFFFF_FFFF, Some(size)) => Some(size),
+                        // A program that writes to a pipe cannot know the size, and leaves 0 or the largest one.
+                        (size, _) if size == 0 || UNTIL_THE_END.contains(&size) => None,
+                        (size, _) => Some(u64::from(size)),
+                    };
+                    return Ok(WavStream { layout, promised, have: 0, part: Vec::new() });
+                }
+                id => {
+                    // Only the two chunks that are used are kept; others may be long.
+                    let kept = if matches!(id, b"fmt " | b"ds64") { size.min(64) } else { 0 };
+                    let mut body = vec![0; kept as usize];
+                    fill(bytes, &mut body)?;
+                    let rest = u64::from(size - kept) + u64::from(size & 1);
+                    std::io::copy(&mut bytes.take(rest), &mut std::io::sink()).map_err(unreadable)?;
+                    match id {
+                        b"fmt " => layout = Some(layout_of(&body, order)?),
+                        b"ds64" => size64 = body.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// 16-bit little-endian values of one channel without a header.
+    pub(super) fn raw(rate_hz: u32) -> WavStream {
+        let layout = Layout { order: ByteOrder::Little, coding: Coding::Integer, bytes: 2, channels: 1, rate_hz };
+        WavStream { layout, promised: None, have: 0, part: Vec::new() }
+    }
+
+    pub(super) fn rate_hz(&self) -> u32 {
+        self.layout.rate_hz
+    }
+
+    pub(super) fn channels(&self) -> u32 {
+        self.layout.channels
+    }
+
+    /// Bytes of a frame whose rest never arrived.
+    pub(super) fn left_over(&self) -> usize {
+        self.part.len()
+    }
+
+    /// The values of the whole frames that have arrived, from at most `most` bytes; waits if none have. None at the end.
+    pub(super) fn read(&mut self, bytes: &mut impl Read, most: usize) -> Result<Option<Values>, ClipFault> {
+        let frame = self.layout.bytes * self.layout.channels as usize;
+        let mut data = std::mem::take(&mut self.part);
+        while data.len() < frame {
+            let at = data.len();
+            let now = self.promised.map_or(most, |promised| promised.min(most as u64) as usize);
+            data.resize(at + now, 0);
+            let got = loop {
+                match bytes.read(&mut data[at..]) {
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    read => break read.map_err(unreadable)?,
+                }
+            };
+            data.truncate(at + got);
+            self.promised = self.promised.map(|promised| promised - got as u64);
+            if got == 0 {
+                self.part = data;
+                let missing = self.promised.unwrap_or(0) + self.part.len() as u64;
+                let (have, missing) = (self.have, missing / frame as u64);
+                let breaks_off = self.promised.is_some_and(|promised| promised > 0) && missing > 0;
+                return if breaks_off {
+                    Err(ClipFault::Truncated { have, promised: have + missing })
+                } else {
+                    Ok(None)
+                };
+            }
+        }
+        self.part = data.split_off(data.len() / frame * frame);
+        self.have += (data.len() / frame) as u64;
+        if self.layout.order == ByteOrder::Big {
+            data.chunks_exact_mut(self.layout.bytes).for_each(<[u8]>::reverse);
+        }
+        Ok(Some(decode(&data, self.layout)))
+    }
+}
+
+/// Fills `buffer`, as far as the header of a file goes.
+fn fill(bytes: &mut impl Read, buffer: &mut [u8]) -> Result<(), ClipFault> {
+    bytes.read_exact(buffer).map_err(|e| match e.kind() {
+        ErrorKind::UnexpectedEof => bad("it ends within its header"),
+        _ => unreadable(e),
+    })
+}
+
+fn unreadable(error: std::io::Error) -> ClipFault {
+    ClipFault::Unreadable { reason: error.to_string() }
 }
 
 /// All values of `data`, which holds whole values of `layout`.

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_plateau_is_one_event_and_two_plateaus_are_two() {
-        let of = |w: u64| if (50..80).contains(&w) || (150..180).contains(&w) { vec![0.95, 0.05] } else { vec![0.5; 2] };
+        let of =
+            |w: u64| if (50..80).contains(&w) || (150..180).contains(&w) { vec![0.95, 0.05] } else { vec![0.5; 2] };
         let events = run(&mut detector(&["yes", "no"]), 300, of);
         assert_eq!(events.iter().map(|e| e.word).collect::<Vec<_>>(), [0, 0]);
         assert!((50..80).contains(&events[0].window) && (150..180).contains(&events[1].window), "{events:?}");

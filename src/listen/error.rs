@@ -32,13 +32,17 @@ pub enum ListenError {
         window: usize,
     },
     /// The network does not take sound.
-    #[error("the network takes {channels} channels, and sound that is listened to has one; train a network with one channel")]
+    #[error(
+        "the network takes {channels} channels, and sound that is listened to has one; train a network with one channel"
+    )]
     Channels {
         /// Channels of the network's input.
         channels: usize,
     },
     /// The sound's rate cannot be converted.
-    #[error("sound of {from_hz} Hz cannot be converted to the network's {to_hz} Hz ({reason}); take a rate between 1,000 and 768,000 Hz")]
+    #[error(
+        "sound of {from_hz} Hz cannot be converted to the network's {to_hz} Hz ({reason}); take a rate between 1,000 and 768,000 Hz"
+    )]
     Rate {
         /// Rate of the sound.
         from_hz: u32,

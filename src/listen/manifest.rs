@@ -102,8 +102,8 @@ impl Manifest {
     /// # Errors
     /// The file cannot be read, has an unknown key, or a value out of range.
     pub fn read(path: &Path) -> Result<Manifest, ListenError> {
-        let text = text_file::read(path, LARGEST)
-            .map_err(|source| ListenError::Manifest { path: path.into(), source })?;
+        let text =
+            text_file::read(path, LARGEST).map_err(|source| ListenError::Manifest { path: path.into(), source })?;
         let content = |reason: String| ListenError::ManifestContent { path: path.into(), reason };
         let manifest: Manifest = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);

@@ -79,15 +79,25 @@ impl Recogniser {
     /// # Errors
     /// A file cannot be read or is damaged; the manifest is of another network; the network takes more than one channel.
     pub fn load(path: &Path) -> Result<Recogniser, ListenError> {
+        Recogniser::load_with(path, None)
+    }
+
+    /// As [`Recogniser::load`], with another manifest.
+    ///
+    /// # Errors
+    /// As for [`Recogniser::load`]; or there is no such manifest.
+    pub fn load_with(path: &Path, manifest: Option<&Path>) -> Result<Recogniser, ListenError> {
         let bundle = Bundle::open(path, Which::Best)?;
         let (words, rate) = (bundle.classes.clone(), bundle.network.spec.input.sample_rate);
-        let file = Manifest::path_for(path);
-        let manifest = if file.is_file() {
-            let manifest = Manifest::read(&file)?;
-            manifest.check_for(&file, &words, rate)?;
-            manifest
-        } else {
-            Manifest::new(words, rate)
+        let beside = Manifest::path_for(path);
+        let file = manifest.or_else(|| beside.is_file().then_some(beside.as_path()));
+        let manifest = match file {
+            Some(file) => {
+                let manifest = Manifest::read(file)?;
+                manifest.check_for(file, &words, rate)?;
+                manifest
+            }
+            None => Manifest::new(words, rate),
         };
         Recogniser::new(bundle, manifest)
     }
@@ -192,6 +202,8 @@ pub struct Stream {
     /// Samples of silence before the stream.
     lead: u64,
     resampled: Vec<f32>,
+    /// MACs of the network on a window.
+    alone: u64,
 }
 
 impl Stream {
@@ -212,10 +224,16 @@ impl Stream {
             lead: lead as u64,
             windows,
             resampled: Vec::new(),
+            alone: of.network.macs(),
         };
         // Windows that begin before the stream. All of them are quiet, so that there is no event yet.
         stream.take(&vec![0.0; lead], &mut |_, _| {});
         stream
+    }
+
+    /// MACs of a second of sound if every window were computed by itself.
+    pub fn macs_per_second_alone(&self) -> f64 {
+        self.alone as f64 * f64::from(self.rate_hz) / self.sharing().hop as f64
     }
 
     /// What the windows of the stream share.
@@ -294,9 +312,8 @@ impl Stream {
         let sound = self.history.window(detection.window).to_vec();
         let within = extent(&sound, self.rate_hz);
         let at = detection.window * self.windows.sharing().hop as u64;
-        let seconds = |sample: usize| {
-            (at as i64 + sample as i64 - self.lead as i64).max(0) as f64 / f64::from(self.rate_hz)
-        };
+        let seconds =
+            |sample: usize| (at as i64 + sample as i64 - self.lead as i64).max(0) as f64 / f64::from(self.rate_hz);
         let (start, end) = (seconds(within.start), seconds(within.end));
         Event { word: self.words[detection.word].clone(), probability: detection.probability, start, end, sound }
     }

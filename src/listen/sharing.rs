@@ -155,9 +155,11 @@ fn cuts(network: &Network) -> impl Iterator<Item = NodeId> {
     let needed = graph.ancestors(network.logits);
     let is_cut = move |cut: &NodeId| {
         needed[cut.index()]
-            && graph.ids().skip(cut.index() + 1).take(network.logits.index() - cut.index()).all(|id| {
-                !needed[id.index()] || graph.node(id).inputs.iter().all(|input| input >= cut)
-            })
+            && graph
+                .ids()
+                .skip(cut.index() + 1)
+                .take(network.logits.index() - cut.index())
+                .all(|id| !needed[id.index()] || graph.node(id).inputs.iter().all(|input| input >= cut))
     };
     graph.ids().skip(1).take(network.features.index().saturating_sub(1)).filter(is_cut)
 }

@@ -1,0 +1,254 @@
+//! `stapes listen`: recognises words in a long recording, or in a stream of sound as it arrives.
+
+use super::clip_files::{is_stdin, name};
+use super::context::Context;
+use super::ending::{Ending, usage};
+use super::table::count;
+use super::{interrupt, output};
+use crate::base::name::{display, display_path};
+use crate::base::{Name, Temporary};
+use crate::data::{ClipFault, SoundStream};
+use crate::listen::{Event, Manifest, Recogniser, Stream, StreamOptions, is_word};
+use crate::train::write_atomically;
+use anyhow::{Result, anyhow, bail};
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  arecord -f S16_LE -r 16000 -t raw | stapes listen runs/NAME
+  stapes listen runs/NAME meeting.flac
+  stapes listen runs/NAME meeting.flac --threshold 0.95 --threshold no=0.99
+  stapes listen runs/NAME --write-manifest          then change the thresholds in runs/NAME/listen.toml
+  stapes listen runs/NAME meeting.wav --save-triggers heard --json
+
+Prints a line for each spoken word: start and end in seconds, the word and its probability, separated by tabs (with --json one object per line).
+The sound may have any length, sample rate and number of channels. Standard input may be a WAV, FLAC or Ogg Vorbis file, or 16-bit little-endian samples of one channel without a header.
+
+The network is computed on a window of the last second every hop_ms milliseconds; the convolutions of overlapping windows are shared. Probabilities are averaged over smoothing_ms. A word is decided \
+settle_ms after its probability reaches the threshold, and no other word within refractory_ms. A network that was trained on words only takes every sound for one of them: \
+train it with --unknown and --silence before it listens.";
+
+/// Options of `stapes listen`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder of a run, or a .safetensors file.
+    run: PathBuf,
+    /// Sound file (WAV, FLAC, Ogg Vorbis) of any length; - or nothing is standard input.
+    #[arg(value_name = "FILE")]
+    sound: Option<PathBuf>,
+    /// Sample rate of samples without a header, in hertz [default: that of the network].
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    rate: Option<u32>,
+    /// Least averaged probability of all words, or of one; may be given several times.
+    #[arg(long, value_name = "P|WORD=P")]
+    threshold: Vec<String>,
+    /// Settings of the detection [default: listen.toml in the run folder, if it is there].
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Write the settings to the manifest and end; thresholds that are given are part of them.
+    #[arg(long, conflicts_with_all = ["sound", "save_triggers"])]
+    write_manifest: bool,
+    /// Save the window of each event as a WAV file in this folder.
+    #[arg(long, value_name = "DIR")]
+    save_triggers: Option<PathBuf>,
+    /// Compute every window by itself, to compare the time.
+    #[arg(long)]
+    no_sharing: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let path = args.manifest.clone().unwrap_or_else(|| Manifest::path_for(&args.run));
+    let mut recogniser = Recogniser::load_with(&args.run, args.manifest.as_deref().filter(|_| !args.write_manifest))?;
+    for threshold in &args.threshold {
+        set_threshold(&mut recogniser.manifest, threshold)?;
+    }
+    recogniser.manifest.check()?;
+    if args.write_manifest {
+        write_atomically(&path, recogniser.manifest.to_toml().as_bytes())?;
+        return output::print_filled(&format!("manifest {}\n", display_path(&path)));
+    }
+    if recogniser.manifest.words.iter().all(is_word) {
+        context.remark(
+            "note: this network knows only words, and takes every other sound for one of them; train with --unknown and --silence for a network that listens",
+        );
+    }
+    let options = StreamOptions { share: !args.no_sharing, isa: Some(context.isa), ..StreamOptions::default() };
+    if let Some(folder) = &args.save_triggers {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
+    }
+    let sound_path = args.sound.as_deref().unwrap_or(Path::new("-"));
+    let mut sound = open(sound_path, args.rate.unwrap_or(recogniser.rate_hz()))?;
+    let stream = recogniser.stream_with(sound.rate_hz(), &options)?;
+    if context.verbose {
+        context.remark(&describe(&recogniser, &stream));
+    }
+    let listener = Listener { args, context, rate_hz: recogniser.rate_hz(), events: 0 };
+    interrupt::watch()?;
+    listener.run(&mut sound, stream, sound_path)
+}
+
+/// Opens the sound; `raw_hz` is the rate of samples without a header.
+fn open(path: &Path, raw_hz: u32) -> Result<SoundStream> {
+    let stdin = is_stdin(path);
+    if stdin && std::io::stdin().is_terminal() {
+        return Err(usage(
+            "there is no sound: standard input is a terminal; give a file, or pipe the sound of a microphone: arecord -f S16_LE -r 16000 -t raw | stapes listen RUN",
+        ));
+    }
+    let bytes: Box<dyn Read + Send + Sync> = match stdin {
+        true => Box::new(std::io::stdin()),
+        false if path.is_dir() => bail!("{} is a folder; give a sound file", display_path(path)),
+        false => {
+            Box::new(File::open(path).map_err(|e| anyhow!("cannot read {}: {e}; check the path", display_path(path)))?)
+        }
+    };
+    SoundStream::open(bytes, stdin.then_some(raw_hz)).map_err(|fault| failed(path, &fault))
+}
+
+fn failed(path: &Path, fault: &ClipFault) -> anyhow::Error {
+    anyhow!("{}: {}", name(path), fault.in_command((!is_stdin(path)).then_some(path)))
+}
+
+/// Sets the threshold that an option names.
+fn set_threshold(manifest: &mut Manifest, option: &str) -> Result<()> {
+    let number = |text: &str| {
+        let value = text.parse::<f64>().ok().filter(|p| *p > 0.0 && *p <= 1.0);
+        value.ok_or_else(|| {
+            usage(format!(
+                "--threshold {} is no probability above 0 and up to 1; give for instance 0.9",
+                display(option)
+            ))
+        })
+    };
+    match option.rsplit_once('=') {
+        None => {
+            manifest.threshold = number(option)?;
+            manifest.thresholds.clear();
+        }
+        Some((word, value)) => {
+            let word = Name::parse(word).map_err(|e| usage(e.to_string()))?;
+            manifest.thresholds.insert(word, number(value)?);
+        }
+    }
+    Ok(())
+}
+
+/// What is computed, in a line.
+fn describe(recogniser: &Recogniser, stream: &Stream) -> String {
+    let (sharing, rate) = (stream.sharing(), f64::from(recogniser.rate_hz()));
+    let macs = sharing.macs_per_second(recogniser.rate_hz()) / 1e6;
+    let alone = stream.macs_per_second_alone() / 1e6;
+    format!(
+        "listen   a window every {:.2} ms, {macs:.0} million MACs per second of sound, {alone:.0} million without sharing",
+        sharing.hop as f64 / rate * 1000.0
+    )
+}
+
+/// A stream that is being listened to.
+struct Listener<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    /// The network's rate.
+    rate_hz: u32,
+    events: u64,
+}
+
+impl Listener<'_> {
+    fn run(mut self, sound: &mut SoundStream, mut stream: Stream, path: &Path) -> Result<()> {
+        let (mut samples, mut busy) = (Vec::new(), 0.0);
+        // A stream that breaks off has been heard until there.
+        let mut broken = None;
+        loop {
+            samples.clear();
+            let more = match sound.read(&mut samples) {
+                Ok(more) => more,
+                Err(fault) => {
+                    broken = Some(failed(path, &fault));
+                    false
+                }
+            };
+            let begun = Instant::now();
+            let events = stream.push(&samples)?;
+            busy += begun.elapsed().as_secs_f64();
+            self.report(&events)?;
+            if !more || interrupt::requested() {
+                break;
+            }
+        }
+        let begun = Instant::now();
+        let events = stream.finish()?;
+        busy += begun.elapsed().as_secs_f64();
+        self.report(&events)?;
+        if sound.left_over() > 0 {
+            self.context.remark(&format!(
+                "note: {} ends within a frame; its last {} left out",
+                name(path),
+                if sound.left_over() == 1 { "byte is".into() } else { format!("{} bytes are", sound.left_over()) }
+            ));
+        }
+        let seconds = sound.samples() as f64 / f64::from(sound.rate_hz());
+        self.context.remark(&format!(
+            "{} in {seconds:.1} s of sound, computed in {busy:.2} s ({:.0} times as fast as it lasts)",
+            count(self.events, "word"),
+            seconds / busy.max(1e-9)
+        ));
+        match broken {
+            Some(error) => Err(error),
+            None if interrupt::requested() => Err(Ending::Interrupted("stopped listening".into()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Prints events and saves their sound.
+    fn report(&mut self, events: &[Event]) -> Result<()> {
+        for event in events {
+            self.events += 1;
+            if let Some(folder) = &self.args.save_triggers {
+                self.save(folder, event)?;
+            }
+            match self.context.json {
+                true => output::json_line(event)?,
+                false => output::line(&format!(
+                    "{:.2}\t{:.2}\t{}\t{:.3}",
+                    event.start, event.end, event.word, event.probability
+                ))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the window of an event as a WAV file of 16 bits.
+    fn save(&self, folder: &Path, event: &Event) -> Result<()> {
+        let word: String = event
+            .word
+            .to_string()
+            .chars()
+            .map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' })
+            .collect();
+        let path = folder.join(format!("{:06}-{word}-{:.2}s.wav", self.events, event.start));
+        let write = || -> Result<()> {
+            let mut file = Temporary::create(folder, ".trigger-")?;
+            let spec = hound::WavSpec {
+                channels: 1,
+                sample_rate: self.rate_hz,
+                bits_per_sample: 16,
+                sample_format: hound::SampleFormat::Int,
+            };
+            let mut writer = hound::WavWriter::new(&mut file, spec)?;
+            for x in &event.sound {
+                writer.write_sample((x * 32768.0).round_ties_even().clamp(-32768.0, 32767.0) as i16)?;
+            }
+            writer.finalize()?;
+            file.as_file().sync_all()?;
+            Ok(file.persist(&path)?)
+        };
+        write()
+            .map_err(|e| anyhow!("cannot write {}: {e}; free some space or give another folder", display_path(&path)))
+    }
+}
