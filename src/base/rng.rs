@@ -21,6 +21,8 @@ pub enum Stream {
     Case = 5,
     /// The augmentation of training clips.
     Augment = 6,
+    /// Long recordings made of clips and noise, to calibrate a recogniser that listens.
+    Recording = 9,
     /// Resamples of the bootstrap in an evaluation.
     Resample = 16,
 }

@@ -7,6 +7,8 @@
 //! [`Recogniser`] is all of it: it loads a network with its words and settings, recognises clips, and begins [`Stream`]s. The settings are in a [`Manifest`] beside the weights.
 //! [`Sharing`] explains what windows share. Everything is computed on the CPU.
 
+#[cfg(feature = "audio")]
+pub mod calibration;
 mod detector;
 mod error;
 mod extent;
@@ -22,6 +24,6 @@ pub use detector::{Detection, Detector, is_word};
 pub use error::ListenError;
 pub use extent::extent;
 pub use manifest::Manifest;
-pub use recogniser::{Event, Recogniser, Recognition, Stream, StreamOptions};
+pub use recogniser::{Event, Recogniser, Recognition, Stream, StreamOptions, WindowOutput};
 pub use sharing::Sharing;
 pub use windows::Windows;

@@ -62,6 +62,19 @@ pub struct Recogniser {
     clips: ClipRecogniser,
 }
 
+/// The output of the network for a window of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowOutput<'a> {
+    /// Its number; windows follow one another by [`Sharing::hop`].
+    pub number: u64,
+    /// Its first sample at the network's rate, negative before the stream.
+    pub start: i64,
+    /// The logits.
+    pub logits: &'a [f32],
+    /// Whether the window is below [`Manifest::quiet_db`], so that nothing is recognised in it.
+    pub quiet: bool,
+}
+
 /// The most probable word of a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
@@ -227,7 +240,7 @@ impl Stream {
             alone: of.network.macs(),
         };
         // Windows that begin before the stream. All of them are quiet, so that there is no event yet.
-        stream.take(&vec![0.0; lead], &mut |_, _| {});
+        stream.take(&vec![0.0; lead], &mut |_| {});
         stream
     }
 
@@ -246,17 +259,17 @@ impl Stream {
     /// # Errors
     /// A sample is not finite; nothing of the piece is used then.
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<Event>, ListenError> {
-        self.push_with(samples, &mut |_, _| {})
+        self.push_with(samples, &mut |_| {})
     }
 
-    /// As [`Stream::push`]; calls `window` with the start (in samples at the network's rate, negative before the stream) and the logits of every window.
+    /// As [`Stream::push`]; calls `window` with the output of every window.
     ///
     /// # Errors
     /// As for [`Stream::push`].
     pub fn push_with(
         &mut self,
         samples: &[f32],
-        window: &mut dyn FnMut(i64, &[f32]),
+        window: &mut dyn FnMut(WindowOutput<'_>),
     ) -> Result<Vec<Event>, ListenError> {
         let mut resampled = std::mem::take(&mut self.resampled);
         resampled.clear();
@@ -269,20 +282,28 @@ impl Stream {
     ///
     /// # Errors
     /// The last samples cannot be resampled.
-    pub fn finish(mut self) -> Result<Vec<Event>, ListenError> {
+    pub fn finish(self) -> Result<Vec<Event>, ListenError> {
+        self.finish_with(&mut |_| {})
+    }
+
+    /// As [`Stream::finish`]; calls `window` with the output of every window.
+    ///
+    /// # Errors
+    /// As for [`Stream::finish`].
+    pub fn finish_with(mut self, window: &mut dyn FnMut(WindowOutput<'_>)) -> Result<Vec<Event>, ListenError> {
         let mut rest = Vec::new();
         std::mem::replace(&mut self.rate, Rate::Same).finish(&mut rest)?;
-        let mut events = self.take(&rest, &mut |_, _| {});
+        let mut events = self.take(&rest, window);
         // Windows that end after the stream.
         let silence = vec![0.0; self.lead as usize + self.windows.sharing().segment];
-        events.extend(self.take(&silence, &mut |_, _| {}));
+        events.extend(self.take(&silence, window));
         let last = self.detector.finish();
         events.extend(last.map(|detection| self.event(detection)));
         Ok(events)
     }
 
     /// Takes samples at the network's rate.
-    fn take(&mut self, samples: &[f32], window: &mut dyn FnMut(i64, &[f32])) -> Vec<Event> {
+    fn take(&mut self, samples: &[f32], window: &mut dyn FnMut(WindowOutput<'_>)) -> Vec<Event> {
         let mut events = Vec::new();
         // In hops, so that the history holds the window of every event.
         let hop = self.windows.sharing().hop;
@@ -299,8 +320,10 @@ impl Stream {
             let mut detections = Vec::new();
             let Stream { windows, detector, history, lead, quiet_db, .. } = self;
             windows.push(input, &mut |number, logits| {
-                window((number * hop as u64) as i64 - *lead as i64, logits);
-                let probabilities = (history.level(number) >= *quiet_db).then(|| softmax(logits));
+                let quiet = history.level(number) < *quiet_db;
+                let start = (number * hop as u64) as i64 - *lead as i64;
+                window(WindowOutput { number, start, logits, quiet });
+                let probabilities = (!quiet).then(|| softmax(logits));
                 detections.extend(detector.push(number, probabilities.as_deref()));
             });
             events.extend(detections.into_iter().map(|detection| self.event(detection)));

@@ -118,6 +118,8 @@ pub use speakers::{SpeakerFigures, SpeakerSpread};
 pub use split_file::{Overlap, check_split, overlap_with_training};
 #[cfg(feature = "audio")]
 pub use statistics::Mean;
+#[cfg(feature = "audio")]
+pub(crate) use statistics::{poisson, wilson};
 pub use trainer::{Step, Trainer, TrainerBuilder};
 pub use transfer::{LayerOrigin, NewLayer, Transfer, transfer};
 pub use weight_file::{load_weights, save_weights};

@@ -7,7 +7,7 @@ use serde::Serialize;
 const NORMAL_975: f64 = 1.959_963_985;
 
 /// The 95 % interval of a share, `right` of `all` independent trials (Wilson, "Probable inference", JASA 1927).
-pub(super) fn wilson(right: u64, all: u64) -> [f64; 2] {
+pub(crate) fn wilson(right: u64, all: u64) -> [f64; 2] {
     if all == 0 {
         return [0.0, 1.0];
     }
@@ -16,6 +16,31 @@ pub(super) fn wilson(right: u64, all: u64) -> [f64; 2] {
     let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
+/// The exact 95 % interval of the mean of a Poisson distribution of which `count` was observed (Garwood, "Fiducial limits for the Poisson distribution",
+/// Biometrika 1936).
+pub(crate) fn poisson(count: u64) -> [f64; 2] {
+    // The probability of at most `most` events if `mean` are expected.
+    let at_most = |most: u64, mean: f64| {
+        let mut log = -mean;
+        (0..=most)
+            .map(|k| {
+                log += if k == 0 { 0.0 } else { (mean / k as f64).ln() };
+                log.exp()
+            })
+            .sum::<f64>()
+    };
+    let solve = |holds: &dyn Fn(f64) -> bool| {
+        let (mut low, mut high) = (0.0, 2.0 * count as f64 + 20.0);
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if holds(middle) { low = middle } else { high = middle }
+        }
+        low
+    };
+    let low = if count == 0 { 0.0 } else { solve(&|mean| 1.0 - at_most(count - 1, mean) < 0.025) };
+    [low, solve(&|mean| at_most(count, mean) > 0.025)]
 }
 
 /// The quantile of order `q`, 0 to 1, of values in ascending order, interpolated linearly between two of them (definition 7 of
@@ -139,6 +164,15 @@ fn within(t: f64, freedom: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_poisson_interval_is_that_of_the_tables() {
+        // Pearson and Hartley, "Biometrika tables for statisticians", table 40.
+        for (count, table) in [(0, [0.0, 3.689]), (1, [0.0253, 5.572]), (10, [4.795, 18.39]), (50, [37.11, 65.92])] {
+            let found = poisson(count);
+            assert!(found.iter().zip(table).all(|(a, b)| (a - b).abs() < 0.006), "{count}: {found:?}");
+        }
+    }
 
     #[test]
     fn the_interval_is_wilsons() {
