@@ -21,6 +21,10 @@ pub enum Stream {
     Case = 5,
     /// The augmentation of training clips.
     Augment = 6,
+    /// Which clips of other words are of the class `_unknown_`.
+    Unknown = 7,
+    /// The segments of the class `_silence_`.
+    Silence = 8,
     /// Long recordings made of clips and noise, to calibrate a recogniser that listens.
     Recording = 9,
     /// Resamples of the bootstrap in an evaluation.

@@ -178,7 +178,7 @@ fn open(options: &Options, context: &Context, path: &Path, other: Option<&Path>,
     let (source, reading) = match other {
         Some(other) => {
             let split = SplitRule::Speaker; // of no effect: all clips are evaluated
-            (Some(other), DataConfig { classes: Some(classes), split, allow_other_words: true, ..of_run })
+            (Some(other), recordings::of_others(of_run, classes, split))
         }
         None => (options.data.as_deref().or(config.data.as_deref()), of_run),
     };

@@ -123,7 +123,7 @@ fn open(args: &Args, context: &Context, folder: &RunFolder, classes: Vec<Name>, 
     match args.other.first() {
         Some(other) => {
             let split = SplitRule::Speaker;
-            let reading = DataConfig { classes: Some(classes), split, allow_other_words: true, ..own.clone() };
+            let reading = recordings::of_others(own.clone(), classes, split);
             recordings::open(context, Some(other), &reading)
         }
         None => {

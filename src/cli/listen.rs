@@ -4,9 +4,9 @@ use super::clip_files::{is_stdin, name};
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::table::count;
-use super::{interrupt, output};
+use super::{calibrate, interrupt, output};
+use crate::base::Name;
 use crate::base::name::{display, display_path};
-use crate::base::{Name, Temporary};
 use crate::data::{ClipFault, SoundStream};
 use crate::listen::{Event, Manifest, Recogniser, Stream, StreamOptions, is_word};
 use crate::train::write_atomically;
@@ -23,13 +23,18 @@ Examples:
   stapes listen runs/NAME meeting.flac --threshold 0.95 --threshold no=0.99
   stapes listen runs/NAME --write-manifest          then change the thresholds in runs/NAME/listen.toml
   stapes listen runs/NAME meeting.wav --save-triggers heard --json
+  stapes listen runs/NAME --calibrate --hours 3 --false-alarms 0.5
+  stapes listen runs/NAME --calibrate --hard-negatives heard   then stapes train --unknown other-words,./heard
 
 Prints a line for each spoken word: start and end in seconds, the word and its probability, separated by tabs (with --json one object per line).
 The sound may have any length, sample rate and number of channels. Standard input may be a WAV, FLAC or Ogg Vorbis file, or 16-bit little-endian samples of one channel without a header.
 
 The network is computed on a window of the last second every hop_ms milliseconds; the convolutions of overlapping windows are shared. Probabilities are averaged over smoothing_ms. A word is decided \
 settle_ms after its probability reaches the threshold, and no other word within refractory_ms. A network that was trained on words only takes every sound for one of them: \
-train it with --unknown and --silence before it listens.";
+train it with --unknown and --silence before it listens.
+
+--calibrate builds two long recordings from the run's validation and test clips, clips of other words and background noise, and listens to them as to any stream. It chooses for each word the threshold \
+with which there are at most --false-alarms per hour in the first, writes them to listen.toml, and reports missed words and false alarms in the second with 95 % intervals, as a table and a figure.";
 
 /// Options of `stapes listen`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +63,8 @@ pub struct Args {
     /// Compute every window by itself, to compare the time.
     #[arg(long)]
     no_sharing: bool,
+    #[command(flatten)]
+    calibration: calibrate::Args,
 }
 
 /// Runs the command.
@@ -72,12 +79,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         write_atomically(&path, recogniser.manifest.to_toml().as_bytes())?;
         return output::print_filled(&format!("manifest {}\n", display_path(&path)));
     }
-    if recogniser.manifest.words.iter().all(is_word) {
+    if !args.calibration.calibrate && recogniser.manifest.words.iter().all(is_word) {
         context.remark(
             "note: this network knows only words, and takes every other sound for one of them; train with --unknown and --silence for a network that listens",
         );
     }
     let options = StreamOptions { share: !args.no_sharing, isa: Some(context.isa), ..StreamOptions::default() };
+    if args.calibration.calibrate {
+        return calibrate::run(&args.calibration, context, &args.run, recogniser, options);
+    }
     if let Some(folder) = &args.save_triggers {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
@@ -223,32 +233,14 @@ impl Listener<'_> {
         Ok(())
     }
 
-    /// Writes the window of an event as a WAV file of 16 bits.
+    /// Writes the window of an event as a WAV file.
     fn save(&self, folder: &Path, event: &Event) -> Result<()> {
-        let word: String = event
-            .word
-            .to_string()
-            .chars()
-            .map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' })
-            .collect();
-        let path = folder.join(format!("{:06}-{word}-{:.2}s.wav", self.events, event.start));
-        let write = || -> Result<()> {
-            let mut file = Temporary::create(folder, ".trigger-")?;
-            let spec = hound::WavSpec {
-                channels: 1,
-                sample_rate: self.rate_hz,
-                bits_per_sample: 16,
-                sample_format: hound::SampleFormat::Int,
-            };
-            let mut writer = hound::WavWriter::new(&mut file, spec)?;
-            for x in &event.sound {
-                writer.write_sample((x * 32768.0).round_ties_even().clamp(-32768.0, 32767.0) as i16)?;
-            }
-            writer.finalize()?;
-            file.as_file().sync_all()?;
-            Ok(file.persist(&path)?)
-        };
-        write()
-            .map_err(|e| anyhow!("cannot write {}: {e}; free some space or give another folder", display_path(&path)))
+        let name = format!("{:06}-{}-{:.2}s.wav", self.events, in_a_file_name(&event.word), event.start);
+        calibrate::write_wav(&folder.join(name), &event.sound, self.rate_hz)
     }
+}
+
+/// A word as a part of a file's name.
+pub fn in_a_file_name(word: &Name) -> String {
+    word.to_string().chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect()
 }

@@ -1,6 +1,7 @@
 //! The program: its commands, and the exit codes of their errors.
 
 mod bench;
+mod calibrate;
 mod classify;
 mod clip_files;
 mod compare;

@@ -1,10 +1,13 @@
 //! Opens recordings for a command, with progress, remarks and interrupts.
 
 use super::context::Context;
-use super::table::count;
+use super::table::{count, thousands};
 use super::{interrupt, progress};
-use crate::base::Standardisation;
-use crate::data::{DataConfig, DataError, Dataset, Format, Ledger, Reason, Source, Standardise, embedded};
+use crate::base::{Name, Standardisation};
+use crate::data::{
+    DataConfig, DataError, Dataset, ExtraClasses, Format, Ledger, Reason, Source, Split, SplitRule, Standardise,
+    embedded,
+};
 use crate::nn::{Input, NetworkSpec};
 use crate::train::TrainConfig;
 #[cfg(any(feature = "classify", feature = "explain"))]
@@ -21,6 +24,7 @@ const NAMED: usize = 3;
 pub fn config_of(config: &TrainConfig) -> DataConfig {
     DataConfig {
         classes: (!config.classes.is_empty()).then(|| config.classes.clone()),
+        extra: config.extra_classes(),
         split: config.split,
         crop: config.crop,
         strict: config.strict,
@@ -34,6 +38,12 @@ pub fn config_of(config: &TrainConfig) -> DataConfig {
 pub fn config_of_trained(config: &TrainConfig, standardisation: Option<&Standardisation>) -> DataConfig {
     let standardise = standardisation.map_or(Standardise::No, |values| Standardise::By(values.clone()));
     DataConfig { standardise, ..config_of(config) }
+}
+
+/// How other recordings than its own are read for a trained network with these classes, whose own are read as `own` says. Nothing is added to them:
+/// their other words are the class `_unknown_`, if the network has it.
+pub fn of_others(own: DataConfig, classes: Vec<Name>, split: SplitRule) -> DataConfig {
+    DataConfig { classes: Some(classes), split, allow_other_words: true, extra: ExtraClasses::default(), ..own }
 }
 
 /// The input of a network for the arrays at `path`; nothing if there is sound, which is converted to the input of a network.
@@ -139,9 +149,10 @@ pub fn name_skipped(context: &Context, data: &Dataset) {
     }
 }
 
-/// `4 words`, or `4 classes` of arrays.
+/// `4 words`, or `4 classes` of arrays; added classes are not counted.
 pub fn count_classes(data: &Dataset) -> String {
-    match (data.is_sound(), data.classes().len()) {
+    let added = [data.unknown_class(), data.silence_class()].into_iter().flatten().count();
+    match (data.is_sound(), data.classes().len() - added) {
         (true, n) => count(n as u64, "word"),
         (false, 1) => "1 class".into(),
         (false, n) => format!("{n} classes"),
@@ -151,6 +162,22 @@ pub fn count_classes(data: &Dataset) -> String {
 /// `9 speakers`, or `9 groups` of arrays.
 pub fn count_speakers(data: &Dataset, n: usize) -> String {
     count(n as u64, if data.is_sound() { "speaker" } else { "group" })
+}
+
+/// What the added classes of a data set are made of, a line for each.
+pub fn added_classes(data: &Dataset) -> Vec<String> {
+    let counts = data.counts();
+    let line = |what: &str, class: u32, per_epoch: usize, noun: &str| {
+        let [training, validation, test] = counts[class as usize].map(|n| thousands(n as u64));
+        let of = if per_epoch < counts[class as usize][0] { format!(" of {training}") } else { String::new() };
+        let per_epoch = thousands(per_epoch as u64);
+        format!("{what:8} {per_epoch}{of} {noun} in each epoch, {validation} validation, {test} test")
+    };
+    let unknown = data.unknown_class().map(|class| line("unknown", class, data.unknown_per_epoch(), "clips"));
+    let silence = data
+        .silence_class()
+        .map(|class| line("silence", class, counts[class as usize][Split::Training as usize], "segments"));
+    unknown.into_iter().chain(silence).collect()
 }
 
 /// The first few of some names, with commas.

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ending::usage;
 use super::width::{columns, fill};
 use crate::base::Name;
-use crate::data::{Crop, NoiseSource};
+use crate::data::{Crop, NoiseSource, UnknownFrom};
 use crate::exec::Device;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
@@ -38,6 +38,12 @@ pub struct Settings {
     /// Classes, separated by commas (`\,` is a comma in a name), in the order of the outputs; if omitted, all words of the data.
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
+    /// Add the class _unknown_: clips of these words of the data, of all its words that are no classes (other-words), or of folders (with a slash, such as ./NAME) of sound files or word folders.
+    #[arg(long, value_name = "WORD|DIR,..")]
+    pub unknown: Option<String>,
+    /// Add the class _silence_: segments of the background noise of the data (else of generated noise) and of digital silence.
+    #[arg(long)]
+    pub silence: bool,
     /// Number of passes over the training clips [default: as the recipe says].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub epochs: Option<String>,
@@ -136,6 +142,7 @@ impl Settings {
         let flags = [
             ("variant", &self.variant),
             ("classes", &self.classes),
+            ("unknown", &self.unknown),
             ("epochs", &self.epochs),
             ("batch", &self.batch),
             ("lr", &self.lr),
@@ -158,6 +165,7 @@ impl Settings {
             config.teacher = Some(path.clone());
         }
         config.strict |= self.strict;
+        config.silence |= self.silence;
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(usage(format!("--set takes KEY=VALUE, and `{pair}` has no `=`")));
@@ -207,6 +215,8 @@ impl Settings {
             ("--model", self.model.is_some()),
             ("--variant", self.variant.is_some()),
             ("--classes", self.classes.is_some()),
+            ("--unknown", self.unknown.is_some()),
+            ("--silence", self.silence),
             ("--batch", self.batch.is_some()),
             ("--lr", self.lr.is_some()),
             ("--split", self.split.is_some()),
@@ -236,6 +246,11 @@ pub fn make_absolute(config: &mut TrainConfig) {
     for path in [config.data.as_mut(), config.init_from.as_mut(), config.teacher.as_mut(), noise].into_iter().flatten()
     {
         *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    }
+    for from in &mut config.unknown {
+        if let UnknownFrom::Folder(path) = from {
+            *path = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        }
     }
 }
 

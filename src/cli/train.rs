@@ -24,6 +24,7 @@ Examples:
   stapes train
   stapes train --minutes 10
   stapes train --data speech_commands_v0.02.tar.gz --classes yes,no,up,down --epochs 30
+  stapes train --data speech_commands --classes yes,no --unknown other-words --silence
   stapes train --data trials.npz --model net.toml --set standardise=true
   stapes train --recipe plain --model vgg64-16
   stapes train --init-from runs/NAME --freeze all-but-head --data my_words
@@ -90,8 +91,9 @@ fn start(args: &Args, context: &Context) -> Result<PathBuf> {
     let minutes = args.settings.minutes()?;
     let resolve = |epochs| recordings::follow(args.settings.resolve(context.seed, epochs)?, &args.settings.set);
     let (mut config, left_out) = resolve(None)?;
-    match config.classes.len() {
-        0 => config.network.check()?,
+    let added = config.extra_classes().names();
+    match config.classes.iter().chain(added.iter().filter(|name| !config.classes.contains(name))).count() {
+        _ if config.classes.is_empty() => config.network.check()?,
         classes => drop(Network::build(&config.network, classes)?),
     }
     // The folder is claimed before the recordings are read, which can take minutes. A run that is to be replaced stays
@@ -194,19 +196,21 @@ fn introduction(
     data: &Dataset,
     session: &Session,
 ) -> String {
-    let speakers: HashSet<&Name> = data.clips().iter().map(|clip| &clip.speaker).collect();
-    let clips = Split::ALL.map(|split| data.in_split(split).len() as u64);
+    let words = || (0..data.clips().len()).filter(|&clip| !data.is_extra(clip)).map(|clip| &data.clips()[clip]);
+    let speakers: HashSet<&Name> = words().map(|clip| &clip.speaker).collect();
+    let clips = Split::ALL.map(|split| words().filter(|clip| clip.split == split).count() as u64);
     let per_split =
         Split::ALL.iter().zip(clips).map(|(&split, n)| format!("{} {}", thousands(n), report::split_name(split)));
     let network = session.network();
     let mut text = format!(
         "data     {}: {} of {}, {}\n         {}\n",
         data.source(),
-        count(data.clips().len() as u64, "clip"),
+        count(words().count() as u64, "clip"),
         recordings::count_classes(data),
         recordings::count_speakers(data, speakers.len()),
         per_split.collect::<Vec<_>>().join(", "),
     );
+    recordings::added_classes(data).iter().for_each(|line| text += &format!("{line}\n"));
     text += &format!(
         "network  {}: {}, {:.1} million MACs per clip\n",
         models::described(&config.network),

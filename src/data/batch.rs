@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::base::rng::{Key, Stream};
 
 use super::augment::{AugmentWorkspace, Augmenter};
-use super::dataset::Dataset;
+use super::dataset::{ClipBuffers, Dataset};
 use super::error::DataError;
+use super::extra::EpochClips;
 use super::samples::Samples;
 use super::split::Split;
 
@@ -159,7 +160,7 @@ impl EpochSteps {
 
 /// Batch after batch of one split.
 ///
-/// In training, the order of the clips in an epoch depends only on the seed and the epoch; the last batch of an epoch has the clips
+/// In training, the clips of an epoch and their order depend only on the seed and the epoch; the last batch of an epoch has the clips
 /// that are left ([`EpochSteps`]), and epochs follow one another without end. In an evaluation the clips come once, in name order.
 #[derive(Debug)]
 pub struct Batches {
@@ -194,7 +195,8 @@ impl Batches {
     /// There are no training clips, the batch size is 0, the labels have fewer classes than the data set or are class numbers that mixup
     /// cannot mix, or no thread can be started.
     pub fn train(data: Arc<Dataset>, options: BatchOptions) -> Result<Batches, DataError> {
-        let clips: Arc<[u32]> = clips_of(&data, Some(Split::Training), options.batch)?.into();
+        clips_of(&data, Some(Split::Training), options.batch)?;
+        let clips = EpochClips::new(&data, options.seed);
         let epoch = options.epoch(clips.len())?;
         let label_len = options.label_len(&data)?;
         let row_len = if options.with_samples || options.augment.is_some() { data.row_len() } else { 0 };
@@ -206,10 +208,11 @@ impl Batches {
             epoch,
             first: start_epoch.saturating_mul(epoch.count()).saturating_add(start_step),
             key: Key::new(options.seed, Stream::Shuffle),
-            order: (None, Vec::new()),
+            seed: options.seed,
+            order: Order::default(),
             augmenter: options.augment.clone(),
             workspace: AugmentWorkspace::default(),
-            standardised: Vec::new(),
+            buffers: ClipBuffers::default(),
             soft_labels: options.soft_labels.is_some(),
         };
         let makers = (0..options.loader_threads()).map(|_| {
@@ -303,19 +306,25 @@ impl Loader {
 /// Makes training batches by number, in any order.
 struct TrainingMaker {
     data: Arc<Dataset>,
-    /// The clips of the split.
-    clips: Arc<[u32]>,
+    clips: EpochClips,
     epoch: EpochSteps,
     /// The number, counted over all epochs, of the step that batch 0 is for.
     first: u64,
     key: Key,
-    /// The order of the clips in an epoch.
-    order: (Option<u64>, Vec<u32>),
+    seed: u64,
+    order: Order,
     augmenter: Option<Arc<Augmenter>>,
     workspace: AugmentWorkspace,
-    /// A clip before it is altered, in a data set that is standardised.
-    standardised: Vec<f32>,
+    buffers: ClipBuffers,
     soft_labels: bool,
+}
+
+/// The clips of an epoch in their order.
+#[derive(Default)]
+struct Order {
+    epoch: Option<u64>,
+    clips: Vec<u32>,
+    places: Vec<u32>, // in `clips`
 }
 
 impl TrainingMaker {
@@ -323,20 +332,29 @@ impl TrainingMaker {
         let (at, steps) = (self.first.saturating_add(number), self.epoch.count());
         let (epoch, step) = (at / steps, at % steps);
         (buffer.epoch, buffer.step) = (epoch, step);
-        if self.order.0 != Some(epoch) {
-            self.key.with(epoch).permute(self.clips.len(), &mut self.order.1);
-            self.order.0 = Some(epoch);
+        if self.order.epoch != Some(epoch) {
+            self.clips.of(epoch, &mut self.order.clips);
+            self.key.with(epoch).permute(self.clips.len(), &mut self.order.places);
+            self.order.epoch = Some(epoch);
         }
-        let chosen = self.order.1[self.epoch.clips_of(step)].iter().map(|&i| self.clips[i as usize]);
-        let (data, workspace, buffer_of_clip) = (&self.data, &mut self.workspace, &mut self.standardised);
+        let Order { clips, places, .. } = &self.order;
+        let chosen = places[self.epoch.clips_of(step)].iter().map(|&i| clips[i as usize]);
+        let (data, workspace, buffers) = (&self.data, &mut self.workspace, &mut self.buffers);
+        let draw = (self.seed, epoch);
         let Some(augmenter) = &self.augmenter else {
-            fill((data, chosen), self.soft_labels, buffer, copy);
+            fill((data, chosen), self.soft_labels, buffer, |data, clip, row| match data.silence() {
+                Some(_) => data.in_epoch(draw, clip, false, buffers).write(row),
+                None => copy(data, clip, row),
+            });
             return true;
         };
         fill((data, chosen), self.soft_labels, buffer, |data, clip, row| {
-            match data.unaltered(clip as usize, augmenter.augment().random_crop, buffer_of_clip) {
-                Samples::I16(samples) => augmenter.apply(epoch, clip, samples, row, workspace),
-                Samples::F32(samples) => augmenter.apply(epoch, clip, samples, row, workspace),
+            let samples = data.in_epoch(draw, clip, augmenter.augment().random_crop, buffers);
+            match (samples, data.is_silence(clip as usize)) {
+                (Samples::I16(samples), false) => augmenter.apply(epoch, clip, samples, row, workspace),
+                (Samples::F32(samples), false) => augmenter.apply(epoch, clip, samples, row, workspace),
+                (Samples::I16(samples), true) => augmenter.apply_to_silence(epoch, clip, samples, row, workspace),
+                (Samples::F32(samples), true) => augmenter.apply_to_silence(epoch, clip, samples, row, workspace),
             }
         });
         let rows = &mut buffer.inputs[..buffer.valid * data.row_len()];

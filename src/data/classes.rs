@@ -3,19 +3,22 @@
 use crate::base::nearest::nearest;
 use crate::base::{Name, name};
 
-use super::dataset::DataConfig;
 use super::error::{ClipError, DataError};
 use super::layout::Found;
 use super::ledger::{Ledger, Reason};
 use super::source::Source;
 
-/// The classes: the caller's, each of which must be a word unless other words are allowed, or all words.
-pub(super) fn resolve_classes(config: &DataConfig, found: &Found, source: &Source<'_>) -> Result<Vec<Name>, DataError> {
+/// The classes: those that were `asked` for, each of which must be a word unless other words are allowed, or all words.
+pub(super) fn resolve_classes(
+    (asked, allow_other_words): (Option<&[Name]>, bool),
+    found: &Found,
+    source: &Source<'_>,
+) -> Result<Vec<Name>, DataError> {
     let words = &found.words;
     if words.is_empty() {
         return Err(no_words(found, source));
     }
-    let Some(asked) = config.classes.as_deref() else {
+    let Some(asked) = asked else {
         return Ok(words.to_vec());
     };
     let known = asked.iter().filter(|name| words.contains(name) || found.empty.contains(name)).count();
@@ -27,7 +30,7 @@ pub(super) fn resolve_classes(config: &DataConfig, found: &Found, source: &Sourc
         if asked[..i].contains(name) {
             return Err(DataError::RepeatedClass { name: name.clone() });
         }
-        if config.allow_other_words {
+        if allow_other_words {
             continue;
         }
         if found.empty.contains(name) {

@@ -1,18 +1,21 @@
 //! A data set: classes, clips with their splits, and samples ready for a network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{INPUT_RATES_HZ, Name, Standardisation};
+use crate::base::rng::{Key, Stream};
+use crate::base::{FULL_SCALE, INPUT_RATES_HZ, Name, Standardisation};
 
 use super::arrays;
-use super::cache::Index;
-use super::classes::{empty_class, resolve_classes};
+use super::augment::{NoiseBank, NoiseSource};
+use super::cache::{Index, Rows};
+use super::classes::empty_class;
 use super::clip::Format;
 use super::crop::Crop;
 use super::error::{ClipError, DataError};
+use super::extra::{self, Classes, Extra, ExtraClasses};
 use super::layout;
 use super::ledger::{Ledger, Reason};
 use super::load::{self, Survey};
@@ -42,6 +45,8 @@ pub struct DataConfig {
     pub format: Format,
     /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
     pub classes: Option<Vec<Name>>,
+    /// The classes that are added to the words. Where [`DataConfig::classes`] names them, their outputs have that place, else the last ones.
+    pub extra: ExtraClasses,
     /// How clips are divided into training, validation and test clips.
     pub split: SplitRule,
     /// Whether a single clip that cannot be used is an error.
@@ -49,7 +54,8 @@ pub struct DataConfig {
     /// Whether a class may be without clips. A report needs to show such a class; training refuses it.
     pub allow_empty_classes: bool,
     /// Whether the source may lack classes, and may have words that are no class, whose clips are counted in the ledger; it
-    /// implies `allow_empty_classes`. This is for the evaluation of a network on recordings that it was not made for.
+    /// implies `allow_empty_classes`. If [`UNKNOWN`](super::UNKNOWN) is one of the classes, they are of that class. This is for the evaluation of a
+    /// network on recordings that it was not made for.
     pub allow_other_words: bool,
     /// Whether the mean of each channel is subtracted and the difference divided by the standard deviation.
     pub standardise: Standardise,
@@ -66,6 +72,7 @@ impl Default for DataConfig {
             windows: 1,
             format: Format { rate_hz: 16_000, channels: 1 },
             classes: None,
+            extra: ExtraClasses::default(),
             split: SplitRule::Speaker,
             strict: false,
             allow_empty_classes: false,
@@ -102,9 +109,38 @@ pub struct ClipMeta {
     /// SHA-1 of all decoded samples at the network's rate, before cutting or padding: equal in clips of equal samples.
     pub fingerprint: String,
     #[serde(skip)]
+    bank: u16,
+    #[serde(skip)]
     row: u32,
     #[serde(skip)]
     kept: Option<Kept>,
+}
+
+/// Memory for a clip, reused from clip to clip.
+#[derive(Debug, Default)]
+pub(super) struct ClipBuffers {
+    segment: Vec<i16>,
+    standardised: Vec<f32>,
+}
+
+/// Rows of clips.
+#[derive(Debug)]
+pub(super) struct Bank {
+    rows: Held,
+    /// The folder that they come from, and the length of what the names of its clips begin with; none for those of the source of the data set.
+    folder: Option<(PathBuf, usize)>,
+}
+
+impl Bank {
+    /// The rows of the clips of a folder whose names have `prefix` bytes before the path in the folder.
+    pub(super) fn of_folder(rows: Rows, folder: PathBuf, prefix: usize) -> Bank {
+        Bank { rows: Held::I16(rows), folder: Some((folder, prefix)) }
+    }
+
+    /// The rows of segments that are in no file of their own.
+    pub(super) fn of_segments(rows: Vec<i16>) -> Bank {
+        Bank { rows: Held::I16(Rows::Decoded(rows)), folder: None }
+    }
 }
 
 /// Clips by number, sorted by name, with their samples.
@@ -115,7 +151,9 @@ pub struct Dataset {
     origin: Option<Source<'static>>,
     classes: Vec<Name>,
     clips: Vec<ClipMeta>,
-    rows: Held,
+    /// The rows of the source, and those that were added.
+    banks: Vec<Bank>,
+    extra: Extra,
     cached: bool,
     standardisation: Option<Standardisation>,
     /// What gives the splits, if the source does.
@@ -138,7 +176,7 @@ impl Dataset {
     /// Reads the clips of `source`, from the cache where it is up to date.
     ///
     /// # Errors
-    /// The source cannot be read, a class is unknown or has no usable clip, the official lists are asked for and missing,
+    /// The source cannot be read, a class is unknown or has no usable clip, an added class cannot be made, the official lists are asked for and missing,
     /// `config.strict` is set and a clip cannot be used, arrays are not those of a network with this input, or `progress` asked to stop. A cache that
     /// cannot be written is no error but a remark.
     pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
@@ -147,27 +185,28 @@ impl Dataset {
         let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
             // A folder tells before any decoding what is missing.
-            let classes = resolve_classes(config, &listing.found, source)?;
+            let classes = Classes::resolve(config, &listing.found, source)?;
             let empty = |word: &&Name| listing.words.get(*word).is_none_or(Vec::is_empty);
-            match classes.iter().find(empty) {
+            match classes.words.iter().find(empty) {
                 Some(class) if !allow_empty => {
                     return Err(empty_class(source, &listing.found.ledger, class, None));
                 }
                 _ => {}
             }
         } else if let Some(table) = survey.table() {
-            resolve_classes(config, &table.found(), source)?;
+            Classes::resolve(config, &table.found(), source)?;
         }
         let (rows, Loaded { index, cached, remarks }) = read(source, &survey, config, progress)?;
-        let classes = resolve_classes(config, &index.found, source)?;
+        let classes = Classes::resolve(config, &index.found, source)?;
         if let (true, Some(first)) = (config.strict, index.problems.first()) {
             return Err(DataError::Strict { count: index.problems.len(), first: first.clone() });
         }
         let clips = clips_of(&index, &survey, config, (source, &classes))?;
-        let mut ledger = index.found.ledger.of_classes(&classes);
+        let used: Vec<Name> = classes.all.iter().chain(&classes.unknown).cloned().collect();
+        let mut ledger = index.found.ledger.of_classes(&used);
         if config.allow_other_words {
             let other = index.found.words.iter().zip(&index.found.counts);
-            for (word, &count) in other.filter(|&(word, &count)| count > 0 && !classes.contains(word)) {
+            for (word, &count) in other.filter(|&(word, &count)| count > 0 && !used.contains(word)) {
                 ledger.add_many(Reason::OtherWord, Some(word), count, layout::folder_name(word));
             }
         }
@@ -175,8 +214,9 @@ impl Dataset {
         let mut dataset = Dataset {
             source: source.describe(),
             origin: source.on_disk(),
-            classes,
-            rows,
+            classes: classes.all.clone(),
+            banks: vec![Bank { rows, folder: None }],
+            extra: Extra::default(),
             cached,
             standardisation: None,
             listed: table.and_then(Table::listed),
@@ -193,15 +233,14 @@ impl Dataset {
             ledger,
         };
         if !allow_empty {
-            dataset.require_clips_in_every_class(source, table)?;
+            dataset.require_clips_of_every_word(&classes, source, table)?;
         }
         if config.allow_other_words {
             // All clips are of use, in whichever split: there is nothing to say about splits.
             return dataset.require_a_clip()?.standardised(&config.standardise);
         }
-        if let SplitRule::Random { seed } = config.split {
-            dataset.deal(seed);
-        }
+        extra::divide(&mut dataset, config.split, table);
+        extra::add(&mut dataset, config, &classes, progress)?;
         dataset.remark_on_splits();
         dataset.standardised(&config.standardise)
     }
@@ -227,9 +266,14 @@ impl Dataset {
         }
     }
 
-    fn require_clips_in_every_class(&self, source: &Source<'_>, table: Option<&Table>) -> Result<(), DataError> {
+    fn require_clips_of_every_word(
+        &self,
+        classes: &Classes,
+        source: &Source<'_>,
+        table: Option<&Table>,
+    ) -> Result<(), DataError> {
         for (name, counts) in self.classes.iter().zip(self.counts()) {
-            if counts == [0; 3] {
+            if counts == [0; 3] && classes.words.contains(name) {
                 let first = self.problems.iter().find(|p| class_name(&p.name, table) == *name);
                 return Err(empty_class(source, &self.ledger, name, first.cloned()));
             }
@@ -247,16 +291,58 @@ impl Dataset {
         }
     }
 
-    /// Deals the clips at random, class by class.
-    fn deal(&mut self, seed: u64) {
-        for (class, word) in self.classes.iter().enumerate() {
-            let of_class = |c: &&mut ClipMeta| c.class == class as u32;
-            let len = self.clips.iter_mut().filter(of_class).count();
-            let splits = random_splits(seed, word, len);
-            for (clip, split) in self.clips.iter_mut().filter(of_class).zip(splits) {
-                clip.split = split;
+    /// Deals the clips at random, word by word.
+    pub(super) fn deal(&mut self, seed: u64, word: impl Fn(&Name) -> Name) {
+        let mut of_words: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+        for (number, clip) in self.clips.iter().enumerate() {
+            of_words.entry(word(&clip.name)).or_default().push(number);
+        }
+        for (word, clips) in of_words {
+            for (&clip, split) in clips.iter().zip(random_splits(seed, &word, clips.len())) {
+                self.clips[clip].split = split;
             }
         }
+    }
+
+    /// Adds clips with their rows.
+    pub(super) fn add_bank(&mut self, bank: Bank, clips: Vec<ClipMeta>) {
+        let number = self.banks.len() as u16;
+        self.banks.push(bank);
+        self.clips.extend(clips.into_iter().map(|clip| ClipMeta { bank: number, ..clip }));
+    }
+
+    /// Sorts the clips by name, after some were added.
+    pub(super) fn sort_clips(&mut self) {
+        self.clips.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// Keeps the clips for which `keep` is true.
+    pub(super) fn keep_clips(&mut self, keep: impl FnMut(&ClipMeta) -> bool) {
+        self.clips.retain(keep);
+    }
+
+    /// Adds clips of a class that cannot be used.
+    pub(super) fn add_problems(&mut self, problems: impl Iterator<Item = ClipError>, class: Name) {
+        for problem in problems {
+            self.classes_of_problems.insert(problem.name.clone(), class.clone());
+            self.problems.push(problem);
+        }
+        self.problems.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// Adds something that a user may want to know.
+    pub(super) fn add_remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// The added classes.
+    pub(super) fn extra(&self) -> &Extra {
+        &self.extra
+    }
+
+    /// Says what the added classes are, whose clips are in the data set.
+    pub(super) fn set_extra(&mut self, extra: Extra) {
+        self.extra = extra;
     }
 
     /// Says which splits and classes have no clips, and which entries of the official lists were of no use.
@@ -288,7 +374,7 @@ impl Dataset {
     /// Speakers in more than one split, and all speakers.
     fn leaking_speakers(&self) -> (usize, usize) {
         let mut of: HashMap<&Name, [bool; 3]> = HashMap::new();
-        for clip in &self.clips {
+        for clip in self.clips.iter().filter(|clip| Some(clip.class) != self.silence_class()) {
             of.entry(&clip.speaker).or_default()[clip.split as usize] = true;
         }
         (of.values().filter(|s| s.iter().filter(|&&x| x).count() > 1).count(), of.len())
@@ -306,7 +392,11 @@ impl Dataset {
 
     /// The file that clip number `clip` comes from: a sound file of a folder or a list, or the file of arrays.
     pub fn file_of(&self, clip: usize) -> Option<PathBuf> {
-        let name = &self.clips.get(clip)?.name;
+        let ClipMeta { name, bank, .. } = self.clips.get(clip)?;
+        if *bank > 0 {
+            let (folder, prefix) = self.banks[usize::from(*bank)].folder.as_ref()?;
+            return Some(extra::file_in(folder, name, *prefix));
+        }
         match self.origin.as_ref()? {
             Source::Folder(root) => Some(root.join(name.to_path())),
             Source::Manifest(path) => Some(manifest::file_of(path, name)),
@@ -342,7 +432,7 @@ impl Dataset {
 
     /// Whether the clips are sound, in 16 bits, and not arrays.
     pub fn is_sound(&self) -> bool {
-        matches!(self.rows, Held::I16(_))
+        matches!(self.banks[0].rows, Held::I16(_))
     }
 
     /// How each channel is standardised, if it is.
@@ -356,9 +446,9 @@ impl Dataset {
     /// There is no such clip.
     pub fn samples(&self, clip: usize) -> Samples<'_> {
         let row_len = self.row_len();
-        let ClipMeta { row, kept, .. } = self.clips[clip];
+        let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * row_len + kept.map_or(0, |kept| kept.offset as usize);
-        self.rows.get(start..start + row_len)
+        self.banks[usize::from(bank)].rows.get(start..start + row_len)
     }
 
     /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`. It contains
@@ -367,9 +457,9 @@ impl Dataset {
     /// # Panics
     /// There is no such clip.
     pub fn kept_samples(&self, clip: usize) -> Samples<'_> {
-        let ClipMeta { row, kept, .. } = self.clips[clip];
+        let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * self.row_len();
-        self.rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
+        self.banks[usize::from(bank)].rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
     }
 
     /// How many of the values of [`Dataset::samples`] are of the clip, and not padding.
@@ -392,16 +482,38 @@ impl Dataset {
         }
     }
 
-    /// What is kept of clip number `clip` (or, without `kept`, its part that is used), standardised in `buffer` if the data set is.
-    pub(super) fn unaltered<'a>(&'a self, clip: usize, kept: bool, buffer: &'a mut Vec<f32>) -> Samples<'a> {
-        let samples = if kept { self.kept_samples(clip) } else { self.samples(clip) };
+    /// What is kept of clip number `clip` (or, without `kept`, its part that is used) in an epoch of a training with a seed, standardised if the data
+    /// set is.
+    pub(super) fn in_epoch<'a>(
+        &'a self,
+        (seed, epoch): (u64, u64),
+        clip: u32,
+        kept: bool,
+        buffers: &'a mut ClipBuffers,
+    ) -> Samples<'a> {
+        let (clip, number) = (clip as usize, clip);
+        let ClipBuffers { segment, standardised } = buffers;
+        let samples = match self.silence() {
+            Some(silence) if self.is_silence(clip) => {
+                segment.resize(self.row_len(), 0);
+                silence.of_epoch((seed, epoch), number, segment);
+                Samples::I16(segment)
+            }
+            _ if kept => self.kept_samples(clip),
+            _ => self.samples(clip),
+        };
         let Some(standardisation) = &self.standardisation else { return samples };
-        buffer.resize(samples.len(), 0.0);
-        samples.write(buffer);
+        standardised.resize(samples.len(), 0.0);
+        samples.write(standardised);
         // More than the part that is used is kept of a clip that is longer, without padding.
         let used = if samples.len() > self.row_len() { samples.len() } else { self.used_len(clip) };
-        standardisation.apply(&mut buffer[..used]);
-        Samples::F32(buffer)
+        standardisation.apply(&mut standardised[..used]);
+        Samples::F32(standardised)
+    }
+
+    /// Whether clip number `clip` is a segment of the class of silence, whose training segments differ from epoch to epoch.
+    pub(super) fn is_silence(&self, clip: usize) -> bool {
+        self.silence_class() == Some(self.clips[clip].class)
     }
 
     /// Values of an input: length times channels.
@@ -459,6 +571,18 @@ impl Dataset {
         &self.noise
     }
 
+    /// Recordings of background noise for one split, mono at the rate of the data set with full scale 1: of each recording the stretch from which the class
+    /// `_silence_` has its segments in this split.
+    ///
+    /// # Errors
+    /// The noise cannot be read, or there is none.
+    pub fn background(&self, source: &NoiseSource, split: Split) -> Result<Vec<Vec<f32>>, DataError> {
+        let bank = NoiseBank::load(source, self, Key::new(0, Stream::Silence))?
+            .cut(|track| extra::stretch(track.len(), split));
+        let scaled = |track: &Vec<i16>| track.iter().map(|&x| f32::from(x) * FULL_SCALE).collect();
+        Ok(bank.tracks().iter().map(scaled).collect())
+    }
+
     /// What was seen in the source and is not used, beside [`Dataset::problems`].
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -491,7 +615,8 @@ fn read(
     progress: Progress<'_>,
 ) -> Result<(Held, Loaded), DataError> {
     let DataConfig { format, length, crop, windows, .. } = *config;
-    let wanted = Wanted { words: config.classes.as_deref(), format, length, crop, windows, progress };
+    let words = extra::wanted_words(config);
+    let wanted = Wanted { words: words.as_deref(), format, length, crop, windows, progress };
     if let (Source::Arrays(path), Some(arrays)) = (source, &survey.arrays) {
         let (values, index) = arrays::read(path, arrays, &wanted)?;
         return Ok((Held::F32(values), Loaded { index, cached: false, remarks: arrays.remarks.clone() }));
@@ -505,7 +630,7 @@ fn clips_of(
     index: &Index,
     survey: &Survey,
     config: &DataConfig,
-    (source, classes): (&Source<'_>, &[Name]),
+    (source, classes): (&Source<'_>, &Classes),
 ) -> Result<Vec<ClipMeta>, DataError> {
     let table = survey.table();
     if let (SplitRule::Official, Some(None)) = (config.split, table.map(Table::listed)) {
@@ -526,15 +651,15 @@ fn clips_of(
             (None, SplitRule::Speaker | SplitRule::Random { .. }) => which_set(&info.name),
         };
         let class = class_name(&info.name, table);
-        let Some(class) = classes.iter().position(|known| *known == class) else { continue };
+        let Some(class) = classes.index(&class) else { continue };
         let speaker = row.map_or_else(|| speaker(&info.name), |row| row.speaker.clone());
-        clips.push(clip_meta(info, (class as u32, split, speaker)));
+        clips.push(clip_meta(info, (class, split, speaker)));
     }
     Ok(clips)
 }
 
 /// The class of a clip: what the table says, else the word folder in its name.
-fn class_name(clip: &Name, table: Option<&Table>) -> Name {
+pub(super) fn class_name(clip: &Name, table: Option<&Table>) -> Name {
     table.and_then(|table| table.row(clip)).map_or_else(|| word_of(clip), |row| row.class.clone())
 }
 
@@ -544,7 +669,8 @@ fn classes_of(problems: &[ClipError], table: Option<&Table>) -> HashMap<Name, Na
     problems.iter().filter_map(known).collect()
 }
 
-fn clip_meta(info: &ClipInfo, (class, split, speaker): (u32, Split, Name)) -> ClipMeta {
+/// The entry of a clip of the first rows of a data set.
+pub(super) fn clip_meta(info: &ClipInfo, (class, split, speaker): (u32, Split, Name)) -> ClipMeta {
     ClipMeta {
         name: info.name.clone(),
         class,
@@ -557,12 +683,14 @@ fn clip_meta(info: &ClipInfo, (class, split, speaker): (u32, Split, Name)) -> Cl
         peak: info.peak,
         clipped_run: info.clipped_run,
         fingerprint: info.fingerprint.clone(),
+        bank: 0,
         row: info.row,
         kept: info.kept,
     }
 }
 
 fn check_settings(config: &DataConfig) -> Result<(), DataError> {
+    config.extra.check()?;
     let Format { rate_hz, channels } = config.format;
     let (min_hz, max_hz) = (u64::from(*INPUT_RATES_HZ.start()), u64::from(*INPUT_RATES_HZ.end()));
     for (what, value, min, max) in [

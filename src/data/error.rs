@@ -9,6 +9,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 
 use super::augment::no_noise_text;
+use super::extra::{ExtraError, SILENCE, UNKNOWN};
 use super::split::Split;
 
 /// Why one clip cannot be used. Its text continues the sentence "`clip`: .." and advises for a clip of a data set;
@@ -339,6 +340,9 @@ pub enum DataError {
         /// Classes of the data set.
         want: usize,
     },
+    /// The classes of other words and of silence cannot be made.
+    #[error(transparent)]
+    Extra(#[from] ExtraError),
     /// A folder without a recording of noise that can be used.
     #[error("{}; give a folder with WAV, FLAC or Ogg Vorbis files directly in it", no_noise_text(.path, .first.as_deref()))]
     NoNoise {
@@ -378,6 +382,11 @@ fn deeper_text(folder: &str, unpack: bool) -> String {
 }
 
 fn nearest_text(name: &Name, nearest: &Option<Name>) -> String {
+    for (class, option) in [(UNKNOWN, "--unknown"), (SILENCE, "--silence")] {
+        if *name == *class {
+            return format!(" (the class `{class}` is added by {option})");
+        }
+    }
     if name.as_bytes().starts_with(b"_") {
         return " (a folder whose name begins with `_` is not a class; rename it to use it)".into();
     }

@@ -71,8 +71,11 @@ impl Hint {
 
 /// The classes with fewer than `limit` in `counts`, but at least one, those with the fewest first.
 fn fewest_first(data: &Dataset, counts: &[usize], limit: usize) -> Vec<(Name, usize)> {
-    let few = data.classes().iter().cloned().zip(counts.iter().copied());
-    let mut few: Vec<(Name, usize)> = few.filter(|&(_, count)| (1..limit).contains(&count)).collect();
+    // Segments of noise are drawn anew in each epoch, and have no speakers.
+    let is_word = |class: usize| data.silence_class() != Some(class as u32);
+    let few = data.classes().iter().cloned().zip(counts.iter().copied()).enumerate();
+    let few = few.filter(|&(class, (_, count))| (1..limit).contains(&count) && is_word(class));
+    let mut few: Vec<(Name, usize)> = few.map(|(_, of)| of).collect();
     few.sort_by_key(|&(_, count)| count);
     few
 }

@@ -25,6 +25,11 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// The state of a list of sound files, which is in no cache.
+    pub(super) fn of_files(files: Manifest) -> Survey {
+        Survey { folder: None, manifest: Some(files), arrays: None, inputs: Default::default() }
+    }
+
     /// What the source says of its clips, if it is no collection of word folders.
     pub(super) fn table(&self) -> Option<&Table> {
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.table);

@@ -16,7 +16,7 @@ use crate::base::sha1::Sha1;
 
 use super::error::DataError;
 use super::prepare::{BLOCK_CLIPS, RawClip, Sink, Stop, decode_block, read_file};
-use super::source::{Stage, Wanted, modified_ns};
+use super::source::{FileKind, Stage, Wanted, file_kind, modified_ns};
 use super::split::{Split, names_speaker, speaker};
 use super::table::{Row, Table};
 
@@ -57,6 +57,24 @@ impl Manifest {
     pub(super) fn hash(&self, hash: &mut Sha1) {
         hash.update(self.inputs);
     }
+}
+
+/// The sound files directly in a folder, sorted by name, as clips of one class; none if there are none.
+pub(super) fn of_folder(folder: &Path, class: &Name) -> Result<Option<Manifest>, DataError> {
+    let failed = |source| DataError::Io { path: folder.into(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().map(Name::from_os).unwrap_or_default();
+        // What is no regular file is not opened: a pipe would wait for a writer.
+        let size = std::fs::metadata(&path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+        if let (FileKind::Clip, Some(size)) = (file_kind(&name), size) {
+            files.push(Entry { name, class: class.clone(), path, size });
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let table = Table::new(vec![class.clone()], Vec::new(), None, false);
+    Ok((!files.is_empty()).then(|| Manifest { files, table, inputs: Default::default() }))
 }
 
 /// Reads the list at `path`, and looks for its files.

@@ -36,6 +36,7 @@ mod decode;
 mod embedded;
 mod embedded_words;
 mod error;
+mod extra;
 mod findings;
 mod folder;
 mod hints;
@@ -72,6 +73,9 @@ pub use crop::Crop;
 pub use dataset::{ClipMeta, DataConfig, Dataset};
 pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};
+pub use extra::{
+    ExtraClasses, ExtraError, OTHER_WORDS, SHARES, SILENCE, SilenceClass, UNKNOWN, UnknownClass, UnknownFrom,
+};
 pub use findings::{Audit, ClassCount, Finding, FindingKind};
 pub use hints::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 pub use ledger::{Ledger, Omission, Reason};

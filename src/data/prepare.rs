@@ -126,12 +126,7 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
     let frames = wanted.crop.frames(&whole, wanted.format.channels, wanted.length);
     let fingerprint = fingerprint(&whole);
     let len_samples = (whole.len() / channels) as u64;
-    let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
-    for &v in &whole[frames.start * channels..frames.end * channels] {
-        peak = peak.max(v.unsigned_abs());
-        run = if v == i16::MAX || v == i16::MIN { run + 1 } else { 0 };
-        clipped_run = clipped_run.max(run);
-    }
+    let (peak, clipped_run) = peak_and_clipped_run(&whole[frames.start * channels..frames.end * channels]);
     let stored = stored_frames(&frames, whole.len() / channels, wanted);
     let kept = (stored != frames).then(|| Kept {
         offset: ((frames.start - stored.start) * channels) as u64,
@@ -156,6 +151,17 @@ pub(super) fn prepare(name: Name, listed: Option<Split>, clip: Clip, wanted: &Wa
         kept,
     };
     Prepared { info, samples }
+}
+
+/// The largest magnitude, and the longest run of values at full scale.
+pub(super) fn peak_and_clipped_run(samples: &[i16]) -> (u16, u32) {
+    let (mut peak, mut run, mut clipped_run) = (0, 0, 0);
+    for &v in samples {
+        peak = peak.max(v.unsigned_abs());
+        run = if v == i16::MAX || v == i16::MIN { run + 1 } else { 0 };
+        clipped_run = clipped_run.max(run);
+    }
+    (peak, clipped_run)
 }
 
 /// The frames of a clip of `have` frames that are stored: `used`, and around it as much as is wanted.
@@ -233,6 +239,7 @@ pub(super) fn read_file(path: &Path, size: u64) -> Result<Vec<u8>, ClipFault> {
     }
 }
 
-fn fingerprint(samples: &[i16]) -> String {
+/// SHA-1 of samples.
+pub(super) fn fingerprint(samples: &[i16]) -> String {
     hex(&Sha1::digest(bytemuck::cast_slice::<i16, u8>(samples)))
 }

@@ -7,7 +7,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 use crate::base::nearest::nearest;
 use crate::base::text_file;
-use crate::data::{Augment, Crop, NoiseSource, SplitRule};
+use crate::data::{Augment, Crop, ExtraClasses, NoiseSource, SilenceClass, SplitRule, UnknownClass, UnknownFrom};
 use crate::nn::{Initialisation, NetworkSpec, SpecError};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -22,8 +22,16 @@ pub struct TrainConfig {
     pub network: NetworkSpec,
     /// Folder or archive of recordings; none for the embedded set.
     pub data: Option<PathBuf>,
-    /// Class names in the order of the outputs; empty for all words of the data.
+    /// Class names in the order of the outputs; empty for all words of the data. Added classes that are not named are the last ones.
     pub classes: Vec<Name>,
+    /// Where the clips of the class `_unknown_` come from; empty for no such class.
+    pub unknown: Vec<UnknownFrom>,
+    /// Its clips, as a share of the clips of all words.
+    pub unknown_share: f64,
+    /// Whether there is the class `_silence_`.
+    pub silence: bool,
+    /// Its segments, as a share of the clips of all words.
+    pub silence_share: f64,
     /// Which clips train, validate and test.
     pub split: SplitRule,
     /// Which part of a clip that is longer than the network's input is used.
@@ -56,7 +64,7 @@ pub struct TrainConfig {
     pub average: f32,
     /// How training clips are altered.
     pub augment: Augment,
-    /// The background noise that is added to them.
+    /// The background noise that is added to them, and that the class `_silence_` is cut from.
     pub noise_from: NoiseSource,
     /// The run or weight file whose weights the layers start with.
     pub init_from: Option<PathBuf>,
@@ -152,6 +160,10 @@ impl TrainConfig {
             network,
             data: None,
             classes: Vec::new(),
+            unknown: Vec::new(),
+            unknown_share: 0.1,
+            silence: false,
+            silence_share: 0.1,
             split: SplitRule::Speaker,
             crop: Crop::Start,
             standardise: false,
@@ -176,6 +188,16 @@ impl TrainConfig {
             temperature: 2.0,
             conv: ConvChoice::default(),
             precision: Precision::default(),
+        }
+    }
+
+    /// The classes that are added to the words.
+    pub fn extra_classes(&self) -> ExtraClasses {
+        let unknown = UnknownClass { from: self.unknown.clone(), share: self.unknown_share };
+        let silence = SilenceClass { share: self.silence_share, noise: self.noise_from.clone() };
+        ExtraClasses {
+            unknown: (!self.unknown.is_empty()).then_some(unknown),
+            silence: self.silence.then_some(silence),
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Prepared {
 /// another teacher would not be the same run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// Of the background noise, if it is added.
+    /// Of the background noise, if it is added or the class of silence is cut from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<String>,
     /// Of the teacher's weights, if there is one.
@@ -121,6 +121,7 @@ impl Prepared {
         trainer.reserve(epoch.clips_of(0).len())?;
         trainer.reserve(epoch.last())?;
         let noise = batches.augment.as_ref().and_then(|augmenter| augmenter.noise_fingerprint());
+        let noise = noise.or_else(|| data.silence_fingerprint());
         let sources = Sources { noise, teacher: teacher.as_ref().map(|teacher| teacher.weights.clone()) };
         Ok(Prepared { config, network, device, batches, epoch, trainer, transfer, teacher, sources })
     }
@@ -135,15 +136,22 @@ fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
     if config.patience > 0 && data.in_split(Split::Validation).is_empty() {
         return refuse("`patience` needs validation clips, and there are none; set patience=0");
     }
+    let added = config.extra_classes().names();
+    let has = [data.unknown_class(), data.silence_class()].into_iter().flatten();
+    if has.map(|class| data.classes()[class as usize].clone()).ne(added) {
+        return refuse(
+            "`unknown` and `silence` do not agree with the data set; read the data set with the same settings",
+        );
+    }
     if config.standardise != data.standardisation().is_some() {
         return refuse("`standardise` and the data set do not agree; read the data set with the same setting");
     }
     Ok(config.augment.check()?)
 }
 
-/// How many clips the training split has; at least one.
+/// How many clips an epoch uses; at least one.
 pub fn training_clips(data: &Dataset) -> Result<usize, TrainError> {
-    match data.in_split(Split::Training).len() {
+    match data.clips_per_epoch() {
         0 => Err(DataError::EmptySplit { split: Split::Training }.into()),
         clips => Ok(clips),
     }

@@ -244,7 +244,8 @@ impl Session {
 
     /// What a user may want to know about the background noise: that it is generated because the recordings have none.
     pub fn noise_remark(&self) -> Option<&str> {
-        self.batches.augment.as_ref().and_then(|augmenter| augmenter.remark())
+        let augmenter = self.batches.augment.as_ref();
+        augmenter.and_then(|augmenter| augmenter.remark()).or_else(|| self.data.silence_remark())
     }
 
     /// Where the weights of each layer come from, if the run started from another one.
@@ -280,8 +281,8 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let start = (self.progress.epoch, self.progress.step);
         let data = &self.data;
-        // Altered clips are made on the host, for both devices alike.
-        let unaltered = data.is_sound() && data.standardisation().is_none();
+        // Altered clips, and segments of silence that differ from epoch to epoch, are made on the host, for both devices alike.
+        let unaltered = data.is_sound() && data.standardisation().is_none() && data.silence_class().is_none();
         if unaltered && self.batches.augment.is_none() && self.teacher.is_none() {
             self.clips_on_gpu = self.trainer.upload_clips((0..data.clips().len()).map(|clip| sound(data, clip)))?;
         }

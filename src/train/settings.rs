@@ -3,7 +3,7 @@
 use super::config::{Kept, TrainConfig};
 use super::setting::{Group, Setting, Values, parsed};
 use crate::base::Name;
-use crate::data::{NoiseSource, SplitRule};
+use crate::data::{NoiseSource, SHARES, SplitRule, UnknownFrom};
 use crate::nn::Variant;
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
@@ -103,6 +103,43 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::new(
         Group::Data,
+        "unknown",
+        Values::Text("words of the data, `other-words` for all that are no classes, and folders (with a slash, such as ./NAME), separated by commas; in config.toml an array; empty for none"),
+        "adds the class `_unknown_`, with clips of these words and folders, of which each epoch uses others",
+        |c, v| {
+            let entries = Name::parse_list(v).map_err(|e| e.to_string())?;
+            c.unknown = entries.iter().map(UnknownFrom::parse).collect();
+            Ok(())
+        },
+        |c| Some(c.unknown.iter().map(|from| from.entry().to_string()).collect::<Vec<_>>().into()),
+    )
+    .changeable(),
+    Setting::new(
+        Group::Data,
+        "unknown_share",
+        Values::Between(SHARES.0, SHARES.1),
+        "clips of `_unknown_` in each epoch and in the validation and test clips, as a share of the clips of all words there; at most all there are",
+        |c, v| parsed(v).map(|share| c.unknown_share = share),
+        |c| double(c.unknown_share),
+    ),
+    Setting::new(
+        Group::Data,
+        "silence",
+        Values::Flag,
+        "whether there is the class `_silence_`, of segments of background noise (`noise_from`) at random gain and of digital silence, other ones in each epoch",
+        |c, v| parsed(v).map(|silence| c.silence = silence),
+        |c| Some(c.silence.into()),
+    ),
+    Setting::new(
+        Group::Data,
+        "silence_share",
+        Values::Between(SHARES.0, SHARES.1),
+        "segments of `_silence_`, as a share of the clips of all words",
+        |c, v| parsed(v).map(|share| c.silence_share = share),
+        |c| double(c.silence_share),
+    ),
+    Setting::new(
+        Group::Data,
         "split",
         Values::Words(&["speaker", "official", "random"]),
         "which clips train, validate and test: by a hash of the speaker, by the lists in the data, or at random (80/10/10)",
@@ -171,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
         Group::Run,
         "seed",
         Values::Whole(0, i64::MAX as u64),
-        "seed of the initial weights, the order of the clips, dropout, augmentation and the random split",
+        "seed of the initial weights, the order of the clips, dropout, augmentation, the random split, and the clips of `_unknown_` and `_silence_` in each epoch",
         |c, v| {
             c.seed = parsed(v)?;
             c.split = split_rule(split_name(c.split), c.seed);
@@ -383,7 +420,7 @@ pub const SETTINGS: &[Setting] = &[
         Values::Text(
             "`data` for the folder _background_noise_ of the recordings, `generated`, or a folder of recordings",
         ),
-        "the background noise; `data` is generated noise if the recordings have none",
+        "the background noise, also of the class `_silence_`; `data` is generated noise if the recordings have none",
         |c, v| {
             c.noise_from = match v {
                 NOISE_OF_DATA => NoiseSource::Data,

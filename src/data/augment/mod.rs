@@ -17,11 +17,10 @@ use super::dataset::Dataset;
 use super::error::DataError;
 use super::samples::Sample;
 use biquad::{Biquad, Response};
-use noise::NoiseBank;
 use speed::Positions;
 
 pub use noise::NoiseSource;
-pub(super) use noise::no_noise_text;
+pub(super) use noise::{NoiseBank, no_noise_text, pieces};
 pub use settings::Augment;
 
 /// The kinds of random numbers of a clip.
@@ -64,7 +63,8 @@ pub struct Augmenter {
 
 impl Augmenter {
     /// An augmenter of the clips of `data`. Noise is read or generated only if `augment` adds noise. From an archive it is read in a pass of its own,
-    /// which ends after its folder.
+    /// which ends after its folder. If the data set has the class `_silence_`, whose validation and test segments are of the same recordings, only
+    /// the stretch of each recording that is for training is added.
     ///
     /// # Errors
     /// A setting is outside of its range, or alters sound and `data` is a data set of arrays; or the folder of noise cannot be read or contains no recording that can be used.
@@ -76,7 +76,10 @@ impl Augmenter {
         }
         let mut augmenter = Augmenter::with_tracks(augment, Vec::new(), data.format(), seed)?;
         if augment.noise > 0.0 {
-            augmenter.noise = NoiseBank::load(noise, data, augmenter.key.with(GENERATED))?;
+            augmenter.noise = match data.silence_noise(noise) {
+                Some(of_training) => of_training,
+                None => NoiseBank::load(noise, data, augmenter.key.with(GENERATED))?,
+            };
         }
         Ok(augmenter)
     }
@@ -132,14 +135,39 @@ impl Augmenter {
         row: &mut [f32],
         workspace: &mut AugmentWorkspace,
     ) {
-        let Augment { gain, polarity, equaliser, noise, snr_low, snr_high, mask, mask_seconds, .. } = self.augment;
+        self.alter(&self.augment, (epoch, clip), samples, row, workspace);
+    }
+
+    /// Writes a segment of the class `_silence_`, which was drawn with a random position and gain, as it is in `epoch`: as [`Augmenter::apply`], but without
+    /// shift, gain, mask and random window.
+    pub(super) fn apply_to_silence<T: Sample>(
+        &self,
+        epoch: u64,
+        clip: u32,
+        samples: &[T],
+        row: &mut [f32],
+        workspace: &mut AugmentWorkspace,
+    ) {
+        let augment = Augment { shift: 0.0, gain: 0.0, mask: 0.0, random_crop: false, ..self.augment };
+        self.alter(&augment, (epoch, clip), samples, row, workspace);
+    }
+
+    fn alter<T: Sample>(
+        &self,
+        augment: &Augment,
+        (epoch, clip): (u64, u32),
+        samples: &[T],
+        row: &mut [f32],
+        workspace: &mut AugmentWorkspace,
+    ) {
+        let Augment { gain, polarity, equaliser, noise, snr_low, snr_high, mask, mask_seconds, .. } = *augment;
         let key = |draw: Draw| self.clip_key(epoch, clip, draw);
         let gain = match gain > 0.0 {
             true => 10f64.powf(gain * centred(key(Draw::Gain)) / 20.0),
             false => 1.0,
         };
         let sign = if key(Draw::Polarity).uniform(0) < polarity { -1.0 } else { 1.0 };
-        self.place(key, samples, (sign * gain) as f32 * T::SCALE, row, &mut workspace.values);
+        self.place(augment, key, (samples, (sign * gain) as f32 * T::SCALE), row, &mut workspace.values);
         if key(Draw::Equaliser).uniform(0) < equaliser {
             let response = Response::draw(key(Draw::Equaliser).with(0), self.rate_hz);
             Biquad::new(response, self.rate_hz).filter(row, self.channels);
@@ -160,13 +188,13 @@ impl Augmenter {
     /// Writes the window of the clip to the row: shifted, at its speed, multiplied by `scale`.
     fn place<T: Sample>(
         &self,
+        augment: &Augment,
         key: impl Fn(Draw) -> Key,
-        samples: &[T],
-        scale: f32,
+        (samples, scale): (&[T], f32),
         row: &mut [f32],
         buffer: &mut Vec<f32>,
     ) {
-        let Augment { shift, speed, random_crop, .. } = self.augment;
+        let Augment { shift, speed, random_crop, .. } = *augment;
         let channels = self.channels;
         let (frames, have) = (row.len() / channels, samples.len() / channels);
         let window = match random_crop && have > frames {

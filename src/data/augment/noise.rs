@@ -1,5 +1,6 @@
 //! Background noise: where it comes from, and how it is added to a clip at a given signal-to-noise ratio.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -43,22 +44,45 @@ pub enum NoiseSource {
 
 /// Tracks of noise.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NoiseBank {
+pub(in crate::data) struct NoiseBank {
     tracks: Vec<Vec<i16>>, // none is empty
+    names: Vec<Name>,      // of the tracks that were read or generated
     remark: Option<String>,
 }
 
 impl NoiseBank {
     /// A bank of the given tracks; empty ones are left out.
     pub(super) fn of(tracks: Vec<Vec<i16>>) -> NoiseBank {
-        NoiseBank { tracks: tracks.into_iter().filter(|track| !track.is_empty()).collect(), remark: None }
+        let tracks = tracks.into_iter().filter(|track| !track.is_empty()).collect();
+        NoiseBank { tracks, names: Vec::new(), remark: None }
+    }
+
+    /// The three generated tracks.
+    fn generated(rate_hz: u32, key: Key) -> NoiseBank {
+        let names = ["white", "pink", "brown"].map(Name::from).to_vec();
+        NoiseBank { names, ..NoiseBank::of(generate(rate_hz, key)) }
+    }
+
+    /// The tracks, mono at the rate of the data set. None is empty.
+    pub(in crate::data) fn tracks(&self) -> &[Vec<i16>] {
+        &self.tracks
+    }
+
+    /// The file of a track, or the colour of generated noise.
+    pub(in crate::data) fn name(&self, track: usize) -> Name {
+        self.names.get(track).cloned().unwrap_or_else(|| format!("track {}", track + 1).into())
+    }
+
+    /// A bank of one stretch of each track.
+    pub(in crate::data) fn cut(&self, stretch: impl Fn(&[i16]) -> Range<usize>) -> NoiseBank {
+        NoiseBank::of(self.tracks.iter().map(|track| track[stretch(track)].to_vec()).collect())
     }
 
     /// Reads or generates the tracks of `source` at the rate of `data`.
-    pub(super) fn load(source: &NoiseSource, data: &Dataset, key: Key) -> Result<NoiseBank, DataError> {
+    pub(in crate::data) fn load(source: &NoiseSource, data: &Dataset, key: Key) -> Result<NoiseBank, DataError> {
         let rate_hz = data.format().rate_hz;
         match source {
-            NoiseSource::Generated => Ok(NoiseBank::of(generate(rate_hz, key))),
+            NoiseSource::Generated => Ok(NoiseBank::generated(rate_hz, key)),
             NoiseSource::Folder(folder) => {
                 let (bank, first) = decode(files_of(folder)?, rate_hz);
                 match bank.tracks.is_empty() {
@@ -82,18 +106,18 @@ impl NoiseBank {
                     None => format!("the data set has no folder {NOISE} with recordings"),
                 };
                 let remark = Some(format!("{why}, so white, pink and brown noise is generated"));
-                Ok(NoiseBank { remark, ..NoiseBank::of(generate(rate_hz, key)) })
+                Ok(NoiseBank { remark, ..NoiseBank::generated(rate_hz, key) })
             }
         }
     }
 
     /// What a user may want to know about the origin of the noise.
-    pub(super) fn remark(&self) -> Option<&str> {
+    pub(in crate::data) fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
     /// SHA-1 of the tracks and their lengths, in hexadecimal digits; none if there are no tracks.
-    pub(super) fn fingerprint(&self) -> Option<String> {
+    pub(in crate::data) fn fingerprint(&self) -> Option<String> {
         let mut sha = Sha1::new();
         for track in &self.tracks {
             sha.update((track.len() as u64).to_le_bytes());
@@ -139,7 +163,7 @@ impl NoiseBank {
 }
 
 /// The pieces of `track` that make `frames` frames from `start` on, repeated if it ends before; each with its first frame.
-fn pieces(track: &[i16], start: usize, frames: usize) -> impl Iterator<Item = (usize, &[i16])> {
+pub(in crate::data) fn pieces(track: &[i16], start: usize, frames: usize) -> impl Iterator<Item = (usize, &[i16])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let from = (start + at) % track.len();
@@ -197,21 +221,25 @@ fn decode(files: Vec<SoundFile>, rate_hz: u32) -> (NoiseBank, Option<Box<ClipErr
             true => Err(ClipFault::NoSamples),
             false => Ok(clip.samples),
         });
-        track.map_err(|fault| ClipError { name, fault })
+        match track {
+            Ok(track) => Ok((name, track)),
+            Err(fault) => Err(ClipError { name, fault }),
+        }
     };
     let outcomes: Vec<_> = files.into_par_iter().map_init(|| ClipReader::new(format, MAX_TRACK), read).collect();
-    let (mut tracks, mut first, mut samples) = (Vec::new(), None, 0);
+    let (mut tracks, mut names, mut first, mut samples) = (Vec::new(), Vec::new(), None, 0);
     for outcome in outcomes {
         match outcome {
-            Ok(track) if samples + track.len() <= MAX_SAMPLES => {
+            Ok((name, track)) if samples + track.len() <= MAX_SAMPLES => {
                 samples += track.len();
                 tracks.push(track);
+                names.push(name);
             }
             Ok(_) => {}
             Err(problem) => first = first.or(Some(Box::new(problem))),
         }
     }
-    (NoiseBank::of(tracks), first)
+    (NoiseBank { names, ..NoiseBank::of(tracks) }, first)
 }
 
 /// One track each of white, pink (3 dB per octave) and brown noise (6 dB per octave above 20 Hz).

@@ -18,7 +18,7 @@ pub struct Material<'a> {
     /// The word of each clip; none if it is not one of the network's.
     pub words: Vec<Option<usize>>,
     /// The samples of a clip, at the network's rate.
-    pub samples: &'a (dyn Fn(usize) -> Vec<f32> + Sync),
+    pub samples: &'a dyn Fn(usize) -> Vec<f32>,
     /// Recordings of background noise, at the network's rate; none of them is empty.
     pub noise: Vec<Vec<f32>>,
 }
