@@ -1,0 +1,155 @@
+//! `stapes listen` as a program: pieces of standard input, settings, saved sound, calibration, and what is wrong with an input.
+
+mod program;
+
+use program::*;
+use std::fs;
+
+/// A WAV file with two clips of the tests, 1.5 s apart.
+fn recording() -> Vec<u8> {
+    let mut data = Vec::new();
+    for word in ["six", "bed"] {
+        let bytes = fs::read(clip(word)).unwrap();
+        data.extend(&bytes[44..]);
+        data.extend([0; 16_000]);
+    }
+    wav(1, 16, &data, data.len() as u32)
+}
+
+/// Words and times that are heard in `sound`, with thresholds that the barely trained network reaches.
+fn heard(sound: &[u8], more: &[&str]) -> String {
+    let mut command = stapes();
+    command.arg("listen").arg(trained()).args(["--threshold", "0.2", "-q"]).args(more).write_stdin(sound);
+    let output = command.assert().success().get_output().stdout.clone();
+    String::from_utf8(output).unwrap()
+}
+
+#[test]
+fn a_file_standard_input_and_samples_without_a_header_give_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.wav");
+    fs::write(&path, recording()).unwrap();
+    let from_pipe = heard(&recording(), &["-"]);
+    assert!(!from_pipe.is_empty());
+    assert_eq!(heard(&[], &[path.to_str().unwrap()]), from_pipe);
+    assert_eq!(heard(&recording()[44..], &[]), from_pipe);
+    for line in from_pipe.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [start, end, word, probability] = fields[..] else { panic!("{line}") };
+        assert!(start.parse::<f64>().unwrap() < end.parse::<f64>().unwrap());
+        assert!(["bed", "cat", "one", "six"].contains(&word));
+        assert!((0.2..=1.0).contains(&probability.parse::<f64>().unwrap()));
+    }
+    let json = heard(&recording(), &["--json"]);
+    assert_eq!(json.lines().count(), from_pipe.lines().count());
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert!(first["word"].is_string() && first["start"].is_number() && first["end"].is_number());
+}
+
+#[test]
+fn windows_that_share_nothing_give_the_same_words() {
+    assert_eq!(heard(&recording(), &["--no-sharing"]).lines().count(), heard(&recording(), &[]).lines().count());
+}
+
+#[test]
+fn the_sound_of_each_word_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("heard");
+    let lines = heard(&recording(), &["--save-triggers", saved.to_str().unwrap()]).lines().count();
+    let files: Vec<_> = fs::read_dir(&saved).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), lines);
+    for file in files {
+        let reader = hound::WavReader::open(&file).unwrap();
+        assert_eq!((reader.spec().sample_rate, reader.duration()), (16_000, 16_000));
+    }
+}
+
+#[test]
+fn the_manifest_holds_the_thresholds_and_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = copy_of_run(folder.path());
+    let listen = |more: &[&str]| {
+        let mut command = stapes();
+        command.arg("listen").arg(&run).args(more).write_stdin(recording());
+        command.assert()
+    };
+    listen(&["--write-manifest", "--threshold", "0.9", "--threshold", "six=0.2"]).success();
+    let file = run.join("listen.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("threshold = 0.9") && text.contains("six = 0.2"), "{text}");
+    listen(&["-q"]).success();
+    for (from, to, wanted) in [
+        ("threshold = 0.9", "threshold = 1.5", "1.5"),
+        ("hop_ms", "hop", "unknown field"),
+        ("six = 0.2", "seven = 0.2", "seven"),
+        ("sample_rate = 16000", "sample_rate = 8000", "8000"),
+        ("hop_ms = 20.0", "hop_ms = 0.0", "hop_ms"),
+    ] {
+        fs::write(&file, text.replace(from, to)).unwrap();
+        let error = listen(&[]).code(1).get_output().stderr.clone();
+        let error = String::from_utf8(error).unwrap();
+        assert!(error.contains(wanted) && error.contains("listen.toml"), "{to}: {error}");
+    }
+}
+
+#[test]
+fn sound_that_cannot_be_used_is_named_in_a_sentence() {
+    let cases: [(&[u8], &[&str], i32, &str); 7] = [
+        (b"", &[], 1, "empty"),
+        (b"hello, this is text and not sound", &["no-such-file.wav"], 1, "no-such-file.wav"),
+        (b"", &["--rate", "10"], 2, "10"),
+        (b"", &["--threshold", "1.5"], 2, "1.5"),
+        (b"", &["--threshold", "nine=0.5"], 1, "nine"),
+        (b"", &["--calibrate", "--snr", "9,3"], 2, "9,3"),
+        (b"", &["--hours", "2"], 2, "--calibrate"),
+    ];
+    for (sound, options, code, wanted) in cases {
+        let mut command = stapes();
+        command.arg("listen").arg(trained()).args(options).write_stdin(sound);
+        let error = String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap();
+        assert!(error.contains(wanted), "{options:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_heard_until_there() {
+    let whole = recording();
+    let cut = &whole[..whole.len() - 20_001];
+    let mut command = stapes();
+    command.arg("listen").arg(trained()).args(["--threshold", "0.2", "-q"]).write_stdin(cut);
+    let output = command.assert().code(1).get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("truncated"));
+    assert!(!output.stdout.is_empty());
+    // Samples without a header end where they end; an odd byte is left out.
+    let mut command = stapes();
+    command.arg("listen").arg(trained()).args(["--threshold", "0.2"]).write_stdin(&cut[44..]);
+    let output = command.assert().success().get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("within a frame"));
+}
+
+#[test]
+fn a_clip_shorter_than_a_window_is_heard() {
+    let whole = fs::read(clip("six")).unwrap();
+    assert!(!heard(&whole[8_044..20_044], &[]).is_empty());
+}
+
+#[test]
+fn a_calibration_writes_thresholds_a_curve_and_hard_negatives() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = copy_of_run(folder.path());
+    let negatives = folder.path().join("negatives");
+    let mut command = stapes();
+    command.arg("listen").arg(&run).args(["--calibrate", "--hours", "0.03", "--false-alarms", "60", "--json"]);
+    let report = json(command.arg("--hard-negatives").arg(&negatives));
+    let curve = report["curve"].as_array().unwrap();
+    let alarms: Vec<u64> = curve.iter().map(|point| point["false_alarms"].as_u64().unwrap()).collect();
+    assert!(alarms.first() > alarms.last() && alarms.last() == Some(&0), "{alarms:?}");
+    assert!(report["hours"].as_f64().unwrap() >= 0.03);
+    assert_eq!(report["words"].as_array().unwrap().len(), 4);
+    let manifest = fs::read_to_string(run.join("listen.toml")).unwrap();
+    assert!(manifest.contains("[thresholds]") && manifest.contains("six ="), "{manifest}");
+    assert!(fs::read_to_string(run.join("calibration/det.svg")).unwrap().starts_with("<svg"));
+    assert!(fs::read_to_string(run.join("calibration/det.csv")).unwrap().lines().count() > 20);
+    assert!(fs::read_dir(&negatives).unwrap().count() > 0);
+}
