@@ -4,7 +4,10 @@ use super::context::Context;
 use super::table::{count, thousands};
 use super::{interrupt, progress};
 use crate::base::{Name, Standardisation};
-use crate::data::{DataConfig, DataError, Dataset, ExtraClasses, Format, Ledger, Reason, Source, Split, SplitRule, Standardise, embedded};
+use crate::data::{
+    DataConfig, DataError, Dataset, ExtraClasses, Format, Ledger, Reason, Source, Split, SplitRule, Standardise,
+    embedded,
+};
 use crate::nn::{Input, NetworkSpec};
 use crate::train::TrainConfig;
 #[cfg(any(feature = "classify", feature = "explain"))]
@@ -138,7 +141,13 @@ pub fn name_skipped(context: &Context, data: &Dataset) {
         context.remark(&format!("  and {} more; -v names them all", problems.len() - named));
     }
     // Words that are none of the classes concern an evaluation only, which names them.
-    let lines = unused_lines(data.ledger()).into_iter().filter(|(reason, _)| *reason != Reason::OtherWord);
+    // The recordings of noise are used for silence.
+    let told = |reason: &Reason| match reason {
+        Reason::OtherWord => false,
+        Reason::BackgroundNoise => data.silence_class().is_none(),
+        _ => true,
+    };
+    let lines = unused_lines(data.ledger()).into_iter().filter(|(reason, _)| told(reason));
     let lines: Vec<String> = lines.map(|(_, line)| line).collect();
     if !lines.is_empty() {
         let note = format!("note: skipped {}; `stapes data` with this data names them", lines.join("; "));
@@ -171,9 +180,9 @@ pub fn added_classes(data: &Dataset) -> Vec<String> {
         format!("{what:8} {per_epoch}{of} {noun} in each epoch, {validation} validation, {test} test")
     };
     let unknown = data.unknown_class().map(|class| line("unknown", class, data.unknown_per_epoch(), "clips"));
-    let silence = data.silence_class().map(|class| {
-        line("silence", class, counts[class as usize][Split::Training as usize], "segments")
-    });
+    let silence = data
+        .silence_class()
+        .map(|class| line("silence", class, counts[class as usize][Split::Training as usize], "segments"));
     unknown.into_iter().chain(silence).collect()
 }
 

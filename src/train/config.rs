@@ -7,9 +7,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 use crate::base::nearest::nearest;
 use crate::base::text_file;
-use crate::data::{
-    Augment, Crop, ExtraClasses, NoiseSource, SilenceClass, SplitRule, UnknownClass, UnknownFrom,
-};
+use crate::data::{Augment, Crop, ExtraClasses, NoiseSource, SilenceClass, SplitRule, UnknownClass, UnknownFrom};
 use crate::nn::{Initialisation, NetworkSpec, SpecError};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;

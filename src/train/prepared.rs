@@ -139,7 +139,9 @@ fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
     let added = config.extra_classes().names();
     let has = [data.unknown_class(), data.silence_class()].into_iter().flatten();
     if has.map(|class| data.classes()[class as usize].clone()).ne(added) {
-        return refuse("`unknown` and `silence` do not agree with the data set; read the data set with the same settings");
+        return refuse(
+            "`unknown` and `silence` do not agree with the data set; read the data set with the same settings",
+        );
     }
     if config.standardise != data.standardisation().is_some() {
         return refuse("`standardise` and the data set do not agree; read the data set with the same setting");

@@ -20,7 +20,8 @@ const BUILT_IN: [(&str, &str); 2] = [
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that belong to one run, not to a way of training.
-const OF_A_RUN: [&str; 9] = ["recipe", "data", "classes", "unknown", "strict", "seed", "init_from", "freeze", "teacher"];
+const OF_A_RUN: [&str; 9] =
+    ["recipe", "data", "classes", "unknown", "strict", "seed", "init_from", "freeze", "teacher"];
 
 /// Keys of a recipe that are not settings.
 const SUMMARY: &str = "summary";

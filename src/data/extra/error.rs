@@ -21,7 +21,9 @@ pub enum ExtraError {
         share: f64,
     },
     /// A class of the data set has the name of an added one.
-    #[error("{data} has a class `{name}` of its own, which would be added; rename it, or train without the setting that adds it")]
+    #[error(
+        "{data} has a class `{name}` of its own, which would be added; rename it, or train without the setting that adds it"
+    )]
     Reserved {
         /// The source.
         data: String,
@@ -45,7 +47,9 @@ pub enum ExtraError {
         nearest: Option<Name>,
     },
     /// All words of the data set are classes.
-    #[error("all words of {data} are classes, so there are no other words for --unknown; name fewer --classes, or give a folder as ./NAME")]
+    #[error(
+        "all words of {data} are classes, so there are no other words for --unknown; name fewer --classes, or give a folder as ./NAME"
+    )]
     NoOtherWords {
         /// The source.
         data: String,
@@ -71,10 +75,14 @@ pub enum ExtraError {
         path: PathBuf,
     },
     /// No unknown clip is for training.
-    #[error("there are no training clips of `_unknown_`, only of other splits; add recordings of other people, or use --split random")]
+    #[error(
+        "there are no training clips of `_unknown_`, only of other splits; add recordings of other people, or use --split random"
+    )]
     NoTrainingClips,
     /// A folder of sound for a data set of arrays.
-    #[error("the clips of {data} are arrays, to which the sound files of a folder cannot be added; name words of the data in --unknown")]
+    #[error(
+        "the clips of {data} are arrays, to which the sound files of a folder cannot be added; name words of the data in --unknown"
+    )]
     FolderForArrays {
         /// The source.
         data: String,

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::base::rng::{Key, Stream};
 use crate::base::Name;
+use crate::base::rng::{Key, Stream};
 
 use crate::data::augment::{NoiseBank, NoiseSource, pieces};
 use crate::data::dataset::{Bank, ClipMeta, Dataset, clip_meta};
@@ -57,8 +57,7 @@ impl Silence {
         }
         let key = Key::new(FIXED_SEED, Stream::Silence);
         let noise = NoiseBank::load(&of.noise, data, key.with(GENERATED))?;
-        let silence =
-            Silence { noise, source: of.noise.clone(), class, channels: data.format().channels as usize };
+        let silence = Silence { noise, source: of.noise.clone(), class, channels: data.format().channels as usize };
         let (mut rows, mut clips) = (Vec::new(), Vec::new());
         for split in Split::ALL {
             for number in 0..share_of(of.share, words[split as usize]) {
@@ -73,7 +72,13 @@ impl Silence {
     }
 
     /// The entry of a segment, which is row number `row`.
-    fn segment(&self, data: &Dataset, samples: &[i16], (split, number, row): (Split, usize, u32), track: Option<usize>) -> ClipMeta {
+    fn segment(
+        &self,
+        data: &Dataset,
+        samples: &[i16],
+        (split, number, row): (Split, usize, u32),
+        track: Option<usize>,
+    ) -> ClipMeta {
         let (peak, clipped_run) = peak_and_clipped_run(samples);
         let file: Name = format!("{split}-{number:06}").into();
         let info = ClipInfo {

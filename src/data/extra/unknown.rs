@@ -112,7 +112,10 @@ pub(super) fn add_folder(
     if words.len() < all.len() {
         let left_out: Vec<String> = all.iter().filter(|word| !words.contains(word)).map(|w| format!("`{w}`")).collect();
         let path = crate::base::name::display_path(&folder.path);
-        data.add_remark(format!("of the folder {path} of --unknown, the words {} are classes and are left out", left_out.join(", ")));
+        data.add_remark(format!(
+            "of the folder {path} of --unknown, the words {} are classes and are left out",
+            left_out.join(", ")
+        ));
     }
     add_parts(data, folder, config, (class, parts))
 }
@@ -124,7 +127,11 @@ fn add_parts(
     config: &DataConfig,
     (class, parts): (u32, Vec<Stored>),
 ) -> Result<(), DataError> {
-    let problems: Vec<ClipError> = parts.iter().flat_map(|part| part.index.problems.clone()).collect();
+    let named = |problem: &ClipError| ClipError {
+        name: clip_name(&folder.prefix, &problem.name),
+        fault: problem.fault.clone(),
+    };
+    let problems: Vec<ClipError> = parts.iter().flat_map(|part| part.index.problems.iter().map(named)).collect();
     if let (true, Some(first)) = (config.strict, problems.first()) {
         return Err(DataError::Strict { count: problems.len(), first: first.clone() });
     }
@@ -146,8 +153,7 @@ fn add_parts(
         let bank = Bank::of_folder(part.rows, folder.path.clone(), folder.prefix.as_bytes().len() + 1);
         data.add_bank(bank, clips);
     }
-    let named = |problem: ClipError| ClipError { name: clip_name(&folder.prefix, &problem.name), ..problem };
-    data.add_problems(problems.into_iter().map(named), UNKNOWN.into());
+    data.add_problems(problems, UNKNOWN.into());
     Ok(())
 }
 
