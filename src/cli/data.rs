@@ -6,6 +6,7 @@ use super::width::{columns, fill};
 use super::{interrupt, output, recordings, settings};
 use crate::data::{Audit, Crop, DataConfig, Dataset, FindingKind, Reason, SplitRule};
 use crate::nn::{Input, NetworkSpec};
+use crate::train::TrainConfig;
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   stapes data
   stapes data speech_commands_v0.02.tar.gz --classes yes,no
+  stapes data speech_commands --classes yes,no --unknown other-words --silence
   stapes data my-recordings --split random --json";
 
 /// Findings of a kind that are named without `-v`.
@@ -28,6 +30,12 @@ pub struct Args {
     /// Words to examine, separated by commas (`\,` is a comma within a word); if omitted, all.
     #[arg(long, value_name = "A,B,..")]
     classes: Option<String>,
+    /// Add the class _unknown_, as `stapes train --unknown` with its default share does.
+    #[arg(long, value_name = "WORD|DIR,..")]
+    unknown: Option<String>,
+    /// Add the class _silence_, as `stapes train --silence` with its default share does.
+    #[arg(long)]
+    silence: bool,
     /// How clips are divided into training, validation and test clips: by a hash of the speaker, by the lists in the
     /// data, or at random.
     #[arg(long, value_parser = ["speaker", "official", "random"], default_value = "speaker")]
@@ -50,6 +58,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         network.input = input;
     }
     let input = recordings::input_of(&network);
+    let mut added = TrainConfig::new(network);
+    if let Some(unknown) = &args.unknown {
+        settings::set(&mut added, "unknown", unknown)?;
+    }
+    added.silence = args.silence;
     let config = DataConfig {
         classes: args.classes.as_deref().map(settings::words).transpose()?,
         split: match args.split.as_str() {
@@ -59,6 +72,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         },
         crop: settings::crop(Some(&args.crop), Crop::Start)?,
         allow_empty_classes: true,
+        extra: added.extra_classes(),
         ..input
     };
     interrupt::watch()?;
@@ -73,10 +87,11 @@ fn show(audit: &Audit, data: &Dataset, all: bool) -> String {
         "{}: {} of {}, {}",
         audit.source,
         count(audit.clips as u64, "clip"),
-        recordings::count_classes(data),
+        count_all_classes(data),
         recordings::count_speakers(data, audit.speakers)
     );
     let mut text = format!("{head}\n\n{}", counts(audit));
+    recordings::added_classes(data).iter().for_each(|class| text += &line(class, "         "));
     if audit.findings.is_empty() && audit.ledger.is_empty() {
         return text + "\nno problems were found, and every file is used\n";
     }
@@ -93,6 +108,16 @@ fn show(audit: &Audit, data: &Dataset, all: bool) -> String {
         }
     }
     text
+}
+
+/// `4 words`, `4 words and 2 added classes`, or `4 classes` of arrays.
+fn count_all_classes(data: &Dataset) -> String {
+    let words = recordings::count_classes(data);
+    match [data.unknown_class(), data.silence_class()].into_iter().flatten().count() {
+        0 => words,
+        1 => format!("{words} and 1 added class"),
+        added => format!("{words} and {added} added classes"),
+    }
 }
 
 /// `text` as lines that fit the terminal.

@@ -141,7 +141,13 @@ pub fn name_skipped(context: &Context, data: &Dataset) {
         context.remark(&format!("  and {} more; -v names them all", problems.len() - named));
     }
     // Words that are none of the classes concern an evaluation only, which names them.
-    let lines = unused_lines(data.ledger()).into_iter().filter(|(reason, _)| *reason != Reason::OtherWord);
+    // The recordings of noise are used for silence.
+    let told = |reason: &Reason| match reason {
+        Reason::OtherWord => false,
+        Reason::BackgroundNoise => data.silence_class().is_none(),
+        _ => true,
+    };
+    let lines = unused_lines(data.ledger()).into_iter().filter(|(reason, _)| told(reason));
     let lines: Vec<String> = lines.map(|(_, line)| line).collect();
     if !lines.is_empty() {
         let note = format!("note: skipped {}; `stapes data` with this data names them", lines.join("; "));

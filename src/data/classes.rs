@@ -4,6 +4,7 @@ use crate::base::nearest::nearest;
 use crate::base::{Name, name};
 
 use super::error::{ClipError, DataError};
+use super::extra::UNKNOWN;
 use super::layout::Found;
 use super::ledger::{Ledger, Reason};
 use super::source::Source;
@@ -22,7 +23,8 @@ pub(super) fn resolve_classes(
         return Ok(words.to_vec());
     };
     let known = asked.iter().filter(|name| words.contains(name) || found.empty.contains(name)).count();
-    if asked.len() > 1 && known == 0 {
+    let takes_others = allow_other_words && asked.iter().any(|class| *class == *UNKNOWN);
+    if asked.len() > 1 && known == 0 && !takes_others {
         let (classes, words) = (asked.to_vec(), words.to_vec());
         return Err(DataError::NoKnownWord { data: source.describe(), classes, words });
     }

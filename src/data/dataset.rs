@@ -322,7 +322,7 @@ impl Dataset {
     }
 
     /// Adds clips of a class that cannot be used.
-    pub(super) fn add_problems(&mut self, problems: impl Iterator<Item = ClipError>, class: Name) {
+    pub(super) fn add_problems(&mut self, problems: Vec<ClipError>, class: Name) {
         for problem in problems {
             self.classes_of_problems.insert(problem.name.clone(), class.clone());
             self.problems.push(problem);

@@ -128,10 +128,14 @@ impl Audit {
     /// Examines a data set. Nothing is decoded: what was measured while reading is enough.
     pub fn of(data: &Dataset) -> Audit {
         let mut findings: Vec<Finding> = data.problems().iter().map(|p| finding_of_fault(&p.name, &p.fault)).collect();
-        (0..data.clips().len()).for_each(|clip| examine(clip, data, &mut findings));
-        find_duplicates(data.clips(), &mut findings);
+        // Segments of the class of silence are made, not recorded.
+        let recorded = |clip: &&ClipMeta| Some(clip.class) != data.silence_class();
+        let clips: Vec<&ClipMeta> = data.clips().iter().filter(recorded).collect();
+        let numbers = (0..data.clips().len()).filter(|&clip| recorded(&&data.clips()[clip]));
+        numbers.for_each(|clip| examine(clip, data, &mut findings));
+        find_duplicates(&clips, &mut findings);
         find_missing_clips(data, &mut findings);
-        let speakers = find_leaking_speakers(data.clips(), &mut findings);
+        let speakers = find_leaking_speakers(&clips, &mut findings);
         findings.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
         let mut totals = BTreeMap::new();
         for finding in &findings {
@@ -200,10 +204,10 @@ fn examine(number: usize, data: &Dataset, findings: &mut Vec<Finding>) {
 }
 
 /// Every clip but the first of those with equal samples.
-fn find_duplicates(clips: &[ClipMeta], findings: &mut Vec<Finding>) {
+fn find_duplicates(clips: &[&ClipMeta], findings: &mut Vec<Finding>) {
     let mut first: HashMap<&str, &ClipMeta> = HashMap::with_capacity(clips.len());
     for clip in clips {
-        let original = *first.entry(&clip.fingerprint).or_insert(clip);
+        let original = first.entry(&clip.fingerprint).or_insert(clip);
         if original.name != clip.name {
             let across = if original.split == clip.split { "" } else { ", which is in another split" };
             let detail = format!("the same samples as {}{across}", original.name);
@@ -236,7 +240,7 @@ fn find_missing_clips(data: &Dataset, findings: &mut Vec<Finding>) {
 }
 
 /// Adds every speaker with clips in more than one split; returns the number of all speakers.
-fn find_leaking_speakers(clips: &[ClipMeta], findings: &mut Vec<Finding>) -> usize {
+fn find_leaking_speakers(clips: &[&ClipMeta], findings: &mut Vec<Finding>) -> usize {
     let mut counts: BTreeMap<&Name, [usize; 3]> = BTreeMap::new();
     for clip in clips {
         counts.entry(&clip.speaker).or_default()[clip.split as usize] += 1;

@@ -5,6 +5,8 @@
 //!          read_clip: WAV, FLAC, Vorbis      the cache stores the rows, Audit examines them
 //! ```
 //!
+//! [`ExtraClasses`] adds the classes of other words and of silence, of which training draws other clips in each epoch.
+//!
 //! A clip that cannot be used is a [`ClipError`] in [`Dataset::problems`] and is skipped unless `strict` is set; a source that
 //! cannot be used is a [`DataError`]. Nothing here prints: progress is reported to a callback, and remarks are collected in the data set.
 //!

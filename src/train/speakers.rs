@@ -5,7 +5,7 @@ use super::statistics::{bootstrap, quantile};
 use crate::base::Name;
 use crate::data::Dataset;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fewest speakers for an interval: from fewer, the bootstrap gives one that is far too narrow.
 pub(super) const SPEAKERS_FOR_INTERVAL: usize = 10;
@@ -30,7 +30,7 @@ pub struct SpeakerFigures {
 /// How much the accuracy differs between speakers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SpeakerSpread {
-    /// Speakers; a clip whose file name names nobody counts as a speaker of its own.
+    /// Speakers; a clip whose file name names nobody counts as a speaker of its own, and so does each recording of noise of the class `_silence_`.
     pub speakers: u64,
     /// The accuracy that half of the speakers exceed.
     pub median: f64,
@@ -50,10 +50,14 @@ impl SpeakerSpread {
     /// The spread of an evaluation of `data`; none if nothing tells the speakers of its clips ([`Dataset::tells_speaker`]).
     pub fn of(evaluation: &Evaluation, data: &Dataset) -> Option<SpeakerSpread> {
         let mut counts: BTreeMap<&Name, (u64, u64)> = BTreeMap::new();
+        let mut noise: BTreeSet<&Name> = BTreeSet::new();
         let mut named = false;
         for clip in &evaluation.predictions {
             let meta = &data.clips()[clip.clip as usize];
             named |= data.tells_speaker(meta);
+            if Some(meta.class) == data.silence_class() {
+                noise.insert(&meta.speaker);
+            }
             let (clips, correct) = counts.entry(&meta.speaker).or_default();
             *clips += 1;
             *correct += u64::from(clip.is_correct());
@@ -64,7 +68,12 @@ impl SpeakerSpread {
             correct,
             accuracy: correct as f64 / clips as f64,
         };
-        named.then(|| SpeakerSpread::of_figures(counts.iter().map(figures).collect()))
+        let spread = || {
+            let mut spread = SpeakerSpread::of_figures(counts.iter().map(figures).collect());
+            spread.worst.retain(|of| !noise.contains(&of.speaker));
+            spread
+        };
+        named.then(spread)
     }
 
     /// The spread over speakers in the order of their names.

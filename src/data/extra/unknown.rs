@@ -127,7 +127,11 @@ fn add_parts(
     config: &DataConfig,
     (class, parts): (u32, Vec<Stored>),
 ) -> Result<(), DataError> {
-    let problems: Vec<ClipError> = parts.iter().flat_map(|part| part.index.problems.clone()).collect();
+    let named = |problem: &ClipError| ClipError {
+        name: clip_name(&folder.prefix, &problem.name),
+        fault: problem.fault.clone(),
+    };
+    let problems: Vec<ClipError> = parts.iter().flat_map(|part| part.index.problems.iter().map(named)).collect();
     if let (true, Some(first)) = (config.strict, problems.first()) {
         return Err(DataError::Strict { count: problems.len(), first: first.clone() });
     }
@@ -149,8 +153,7 @@ fn add_parts(
         let bank = Bank::of_folder(part.rows, folder.path.clone(), folder.prefix.as_bytes().len() + 1);
         data.add_bank(bank, clips);
     }
-    let named = |problem: ClipError| ClipError { name: clip_name(&folder.prefix, &problem.name), ..problem };
-    data.add_problems(problems.into_iter().map(named), UNKNOWN.into());
+    data.add_problems(problems, UNKNOWN.into());
     Ok(())
 }
 
