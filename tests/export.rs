@@ -18,7 +18,6 @@ use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
 use stapes::ops::{Add, BatchNorm, Conv1d, Linear, Over, Relu, SoftmaxCrossEntropy, WeightedSum};
 use stapes::train::{Bundle, Model, Recogniser, Weights, Which, file_shape, to_file_order};
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -382,14 +381,14 @@ fn a_run_is_exported_and_its_test_clips_are_replayed() {
     assert_eq!(out["bytes"], fs::metadata(&file).unwrap().len());
     assert_eq!(out["classes"], serde_json::json!(["bed", "cat", "one", "six"]));
     assert_eq!((&out["replay"]["clips"], &out["replay"]["label_flips"]), (&out["replay"]["clips"], &0.into()));
-    assert!(out["replay"]["source"].as_str().unwrap().ends_with("clips"), "{out}");
+    assert!(out["replay"]["source"].as_str().unwrap().ends_with(" clips"), "{out}");
     assert!(out["replay"]["largest_logit_difference"].as_f64().unwrap() < 1e-4, "{out}");
     // A weight file names no recordings.
     let weights = dir.path().join("words.safetensors");
     let mut command = stapes();
     command.args(["export", "--format", "safetensors", "--keep-norm", "--out"]).arg(&weights);
     let noise = command.arg(trained().join("best.safetensors")).assert().success();
-    noise.stdout(contains("100 seeded noise")).stderr(contains("give some with --data"));
+    noise.stdout(contains("100 clips of seeded noise")).stderr(contains("give some with --data"));
     // What was written is used as the run is.
     let predict = |run: &Path| stapes().arg("predict").arg(run).arg(clip("six")).output().unwrap().stdout;
     assert_eq!(predict(&weights), predict(&trained()));
@@ -416,7 +415,7 @@ fn state_dict(file: &Path, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let metadata = [("format".to_string(), "pt".to_string())].into_iter().collect();
     fs::write(file, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
 }
 

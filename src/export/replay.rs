@@ -17,7 +17,7 @@ const LARGEST_DIFFERENCE: f64 = 1e-3;
 /// Clips for a replay.
 #[derive(Clone, Debug)]
 pub struct ReplayClips {
-    /// What they are: `test clips`, `seeded noise`.
+    /// What they are: `test clips`, `clips of seeded noise`.
     pub source: &'static str,
     /// `[n, length, channels]`, with full scale 1, not standardised.
     pub inputs: Vec<f32>,
@@ -33,7 +33,7 @@ impl ReplayClips {
             let scale = 0.3 * 10f64.powf(-2.5 * level.uniform(clip));
             inputs.extend((0..size as u64).map(|i| (scale * noise.normal(clip * size as u64 + i)) as f32));
         }
-        ReplayClips { source: "seeded noise", inputs }
+        ReplayClips { source: "clips of seeded noise", inputs }
     }
 }
 
