@@ -66,10 +66,14 @@
 //! - `listen` (part of `audio`): words in a stream of samples of any rate, [`listen`].
 //! - `classify` (default): other classifiers on the activations of a layer, `train::classify`.
 //! - `explain` (default): what a network has learned, [`explain`].
+//! - `export` (default): trained networks as files for other programs, [`export`].
 //! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
 
 // The documentation links to items of all features.
-#![cfg_attr(not(all(feature = "cli", feature = "cuda", feature = "explain")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "cli", feature = "cuda", feature = "explain", feature = "export")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 pub mod base;
 #[cfg(feature = "cli")]
@@ -80,6 +84,8 @@ pub mod data;
 pub mod exec;
 #[cfg(feature = "explain")]
 pub mod explain;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod figure;
 pub mod graph;
 #[cfg(feature = "listen")]

@@ -184,7 +184,7 @@ impl Recorder<'_> {
         let (has_norm, has_relu) = (self.has_norm(b), b.activation == Activation::Relu);
         let (bias, input) = (self.spec.bias, self.shape);
         let Block { stride, dilation, padding, .. } = *b;
-        let sees = Window::Rows { span: span(b), stride, before: rows_before(b, input.l) };
+        let sees = Window::Rows { span: span(b), stride, before: padding.rows(input.l, span(b), stride).0 };
         let mut h = x;
         if b.separable {
             let depthwise = DepthwiseConv1d { k: b.kernel, stride, dilation, padding, bias };
@@ -350,18 +350,6 @@ impl Recorder<'_> {
 /// The number of rows from a kernel's first tap to its last.
 fn span(b: &Block) -> usize {
     b.dilation.saturating_mul(b.kernel - 1).saturating_add(1)
-}
-
-/// The rows of zeros before an input of `length` rows of a convolution.
-fn rows_before(b: &Block, length: usize) -> usize {
-    match b.padding {
-        Padding::Valid => 0,
-        Padding::Explicit(before, _) => before,
-        Padding::Same => {
-            let last = length.div_ceil(b.stride).max(1) - 1;
-            last.saturating_mul(b.stride).saturating_add(span(b)).saturating_sub(length) / 2
-        }
-    }
 }
 
 impl Network {

@@ -123,4 +123,4 @@ pub(crate) use statistics::{poisson, wilson};
 pub use trainer::{Step, Trainer, TrainerBuilder};
 pub use transfer::{LayerOrigin, NewLayer, Transfer, transfer};
 pub use weight_file::{load_weights, save_weights};
-pub use weights::Weights;
+pub use weights::{Weights, file_shape, to_file_order};

@@ -22,7 +22,7 @@ impl Weights {
         Ok(self)
     }
 
-    pub(super) fn check_len(&self, graph: &Graph) -> Result<(), TrainError> {
+    pub(crate) fn check_len(&self, graph: &Graph) -> Result<(), TrainError> {
         let lens = [
             ("the parameters", graph.params_len(), self.params.len()),
             ("the running statistics", graph.state_len(), self.state.len()),

@@ -43,6 +43,21 @@ pub enum Padding {
     Explicit(usize, usize),
 }
 
+impl Padding {
+    /// The rows of zeros before and after an input of `length` rows, for a kernel that spans `span` rows and moves by `stride` rows.
+    pub fn rows(self, length: usize, span: usize, stride: usize) -> (usize, usize) {
+        match self {
+            Padding::Valid => (0, 0),
+            Padding::Explicit(before, after) => (before, after),
+            Padding::Same => {
+                let last = length.div_ceil(stride).max(1) - 1;
+                let total = last.saturating_mul(stride).saturating_add(span).saturating_sub(length);
+                (total / 2, total - total / 2)
+            }
+        }
+    }
+}
+
 /// The op's attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv1d {
@@ -85,14 +100,7 @@ impl Conv1d {
             return fail(format!("kernel, stride, dilation, padding, length and channels may be at most {LARGEST}"));
         }
         let span = dilation * (k - 1) + 1;
-        let (front, back) = match padding {
-            Padding::Valid => (0, 0),
-            Padding::Explicit(front, back) => (front, back),
-            Padding::Same => {
-                let total = ((x.l.div_ceil(stride).max(1) - 1) * stride + span).saturating_sub(x.l);
-                (total / 2, total - total / 2)
-            }
-        };
+        let (front, back) = padding.rows(x.l, span, stride);
         if x.l == 0 || x.l + front + back < span {
             return fail(format!(
                 "a kernel of {k} taps spans {span} rows, but the input has {} (with {} of padding); take a smaller kernel or more padding",
