@@ -43,6 +43,23 @@ pub enum ExportError {
         /// The first number that is not finite.
         value: f64,
     },
+    /// The ranges of activations are those of another network.
+    #[error("the calibration is of another network; calibrate this one")]
+    Calibration,
+    /// A name that cannot be used in C.
+    #[error("`{name}` cannot name functions in C; give --name a name of at most 48 letters, digits and underscores that begins with a letter and is no word of C or C++")]
+    CName {
+        /// The name.
+        name: String,
+    },
+    /// Another number of class names than of classes.
+    #[error("{got} class names are given, and the network has {expected} classes; give a name for each class")]
+    Classes {
+        /// Names.
+        got: usize,
+        /// Classes.
+        expected: usize,
+    },
     /// A clip does not have the length of the input.
     #[error("the clip has {got} numbers and the network's input {expected}; give samples of one clip, channels last")]
     ClipLength {
