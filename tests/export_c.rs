@@ -173,7 +173,8 @@ int main(void)
 
 /// Whether programs can be compiled here; prints why not.
 fn has_compiler() -> bool {
-    let found = Command::new("gcc").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    let found =
+        Command::new("gcc").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
     if !found {
         println!("skipped: gcc is not installed");
     }
@@ -199,8 +200,12 @@ fn run(folder: &Path, code: &CCode, options: &[&str], clips: &[f32]) -> Option<V
         return None;
     }
     assert!(compiler.status.success(), "{messages}");
-    let mut child =
-        Command::new(folder.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(folder.join("model"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let bytes: Vec<u8> = clips.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || drop(stdin.write_all(&bytes)));

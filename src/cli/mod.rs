@@ -13,10 +13,12 @@ mod eval;
 mod evaluated;
 mod example;
 mod explain;
+mod export;
 mod features;
 mod gradcheck;
 mod help;
 mod hints;
+mod import;
 mod interrupt;
 mod man;
 mod models;
@@ -85,6 +87,10 @@ enum Command {
     Classify(classify::Args),
     /// Write a page on what a trained network has learned: maps of where it finds the word, its layers and its mistakes.
     Explain(explain::Args),
+    /// Write a trained network as a file for other programs: ONNX, safetensors or arrays.
+    Export(export::Args),
+    /// Make a weight file of this program from weights that PyTorch has saved.
+    Import(import::Args),
     /// List the runs in a folder with their results.
     Runs(runs::Args),
     /// Run many networks, variants and seeds as a queue, and tabulate the results.
@@ -115,6 +121,8 @@ impl Command {
             Command::Features(args) => features::run(args, context),
             Command::Classify(args) => classify::run(args, context),
             Command::Explain(args) => explain::run(args, context),
+            Command::Export(args) => export::run(args, context),
+            Command::Import(args) => import::run(args, context),
             Command::Runs(args) => runs::run(args, context),
             Command::Study(args) => study::run(args, context),
             Command::Models(args) => models::run(args, context),

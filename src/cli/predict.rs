@@ -3,13 +3,12 @@
 use super::clip_files::{ToInput, is_stdin, name, samples};
 use super::context::Context;
 use super::ending::{Ending, usage};
-use super::{output, settings};
+use super::{import, output, settings};
 use crate::base::Name;
-use crate::base::name::display_path;
 use crate::data::{ClipArray, Crop, Format, Sample};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, Recogniser, RunFolder, Which};
+use crate::train::{Bundle, Recogniser};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -90,7 +89,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.clips.iter().filter(|clip| is_stdin(clip)).count() > 1 {
         return Err(usage("standard input can be read only once; give - once"));
     }
-    let bundle = bundle(args)?;
+    let bundle = import::bundle_of(&args.run, args.model.as_deref(), args.variant.as_deref(), args.classes.as_deref())?;
     let input = bundle.network.spec.input;
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
@@ -199,27 +198,6 @@ impl Queue<'_> {
         }
         Ok(())
     }
-}
-
-fn bundle(args: &Args) -> Result<Bundle> {
-    if args.model.is_none() && args.classes.is_none() && args.variant.is_none() {
-        return Ok(Bundle::open(&args.run, Which::Best)?);
-    }
-    if args.run.is_dir() {
-        RunFolder::open(&args.run)?;
-        return Err(usage(format!(
-            "{} is a run folder, which knows its network; --model, --variant and --classes go with a weight file",
-            display_path(&args.run)
-        )));
-    }
-    let (Some(model), Some(classes)) = (&args.model, &args.classes) else {
-        let missing = if args.model.is_none() { "--model" } else { "--classes" };
-        return Err(usage(format!(
-            "{missing} is missing; a weight file that names no network needs --model and --classes"
-        )));
-    };
-    let spec = settings::network(model, args.variant.as_deref())?;
-    Ok(Bundle::open_as(&args.run, &spec, settings::words(classes)?)?)
 }
 
 /// The crop that was given, or that of the run.

@@ -47,7 +47,9 @@ pub enum ExportError {
     #[error("the calibration is of another network; calibrate this one")]
     Calibration,
     /// A name that cannot be used in C.
-    #[error("`{name}` cannot name functions in C; give --name a name of at most 48 letters, digits and underscores that begins with a letter and is no word of C or C++")]
+    #[error(
+        "`{name}` cannot name functions in C; give --name a name of at most 48 letters, digits and underscores that begins with a letter and is no word of C or C++"
+    )]
     CName {
         /// The name.
         name: String,
@@ -59,6 +61,47 @@ pub enum ExportError {
         got: usize,
         /// Classes.
         expected: usize,
+    },
+    /// A network in integers needs clips.
+    #[error("{data} has no {split} clips, {purpose}; give recordings that have some with --data")]
+    NoClips {
+        /// The data set.
+        data: String,
+        /// `training`, `test`.
+        split: &'static str,
+        /// What they are for.
+        purpose: &'static str,
+    },
+    /// The replay differs by more than rounding explains.
+    #[error(
+        "the exported network differs from the trained one: the largest difference of a logit over {clips} clips is {difference:.1e}, \
+         and rounding explains {allowed:.1e}; nothing was written: try --keep-norm, and report this as an error of the program"
+    )]
+    Differs {
+        /// The largest difference of a logit.
+        difference: f64,
+        /// Clips that were replayed.
+        clips: usize,
+        /// The largest difference that is allowed.
+        allowed: f64,
+    },
+    /// A file would be too large for its format.
+    #[error(
+        "the file would have {bytes} bytes, and a file of the format {format} has at most {most}; take the format safetensors"
+    )]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// The format.
+        format: &'static str,
+        /// The most bytes.
+        most: usize,
+    },
+    /// Bytes that are no ONNX model.
+    #[error("the content is not an ONNX model: {reason}; give a file that `stapes export` wrote")]
+    NotOnnx {
+        /// Why.
+        reason: String,
     },
     /// A clip does not have the length of the input.
     #[error("the clip has {got} numbers and the network's input {expected}; give samples of one clip, channels last")]

@@ -120,7 +120,8 @@ impl Stages {
     /// A layer has no place in a sequence of stages: a batch norm that is not folded, an addition of something else than an earlier row to
     /// the result of a convolution, or a last layer that is not dense; or a weight is not finite. `format` names the export in the error.
     pub fn new(layers: &Layers, format: &'static str) -> Result<Stages, ExportError> {
-        let mut grouping = Grouping { layers, readers: layers.readers(), format, stages: Vec::new(), tail: 0, sources: Vec::new() };
+        let mut grouping =
+            Grouping { layers, readers: layers.readers(), format, stages: Vec::new(), tail: 0, sources: Vec::new() };
         let mut standardisation = None;
         for (index, layer) in layers.layers.iter().enumerate() {
             match &layer.operation {
@@ -133,7 +134,8 @@ impl Stages {
             }
             grouping.tail = index;
         }
-        let ends_dense = grouping.stages.last().is_some_and(|stage| stage.form.kernel == Kernel::Dense && !stage.form.relu);
+        let ends_dense =
+            grouping.stages.last().is_some_and(|stage| stage.form.kernel == Kernel::Dense && !stage.form.relu);
         if !ends_dense || grouping.tail != layers.output {
             let last = &layers.layers[layers.output];
             return Err(grouping.refuse(last, "the last layer must be a dense layer"));
@@ -205,7 +207,9 @@ impl Grouping<'_> {
                 self.follows(layer)?;
                 match self.open().filter(|stage| !matches!(stage.form.kernel, Kernel::MaxPool { .. } | Kernel::Mean)) {
                     Some(stage) => stage.form.relu = true,
-                    None => return Err(self.refuse(layer, "ReLU must follow a convolution, a dense layer or an addition")),
+                    None => {
+                        return Err(self.refuse(layer, "ReLU must follow a convolution, a dense layer or an addition"));
+                    }
                 }
                 self.extend(layer);
                 Ok(())
@@ -239,7 +243,12 @@ impl Grouping<'_> {
     }
 
     /// Begins a stage, which ends the one before it.
-    fn begin(&mut self, layer: &Layer, kernel: Kernel, tensors: Option<(&Tensor, Option<&Tensor>)>) -> Result<(), ExportError> {
+    fn begin(
+        &mut self,
+        layer: &Layer,
+        kernel: Kernel,
+        tensors: Option<(&Tensor, Option<&Tensor>)>,
+    ) -> Result<(), ExportError> {
         self.follows(layer)?;
         self.sources.push((self.tail, self.stages.len()));
         let (weight, bias) = match tensors {

@@ -6,14 +6,15 @@ use super::agreement::file_name;
 #[cfg(feature = "audio")]
 use super::config::TrainConfig;
 use super::error::TrainError;
-use super::identity::{Identity, identity, standardisation};
+use super::identity::{self, Identity, STANDARDISATION, identity, standardisation};
 use super::run_folder::{RunFolder, run_named};
-use super::weight_file::WeightFile;
 #[cfg(feature = "audio")]
 use super::weight_file::damaged;
+use super::weight_file::{WeightFile, save_weights};
 use super::weights::Weights;
 use crate::base::{Name, Standardisation};
 use crate::nn::{Network, NetworkSpec};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,6 +110,24 @@ impl Bundle {
             side.given(&given, file, &stored)?;
         }
         Bundle::with(&weights, given)
+    }
+
+    /// What a weight file says about the network: its description, classes, sample rate, standardisation, and the version of this program.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let standardisation = self.standardisation.as_ref().map(|values| {
+            (STANDARDISATION.into(), serde_json::to_string(values).expect("finite numbers are valid JSON"))
+        });
+        identity::metadata(&self.network.spec, &self.classes).into_iter().chain(standardisation).collect()
+    }
+
+    /// Writes the network with its weights, classes and standardisation as one weight file, which [`Bundle::open`] loads; `more` is stored
+    /// beside them. `"format": "pt"` says to other programs that the tensors are those of PyTorch.
+    ///
+    /// # Errors
+    /// A weight is not finite, or the file cannot be written.
+    pub fn save(&self, path: &Path, more: impl IntoIterator<Item = (String, String)>) -> Result<(), TrainError> {
+        let metadata = self.metadata().into_iter().chain([("format".into(), "pt".into())]).chain(more);
+        save_weights(path, &self.network.graph, &self.weights, metadata.collect())
     }
 
     fn with(file: &WeightFile, identity: Identity) -> Result<Bundle, TrainError> {

@@ -1,7 +1,7 @@
 //! The weight files of a run: weights with the network, the classes and the settings that they belong to.
 
 use super::error::TrainError;
-use super::identity::{CLASSES, NETWORK};
+use super::identity;
 use super::metrics::EpochRecord;
 use super::prepared::Sources;
 use super::weight_file::{self, SETTINGS, WeightFile, damaged, quoted, tensors_of, to_tensors};
@@ -56,10 +56,6 @@ pub struct Checkpoint {
 
 /// Metadata keys.
 mod key {
-    /// Hz.
-    pub const SAMPLE_RATE: &str = "stapes.sample_rate";
-    /// The version that wrote the file.
-    pub const VERSION: &str = "stapes.version";
     /// A [`super::Sources`] in TOML.
     pub const SOURCES: &str = "stapes.sources";
     /// A [`super::Progress`] in TOML.
@@ -76,13 +72,7 @@ const AVERAGE: &str = "average.";
 
 /// The metadata of every weight file of a run.
 pub fn metadata(network: &NetworkSpec, classes: &[Name], settings: String) -> HashMap<String, String> {
-    HashMap::from([
-        (NETWORK.into(), network.to_toml()),
-        (CLASSES.into(), serde_json::to_string(classes).expect("names are valid JSON")),
-        (key::SAMPLE_RATE.into(), network.input.sample_rate.to_string()),
-        (key::VERSION.into(), env!("CARGO_PKG_VERSION").into()),
-        (SETTINGS.into(), settings),
-    ])
+    identity::metadata(network, classes).into_iter().chain([(SETTINGS.into(), settings)]).collect()
 }
 
 /// The state of a run beside its weights.

@@ -15,6 +15,22 @@ pub const CLASSES: &str = "stapes.classes";
 /// Metadata key of the standardisation of the inputs, JSON.
 pub const STANDARDISATION: &str = "stapes.standardisation";
 
+/// Metadata key of the sample rate in Hz.
+const SAMPLE_RATE: &str = "stapes.sample_rate";
+
+/// Metadata key of the version that wrote the file.
+const VERSION: &str = "stapes.version";
+
+/// The metadata of every weight file of a network.
+pub fn metadata(network: &NetworkSpec, classes: &[Name]) -> Vec<(String, String)> {
+    vec![
+        (NETWORK.into(), network.to_toml()),
+        (CLASSES.into(), serde_json::to_string(classes).expect("names are valid JSON")),
+        (SAMPLE_RATE.into(), network.input.sample_rate.to_string()),
+        (VERSION.into(), env!("CARGO_PKG_VERSION").into()),
+    ]
+}
+
 /// A network and its classes.
 pub struct Identity {
     /// The network.

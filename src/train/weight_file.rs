@@ -74,7 +74,7 @@ pub fn save_weights(
 
 /// Loads the weights of any graph from a safetensors file: one of [`save_weights`], or a state dict saved from PyTorch.
 ///
-/// A prefix of all names, such as the `module.` of PyTorch's `DataParallel`, is left out.
+/// A prefix of all names, such as the `module.` of PyTorch's `DataParallel`, is left out. Tensors of F16 and BF16 are converted.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, lacks a tensor of the graph, has a tensor of another shape or type than the graph
@@ -246,8 +246,7 @@ impl WeightFile {
         let tensors = self.tensors()?;
         for p in parameters {
             let tensor = self.tensor(&tensors, prefix, p)?;
-            let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            from_file_order(p, values, arena);
+            from_file_order(p, values(&tensor), arena);
         }
         Ok(())
     }
@@ -270,8 +269,8 @@ impl WeightFile {
                 "`{name}` is {found:?} in the file and {shape:?} in the network; use the model that it was saved from"
             )));
         }
-        if tensor.dtype() != Dtype::F32 {
-            let dtype = tensor.dtype();
+        let dtype = tensor.dtype();
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(other(format!(
                 "`{name}` is stored as {dtype:?}; convert it to F32, in PyTorch with `.float()`"
             )));
@@ -282,6 +281,29 @@ impl WeightFile {
     fn tensors(&self) -> Result<SafeTensors<'_>, TrainError> {
         SafeTensors::deserialize(&self.bytes).map_err(|e| damaged(&self.path, structure_fault(e, &self.bytes)))
     }
+}
+
+/// The numbers of a tensor of F32, F16 or BF16; none of any other type.
+fn values<'t>(tensor: &TensorView<'t>) -> Box<dyn Iterator<Item = f32> + 't> {
+    let halves = tensor.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match tensor.dtype() {
+        Dtype::F32 => Box::new(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        Dtype::F16 => Box::new(halves.map(from_f16)),
+        // The upper half of an f32.
+        Dtype::BF16 => Box::new(halves.map(|half| f32::from_bits(u32::from(half) << 16))),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// The number with the bits of an IEEE 754 binary16, exactly.
+fn from_f16(half: u16) -> f32 {
+    let (exponent, fraction) = (u32::from(half >> 10) & 31, u32::from(half) & 1023);
+    let size = match exponent {
+        0 => fraction as f32 * (-24f32).exp2(),
+        31 => f32::from_bits(0xff << 23 | fraction << 13),
+        _ => f32::from_bits((exponent + 127 - 15) << 23 | fraction << 13),
+    };
+    if half >> 15 == 1 { -size } else { size }
 }
 
 /// The prefix of the network's own names in all names of the file: `module.` for PyTorch's `DataParallel`,
@@ -392,4 +414,28 @@ fn check_finite(path: &Path, parameters: &[Parameter], arena: &[f32]) -> Result<
 
 pub(super) fn damaged(path: &Path, reason: impl ToString) -> TrainError {
     TrainError::Damaged { path: path.into(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_converted_exactly() {
+        let cases = [
+            (0x0000, 0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0400, 2f32.powi(-14)),
+            (0x0001, 2f32.powi(-24)),
+            (0x83ff, -1023.0 * 2f32.powi(-24)),
+            (0x3555, 0.333_251_95),
+            (0x7c00, f32::INFINITY),
+        ];
+        for (half, expected) in cases {
+            assert_eq!(from_f16(half), expected, "{half:#06x}");
+        }
+        assert!(from_f16(0x7e00).is_nan());
+    }
 }

@@ -35,7 +35,8 @@ static void finish(const stage *s, number *row)
         int32_t value = s->sums[c];
 @if queue
         if (s->queue != NULL) {
-            value = rescaled(value, unit);
+            static const multiplier to_units = {@UNIT@};
+            value = rescaled(value, to_units);
         } else
 @end
         if (s->rescale != NULL) {

@@ -12,9 +12,12 @@ mod source;
 mod template;
 
 use super::error::ExportError;
-use super::int8::IntegerNetwork;
+use super::int8::{IntegerComparison, IntegerNetwork};
+use super::replay::Replay;
 use super::stages::Stages;
 use crate::base::{Name, Shape, Standardisation};
+use crate::train::{TrainError, write_atomically};
+use std::path::{Path, PathBuf};
 
 /// What the C code computes with.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +85,45 @@ impl CCode {
         }
         source::write(network, description)
     }
+
+    /// Writes `NAME.h` and `NAME.c` into a folder, which is made if it does not exist; returns their paths.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or a file cannot be written.
+    pub fn save(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2], ExportError> {
+        std::fs::create_dir_all(folder).map_err(TrainError::io("create", folder, "give the name of a folder"))?;
+        let files = [(format!("{name}.h"), &self.header), (format!("{name}.c"), &self.source)];
+        let paths = files.each_ref().map(|(file, _)| folder.join(file));
+        for (path, (_, text)) in paths.iter().zip(files) {
+            write_atomically(path, text.as_bytes())?;
+        }
+        Ok(paths)
+    }
+}
+
+/// What a header says of the comparison of the layers in floating point with the library.
+pub fn replay_remark(replay: &Replay) -> String {
+    format!(
+        "Comparison with the trained network on {} {}, computed with the arithmetic of a network in floating point as it is exported: largest \
+         difference of a logit {:.1e} (largest logit {:.1}), clips with another most probable class: {}.",
+        replay.clips, replay.source, replay.largest_logit_difference, replay.largest_logit, replay.label_flips
+    )
+}
+
+/// What a header says of the comparison of a network in integers with the trained one.
+pub fn integer_remark(comparison: &IntegerComparison, calibration_clips: usize) -> String {
+    let points = |share: f64| 100.0 * share;
+    let IntegerComparison { clips, largest_logit_difference, label_flips, accuracies, comparison } = comparison;
+    format!(
+        "Comparison of the integers with the trained network on {clips} test clips, with the arithmetic of this code: accuracy {:.2} % instead of {:.2} %, \
+         difference {:+.2} points, 95 % interval {:+.2} to {:+.2}; largest difference of a logit {largest_logit_difference:.2}, clips with another most \
+         probable class: {label_flips}. The ranges of the activations are from {calibration_clips} training clips.",
+        points(accuracies[1]),
+        points(accuracies[0]),
+        points(comparison.difference),
+        points(comparison.interval[0]),
+        points(comparison.interval[1]),
+    )
 }
 
 /// Words of C and C++ that are no identifiers.

@@ -19,7 +19,12 @@ const CLIP_BYTES: usize = 8;
 pub(super) fn write(network: CNetwork<'_>, description: &CDescription<'_>) -> Result<CCode, ExportError> {
     let stages = network.stages();
     let memory = Memory::new(stages).ok_or_else(|| ExportError::NoForm {
-        layer: stages.stages.iter().find(|stage| stage.form.residual.is_some()).map_or("", |stage| &stage.form.name).into(),
+        layer: stages
+            .stages
+            .iter()
+            .find(|stage| stage.form.residual.is_some())
+            .map_or("", |stage| &stage.form.name)
+            .into(),
         operation: "an addition".into(),
         format: "C code",
         advice: "the rows that it adds must not come later than the result",
@@ -148,7 +153,8 @@ impl Values<'_> {
             CNetwork::Integer(_, integer) => literal(integer.input_factor),
             CNetwork::Float(_) => String::new(),
         };
-        let values = [("NAME", name), ("MACRO", &macro_name), ("INPUT_FACTOR", &input_factor)];
+        let unit = format!("{}, {}", Multiplier::UNIT.factor, Multiplier::UNIT.shift);
+        let values = [("NAME", name), ("MACRO", &macro_name), ("INPUT_FACTOR", &input_factor), ("UNIT", &unit)];
         let part = |template: &str| fill(template, conditions, &values);
         let mut text = part(include_str!("head.c"));
         _ = write!(

@@ -11,11 +11,13 @@
 //! execution of it, which must give the same bits.
 
 mod calibrate;
+mod compare;
 mod execute;
 mod multiplier;
 mod quantise;
 
 pub use calibrate::{Calibration, Calibrator, Range};
+pub use compare::{IntegerComparison, calibrate, compare_integer};
 pub use multiplier::{LARGEST_TERM, Multiplier};
 
 use super::stages::Form;
