@@ -3,10 +3,12 @@
 use stapes::base::rng::{Key, Stream};
 use stapes::base::{Name, Standardisation};
 use stapes::export::{
-    CCode, CDescription, CNetwork, Calibration, Calibrator, ExportError, IntegerNetwork, Layers, Stages, check_name,
+    CCode, CDescription, CNetwork, Calibration, Calibrator, ExportError, IntegerExecutor, IntegerNetwork, Layers,
+    Stages, check_name,
 };
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
+use stapes::simd::Isa;
 use stapes::train::{Model, Recogniser, Weights};
 use std::io::Write;
 use std::path::Path;
@@ -288,6 +290,22 @@ fn logits_in_integers_are_near_those_in_floating_point() {
         }
         let relative = (error / power).sqrt();
         assert!(relative < 0.05, "{}: the logits differ by {relative:.4} of their magnitude", subject.name);
+    }
+}
+
+#[test]
+fn vector_instructions_give_the_bits_of_the_reference() {
+    for subject in Subject::all() {
+        let clips = clips(&subject, 3);
+        let integer = IntegerNetwork::new(&subject.stages, &subject.calibration(&clips)).unwrap();
+        for isa in Isa::all() {
+            // One clip after another in the same memory.
+            let mut executor = IntegerExecutor::new(integer.clone(), isa);
+            for clip in clips.chunks_exact(subject.input_len()) {
+                assert_eq!(executor.logits(clip).unwrap(), integer.logits(clip).unwrap(), "{} {isa:?}", subject.name);
+            }
+            assert!(executor.logits(&clips[1..]).is_err());
+        }
     }
 }
 

@@ -20,8 +20,8 @@ pub use error::ExportError;
 pub use execute::Real;
 pub use exported::Export;
 pub use int8::{
-    Calibration, Calibrator, IntegerComparison, IntegerNetwork, IntegerResidual, IntegerStage, Multiplier, Range,
-    calibrate, compare_integer,
+    Calibration, Calibrator, IntegerComparison, IntegerExecutor, IntegerNetwork, IntegerResidual, IntegerStage,
+    Multiplier, Range, calibrate, compare_integer,
 };
 pub use layers::{ConvolutionGeometry, Layer, Layers, Operation, Tensor};
 pub use replay::{Replay, ReplayClips, replay};

@@ -25,9 +25,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     check_name(&args.name).map_err(|error| usage(error.to_string()))?;
     let bundle = Bundle::open(&args.run, Which::Best)?;
     let data = open(args, context, &bundle)?;
-    let device = Device::from(context.isa);
     let clips = replay_clips(args, context, &bundle, data.as_ref());
-    let export = Export::new(&bundle, true, &clips, &device)?;
+    let export = Export::new(&bundle, true, &clips, &Device::from(context.isa))?;
     let stages = Stages::new(&export.layers, "C code")?;
     let mut remarks = vec![replay_remark(&export.replay)];
     let mut integer: Option<(IntegerNetwork, IntegerComparison)> = None;
@@ -39,7 +38,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         })?;
         let calibration = calibrate(&bundle, &stages, data, args.calibration_clips as usize)?;
         let network = IntegerNetwork::new(&stages, &calibration)?;
-        let comparison = compare_integer(&bundle, &network, data, args.clips as usize, &device)?;
+        let comparison = compare_integer(&bundle, &network, data, args.clips as usize, context.isa)?;
         remarks.push(integer_remark(&comparison, calibration.clips));
         integer = Some((network, comparison));
     }

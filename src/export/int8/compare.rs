@@ -1,10 +1,10 @@
 //! Calibration with training clips, and the comparison of a network in integers with the network that it is from, on test clips.
 
-use super::{Calibration, Calibrator, IntegerNetwork};
+use super::{Calibration, Calibrator, IntegerExecutor, IntegerNetwork};
 use crate::data::{Dataset, Split};
-use crate::exec::Device;
 use crate::export::error::ExportError;
 use crate::export::stages::Stages;
+use crate::simd::Isa;
 use crate::train::{Bundle, ClipPrediction, Comparison, Evaluation, Model, Prediction, Recogniser};
 use rayon::prelude::*;
 
@@ -43,23 +43,25 @@ pub fn calibrate(bundle: &Bundle, stages: &Stages, data: &Dataset, most: usize) 
 /// Compares the networks on at most `most` test clips, spread evenly over all. The samples of `data` must not be standardised.
 ///
 /// # Errors
-/// There are no test clips, or the network cannot be computed on the device.
+/// There are no test clips, or the weights are those of another network.
 pub fn compare_integer(
     bundle: &Bundle,
     integer: &IntegerNetwork,
     data: &Dataset,
     most: usize,
-    device: &Device,
+    isa: Isa,
 ) -> Result<IntegerComparison, ExportError> {
     let clips = spread(data, Split::Testing, most, "on which the network in integers would be compared")?;
     let recogniser = Recogniser::builder(&bundle.network, bundle.weights.clone()).batch(BATCH);
-    let mut recogniser = recogniser.device(device.clone()).build()?;
+    let mut recogniser = recogniser.device(isa).build()?;
     let mut predictions = [Vec::new(), Vec::new()];
     let (mut largest, mut label_flips) = (0.0f64, 0);
     for clips in clips.chunks(BATCH) {
         let inputs = inputs(bundle, data, clips);
         recogniser.run(&inputs)?;
-        let integers = inputs.par_chunks(data.row_len()).map(|clip| integer.logits_of_standardised(clip));
+        let executor = || IntegerExecutor::new(integer.clone(), isa);
+        let integers = inputs.par_chunks(data.row_len());
+        let integers = integers.map_init(executor, |executor, clip| executor.logits_of_standardised(clip));
         for (sample, logits) in integers.collect::<Result<Vec<_>, _>>()?.iter().enumerate() {
             let exact = recogniser.logits(sample);
             for (a, b) in exact.iter().zip(logits) {

@@ -43,7 +43,7 @@ impl IntegerNetwork {
     }
 
     /// A sample as an integer of 16 bits.
-    fn number(&self, x: f32) -> i16 {
+    pub(super) fn number(&self, x: f32) -> i16 {
         match x * self.input_factor {
             value if value > 32_767.0 => i16::MAX,
             value if value > -32_768.0 => (value + if value < 0.0 { -0.5 } else { 0.5 }) as i16,
@@ -54,7 +54,7 @@ impl IntegerNetwork {
 
 impl IntegerStage {
     /// The sums of all rows before residual and pool.
-    fn sums(&self, x: &[i16]) -> Vec<i32> {
+    pub(super) fn sums(&self, x: &[i16]) -> Vec<i32> {
         let (input, channels) = (self.form.input, self.form.output.c);
         match self.form.kernel {
             Kernel::Convolution(geometry) => self.convolution(&geometry, x),

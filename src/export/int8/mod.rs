@@ -8,16 +8,18 @@
 //! scales by channel: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1.
 //!
 //! [`Calibrator`] finds the ranges of the activations, [`IntegerNetwork`] is the network, and its `logits` are the reference for every other
-//! execution of it, which must give the same bits.
+//! execution of it, which must give the same bits. [`IntegerExecutor`] computes it with vector instructions.
 
 mod calibrate;
 mod compare;
 mod execute;
+mod fast;
 mod multiplier;
 mod quantise;
 
 pub use calibrate::{Calibration, Calibrator, Range};
 pub use compare::{IntegerComparison, calibrate, compare_integer};
+pub use fast::IntegerExecutor;
 pub use multiplier::{LARGEST_TERM, Multiplier};
 
 use super::stages::Form;
