@@ -9,11 +9,18 @@ Examples:
   stapes export runs/NAME --out words.onnx --softmax --keep-norm
   stapes export runs/NAME --out words.safetensors
   stapes export weights.safetensors --data my-recordings --out words.npz
+  stapes export runs/NAME --format c --out firmware/words
+  stapes export runs/NAME --format c --int8 --name words --out firmware/words
 
-Before a file is written, clips pass through the exported layers, and their logits are compared with those of the network; the largest difference and the number of clips with another class are printed, and stored in the file. docs/export.md in the repository says how other programs use the files.";
+Before a file is written, clips pass through the exported layers, and their logits are compared with those of the network; the largest difference and the number of clips with another class are printed, and stored in the file. docs/export.md in the repository says how other programs use the files.
+
+The format c is a header and a source file in C99 without other libraries and without memory allocation; docs/export-c.md says how it is used. With --int8 the weights and activations have 8 bits, the ranges of the activations are measured on training clips, and the accuracy on the test clips of the replay is compared with the trained network's.";
 
 /// Clips of the replay, if the command line does not say.
 const CLIPS: u32 = 100;
+
+/// Clips of the calibration, if the command line does not say.
+const CALIBRATION_CLIPS: u32 = 256;
 
 /// Options of `stapes export`.
 #[derive(Debug, clap::Args)]
@@ -22,8 +29,8 @@ const CLIPS: u32 = 100;
 pub struct Args {
     /// Folder of a run, or a .safetensors file.
     run: PathBuf,
-    /// File that is written.
-    #[arg(long, short, value_name = "FILE")]
+    /// File that is written; of the format c, the folder of the files.
+    #[arg(long, short, value_name = "FILE|DIR")]
     out: PathBuf,
     /// Format of the file [default: as the name of the file ends].
     #[arg(long, value_enum)]
@@ -34,6 +41,15 @@ pub struct Args {
     /// Probabilities instead of logits (onnx only).
     #[arg(long)]
     softmax: bool,
+    /// Weights and activations of 8 bits (c only).
+    #[arg(long)]
+    int8: bool,
+    /// Name of the files and prefix of the functions (c only).
+    #[arg(long, value_name = "NAME", default_value = "stapes_model")]
+    name: String,
+    /// Training clips on which the ranges of 8-bit activations are measured.
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_CLIPS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    calibration_clips: u32,
     /// Recordings whose test clips are replayed, if those of the run have been moved.
     #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
@@ -49,6 +65,7 @@ enum Format {
     Onnx,
     Safetensors,
     Npz,
+    C,
 }
 
 /// Runs the command.
@@ -61,8 +78,11 @@ pub fn run(_: &Args, _: &super::context::Context) -> anyhow::Result<()> {
 pub use built::run;
 
 #[cfg(feature = "export")]
+mod code;
+
+#[cfg(feature = "export")]
 mod built {
-    use super::{Args, Format};
+    use super::{Args, Format, code};
     use crate::base::name::display_path;
     use crate::cli::context::Context;
     use crate::cli::ending::usage;
@@ -83,10 +103,17 @@ mod built {
         if args.softmax && format != Format::Onnx {
             return Err(usage("--softmax goes with --format onnx; the other formats hold weights, and no output"));
         }
+        if format == Format::C {
+            return code::run(args, context);
+        }
+        if args.int8 {
+            return Err(usage("--int8 goes with --format c; leave it out"));
+        }
         let bundle = Bundle::open(&args.run, Which::Best)?;
         let clips = clips(args, context, &bundle)?;
         let export = Export::new(&bundle, !args.keep_norm, &clips, &Device::from(context.isa))?;
         match format {
+            Format::C => {}
             Format::Onnx => export.save_onnx(&args.out, args.softmax)?,
             Format::Safetensors => export.save_safetensors(&args.out)?,
             Format::Npz => export.save_npz(&args.out)?,
@@ -110,8 +137,18 @@ mod built {
 
     /// The clips of the replay: test clips of the recordings, or noise if there are none.
     fn clips(args: &Args, context: &Context, bundle: &Bundle) -> Result<ReplayClips> {
+        Ok(replay_clips(args, context, bundle, open(args, context, bundle)?.as_ref()))
+    }
+
+    /// The clips of the replay from these recordings.
+    pub(super) fn replay_clips(args: &Args, context: &Context, bundle: &Bundle, data: Option<&Dataset>) -> ReplayClips {
         let input = bundle.network.graph.shape(bundle.network.audio);
         let noise = || ReplayClips::noise(input, args.clips as usize, context.seed.unwrap_or(1));
+        data.map_or_else(noise, |data| of_recordings(data, args.clips as usize))
+    }
+
+    /// The recordings, not standardised; none if there are none, which is remarked on.
+    pub(super) fn open(args: &Args, context: &Context, bundle: &Bundle) -> Result<Option<Dataset>> {
         let reading = match &bundle.config {
             // Clips as they are: the exported layers standardise them.
             Some(config) => DataConfig { strict: false, ..recordings::config_of_trained(config, None) },
@@ -125,17 +162,17 @@ mod built {
         let Some(path) = args.data.as_deref().map(Some).or(own) else {
             context
                 .remark("note: the replay uses noise, since a weight file names no recordings; give some with --data");
-            return Ok(noise());
+            return Ok(None);
         };
         interrupt::watch()?;
         let opened = recordings::open(context, path, &reading);
         interrupt::unwatch();
         match opened {
-            Ok(data) => Ok(of_recordings(&data, args.clips as usize)),
+            Ok(data) => Ok(Some(data)),
             Err(error) if args.data.is_some() || is_interruption(&error) => Err(error),
             Err(error) => {
                 context.remark(&format!("note: the replay uses noise, since the recordings of the run cannot be used ({error}); say where they are with --data"));
-                Ok(noise())
+                Ok(None)
             }
         }
     }

@@ -43,6 +43,35 @@ pub enum ExportError {
         /// The first number that is not finite.
         value: f64,
     },
+    /// The ranges of activations are those of another network.
+    #[error("the calibration is of another network; calibrate this one")]
+    Calibration,
+    /// A name that cannot be used in C.
+    #[error(
+        "`{name}` cannot name functions in C; give --name a name of at most 48 letters, digits and underscores that begins with a letter and is no word of C or C++"
+    )]
+    CName {
+        /// The name.
+        name: String,
+    },
+    /// Another number of class names than of classes.
+    #[error("{got} class names are given, and the network has {expected} classes; give a name for each class")]
+    Classes {
+        /// Names.
+        got: usize,
+        /// Classes.
+        expected: usize,
+    },
+    /// A network in integers needs clips.
+    #[error("{data} has no {split} clips, {purpose}; give recordings that have some with --data")]
+    NoClips {
+        /// The data set.
+        data: String,
+        /// `training`, `test`.
+        split: &'static str,
+        /// What they are for.
+        purpose: &'static str,
+    },
     /// The replay differs by more than rounding explains.
     #[error(
         "the exported network differs from the trained one: the largest difference of a logit over {clips} clips is {difference:.1e}, \

@@ -34,6 +34,8 @@
 mod check;
 mod depthwise;
 mod extent;
+#[cfg(feature = "export")]
+mod integer;
 mod isa;
 mod peak;
 pub(crate) mod planes;
@@ -53,6 +55,8 @@ mod x86;
 pub use check::{cpu_brand, missing_cpu_features};
 pub(crate) use depthwise::{DepthwiseProduct, DepthwiseUpdate};
 pub(crate) use extent::{product, sum};
+#[cfg(feature = "export")]
+pub(crate) use integer::{IntegerProduct, OUTPUTS, Pairs};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
 pub(crate) use sparse::{PooledGradient, SparseSpread, SparseUpdate};

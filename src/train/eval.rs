@@ -140,6 +140,16 @@ impl ClipPrediction {
 }
 
 impl Evaluation {
+    /// The evaluation of predictions for clips of a split, or of a whole data set where `split` is none, from any source.
+    pub fn of(split: Option<Split>, classes: &[Name], predictions: Vec<ClipPrediction>) -> Evaluation {
+        let mut evaluation = Evaluation::new(split, Shifts::NONE, classes);
+        for ClipPrediction { clip, label, prediction } in predictions {
+            evaluation.add(label, clip, prediction);
+        }
+        evaluation.finish();
+        evaluation
+    }
+
     /// An evaluation without clips.
     pub(super) fn new(split: Option<Split>, shifts: Shifts, classes: &[Name]) -> Evaluation {
         let figures =

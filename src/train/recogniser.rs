@@ -22,6 +22,18 @@ pub struct Prediction {
     pub probabilities: Vec<f64>,
 }
 
+impl Prediction {
+    /// The prediction that follows from the logits of a clip.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn of_logits(logits: &[f32]) -> Prediction {
+        let probabilities = softmax(logits);
+        let class = largest(logits);
+        Prediction { class, probability: probabilities[class], probabilities }
+    }
+}
+
 /// A model with its weights and the memory to run it.
 ///
 /// ```no_run
@@ -185,10 +197,7 @@ impl Recogniser {
     /// # Panics
     /// If that run had no such clip.
     pub fn prediction(&self, sample: usize) -> Prediction {
-        let logits = self.logits(sample);
-        let probabilities = softmax(logits);
-        let class = largest(logits);
-        Prediction { class, probability: probabilities[class], probabilities }
+        Prediction::of_logits(self.logits(sample))
     }
 }
 
