@@ -9,6 +9,7 @@ Examples:
   stapes export runs/NAME --out words.onnx --softmax --keep-norm
   stapes export runs/NAME --out words.safetensors
   stapes export weights.safetensors --data my-recordings --out words.npz
+  stapes export runs/NAME --out words.html           a page that listens to the microphone
   stapes export runs/NAME --format c --out firmware/words
   stapes export runs/NAME --format c --int8 --name words --out firmware/words
 
@@ -66,6 +67,7 @@ enum Format {
     Safetensors,
     Npz,
     C,
+    Web,
 }
 
 /// Runs the command.
@@ -90,7 +92,9 @@ mod built {
     use crate::cli::{interrupt, output, recordings};
     use crate::data::{DataConfig, Dataset, Split};
     use crate::exec::Device;
+    use crate::export::web::Detection;
     use crate::export::{Export, ReplayClips};
+    use crate::listen::{Manifest, is_word};
     use crate::train::{Bundle, Which};
     use anyhow::Result;
     use clap::ValueEnum;
@@ -117,9 +121,32 @@ mod built {
             Format::Onnx => export.save_onnx(&args.out, args.softmax)?,
             Format::Safetensors => export.save_safetensors(&args.out)?,
             Format::Npz => export.save_npz(&args.out)?,
+            Format::Web => export.save_web(&args.out, &detection(args, &bundle)?)?,
         }
         report(args, context, format, &export)
     }
+
+    /// How the page decides words: the manifest of the run, or the default.
+    fn detection(args: &Args, bundle: &Bundle) -> Result<Detection> {
+        let (words, rate) = (bundle.classes.clone(), bundle.network.spec.input.sample_rate);
+        let path = Manifest::path_for(&args.run);
+        let manifest = match path.is_file() {
+            true => Manifest::read(&path)?,
+            false => Manifest::new(words.clone(), rate),
+        };
+        manifest.check_for(&path, &words, rate)?;
+        Ok(Detection {
+            hop_ms: manifest.hop_ms,
+            smoothing_ms: manifest.smoothing_ms,
+            settle_ms: manifest.settle_ms,
+            refractory_ms: manifest.refractory_ms,
+            quiet_db: manifest.quiet_db,
+            thresholds: words.iter().map(|w| if is_word(w) { manifest.threshold_of(w) } else { NEVER }).collect(),
+        })
+    }
+
+    /// The threshold of a class that is no word: no probability reaches it.
+    const NEVER: f64 = 2.0;
 
     /// The format that was given, or that of the file's name.
     fn format(args: &Args) -> Result<Format> {
@@ -127,9 +154,10 @@ mod built {
             return Ok(format);
         }
         let end = args.out.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        let end = if end == "html" { "web" } else { end };
         Format::from_str(end, true).map_err(|_| {
             usage(format!(
-                "{} does not end in .onnx, .safetensors or .npz; name the format with --format",
+                "{} does not end in .onnx, .safetensors, .npz or .html; name the format with --format",
                 display_path(&args.out)
             ))
         })

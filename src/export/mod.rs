@@ -14,6 +14,7 @@ mod layers;
 pub mod onnx;
 mod replay;
 mod stages;
+pub mod web;
 
 pub use c::{CCode, CDescription, CNetwork, check_name, integer_remark, replay_remark};
 pub use error::ExportError;
