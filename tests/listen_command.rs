@@ -153,3 +153,34 @@ fn a_calibration_writes_thresholds_a_curve_and_hard_negatives() {
     assert!(fs::read_to_string(run.join("calibration/det.csv")).unwrap().lines().count() > 20);
     assert!(fs::read_dir(&negatives).unwrap().count() > 0);
 }
+
+#[test]
+fn takes_of_a_new_word_are_cut_out_of_the_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data: Vec<u8> = vec![0; 32_000];
+    for word in ["six", "bed", "cat"] {
+        data.extend(&fs::read(clip(word)).unwrap()[44..]);
+        data.extend([0; 32_000]);
+    }
+    let record = |takes: &str| {
+        let mut command = stapes();
+        command.args(["record", "lights", "--speaker", "anna", "--takes", takes, "--out"]).arg(folder.path());
+        command.write_stdin(data.clone()).assert()
+    };
+    record("2").success();
+    // Numbers go on where they stopped, and too few words are an error.
+    record("5").code(1);
+    let mut files: Vec<String> = fs::read_dir(folder.path().join("lights"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, (1..=5).map(|n| format!("anna_nohash_{n}.wav")).collect::<Vec<_>>());
+    let reader = hound::WavReader::open(folder.path().join("lights/anna_nohash_1.wav")).unwrap();
+    assert_eq!((reader.spec().sample_rate, reader.duration()), (16_000, 16_000));
+    for (arguments, code) in [(["record", "../up"], 2), (["record", "_silence_"], 2), (["record", "quiet"], 1)] {
+        let mut command = stapes();
+        let quiet = vec![0; 64_000];
+        command.args(arguments).current_dir(folder.path()).write_stdin(quiet).assert().code(code);
+    }
+}

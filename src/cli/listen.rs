@@ -104,7 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Opens the sound; `raw_hz` is the rate of samples without a header.
-fn open(path: &Path, raw_hz: u32) -> Result<SoundStream> {
+pub fn open(path: &Path, raw_hz: u32) -> Result<SoundStream> {
     let stdin = is_stdin(path);
     if stdin && std::io::stdin().is_terminal() {
         return Err(usage(
@@ -121,7 +121,8 @@ fn open(path: &Path, raw_hz: u32) -> Result<SoundStream> {
     SoundStream::open(bytes, stdin.then_some(raw_hz)).map_err(|fault| failed(path, &fault))
 }
 
-fn failed(path: &Path, fault: &ClipFault) -> anyhow::Error {
+/// The sentence of a stream that cannot be used.
+pub fn failed(path: &Path, fault: &ClipFault) -> anyhow::Error {
     anyhow!("{}: {}", name(path), fault.in_command((!is_stdin(path)).then_some(path)))
 }
 

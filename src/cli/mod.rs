@@ -27,6 +27,7 @@ mod models;
 mod output;
 mod predict;
 mod progress;
+mod record;
 mod recordings;
 mod report;
 mod run_name;
@@ -85,6 +86,8 @@ enum Command {
     Predict(predict::Args),
     /// Recognise words in a long recording or a stream of sound as it arrives.
     Listen(listen::Args),
+    /// Record a new word: cut out of the sound of a microphone, take by take.
+    Record(record::Args),
     /// Write the activations of a layer for every clip, as features for other programs.
     Features(features::Args),
     /// Train other classifiers on the activations of a layer.
@@ -123,6 +126,7 @@ impl Command {
             Command::Compare(args) => compare::run(args, context),
             Command::Predict(args) => predict::run(args, context),
             Command::Listen(args) => listen::run(args, context),
+            Command::Record(args) => record::run(args, context),
             Command::Features(args) => features::run(args, context),
             Command::Classify(args) => classify::run(args, context),
             Command::Explain(args) => explain::run(args, context),

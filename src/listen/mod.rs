@@ -18,12 +18,15 @@ mod part;
 mod rate;
 mod recogniser;
 mod sharing;
+mod takes;
 mod windows;
 
 pub use detector::{Detection, Detector, is_word};
 pub use error::ListenError;
 pub use extent::extent;
 pub use manifest::Manifest;
+pub use rate::RateConverter;
 pub use recogniser::{Event, Recogniser, Recognition, Stream, StreamOptions, WindowOutput};
 pub use sharing::Sharing;
+pub use takes::{Take, TakeFinder};
 pub use windows::Windows;

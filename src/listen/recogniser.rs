@@ -5,7 +5,7 @@ use super::error::ListenError;
 use super::extent::extent;
 use super::history::History;
 use super::manifest::Manifest;
-use super::rate::Rate;
+use super::rate::RateConverter;
 use super::sharing::Sharing;
 use super::windows::Windows;
 use crate::base::{Name, Standardisation};
@@ -146,7 +146,7 @@ impl Recogniser {
     /// The rate cannot be converted, or a sample is not finite.
     pub fn recognise(&mut self, samples: &[f32], rate_hz: u32) -> Result<Recognition, ListenError> {
         let mut clip = Vec::new();
-        let mut rate = Rate::new(rate_hz, self.rate_hz())?;
+        let mut rate = RateConverter::new(rate_hz, self.rate_hz())?;
         rate.push(samples, &mut clip)?;
         rate.finish(&mut clip)?;
         let used = clip.len().min(self.window());
@@ -173,7 +173,7 @@ impl Recogniser {
     /// As for [`Recogniser::stream`].
     pub fn stream_with(&self, rate_hz: u32, options: &StreamOptions) -> Result<Stream, ListenError> {
         self.manifest.check()?;
-        let rate = Rate::new(rate_hz, self.rate_hz())?;
+        let rate = RateConverter::new(rate_hz, self.rate_hz())?;
         let hop = (self.manifest.hop_ms / 1000.0 * f64::from(self.rate_hz())).round() as usize;
         let sharing =
             if options.share { Sharing::plan(&self.network, hop)? } else { Sharing::none(&self.network, hop)? };
@@ -204,7 +204,7 @@ impl Default for StreamOptions {
 ///
 /// The stream is continued by silence on both sides, so that a word at its very start or end is recognised too. Events do not depend on how it is cut into pieces.
 pub struct Stream {
-    rate: Rate,
+    rate: RateConverter,
     rate_hz: u32,
     standardisation: Option<Standardisation>,
     words: Vec<Name>,
@@ -220,7 +220,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(of: &Recogniser, rate: Rate, windows: Windows) -> Stream {
+    fn new(of: &Recogniser, rate: RateConverter, windows: Windows) -> Stream {
         let (hop, window) = (windows.sharing().hop, windows.sharing().window);
         let rate_hz = of.rate_hz();
         let detector = Detector::new(&of.manifest, hop as f64 / f64::from(rate_hz));
@@ -292,7 +292,7 @@ impl Stream {
     /// As for [`Stream::finish`].
     pub fn finish_with(mut self, window: &mut dyn FnMut(WindowOutput<'_>)) -> Result<Vec<Event>, ListenError> {
         let mut rest = Vec::new();
-        std::mem::replace(&mut self.rate, Rate::Same).finish(&mut rest)?;
+        std::mem::replace(&mut self.rate, RateConverter::none()).finish(&mut rest)?;
         let mut events = self.take(&rest, window);
         // Windows that end after the stream.
         let silence = vec![0.0; self.lead as usize + self.windows.sharing().segment];
