@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{INPUT_RATES_HZ, Name, Standardisation};
 
 use super::arrays;
-use super::cache::{Index, Rows};
+use super::cache::Index;
 use super::classes::empty_class;
 use super::clip::Format;
 use super::crop::Crop;
@@ -19,7 +19,7 @@ use super::ledger::{Ledger, Reason};
 use super::load::{self, Survey};
 use super::manifest;
 use super::prepare::{ClipInfo, Kept};
-use super::samples::{Held, Samples};
+use super::samples::{Bank, Held, Samples};
 use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{self, Split, SplitRule, names_speaker, random_splits, speaker, which_set};
 use super::statistics::{Standardise, of_training_clips};
@@ -107,38 +107,11 @@ pub struct ClipMeta {
     /// SHA-1 of all decoded samples at the network's rate, before cutting or padding: equal in clips of equal samples.
     pub fingerprint: String,
     #[serde(skip)]
-    bank: u16,
+    bank: u32,
     #[serde(skip)]
     row: u32,
     #[serde(skip)]
     kept: Option<Kept>,
-}
-
-/// Memory for a clip, reused from clip to clip.
-#[derive(Debug, Default)]
-pub(super) struct ClipBuffers {
-    segment: Vec<i16>,
-    standardised: Vec<f32>,
-}
-
-/// Rows of clips.
-#[derive(Debug)]
-pub(super) struct Bank {
-    rows: Held,
-    /// The folder that they come from, and the length of what the names of its clips begin with; none for those of the source of the data set.
-    folder: Option<(PathBuf, usize)>,
-}
-
-impl Bank {
-    /// The rows of the clips of a folder whose names have `prefix` bytes before the path in the folder.
-    pub(super) fn of_folder(rows: Rows, folder: PathBuf, prefix: usize) -> Bank {
-        Bank { rows: Held::I16(rows), folder: Some((folder, prefix)) }
-    }
-
-    /// The rows of segments that are in no file of their own.
-    pub(super) fn of_segments(rows: Vec<i16>) -> Bank {
-        Bank { rows: Held::I16(Rows::Decoded(rows)), folder: None }
-    }
 }
 
 /// Clips by number, sorted by name, with their samples.
@@ -304,7 +277,7 @@ impl Dataset {
 
     /// Adds clips with their rows.
     pub(super) fn add_bank(&mut self, bank: Bank, clips: Vec<ClipMeta>) {
-        let number = self.banks.len() as u16;
+        let number = self.banks.len() as u32;
         self.banks.push(bank);
         self.clips.extend(clips.into_iter().map(|clip| ClipMeta { bank: number, ..clip }));
     }
@@ -392,7 +365,7 @@ impl Dataset {
     pub fn file_of(&self, clip: usize) -> Option<PathBuf> {
         let ClipMeta { name, bank, .. } = self.clips.get(clip)?;
         if *bank > 0 {
-            let (folder, prefix) = self.banks[usize::from(*bank)].folder.as_ref()?;
+            let (folder, prefix) = self.banks[*bank as usize].folder.as_ref()?;
             return Some(extra::file_in(folder, name, *prefix));
         }
         match self.origin.as_ref()? {
@@ -446,7 +419,7 @@ impl Dataset {
         let row_len = self.row_len();
         let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * row_len + kept.map_or(0, |kept| kept.offset as usize);
-        self.banks[usize::from(bank)].rows.get(start..start + row_len)
+        self.banks[bank as usize].rows.get(start..start + row_len)
     }
 
     /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`. It contains
@@ -457,7 +430,7 @@ impl Dataset {
     pub fn kept_samples(&self, clip: usize) -> Samples<'_> {
         let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * self.row_len();
-        self.banks[usize::from(bank)].rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
+        self.banks[bank as usize].rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
     }
 
     /// How many of the values of [`Dataset::samples`] are of the clip, and not padding.
@@ -478,40 +451,6 @@ impl Dataset {
             let used = self.used_len(clip).min(input.len());
             standardisation.apply(&mut input[..used]);
         }
-    }
-
-    /// What is kept of clip number `clip` (or, without `kept`, its part that is used) in an epoch of a training with a seed, standardised if the data
-    /// set is.
-    pub(super) fn in_epoch<'a>(
-        &'a self,
-        (seed, epoch): (u64, u64),
-        clip: u32,
-        kept: bool,
-        buffers: &'a mut ClipBuffers,
-    ) -> Samples<'a> {
-        let (clip, number) = (clip as usize, clip);
-        let ClipBuffers { segment, standardised } = buffers;
-        let samples = match self.silence() {
-            Some(silence) if self.is_silence(clip) => {
-                segment.resize(self.row_len(), 0);
-                silence.of_epoch((seed, epoch), number, segment);
-                Samples::I16(segment)
-            }
-            _ if kept => self.kept_samples(clip),
-            _ => self.samples(clip),
-        };
-        let Some(standardisation) = &self.standardisation else { return samples };
-        standardised.resize(samples.len(), 0.0);
-        samples.write(standardised);
-        // More than the part that is used is kept of a clip that is longer, without padding.
-        let used = if samples.len() > self.row_len() { samples.len() } else { self.used_len(clip) };
-        standardisation.apply(&mut standardised[..used]);
-        Samples::F32(standardised)
-    }
-
-    /// Whether clip number `clip` is a segment of the class of silence, whose training segments differ from epoch to epoch.
-    pub(super) fn is_silence(&self, clip: usize) -> bool {
-        self.silence_class() == Some(self.clips[clip].class)
     }
 
     /// Values of an input: length times channels.

@@ -25,7 +25,7 @@ use super::source::{Progress, Source};
 use super::split::{Split, SplitRule};
 use super::table::Table;
 
-pub(super) use epoch::EpochClips;
+pub(super) use epoch::{ClipBuffers, EpochClips};
 pub use error::ExtraError;
 pub(super) use silence::Silence;
 pub(super) use unknown::file_in;
