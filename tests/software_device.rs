@@ -328,6 +328,24 @@ mod recipe {
     }
 }
 
+/// With other words the clips of each epoch stay on the card, with silence its segments come from the host.
+#[test]
+fn other_words_and_silence_train_as_on_the_processor() {
+    if is_skipped() {
+        return;
+    }
+    let words = ["--recipe", "plain", "--classes", "bed,cat,one,six", "--unknown", "other-words"];
+    for silence in [false, true] {
+        let options = |device| [&words[..], &["--device", device], if silence { &["--silence"] } else { &[] }].concat();
+        let cpu = train(stapes(), true, &options("cpu"));
+        let cuda = train(on_device(), true, &options("cuda"));
+        for (loss, expected) in cuda.losses.iter().zip(&cpu.losses) {
+            let losses = (&cuda.losses, &cpu.losses);
+            assert!((loss - expected).abs() < 1e-4 * expected, "silence {silence}: {losses:?}");
+        }
+    }
+}
+
 #[test]
 fn a_recipe_on_the_device_agrees_with_the_processor() {
     if is_skipped() {

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::base::rng::{Key, Stream};
 
 use super::augment::{AugmentWorkspace, Augmenter};
-use super::dataset::{ClipBuffers, Dataset};
+use super::dataset::Dataset;
 use super::error::DataError;
-use super::extra::EpochClips;
+use super::extra::{ClipBuffers, EpochClips};
 use super::samples::Samples;
 use super::split::Split;
 

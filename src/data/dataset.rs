@@ -5,83 +5,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::rng::{Key, Stream};
-use crate::base::{FULL_SCALE, INPUT_RATES_HZ, Name, Standardisation};
+use crate::base::{Name, Standardisation};
 
 use super::arrays;
-use super::augment::{NoiseBank, NoiseSource};
-use super::cache::{Index, Rows};
+use super::cache::Index;
 use super::classes::empty_class;
 use super::clip::Format;
-use super::crop::Crop;
+use super::data_config::DataConfig;
 use super::error::{ClipError, DataError};
-use super::extra::{self, Classes, Extra, ExtraClasses};
+use super::extra::{self, Classes, Extra};
 use super::layout;
 use super::ledger::{Ledger, Reason};
 use super::load::{self, Survey};
 use super::manifest;
 use super::prepare::{ClipInfo, Kept};
-use super::samples::{Held, Samples};
+use super::samples::{Bank, Held, Samples};
 use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{self, Split, SplitRule, names_speaker, random_splits, speaker, which_set};
 use super::statistics::{Standardise, of_training_clips};
 use super::store::{self, CacheMode, Stored};
 use super::table::Table;
-
-/// Most channels of a clip.
-const MOST_CHANNELS: u32 = 4096;
-
-/// How a data set is read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DataConfig {
-    /// Frames of a network's input: longer clips are cut, shorter ones padded with zeros at the end.
-    pub length: usize,
-    /// Which part of a longer clip is used.
-    pub crop: Crop,
-    /// How many times `length` is kept in memory of a longer clip, for random windows of it in training ([`Augment`](super::Augment)): 1 keeps only the
-    /// part that is used, 4 is enough to choose from.
-    pub windows: usize,
-    /// Rate and channels.
-    pub format: Format,
-    /// The classes in the order of the network's outputs; all word folders in alphabetical order if not given.
-    pub classes: Option<Vec<Name>>,
-    /// The classes that are added to the words. Where [`DataConfig::classes`] names them, their outputs have that place, else the last ones.
-    pub extra: ExtraClasses,
-    /// How clips are divided into training, validation and test clips.
-    pub split: SplitRule,
-    /// Whether a single clip that cannot be used is an error.
-    pub strict: bool,
-    /// Whether a class may be without clips. A report needs to show such a class; training refuses it.
-    pub allow_empty_classes: bool,
-    /// Whether the source may lack classes, and may have words that are no class, whose clips are counted in the ledger; it
-    /// implies `allow_empty_classes`. If [`UNKNOWN`](super::UNKNOWN) is one of the classes, they are of that class. This is for the evaluation of a
-    /// network on recordings that it was not made for.
-    pub allow_other_words: bool,
-    /// Whether the mean of each channel is subtracted and the difference divided by the standard deviation.
-    pub standardise: Standardise,
-    /// Where decoded clips are kept.
-    pub cache: CacheMode,
-}
-
-impl Default for DataConfig {
-    /// One second of 16 kHz mono, all words, split by speaker.
-    fn default() -> DataConfig {
-        DataConfig {
-            length: 16_000,
-            crop: Crop::Start,
-            windows: 1,
-            format: Format { rate_hz: 16_000, channels: 1 },
-            classes: None,
-            extra: ExtraClasses::default(),
-            split: SplitRule::Speaker,
-            strict: false,
-            allow_empty_classes: false,
-            allow_other_words: false,
-            standardise: Standardise::No,
-            cache: CacheMode::Auto,
-        }
-    }
-}
 
 /// One clip of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,38 +52,11 @@ pub struct ClipMeta {
     /// SHA-1 of all decoded samples at the network's rate, before cutting or padding: equal in clips of equal samples.
     pub fingerprint: String,
     #[serde(skip)]
-    bank: u16,
+    bank: u32,
     #[serde(skip)]
     row: u32,
     #[serde(skip)]
     kept: Option<Kept>,
-}
-
-/// Memory for a clip, reused from clip to clip.
-#[derive(Debug, Default)]
-pub(super) struct ClipBuffers {
-    segment: Vec<i16>,
-    standardised: Vec<f32>,
-}
-
-/// Rows of clips.
-#[derive(Debug)]
-pub(super) struct Bank {
-    rows: Held,
-    /// The folder that they come from, and the length of what the names of its clips begin with; none for those of the source of the data set.
-    folder: Option<(PathBuf, usize)>,
-}
-
-impl Bank {
-    /// The rows of the clips of a folder whose names have `prefix` bytes before the path in the folder.
-    pub(super) fn of_folder(rows: Rows, folder: PathBuf, prefix: usize) -> Bank {
-        Bank { rows: Held::I16(rows), folder: Some((folder, prefix)) }
-    }
-
-    /// The rows of segments that are in no file of their own.
-    pub(super) fn of_segments(rows: Vec<i16>) -> Bank {
-        Bank { rows: Held::I16(Rows::Decoded(rows)), folder: None }
-    }
 }
 
 /// Clips by number, sorted by name, with their samples.
@@ -180,7 +96,7 @@ impl Dataset {
     /// `config.strict` is set and a clip cannot be used, arrays are not those of a network with this input, or `progress` asked to stop. A cache that
     /// cannot be written is no error but a remark.
     pub fn open(source: &Source<'_>, config: &DataConfig, progress: Progress<'_>) -> Result<Dataset, DataError> {
-        check_settings(config)?;
+        config.check()?;
         let allow_empty = config.allow_empty_classes || config.allow_other_words;
         let survey = load::survey(source)?;
         if let Some(listing) = &survey.folder {
@@ -306,7 +222,7 @@ impl Dataset {
 
     /// Adds clips with their rows.
     pub(super) fn add_bank(&mut self, bank: Bank, clips: Vec<ClipMeta>) {
-        let number = self.banks.len() as u16;
+        let number = self.banks.len() as u32;
         self.banks.push(bank);
         self.clips.extend(clips.into_iter().map(|clip| ClipMeta { bank: number, ..clip }));
     }
@@ -394,7 +310,7 @@ impl Dataset {
     pub fn file_of(&self, clip: usize) -> Option<PathBuf> {
         let ClipMeta { name, bank, .. } = self.clips.get(clip)?;
         if *bank > 0 {
-            let (folder, prefix) = self.banks[usize::from(*bank)].folder.as_ref()?;
+            let (folder, prefix) = self.banks[*bank as usize].folder.as_ref()?;
             return Some(extra::file_in(folder, name, *prefix));
         }
         match self.origin.as_ref()? {
@@ -448,7 +364,7 @@ impl Dataset {
         let row_len = self.row_len();
         let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * row_len + kept.map_or(0, |kept| kept.offset as usize);
-        self.banks[usize::from(bank)].rows.get(start..start + row_len)
+        self.banks[bank as usize].rows.get(start..start + row_len)
     }
 
     /// What is kept of clip number `clip`, at most [`DataConfig::windows`] times the length: `[frames, channels]`. It contains
@@ -459,7 +375,7 @@ impl Dataset {
     pub fn kept_samples(&self, clip: usize) -> Samples<'_> {
         let ClipMeta { bank, row, kept, .. } = self.clips[clip];
         let start = row as usize * self.row_len();
-        self.banks[usize::from(bank)].rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
+        self.banks[bank as usize].rows.get(start..start + kept.map_or(self.row_len(), |kept| kept.len as usize))
     }
 
     /// How many of the values of [`Dataset::samples`] are of the clip, and not padding.
@@ -480,40 +396,6 @@ impl Dataset {
             let used = self.used_len(clip).min(input.len());
             standardisation.apply(&mut input[..used]);
         }
-    }
-
-    /// What is kept of clip number `clip` (or, without `kept`, its part that is used) in an epoch of a training with a seed, standardised if the data
-    /// set is.
-    pub(super) fn in_epoch<'a>(
-        &'a self,
-        (seed, epoch): (u64, u64),
-        clip: u32,
-        kept: bool,
-        buffers: &'a mut ClipBuffers,
-    ) -> Samples<'a> {
-        let (clip, number) = (clip as usize, clip);
-        let ClipBuffers { segment, standardised } = buffers;
-        let samples = match self.silence() {
-            Some(silence) if self.is_silence(clip) => {
-                segment.resize(self.row_len(), 0);
-                silence.of_epoch((seed, epoch), number, segment);
-                Samples::I16(segment)
-            }
-            _ if kept => self.kept_samples(clip),
-            _ => self.samples(clip),
-        };
-        let Some(standardisation) = &self.standardisation else { return samples };
-        standardised.resize(samples.len(), 0.0);
-        samples.write(standardised);
-        // More than the part that is used is kept of a clip that is longer, without padding.
-        let used = if samples.len() > self.row_len() { samples.len() } else { self.used_len(clip) };
-        standardisation.apply(&mut standardised[..used]);
-        Samples::F32(standardised)
-    }
-
-    /// Whether clip number `clip` is a segment of the class of silence, whose training segments differ from epoch to epoch.
-    pub(super) fn is_silence(&self, clip: usize) -> bool {
-        self.silence_class() == Some(self.clips[clip].class)
     }
 
     /// Values of an input: length times channels.
@@ -569,18 +451,6 @@ impl Dataset {
     /// The files of `_background_noise_`.
     pub fn noise(&self) -> &[Name] {
         &self.noise
-    }
-
-    /// Recordings of background noise for one split, mono at the rate of the data set with full scale 1: of each recording the stretch from which the class
-    /// `_silence_` has its segments in this split.
-    ///
-    /// # Errors
-    /// The noise cannot be read, or there is none.
-    pub fn background(&self, source: &NoiseSource, split: Split) -> Result<Vec<Vec<f32>>, DataError> {
-        let bank = NoiseBank::load(source, self, Key::new(0, Stream::Silence))?
-            .cut(|track| extra::stretch(track.len(), split));
-        let scaled = |track: &Vec<i16>| track.iter().map(|&x| f32::from(x) * FULL_SCALE).collect();
-        Ok(bank.tracks().iter().map(scaled).collect())
     }
 
     /// What was seen in the source and is not used, beside [`Dataset::problems`].
@@ -687,21 +557,4 @@ pub(super) fn clip_meta(info: &ClipInfo, (class, split, speaker): (u32, Split, N
         row: info.row,
         kept: info.kept,
     }
-}
-
-fn check_settings(config: &DataConfig) -> Result<(), DataError> {
-    config.extra.check()?;
-    let Format { rate_hz, channels } = config.format;
-    let (min_hz, max_hz) = (u64::from(*INPUT_RATES_HZ.start()), u64::from(*INPUT_RATES_HZ.end()));
-    for (what, value, min, max) in [
-        ("input length", config.length as u64, 1, 1 << 24),
-        ("number of windows", config.windows as u64, 1, 1 << 10),
-        ("sample rate", rate_hz.into(), min_hz, max_hz),
-        ("channel count", channels.into(), 1, MOST_CHANNELS.into()),
-    ] {
-        if !(min..=max).contains(&value) {
-            return Err(DataError::BadSetting { what, value, min, max });
-        }
-    }
-    Ok(())
 }

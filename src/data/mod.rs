@@ -33,6 +33,7 @@ mod cache;
 mod classes;
 mod clip;
 mod crop;
+mod data_config;
 mod dataset;
 mod decode;
 mod embedded;
@@ -72,7 +73,8 @@ pub use augment::{Augment, AugmentWorkspace, Augmenter, NoiseSource};
 pub use batch::{Batch, BatchOptions, Batches, EpochSteps};
 pub use clip::{Clip, Format, read_clip};
 pub use crop::Crop;
-pub use dataset::{ClipMeta, DataConfig, Dataset};
+pub use data_config::DataConfig;
+pub use dataset::{ClipMeta, Dataset};
 pub use embedded_words::embedded;
 pub use error::{ClipError, ClipFault, DataError};
 pub use extra::{

@@ -1,6 +1,7 @@
 //! The samples of a data set: 16-bit sound, or the numbers of arrays as they are.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::base::FULL_SCALE;
 
@@ -127,5 +128,25 @@ impl Held {
             Held::I16(rows) => Samples::I16(&rows[range]),
             Held::F32(values) => Samples::F32(&values[range]),
         }
+    }
+}
+
+/// Rows of clips.
+#[derive(Debug)]
+pub(super) struct Bank {
+    pub(super) rows: Held,
+    /// The folder that they come from, and the length of what the names of its clips begin with; none for those of the source of the data set.
+    pub(super) folder: Option<(PathBuf, usize)>,
+}
+
+impl Bank {
+    /// The rows of the clips of a folder whose names have `prefix` bytes before the path in the folder.
+    pub(super) fn of_folder(rows: Rows, folder: PathBuf, prefix: usize) -> Bank {
+        Bank { rows: Held::I16(rows), folder: Some((folder, prefix)) }
+    }
+
+    /// The rows of segments that are in no file of their own.
+    pub(super) fn of_segments(rows: Vec<i16>) -> Bank {
+        Bank { rows: Held::I16(Rows::Decoded(rows)), folder: None }
     }
 }

@@ -357,6 +357,27 @@ mod tests {
     }
 
     #[test]
+    fn other_words_and_folders_survive_the_file() {
+        let mut config = sample();
+        let words = ["yes,no", " bed", "a\\", "other-words"].map(|word| UnknownFrom::parse(&word.into()));
+        let folders = [&b"da\xffta"[..], b"a b/c,d", b".", b"other-words", b"./x"];
+        let folders = folders.map(|path| UnknownFrom::Folder(Name::from_bytes(path).to_path()));
+        config.unknown = words.into_iter().chain(folders).collect();
+        assert_eq!(config.unknown[3], UnknownFrom::OtherWords);
+        config.set("unknown_share", "0.25", "test").unwrap();
+        config.set("silence", "true", "test").unwrap();
+        let back = TrainConfig::from_toml(&config.to_toml(), "config.toml").unwrap();
+        let plain = |from: &UnknownFrom| match from {
+            UnknownFrom::Folder(path) => UnknownFrom::Folder(path.strip_prefix(".").unwrap_or(path).into()),
+            other => other.clone(),
+        };
+        let lists = [&config, &back].map(|config| config.unknown.iter().map(plain).collect::<Vec<_>>());
+        assert_eq!(lists[0], lists[1]);
+        assert_eq!(back.extra_classes().names().len(), 2);
+        assert_eq!(TrainConfig { unknown: config.unknown.clone(), ..back }, config);
+    }
+
+    #[test]
     fn errors_name_the_line_of_the_file() {
         let text = sample().to_toml();
         let of = |from: &str, to: &str| {

@@ -3,6 +3,7 @@
 use crate::base::rng::{Key, Stream};
 
 use crate::data::dataset::Dataset;
+use crate::data::samples::Samples;
 use crate::data::split::Split;
 
 /// The training clips of a data set, with those of other words that are drawn anew in each epoch.
@@ -37,5 +38,48 @@ impl EpochClips {
             let order = self.key.with(Split::ALL.len() as u64 + epoch).permutation(self.unknown.len());
             clips.extend(order.iter().take(self.per_epoch).map(|&i| self.unknown[i as usize]));
         }
+    }
+}
+
+/// Memory for a clip, reused from clip to clip.
+#[derive(Debug, Default)]
+pub(in crate::data) struct ClipBuffers {
+    segment: Vec<i16>,
+    standardised: Vec<f32>,
+}
+
+impl Dataset {
+    /// What is kept of clip number `clip` (or, without `kept`, its part that is used) in an epoch of a training with a seed, standardised if the data
+    /// set is.
+    pub(in crate::data) fn in_epoch<'a>(
+        &'a self,
+        (seed, epoch): (u64, u64),
+        clip: u32,
+        kept: bool,
+        buffers: &'a mut ClipBuffers,
+    ) -> Samples<'a> {
+        let (clip, number) = (clip as usize, clip);
+        let ClipBuffers { segment, standardised } = buffers;
+        let samples = match self.silence() {
+            Some(silence) if self.is_silence(clip) => {
+                segment.resize(self.row_len(), 0);
+                silence.of_epoch((seed, epoch), number, segment);
+                Samples::I16(segment)
+            }
+            _ if kept => self.kept_samples(clip),
+            _ => self.samples(clip),
+        };
+        let Some(standardisation) = self.standardisation() else { return samples };
+        standardised.resize(samples.len(), 0.0);
+        samples.write(standardised);
+        // More than the part that is used is kept of a clip that is longer, without padding.
+        let used = if samples.len() > self.row_len() { samples.len() } else { self.used_len(clip) };
+        standardisation.apply(&mut standardised[..used]);
+        Samples::F32(standardised)
+    }
+
+    /// Whether clip number `clip` is a segment of the class of silence, whose training segments differ from epoch to epoch.
+    pub(in crate::data) fn is_silence(&self, clip: usize) -> bool {
+        self.silence_class() == Some(self.clips()[clip].class)
     }
 }

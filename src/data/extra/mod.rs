@@ -7,6 +7,7 @@
 //! **Source**: P. Warden, "Speech commands: a dataset for limited-vocabulary speech recognition", arXiv:1804.03209, 2018, and `input_data.py` of
 //! TensorFlow's example, `prepare_data_index`. There, the clips of other words are chosen once, not in each epoch.
 
+mod background;
 mod epoch;
 mod error;
 mod silence;
@@ -18,16 +19,17 @@ use crate::base::Name;
 
 use super::augment::NoiseSource;
 use super::classes::resolve_classes;
-use super::dataset::{DataConfig, Dataset};
+use super::data_config::DataConfig;
+use super::dataset::Dataset;
 use super::error::DataError;
 use super::layout::Found;
 use super::source::{Progress, Source};
 use super::split::{Split, SplitRule};
 use super::table::Table;
 
-pub(super) use epoch::EpochClips;
+pub(super) use epoch::{ClipBuffers, EpochClips};
 pub use error::ExtraError;
-pub(super) use silence::{Silence, stretch};
+pub(super) use silence::Silence;
 pub(super) use unknown::file_in;
 
 /// The class of other words.

@@ -6,9 +6,10 @@ use crate::base::Name;
 use crate::base::rng::{Key, Stream};
 
 use crate::data::augment::{NoiseBank, NoiseSource, pieces};
-use crate::data::dataset::{Bank, ClipMeta, Dataset, clip_meta};
+use crate::data::dataset::{ClipMeta, Dataset, clip_meta};
 use crate::data::error::DataError;
 use crate::data::prepare::{ClipInfo, fingerprint, peak_and_clipped_run};
+use crate::data::samples::Bank;
 use crate::data::source::clip_name;
 use crate::data::split::Split;
 
@@ -35,7 +36,7 @@ pub(in crate::data) struct Silence {
 }
 
 /// The stretch of a recording of `len` samples that is used in a split: the first eight tenths for training, then a tenth each for validation and testing.
-pub(in crate::data) fn stretch(len: usize, split: Split) -> Range<usize> {
+pub(super) fn stretch(len: usize, split: Split) -> Range<usize> {
     let at = |tenths: u128| (len as u128 * tenths / 10) as usize;
     match split {
         Split::Training => 0..at(8),
@@ -58,7 +59,10 @@ impl Silence {
         let key = Key::new(FIXED_SEED, Stream::Silence);
         let noise = NoiseBank::load(&of.noise, data, key.with(GENERATED))?;
         let silence = Silence { noise, source: of.noise.clone(), class, channels: data.format().channels as usize };
+        let count: usize = words.iter().map(|&words| share_of(of.share, words)).sum();
         let (mut rows, mut clips) = (Vec::new(), Vec::new());
+        let reserved = rows.try_reserve_exact(count.saturating_mul(data.row_len()));
+        reserved.map_err(|_| DataError::Memory { source: std::io::ErrorKind::OutOfMemory.into() })?;
         for split in Split::ALL {
             for number in 0..share_of(of.share, words[split as usize]) {
                 let start = rows.len();

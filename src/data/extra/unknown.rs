@@ -6,11 +6,13 @@ use crate::base::Name;
 use crate::base::nearest::nearest;
 use crate::base::rng::{Key, Stream};
 
-use crate::data::dataset::{Bank, ClipMeta, DataConfig, Dataset, clip_meta};
+use crate::data::data_config::DataConfig;
+use crate::data::dataset::{ClipMeta, Dataset, clip_meta};
 use crate::data::error::{ClipError, DataError};
 use crate::data::layout::Found;
 use crate::data::load::{self, Survey};
 use crate::data::manifest;
+use crate::data::samples::Bank;
 use crate::data::source::{Progress, Source, Wanted, clip_name, word_of};
 use crate::data::split::{Split, SplitRule, random_splits, speaker, which_set};
 use crate::data::store::{self, CacheMode, Stored};
@@ -34,7 +36,8 @@ pub(super) fn words(
             UnknownFrom::Word(word) if !found.words.contains(word) => {
                 let names: Vec<String> = found.words.iter().map(Name::to_string).collect();
                 let near = nearest(&word.to_string(), names.iter().map(String::as_str));
-                let nearest = near.and_then(|near| found.words.iter().find(|word| word.to_string() == near)).cloned();
+                let near = found.words.iter().zip(&names).find(|(_, text)| Some(text.as_str()) == near);
+                let nearest = near.map(|(word, _)| word.clone());
                 return Err(ExtraError::NoWord { data: source.describe(), word: word.clone(), nearest }.into());
             }
             UnknownFrom::Word(word) => unknown.push(word.clone()),
