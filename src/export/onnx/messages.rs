@@ -1,6 +1,7 @@
 //! The messages of ONNX that an exported network consists of, as protocol buffers.
 //!
 //! **Source** `onnx/onnx.proto` of ONNX 1.12 (IR version 8). Fields that an export does not use are left out; a reader skips them.
+//! Repeated numbers are not packed: the messages are of version 2 of the language, and there are readers that take them in its form only.
 
 use prost::Message;
 
@@ -105,7 +106,7 @@ pub struct Attribute {
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
     /// Whole numbers.
-    #[prost(int64, repeated, tag = "8")]
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     /// Which of the fields is set, one of the constants of this type.
     #[prost(int32, tag = "20")]
@@ -125,7 +126,7 @@ impl Attribute {
 #[derive(Clone, PartialEq, Message)]
 pub struct Tensor {
     /// Its shape.
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     /// The type of its numbers, one of the constants of this type.
     #[prost(int32, tag = "2")]
