@@ -23,7 +23,7 @@ use super::samples::{Bank, Held, Samples};
 use super::source::{Progress, Source, Wanted, word_of};
 use super::split::{self, Split, SplitRule, names_speaker, random_splits, speaker, which_set};
 use super::statistics::{Standardise, of_training_clips};
-use super::store::{self, CacheMode, Stored};
+use super::store::{self, Stored};
 use super::table::Table;
 
 /// One clip of a data set.
