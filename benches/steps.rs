@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use stapes::base::rng::{Key, Stream};
 use stapes::nn::{self, Network, Variant};
 use stapes::simd::{Isa, fma_peak};
-use stapes::train::{Recogniser, Trainer, Weights};
+use stapes::train::{Predictor, Trainer, Weights};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,10 +172,10 @@ fn main() {
     let (inputs, _) = clips(1, &network);
     let flops = 2 * network.graph.macs();
     let weights = Weights::zeros(&network.graph);
-    let mut recogniser =
-        pool.install(|| Recogniser::builder(network, weights).device(isa).build()).expect("the plan fits");
+    let mut predictor =
+        pool.install(|| Predictor::builder(network, weights).device(isa).build()).expect("the plan fits");
     run(&mut c, &format!("recognise/custom32-8/n1/{}", isa.name()), isa, flops, || {
-        pool.install(|| recogniser.run(&inputs)).expect("the processor does not fail");
+        pool.install(|| predictor.run(&inputs)).expect("the processor does not fail");
     });
     #[cfg(feature = "audio")]
     augmentation(&mut c);

@@ -1,4 +1,4 @@
-//! Embeds a recogniser: loads weights from a file once, then recognises arrays of samples as they arrive.
+//! Embeds a predictor: loads weights from a file once, then recognises arrays of samples as they arrive.
 //!
 //! `cargo run --release --example embed_recogniser` writes a file with untrained weights first, so that it needs nothing else;
 //! `cargo run --release --example embed_recogniser -- runs/NAME` takes the best weights of a run of `stapes train`.
@@ -20,9 +20,9 @@ blocks = { rule = "custom", start = 8, depth = 5 }
 /// Samples per second of the audio that the program receives.
 const SAMPLE_RATE: u32 = 16_000;
 
-/// A recogniser, the names of its classes, and the input of its network.
+/// A predictor, the names of its classes, and the input of its network.
 struct Embedded {
-    recogniser: Recogniser,
+    predictor: Predictor,
     classes: Vec<String>,
     input: Input,
 }
@@ -39,7 +39,7 @@ fn from_weights() -> Result<Embedded, Box<dyn Error>> {
     save_weights(&file, &network.graph, &untrained, HashMap::new())?;
     let weights = load_weights(&file, &network.graph)?;
     std::fs::remove_dir_all(&folder)?;
-    Ok(Embedded { recogniser: Recogniser::builder(network, weights).build()?, classes, input })
+    Ok(Embedded { predictor: Predictor::builder(network, weights).build()?, classes, input })
 }
 
 /// A run folder or a weight file of `stapes train`, which contains the description of its network and the names of its classes.
@@ -47,11 +47,11 @@ fn from_run(path: &Path) -> Result<Embedded, Box<dyn Error>> {
     let bundle = Bundle::open(path, Which::Best)?;
     let classes = bundle.classes.iter().map(ToString::to_string).collect();
     let input = bundle.network.spec.input;
-    Ok(Embedded { recogniser: Recogniser::builder(bundle.network, bundle.weights).build()?, classes, input })
+    Ok(Embedded { predictor: Predictor::builder(bundle.network, bundle.weights).build()?, classes, input })
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Embedded { mut recogniser, classes, input } = match std::env::args_os().nth(1) {
+    let Embedded { mut predictor, classes, input } = match std::env::args_os().nth(1) {
         Some(path) => from_run(Path::new(&path))?,
         None => from_weights()?,
     };
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let samples: Vec<f32> = recorded.iter().map(|&sample| f32::from(sample) * FULL_SCALE).collect();
     for _ in 0..3 {
         let start = Instant::now();
-        let prediction = &recogniser.predict(&samples)?[0];
+        let prediction = &predictor.predict(&samples)?[0];
         let milliseconds = 1e3 * start.elapsed().as_secs_f64();
         let class = &classes[prediction.class];
         println!("{class} with probability {:.3}, in {milliseconds:.2} ms", prediction.probability);

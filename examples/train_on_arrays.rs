@@ -67,10 +67,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("epoch {epoch:2}: loss {:.3}, {correct} of {} correct", loss / labels.len() as f64, labels.len());
     }
 
-    // The recogniser has its own copy of the weights, needs no labels, and takes any number of clips at once.
-    let mut recogniser = Recogniser::builder(model, trainer.weights().clone()).batch(BATCH).build()?;
+    // The predictor has its own copy of the weights, needs no labels, and takes any number of clips at once.
+    let mut predictor = Predictor::builder(model, trainer.weights().clone()).batch(BATCH).build()?;
     let (clips, labels) = tones(60, 2);
-    let predictions = recogniser.predict(&clips)?;
+    let predictions = predictor.predict(&clips)?;
     let correct = predictions.iter().zip(&labels).filter(|(p, label)| p.class == **label as usize).count();
     println!("new clips: {correct} of {} correct", labels.len());
     println!("the first is class {} with probability {:.3}", predictions[0].class, predictions[0].probability);

@@ -9,7 +9,7 @@ use stapes::base::rng::{Key, Stream};
 use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, NpzWriter, Source, Split, Standardise};
 use stapes::nn::{Network, NetworkSpec};
 use stapes::optim::AdamSettings;
-use stapes::train::{Recogniser, Trainer};
+use stapes::train::{Predictor, Trainer};
 use std::error::Error;
 use std::f64::consts::TAU;
 use std::ops::ControlFlow;
@@ -109,8 +109,8 @@ fn train(path: &Path) -> Result<f64, Box<dyn Error>> {
         }
         println!("epoch {epoch}: loss {:.3}", loss / steps as f64);
     }
-    let mut recogniser = Recogniser::builder(&network, trainer.weights().clone()).batch(BATCH).build()?;
-    let test = recogniser.evaluate(&data, Split::Testing)?;
+    let mut predictor = Predictor::builder(&network, trainer.weights().clone()).batch(BATCH).build()?;
+    let test = predictor.evaluate(&data, Split::Testing)?;
     println!("{} of {} clips of other persons are recognised", test.correct, test.clips);
     Ok(test.accuracy)
 }

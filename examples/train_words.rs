@@ -1,4 +1,4 @@
-//! A recogniser trained, measured and used from Rust.
+//! A predictor trained, measured and used from Rust.
 //!
 //! `cargo run --release --example train_words` learns three words of the embedded recordings;
 //! `cargo run --release --example train_words -- DIR` those in a folder, or a .tar.gz, with one folder a word.
@@ -7,7 +7,7 @@ use stapes::base::Name;
 use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, Format, Source, Split, embedded};
 use stapes::nn::{Network, NetworkSpec};
 use stapes::optim::AdamSettings;
-use stapes::train::{Evaluation, Recogniser, Trainer};
+use stapes::train::{Evaluation, Predictor, Trainer};
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn train() -> Result<(), Box<dyn Error>> {
 
     let adam = AdamSettings { lr: 2e-3, ..AdamSettings::default() };
     let mut trainer = Trainer::builder(&network).batch(BATCH).adam(adam).seed(SEED).build()?;
-    let mut recogniser = Recogniser::builder(&network, trainer.weights().clone()).batch(BATCH).build()?;
+    let mut predictor = Predictor::builder(&network, trainer.weights().clone()).batch(BATCH).build()?;
     let mut batches = Batches::train(data.clone(), BatchOptions::new(BATCH, SEED))?;
     for epoch in 1..=EPOCHS {
         let steps = batches.steps_per_epoch();
@@ -48,14 +48,14 @@ fn train() -> Result<(), Box<dyn Error>> {
             let batch = batches.next_batch().ok_or("training batches have no end")?;
             loss += trainer.step(batch.valid_inputs(), batch.valid_labels())?.loss;
         }
-        recogniser.set_weights(trainer.weights())?;
-        let validation = recogniser.evaluate(&data, Split::Validation)?;
+        predictor.set_weights(trainer.weights())?;
+        let validation = predictor.evaluate(&data, Split::Validation)?;
         println!("epoch {epoch:2}: loss {:.3}, validation accuracy {:.3}", loss / steps as f64, validation.accuracy);
     }
 
-    let test = recogniser.evaluate(&data, Split::Testing)?;
+    let test = predictor.evaluate(&data, Split::Testing)?;
     report(&test);
-    predict(&mut recogniser, &data)
+    predict(&mut predictor, &data)
 }
 
 /// The recordings that the command line names, or three words of the embedded ones, in the format of the network's input.
@@ -83,11 +83,11 @@ fn report(test: &Evaluation) {
 }
 
 /// Predicts the class of one test clip.
-fn predict(recogniser: &mut Recogniser, data: &Dataset) -> Result<(), Box<dyn Error>> {
+fn predict(predictor: &mut Predictor, data: &Dataset) -> Result<(), Box<dyn Error>> {
     let clip = *data.in_split(Split::Testing).first().ok_or("there are no test clips")? as usize;
     let mut samples = vec![0.0; data.row_len()];
     data.write_input(clip, &mut samples);
-    let prediction = &recogniser.predict(&samples)?[0];
+    let prediction = &predictor.predict(&samples)?[0];
     let (name, class) = (&data.clips()[clip].name, &data.classes()[prediction.class]);
     println!("{name}: predicted {class} with probability {:.3}", prediction.probability);
     Ok(())

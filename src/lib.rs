@@ -3,7 +3,7 @@
 //! The crate is a program (feature `cli`) and a library. There are two ways to use the library.
 //!
 //! **A graph of operations and arrays in memory.** A [`graph::Graph`] is built from [`ops`], or from operations of your own
-//! ([`ops::Op`]); a [`train::Trainer`] trains it, and a [`train::Recogniser`] runs it:
+//! ([`ops::Op`]); a [`train::Trainer`] trains it, and a [`train::Predictor`] runs it:
 //!
 //! ```
 //! use stapes::prelude::*;
@@ -31,15 +31,15 @@
 //! }
 //! assert!(trainer.step(&inputs, &targets)?.loss < first.loss);
 //!
-//! let mut recogniser = Recogniser::builder(model, trainer.weights().clone()).build()?;
+//! let mut predictor = Predictor::builder(model, trainer.weights().clone()).build()?;
 //! let samples: Vec<f32> = wave(1).collect();
-//! assert_eq!(recogniser.predict(&samples)?[0].class, 1);
+//! assert_eq!(predictor.predict(&samples)?[0].class, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! **Networks and recordings**, as the program uses them: [`nn::NetworkSpec`] describes a network in TOML, `data::Dataset` reads recordings,
 //! and `train::Session` runs a training and keeps its folder (feature `audio`); [`train::Bundle`] loads the result. A
-//! [`nn::Network`] is a graph too, and `Trainer` and `Recogniser` take it as it is.
+//! [`nn::Network`] is a graph too, and `Trainer` and `Predictor` take it as it is.
 //!
 //! The `examples` folder has a program for each task:
 //! - `embed_recogniser` loads trained weights once and recognises arrays of samples as they arrive.
@@ -47,10 +47,11 @@
 //! - `train_words` trains, evaluates and uses a network for words, with recordings (feature `audio`).
 //! - `train_on_npz` trains on signals of several channels from a file of arrays (feature `audio`).
 //! - `own_operation` defines an operation outside the library and trains a network that contains it.
+//! - `recognise_stream` recognises words in a stream of sound with [`Recogniser`] (feature `listen`).
 //! - `read_gradients` reads every activation and gradient of a step.
 //! - `lower_precision` trains with factors rounded as on the tensor cores of a GPU (feature `audio`).
 //!
-//! `data::read_clip` decodes a sound file for [`train::Recogniser::predict`] (feature `audio`).
+//! `data::read_clip` decodes a sound file for [`train::Predictor::predict`] (feature `audio`).
 //!
 //! # How it works
 //! A graph is lowered to a [`graph::Plan`] for one batch size and purpose: a list of steps, backward passes included, and an offset for
@@ -98,6 +99,9 @@ pub mod simd;
 pub mod study;
 pub mod train;
 
+#[cfg(feature = "listen")]
+pub use listen::Recogniser;
+
 /// The types that most programs need: `use stapes::prelude::*;`.
 pub mod prelude {
     pub use crate::base::{FULL_SCALE, Shape};
@@ -110,6 +114,6 @@ pub mod prelude {
     };
     pub use crate::optim::{AdamSettings, Schedule, ScheduleKind};
     pub use crate::train::{
-        Bundle, Model, Prediction, Recogniser, Step, TrainError, Trainer, Weights, Which, load_weights, save_weights,
+        Bundle, Model, Prediction, Predictor, Step, TrainError, Trainer, Weights, Which, load_weights, save_weights,
     };
 }

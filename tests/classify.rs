@@ -10,7 +10,7 @@ use stapes::base::Name;
 use stapes::data::{DataConfig, Dataset, Source, Split, which_set};
 use stapes::nn::{Initialisation, Network, NetworkSpec};
 use stapes::train::classify::{Activations, Classifier, Features};
-use stapes::train::{FeatureLayer, Recogniser, TrainError, Weights};
+use stapes::train::{FeatureLayer, Predictor, TrainError, Weights};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -139,8 +139,8 @@ fn activations(data: &Path, alter: impl Fn(&mut Weights)) -> Result<Activations,
     let config = DataConfig { allow_empty_classes: true, ..DataConfig::default() };
     let data = Dataset::open(&Source::open(data).unwrap(), &config, &|_, _, _| ControlFlow::Continue(())).unwrap();
     let layer = FeatureLayer::find(&network, "features").unwrap();
-    let mut recogniser = Recogniser::builder(&network, weights).batch(4).keep([layer.node]).build().unwrap();
-    Activations::compute(&mut recogniser, vec![layer], Arc::new(data))
+    let mut predictor = Predictor::builder(&network, weights).batch(4).keep([layer.node]).build().unwrap();
+    Activations::compute(&mut predictor, vec![layer], Arc::new(data))
 }
 
 #[test]

@@ -17,7 +17,7 @@ use stapes::export::{Export, ExportError, Layers, Operation, ReplayClips, onnx, 
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
 use stapes::ops::{Add, BatchNorm, Conv1d, Linear, Over, Relu, SoftmaxCrossEntropy, WeightedSum};
-use stapes::train::{Bundle, Model, Recogniser, Weights, Which, file_shape, to_file_order};
+use stapes::train::{Bundle, Model, Predictor, Weights, Which, file_shape, to_file_order};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,13 +99,13 @@ fn networks() -> Vec<NetworkSpec> {
     ]
 }
 
-/// The largest difference between the logits of the recogniser and those of the layers.
+/// The largest difference between the logits of the predictor and those of the layers.
 fn difference(model: &Model, weights: &Weights, layers: &Layers, clip: &[f32]) -> f64 {
-    let mut recogniser = Recogniser::builder(model.clone(), weights.clone()).build().unwrap();
-    recogniser.run(clip).unwrap();
+    let mut predictor = Predictor::builder(model.clone(), weights.clone()).build().unwrap();
+    predictor.run(clip).unwrap();
     let exported: Vec<f64> = layers.logits(clip).unwrap();
-    assert_eq!(exported.len(), recogniser.logits(0).len());
-    let pairs = recogniser.logits(0).iter().zip(&exported);
+    assert_eq!(exported.len(), predictor.logits(0).len());
+    let pairs = predictor.logits(0).iter().zip(&exported);
     pairs.map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max)
 }
 
@@ -144,10 +144,10 @@ fn the_standardisation_of_a_network_is_a_layer() {
     let clip = noise(10, 1203 * 2);
     let mut standardised = clip.clone();
     standardisation.apply(&mut standardised);
-    let mut recogniser = Recogniser::builder(model.clone(), weights.clone()).build().unwrap();
-    recogniser.run(&standardised).unwrap();
+    let mut predictor = Predictor::builder(model.clone(), weights.clone()).build().unwrap();
+    predictor.run(&standardised).unwrap();
     let exported: Vec<f64> = layers.logits(&clip).unwrap();
-    for (&ours, exported) in recogniser.logits(0).iter().zip(exported) {
+    for (&ours, exported) in predictor.logits(0).iter().zip(exported) {
         assert!((f64::from(ours) - exported).abs() < 1e-5);
     }
     let mono = Standardisation::new(vec![0.2], vec![0.5]).unwrap();
@@ -225,7 +225,7 @@ fn bundle(spec: &NetworkSpec, classes: usize, seed: u64) -> Bundle {
 /// The clips `[n, length, channels]` as a file of `[n, channels, length]`, and the logits of the library as a file.
 fn write_arrays(folder: &Path, bundle: &Bundle, clips: &[f32]) {
     let Shape { l, c } = bundle.network.graph.shape(bundle.network.audio);
-    let mut recogniser = Recogniser::builder(&bundle.network, bundle.weights.clone()).build().unwrap();
+    let mut predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).build().unwrap();
     let (mut turned, mut logits) = (Vec::new(), Vec::new());
     for clip in clips.chunks(l * c) {
         turned.extend((0..c).flat_map(|j| (0..l).map(move |r| clip[r * c + j])));
@@ -233,8 +233,8 @@ fn write_arrays(folder: &Path, bundle: &Bundle, clips: &[f32]) {
         if let Some(values) = &bundle.standardisation {
             values.apply(&mut clip);
         }
-        recogniser.run(&clip).unwrap();
-        logits.extend_from_slice(recogniser.logits(0));
+        predictor.run(&clip).unwrap();
+        logits.extend_from_slice(predictor.logits(0));
     }
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     fs::write(folder.join("clips.f32"), bytes(&turned)).unwrap();

@@ -9,7 +9,7 @@ use stapes::export::{
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
 use stapes::simd::Isa;
-use stapes::train::{Model, Recogniser, Weights};
+use stapes::train::{Model, Predictor, Weights};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -239,13 +239,13 @@ fn code_in_floating_point_gives_the_bits_of_the_layers_and_the_logits_of_the_lib
             let Some(logits) = run(folder.path(), &code, options, &clips) else { continue };
             assert_eq!(logits.len(), n * 5, "{}", subject.name);
             let model = Model::from(&subject.network);
-            let mut recogniser = Recogniser::builder(model, subject.weights.clone()).build().unwrap();
+            let mut predictor = Predictor::builder(model, subject.weights.clone()).build().unwrap();
             for (clip, logits) in clips.chunks_exact(subject.input_len()).zip(logits.chunks_exact(5)) {
                 assert_eq!(logits, subject.layers.logits::<f32>(clip).unwrap(), "{} {options:?}", subject.name);
                 let mut clip = clip.to_vec();
                 subject.stages.standardisation.iter().for_each(|values| values.apply(&mut clip));
-                recogniser.run(&clip).unwrap();
-                for (a, b) in logits.iter().zip(recogniser.logits(0)) {
+                predictor.run(&clip).unwrap();
+                for (a, b) in logits.iter().zip(predictor.logits(0)) {
                     assert!((a - b).abs() < 1e-4, "{}: {a} {b}", subject.name);
                 }
             }

@@ -3,7 +3,7 @@
 use stapes::base::Name;
 use stapes::listen::{Manifest, Recogniser, Sharing, Windows};
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
-use stapes::train::{Bundle, Recogniser as ClipRecogniser, Weights};
+use stapes::train::{Bundle, Predictor, Weights};
 use std::sync::Arc;
 
 /// Numbers that look random, in [-0.5, 0.5).
@@ -74,7 +74,7 @@ fn largest_difference(spec: &NetworkSpec, hop: usize) -> (Sharing, f64) {
     let weights = weights(&network);
     let sharing = Sharing::plan(&network, hop).unwrap();
     let stream = noise(network.spec.input.length * 2 + 777, 3);
-    let mut offline = ClipRecogniser::builder(network.clone(), weights.clone()).build().unwrap();
+    let mut offline = Predictor::builder(network.clone(), weights.clone()).build().unwrap();
     let mut windows = Windows::new(&network, &weights, sharing.clone()).unwrap();
     let (mut worst, mut largest, mut count) = (0f64, 0f64, 0u64);
     for piece in stream.chunks(1279) {

@@ -21,7 +21,7 @@ def convert(net, classes, seed, path):
         Path(path).write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
-class Recogniser:
+class Predictor:
     """A network without what only training needs."""
 
     def __init__(self, net, classes, seed, threads):

@@ -46,7 +46,7 @@ def graph(net, classes, seed):
     return helper.make_model(made, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 
-class Recogniser:
+class Predictor:
     """A network without what only training needs."""
 
     def __init__(self, net, classes, seed, threads):

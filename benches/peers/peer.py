@@ -128,14 +128,14 @@ def make_recogniser(options):
     net = network(options.model, "none")
     arguments = (net, options.classes, options.seed, options.threads)
     if options.framework == "onnx":
-        from onnx_peer import Recogniser
+        from onnx_peer import Predictor
     elif options.framework == "litert":
-        from litert_peer import Recogniser
+        from litert_peer import Predictor
     else:
-        from torch_peer import Recogniser
+        from torch_peer import Predictor
 
-        return Recogniser(*arguments, fast=options.framework == "torch")
-    return Recogniser(*arguments)
+        return Predictor(*arguments, fast=options.framework == "torch")
+    return Predictor(*arguments)
 
 
 def timed(work, options):

@@ -92,7 +92,7 @@ class Peer:
         return torch.cat(parts).numpy()
 
 
-class Recogniser:
+class Predictor:
     """A network without what only training needs."""
 
     def __init__(self, net, classes, seed, threads, fast):

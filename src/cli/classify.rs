@@ -50,7 +50,7 @@ mod built {
     use crate::cli::{models, output, recordings, report};
     use crate::train::classify::{Activations, Classified, Classifier, Features, Score};
     use crate::train::{
-        Bundle, EVAL_BATCH, FeatureLayer, Recogniser, Resampled, TrainConfig, Which, csv_field, write_atomically,
+        Bundle, EVAL_BATCH, FeatureLayer, Predictor, Resampled, TrainConfig, Which, csv_field, write_atomically,
     };
     use anyhow::{Result, bail};
     use serde::Serialize;
@@ -152,9 +152,9 @@ mod built {
             &recordings::config_of_trained(&config, standardisation.as_ref()),
         )?;
         let kept = layers.iter().map(|layer| layer.node);
-        let recogniser = Recogniser::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep(kept);
-        let mut recogniser = recogniser.device(context.device()?).build()?;
-        Ok(Activations::compute(&mut recogniser, layers, data)?)
+        let predictor = Predictor::builder(&network, weights).batch(EVAL_BATCH).conv(config.conv).keep(kept);
+        let mut predictor = predictor.device(context.device()?).build()?;
+        Ok(Activations::compute(&mut predictor, layers, data)?)
     }
 
     fn outcome(

@@ -11,7 +11,7 @@ use crate::nn::Network;
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::train::{
-    Bundle, EVAL_BATCH, Evaluation, EvaluationReport, Overlap, Recogniser, RunFolder, Shifts, TrainConfig, Weights,
+    Bundle, EVAL_BATCH, Evaluation, EvaluationReport, Overlap, Predictor, RunFolder, Shifts, TrainConfig, Weights,
     Which, check_same_clips, check_split, overlap_with_training,
 };
 use anyhow::{Result, bail};
@@ -264,7 +264,7 @@ fn predictions(
     let precision = settings::precision(options.precision.as_deref(), run.config.precision)?;
     let device = device.clone().precision(precision);
     settings::remark_on_precision(context, precision, &device);
-    let recogniser = Recogniser::builder(&run.network, run.weights.clone()).batch(EVAL_BATCH).conv(conv);
-    let mut recogniser = recogniser.device(device).build()?;
-    Ok(recogniser.evaluate_shifted(&run.data, split, options.shifts)?)
+    let predictor = Predictor::builder(&run.network, run.weights.clone()).batch(EVAL_BATCH).conv(conv);
+    let mut predictor = predictor.device(device).build()?;
+    Ok(predictor.evaluate_shifted(&run.data, split, options.shifts)?)
 }

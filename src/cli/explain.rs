@@ -78,7 +78,7 @@ mod built {
         ExplainOptions, ExplainedClip, FilterBank, Page, Subject, choose, explain, largest_activations,
     };
     use crate::simd::Isa;
-    use crate::train::{Bundle, EvaluationReport, FeatureLayer, Recogniser, Which, read_metrics, write_atomically};
+    use crate::train::{Bundle, EvaluationReport, FeatureLayer, Predictor, Which, read_metrics, write_atomically};
     use anyhow::{Context as _, Result, bail};
     use serde_json::json;
     use std::path::Path;
@@ -185,8 +185,8 @@ mod built {
 
     /// The clips of the command line, with what the network recognises in them.
     fn chosen(args: &Args, subject: &Subject) -> Result<Vec<ExplainedClip>> {
-        let builder = Recogniser::builder(&*subject.network, subject.weights.clone());
-        let mut recogniser = builder.conv(subject.config.conv).device(subject.isa).build()?;
+        let builder = Predictor::builder(&*subject.network, subject.weights.clone());
+        let mut predictor = builder.conv(subject.config.conv).device(subject.isa).build()?;
         let to_input = ToInput {
             crop: subject.config.crop,
             format: subject.data.format(),
@@ -195,7 +195,7 @@ mod built {
         let clip = |path: &std::path::PathBuf| -> Result<ExplainedClip> {
             let mut input = vec![0.0; subject.data.row_len()];
             to_input.write(&samples(path, to_input.format)?, &mut input);
-            let prediction = recogniser.predict(&input)?.remove(0);
+            let prediction = predictor.predict(&input)?.remove(0);
             let name = if is_stdin(path) { "standard input".into() } else { Name::from_os(path.as_os_str()) };
             Ok(ExplainedClip { name, label: None, input, prediction })
         };

@@ -9,7 +9,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 use crate::data::{ClipMeta, DataConfig, Dataset, NpzWriter, SplitRule, is_sound_file};
 use crate::train::{
-    Bundle, EVAL_BATCH, FeatureLayer, Recogniser, RunFolder, TrainError, Which, check_split, csv_field, features,
+    Bundle, EVAL_BATCH, FeatureLayer, Predictor, RunFolder, TrainError, Which, check_split, csv_field, features,
     write_atomically,
 };
 use anyhow::{Result, anyhow, bail};
@@ -92,9 +92,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Clips::Data(_) => EVAL_BATCH,
         Clips::Files { files, .. } => EVAL_BATCH.min(files.len()),
     };
-    let recogniser = Recogniser::builder(&network, weights).batch(batch).conv(config.conv);
-    let mut recogniser = recogniser.keep([layer.node]).device(device).build()?;
-    let mut rows = Rows { clips, recogniser: &mut recogniser, layer: &layer };
+    let predictor = Predictor::builder(&network, weights).batch(batch).conv(config.conv);
+    let mut predictor = predictor.keep([layer.node]).device(device).build()?;
+    let mut rows = Rows { clips, predictor: &mut predictor, layer: &layer };
     match kind {
         Kind::Npz => npz(&args.output, &mut rows, &entries, &classes)?,
         Kind::Csv => csv(&args.output, &mut rows, &entries, &classes)?,
@@ -196,7 +196,7 @@ impl Clips {
 /// The features of clips, computed when they are asked for.
 struct Rows<'a> {
     clips: Clips,
-    recogniser: &'a mut Recogniser,
+    predictor: &'a mut Predictor,
     layer: &'a FeatureLayer,
 }
 
@@ -205,17 +205,17 @@ impl Rows<'_> {
     fn each(&mut self, mut take: impl FnMut(&[u32], &[f32]) -> Result<()>) -> Result<()> {
         let Clips::Files { files, to_input, length } = &self.clips else {
             let Clips::Data(data) = &self.clips else { return Ok(()) };
-            return features(self.recogniser, self.layer, data, None, take);
+            return features(self.predictor, self.layer, data, None, take);
         };
-        let batch = self.recogniser.batch();
+        let batch = self.predictor.batch();
         let row = length * to_input.format.channels as usize;
         let mut inputs = vec![0.0; batch * row];
         for (part, files) in files.chunks(batch).enumerate() {
             for (path, input) in files.iter().zip(inputs.chunks_exact_mut(row)) {
                 to_input.write(&samples(path, to_input.format)?, input);
             }
-            self.recogniser.run(&inputs[..files.len() * row])?;
-            let values = self.recogniser.activation(self.layer.node)?;
+            self.predictor.run(&inputs[..files.len() * row])?;
+            let values = self.predictor.activation(self.layer.node)?;
             let values = values.ok_or_else(|| TrainError::NotKept { layer: self.layer.name.clone() })?;
             let numbers: Vec<u32> = (0..files.len()).map(|i| (part * batch + i) as u32).collect();
             take(&numbers, &values[..files.len() * self.layer.shape.size()])?;

@@ -8,7 +8,7 @@ use crate::base::Name;
 use crate::data::{ClipArray, Crop, Format, Sample};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, Recogniser};
+use crate::train::{Bundle, Predictor};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -101,10 +101,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
     let device = context.device_if_asked()?.precision(precision);
     settings::remark_on_precision(context, precision, &device);
-    let recogniser = Recogniser::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
+    let predictor = Predictor::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
     let mut queue = Queue {
         context,
-        recogniser: recogniser.device(device).build()?,
+        predictor: predictor.device(device).build()?,
         classes: bundle.classes,
         to_input: ToInput { crop, format, standardisation: bundle.standardisation },
         top: args.top.into(),
@@ -141,7 +141,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// Clips that wait until there are enough of them for a batch.
 struct Queue<'a> {
     context: &'a Context,
-    recogniser: Recogniser,
+    predictor: Predictor,
     classes: Vec<Name>,
     to_input: ToInput,
     top: usize,
@@ -162,7 +162,7 @@ impl Queue<'_> {
             self.to_input.write(samples, input);
         }
         self.waiting.push((file, samples.map(drop)));
-        if self.waiting.len() == self.recogniser.batch() { self.finish() } else { Ok(()) }
+        if self.waiting.len() == self.predictor.batch() { self.finish() } else { Ok(()) }
     }
 
     /// Adds every clip of an array.
@@ -181,11 +181,11 @@ impl Queue<'_> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        self.recogniser.run(&self.inputs)?;
+        self.predictor.run(&self.inputs)?;
         for (sample, (file, read)) in self.waiting.drain(..).enumerate() {
             let line = match read {
                 Ok(()) => {
-                    let probabilities = self.recogniser.prediction(sample).probabilities;
+                    let probabilities = self.predictor.prediction(sample).probabilities;
                     recognised(file, &self.classes, &probabilities, self.top)
                 }
                 Err(error) => {

@@ -114,13 +114,13 @@ impl ClipReader {
 ///
 /// let Bundle { network, weights, classes, .. } = Bundle::open(Path::new("runs/lamps"), Which::Best)?;
 /// let input = network.spec.input;
-/// let mut recogniser = Recogniser::builder(network, weights).build()?;
+/// let mut predictor = Predictor::builder(network, weights).build()?;
 ///
 /// let format = Format { rate_hz: input.sample_rate, channels: input.channels as u32 };
 /// let clip = read_clip(&std::fs::read("clip.wav")?, "clip.wav", format)?;
 /// let mut samples = vec![0.0; input.length * input.channels];
 /// Crop::Start.write_input(&clip.samples, format.channels, &mut samples);
-/// let prediction = &recogniser.predict(&samples)?[0];
+/// let prediction = &predictor.predict(&samples)?[0];
 /// println!("{} with probability {:.3}", classes[prediction.class], prediction.probability);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -4,7 +4,7 @@ use super::error::ExplainError;
 use super::pca::Pca;
 use super::tsne::Tsne;
 use crate::data::{Batches, Dataset, Split};
-use crate::train::{FeatureLayer, Recogniser, TrainError};
+use crate::train::{FeatureLayer, Predictor, TrainError};
 use std::sync::Arc;
 
 /// Most clips in a picture: more points hide each other, and t-SNE takes time with the square of their number.
@@ -34,12 +34,12 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// The clips of a split, or all, by their outputs of a layer; of more than [`MOST_CLIPS`], every second, third, .. . The recogniser was built to keep the layer.
+    /// The clips of a split, or all, by their outputs of a layer; of more than [`MOST_CLIPS`], every second, third, .. . The predictor was built to keep the layer.
     ///
     /// # Errors
-    /// There are no such clips, the recogniser does not keep the layer, an output is not finite, the GPU fails, or no thread can be started.
+    /// There are no such clips, the predictor does not keep the layer, an output is not finite, the GPU fails, or no thread can be started.
     pub fn new(
-        recogniser: &mut Recogniser,
+        predictor: &mut Predictor,
         layer: &FeatureLayer,
         data: &Arc<Dataset>,
         split: Option<Split>,
@@ -48,16 +48,16 @@ impl Embedding {
         let total = data.clips().iter().filter(|clip| split.is_none_or(|split| clip.split == split)).count();
         let every = total.div_ceil(most_clips(size)).max(1);
         let (mut clips, mut predicted, mut features) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batches = Batches::eval(data.clone(), split, recogniser.batch()).map_err(TrainError::from)?;
+        let mut batches = Batches::eval(data.clone(), split, predictor.batch()).map_err(TrainError::from)?;
         let mut number = 0;
         while let Some(batch) = batches.next_batch() {
-            recogniser.run(&batch.inputs)?;
-            let values = recogniser.activation(layer.node)?;
+            predictor.run(&batch.inputs)?;
+            let values = predictor.activation(layer.node)?;
             let values = values.ok_or_else(|| TrainError::NotKept { layer: layer.name.clone() })?;
             for (sample, (&clip, values)) in batch.clips.iter().zip(values.chunks_exact(size)).enumerate() {
                 if number % every == 0 {
                     clips.push(clip);
-                    predicted.push(recogniser.prediction(sample).class);
+                    predicted.push(predictor.prediction(sample).class);
                     features.extend_from_slice(values);
                 }
                 number += 1;

@@ -3,7 +3,7 @@
 use super::error::ExplainError;
 use crate::data::{Batches, Dataset, Split};
 use crate::nn::Network;
-use crate::train::{FeatureLayer, Recogniser, TrainError};
+use crate::train::{FeatureLayer, Predictor, TrainError};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,14 +60,14 @@ impl LayerExcitations {
     }
 }
 
-/// The `count` clips of a split, or of all clips, that excite each channel of each of `layers` most, in one pass over the clips; the memory does not depend on their number. The recogniser was
+/// The `count` clips of a split, or of all clips, that excite each channel of each of `layers` most, in one pass over the clips; the memory does not depend on their number. The predictor was
 /// built to keep the layers.
 ///
 /// # Errors
-/// There are no such clips, the recogniser does not keep a layer, or the GPU fails.
+/// There are no such clips, the predictor does not keep a layer, or the GPU fails.
 pub fn strongest(
     network: &Network,
-    recogniser: &mut Recogniser,
+    predictor: &mut Predictor,
     layers: &[FeatureLayer],
     data: &Arc<Dataset>,
     split: Option<Split>,
@@ -76,12 +76,12 @@ pub fn strongest(
     let empty =
         |layer: &FeatureLayer| LayerExcitations { layer: layer.clone(), channels: vec![Vec::new(); layer.shape.c] };
     let mut all: Vec<LayerExcitations> = layers.iter().map(empty).collect();
-    let mut batches = Batches::eval(data.clone(), split, recogniser.batch()).map_err(TrainError::from)?;
+    let mut batches = Batches::eval(data.clone(), split, predictor.batch()).map_err(TrainError::from)?;
     while let Some(batch) = batches.next_batch() {
-        recogniser.run(&batch.inputs)?;
+        predictor.run(&batch.inputs)?;
         for of_layer in &mut all {
             let layer = &of_layer.layer;
-            let values = recogniser.activation(layer.node)?;
+            let values = predictor.activation(layer.node)?;
             let values = values.ok_or_else(|| TrainError::NotKept { layer: layer.name.clone() })?;
             let size = layer.shape.size();
             for (&clip, values) in batch.clips.iter().zip(values.chunks_exact(size)) {
@@ -134,9 +134,9 @@ mod tests {
         let (network, weights) = network();
         let layer = FeatureLayer::find(&network, "pool1").unwrap();
         for batch in [1, 2, 8] {
-            let recogniser = Recogniser::builder(&network, weights.clone()).batch(batch).keep([layer.node]);
-            let mut recogniser = recogniser.build().unwrap();
-            let found = strongest(&network, &mut recogniser, std::slice::from_ref(&layer), &data, None, 2).unwrap();
+            let predictor = Predictor::builder(&network, weights.clone()).batch(batch).keep([layer.node]);
+            let mut predictor = predictor.build().unwrap();
+            let found = strongest(&network, &mut predictor, std::slice::from_ref(&layer), &data, None, 2).unwrap();
             // The first channel is active where the last of its four taps is on the click, the second where the first is: rows
             // 11 and 14 of the convolution, which are in the pools 2 and 3; a pool depends on seven samples.
             let of = |channel: usize| found[0].channels[channel].iter().map(|e| (e.clip, e.row, e.samples()));
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(of(1).collect::<Vec<_>>(), [(1, 3, 12..19), (2, 5, 20..27)]);
             approx::assert_relative_eq!(found[0].channels[0][0].value, 3000.0 / 32768.0, max_relative = 1e-6);
         }
-        let mut without = Recogniser::builder(&network, weights).batch(2).build().unwrap();
+        let mut without = Predictor::builder(&network, weights).batch(2).build().unwrap();
         let missing = strongest(&network, &mut without, &[layer], &data, None, 2);
         assert!(matches!(missing, Err(ExplainError::Train(TrainError::NotKept { .. }))));
     }

@@ -6,7 +6,7 @@ use super::excitation::{Excitation, LayerExcitations, strongest};
 use super::section::{Part, Picture, Section, Sound, Table};
 use super::subject::Subject;
 use crate::figure::{Wave, Waves};
-use crate::train::{EVAL_BATCH, FeatureLayer, Recogniser};
+use crate::train::{EVAL_BATCH, FeatureLayer, Predictor};
 
 /// Layers of the filters, which are shown as they are.
 const FILTER_LAYERS: usize = 2;
@@ -43,10 +43,10 @@ impl Excited {
             shape: network.graph.shape(node),
         };
         let layers: Vec<FeatureLayer> = blocks[first..].iter().map(layer).collect();
-        let builder = Recogniser::builder(&**network, subject.weights.clone()).batch(EVAL_BATCH);
+        let builder = Predictor::builder(&**network, subject.weights.clone()).batch(EVAL_BATCH);
         let builder = builder.conv(subject.config.conv).device(subject.isa);
-        let mut recogniser = builder.keep(layers.iter().map(|layer| layer.node)).build()?;
-        let clips = strongest(network, &mut recogniser, &layers, &subject.data, Some(subject.split), 1)?;
+        let mut predictor = builder.keep(layers.iter().map(|layer| layer.node)).build()?;
+        let clips = strongest(network, &mut predictor, &layers, &subject.data, Some(subject.split), 1)?;
         // Standardised inputs have another unit.
         let unit = subject.data.standardisation().map_or(1.0, |of| 1.0 / of.deviation()[0]);
         let ascent = Ascent { level: LEVEL * unit, limit: unit, ..Ascent::default() };

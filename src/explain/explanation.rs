@@ -14,7 +14,7 @@ use super::page::Page;
 use super::section::Sound;
 use super::subject::{ExplainedClip, Subject, choose};
 use super::training_section::training_section;
-use crate::train::{EVAL_BATCH, Evaluation, FeatureLayer, Recogniser};
+use crate::train::{EVAL_BATCH, Evaluation, FeatureLayer, Predictor};
 
 /// How much is explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub fn explain(
     sections.push(excitation_section(subject, &Excited::all(subject)?));
     progress("laying out the features");
     let layer = FeatureLayer::find(&subject.network, "features")?;
-    let builder = Recogniser::builder(&*subject.network, subject.weights.clone()).batch(EVAL_BATCH).keep([layer.node]);
-    let mut recogniser = builder.conv(subject.config.conv).device(subject.isa).build()?;
-    let embedding = Embedding::new(&mut recogniser, &layer, &subject.data, Some(subject.split))?;
+    let builder = Predictor::builder(&*subject.network, subject.weights.clone()).batch(EVAL_BATCH).keep([layer.node]);
+    let mut predictor = builder.conv(subject.config.conv).device(subject.isa).build()?;
+    let embedding = Embedding::new(&mut predictor, &layer, &subject.data, Some(subject.split))?;
     sections.push(embedding_section(subject, &embedding));
     let sounds = sounds(subject, &evaluation, &embedding.clips);
     Ok(Page { title: subject.name.clone(), summary: summary(subject, &evaluation), sections, sounds })
@@ -112,7 +112,7 @@ pub fn check(
     let names = methods.iter().map(|method| method.title().to_string()).collect();
     let channels = subject.network.spec.input.channels;
     let mut check = FaithfulnessCheck::new(names, subject.data.row_len(), channels, options.seed);
-    let mut recogniser = subject.recogniser()?;
+    let mut predictor = subject.predictor()?;
     let all = &evaluation.predictions;
     let count = options.checked.min(all.len());
     let spread = (0..count).map(|i| &all[i * all.len() / count]);
@@ -122,7 +122,7 @@ pub fn check(
         for mapper in &mut mappers {
             maps.extend(mapper.maps(&clip.input, &[class])?);
         }
-        check.add(&mut recogniser, &clip.input, class, &maps)?;
+        check.add(&mut predictor, &clip.input, class, &maps)?;
     }
     Ok(check.finish())
 }

@@ -8,7 +8,7 @@
 use super::error::ExplainError;
 use super::maps::Map;
 use crate::base::rng::{Key, Stream};
-use crate::train::{Mean, Recogniser};
+use crate::train::{Mean, Predictor};
 use serde::Serialize;
 
 /// Parts of a clip: 25 ms each in a clip of one second.
@@ -73,13 +73,13 @@ impl FaithfulnessCheck {
         FaithfulnessCheck { methods, totals, seed, clip, channels: channels.max(1), masked: Vec::new() }
     }
 
-    /// Adds a clip, `[length, channels]`, that the recogniser takes for `class`: one map for each method.
+    /// Adds a clip, `[length, channels]`, that the predictor takes for `class`: one map for each method.
     ///
     /// # Errors
-    /// The recogniser takes other clips.
+    /// The predictor takes other clips.
     pub fn add(
         &mut self,
-        recogniser: &mut Recogniser,
+        predictor: &mut Predictor,
         input: &[f32],
         class: usize,
         maps: &[Map],
@@ -104,7 +104,7 @@ impl FaithfulnessCheck {
             }
         }
         let masked = std::mem::take(&mut self.masked);
-        let predictions = recogniser.predict(&masked);
+        let predictions = predictor.predict(&masked);
         self.masked = masked;
         let p: Vec<f64> = predictions?.into_iter().map(|of| of.probabilities[class]).collect();
         let (whole, silence) = (p[0], p[1]);
@@ -198,7 +198,7 @@ mod tests {
     use crate::train::Weights;
 
     /// A network whose first class is that the middle of the clip is loud.
-    fn middle_matters() -> (Recogniser, usize) {
+    fn middle_matters() -> (Predictor, usize) {
         let text = "name = 'middle'\ninput = { length = 80, channels = 1, sample_rate = 8000 }\n\
                     block = [{ conv = 1, kernel = 1, pool = 2 }]";
         let network = Network::build(&NetworkSpec::parse(text, "test").unwrap(), 2).unwrap();
@@ -213,12 +213,12 @@ mod tests {
                 _ => {}
             }
         }
-        (Recogniser::builder(&network, weights).batch(7).build().unwrap(), 80)
+        (Predictor::builder(&network, weights).batch(7).build().unwrap(), 80)
     }
 
     #[test]
     fn a_map_of_what_matters_is_better_than_random_and_one_of_what_does_not_is_worse() {
-        let (mut recogniser, length) = middle_matters();
+        let (mut predictor, length) = middle_matters();
         let input = vec![1.0; length];
         let map = |inside: f32| Map {
             values: (0..40).map(|row| if (10..30).contains(&row) { inside } else { 1.0 - inside }).collect(),
@@ -226,7 +226,7 @@ mod tests {
         };
         let mut check = FaithfulnessCheck::new(vec!["good".into(), "bad".into()], length, 1, 1);
         for _ in 0..3 {
-            check.add(&mut recogniser, &input, 0, &[map(1.0), map(0.0)]).unwrap();
+            check.add(&mut predictor, &input, 0, &[map(1.0), map(0.0)]).unwrap();
         }
         let results = check.finish();
         assert_eq!(results.iter().map(|of| of.method.as_str()).collect::<Vec<_>>(), ["good", "bad", "random"]);

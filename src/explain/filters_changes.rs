@@ -36,8 +36,8 @@ pub fn largest_activations(subject: &Subject, clips: usize) -> Result<Option<Vec
     let (relu, last) = if separable { ("depthwise_relu1", "depthwise_relu1") } else { ("relu1", "pool1") };
     let Some(relu) = graph.find(relu) else { return Ok(None) };
     let node = graph.find(last).unwrap_or(relu);
-    let builder = crate::train::Recogniser::builder(&*subject.network, subject.weights.clone());
-    let mut recogniser = builder
+    let builder = crate::train::Predictor::builder(&*subject.network, subject.weights.clone());
+    let mut predictor = builder
         .batch(EVAL_BATCH.min(clips.max(1)))
         .conv(subject.config.conv)
         .device(subject.isa)
@@ -49,13 +49,13 @@ pub fn largest_activations(subject: &Subject, clips: usize) -> Result<Option<Vec
     let channels = graph.shape(node).c;
     let mut largest = vec![f32::NEG_INFINITY; channels];
     let mut inputs = Vec::new();
-    for batch in chosen.chunks(recogniser.batch()) {
+    for batch in chosen.chunks(predictor.batch()) {
         inputs.resize(batch.len() * subject.data.row_len(), 0.0);
         for (clip, input) in batch.iter().zip(inputs.chunks_mut(subject.data.row_len().max(1))) {
             subject.data.write_input(*clip as usize, input);
         }
-        recogniser.run(&inputs)?;
-        for row in recogniser.activation(node)?.unwrap_or_default().chunks_exact(channels) {
+        predictor.run(&inputs)?;
+        for row in predictor.activation(node)?.unwrap_or_default().chunks_exact(channels) {
             largest.iter_mut().zip(row).for_each(|(most, &value)| *most = most.max(value));
         }
     }

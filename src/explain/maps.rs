@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::base::rng::{Key, Stream};
     use crate::nn::{Initialisation, NetworkSpec};
-    use crate::train::Recogniser;
+    use crate::train::Predictor;
 
     #[test]
     fn rows_lie_in_the_middle_of_their_samples() {
@@ -259,13 +259,13 @@ mod tests {
         let (network, weights, inputs) = averaging();
         let mut mapper = Mapper::new(&network, &weights, Method::Cam, 1, Isa::best()).unwrap();
         let maps = mapper.maps(&inputs, &[2, 0]).unwrap();
-        let mut recogniser = Recogniser::builder(&network, weights.clone()).batch(2).build().unwrap();
-        recogniser.run(&inputs).unwrap();
+        let mut predictor = Predictor::builder(&network, weights.clone()).batch(2).build().unwrap();
+        predictor.run(&inputs).unwrap();
         let bias = network.graph.parameters().into_iter().find(|parameter| parameter.name == "fc1.bias").unwrap();
         for (clip, class) in [(0, 2), (1, 0)] {
             let values = &maps[clip].values;
             let mean = values.iter().sum::<f32>() / values.len() as f32;
-            let logit = recogniser.logits(clip)[class] - weights.params[bias.offset + class];
+            let logit = predictor.logits(clip)[class] - weights.params[bias.offset + class];
             approx::assert_abs_diff_eq!(mean, logit, epsilon = 1e-4 * logit.abs().max(1.0));
         }
         assert_eq!(Method::of(&network, None).len(), 4);
@@ -276,10 +276,10 @@ mod tests {
         let (network, weights, inputs) = averaging();
         let mut mapper = Mapper::new(&network, &weights, Method::IntegratedGradients, 1, Isa::best()).unwrap();
         let sum: f32 = mapper.maps(&inputs[..240], &[1]).unwrap()[0].values.iter().sum();
-        let mut recogniser = Recogniser::builder(&network, weights).build().unwrap();
+        let mut predictor = Predictor::builder(&network, weights).build().unwrap();
         let mut logit = |input: &[f32]| {
-            recogniser.run(input).unwrap();
-            recogniser.logits(0)[1]
+            predictor.run(input).unwrap();
+            predictor.logits(0)[1]
         };
         let difference = logit(&inputs[..240]) - logit(&[0.0; 240]);
         // The midpoint rule has an error of its own.

@@ -6,7 +6,7 @@ use super::section::{Part, Picture, Section, Sound};
 use super::spectrum::{Spectrogram, SpectrogramSettings};
 use super::subject::{ExplainedClip, Subject};
 use crate::figure::{COLUMNS, Content, Palette, Raster, Strip, Strips};
-use crate::train::Recogniser;
+use crate::train::Predictor;
 
 /// The lowest level of a spectrogram in pictures, decibels.
 const FLOOR: f32 = -70.0;
@@ -162,13 +162,13 @@ fn sounds(subject: &Subject, of: &ClipMaps, methods: &[Method]) -> Vec<Sound> {
 /// The memory does not suffice.
 pub fn layers_section(subject: &Subject, clips: &[ClipMaps]) -> Result<Section, ExplainError> {
     let network = &subject.network;
-    let recogniser = Recogniser::builder(&**network, subject.weights.clone()).batch(1);
+    let predictor = Predictor::builder(&**network, subject.weights.clone()).batch(1);
     let first = first_layer(subject);
     let kept = network.blocks.iter().copied().chain(first);
-    let mut recogniser = recogniser.conv(subject.config.conv).device(subject.isa).keep(kept).build()?;
+    let mut predictor = predictor.conv(subject.config.conv).device(subject.isa).keep(kept).build()?;
     let mut parts = Vec::new();
     for (number, of) in clips.iter().enumerate() {
-        recogniser.run(&of.clip.input)?;
+        predictor.run(&of.clip.input)?;
         let wave = mono(subject, &of.clip.input);
         let (raster, top) = spectrogram_raster(&wave, subject.rate());
         let strip = |name: [String; 2], content: Content, height: f64| Strip { name, content, overlay: None, height };
@@ -182,7 +182,7 @@ pub fn layers_section(subject: &Subject, clips: &[ClipMaps]) -> Result<Section, 
         ];
         for &block in &network.blocks {
             let shape = network.graph.shape(block);
-            let values = recogniser.activation(block)?.unwrap_or_default();
+            let values = predictor.activation(block)?.unwrap_or_default();
             // Channels are rows of the picture, moments its columns.
             let values: Vec<f32> = (0..shape.c)
                 .flat_map(|c| values.iter().skip(c).step_by(shape.c).copied().collect::<Vec<_>>())
@@ -197,7 +197,7 @@ pub fn layers_section(subject: &Subject, clips: &[ClipMaps]) -> Result<Section, 
         let caption =
             "Each row of a layer is a channel; dark blue is 0, yellow the largest output of the layer.".into();
         parts.push(Part::Picture(Picture { name: format!("layers-{}", number + 1), caption, svg }));
-        let sounds = first.map(|first| first_outputs(subject, &recogniser, first)).transpose()?.unwrap_or_default();
+        let sounds = first.map(|first| first_outputs(subject, &predictor, first)).transpose()?.unwrap_or_default();
         if !sounds.is_empty() {
             parts.push(Part::Sounds(sounds));
         }
@@ -216,11 +216,11 @@ fn first_layer(subject: &Subject) -> Option<crate::graph::NodeId> {
 /// The loudest outputs of the first convolution as sound.
 fn first_outputs(
     subject: &Subject,
-    recogniser: &Recogniser,
+    predictor: &Predictor,
     first: crate::graph::NodeId,
 ) -> Result<Vec<Sound>, ExplainError> {
     let shape = subject.network.graph.shape(first);
-    let values = recogniser.activation(first)?.unwrap_or_default();
+    let values = predictor.activation(first)?.unwrap_or_default();
     let channel = |c: usize| values.iter().skip(c).step_by(shape.c).copied().collect::<Vec<f32>>();
     let power = |c: &usize| channel(*c).iter().map(|v| f64::from(v * v)).sum::<f64>();
     let mut channels: Vec<usize> = (0..shape.c).collect();

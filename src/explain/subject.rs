@@ -7,7 +7,7 @@ use crate::data::{Dataset, Samples, Split};
 use crate::graph::NodeId;
 use crate::nn::Network;
 use crate::simd::Isa;
-use crate::train::{EVAL_BATCH, EpochRecord, Evaluation, Prediction, Recogniser, TrainConfig, Weights};
+use crate::train::{EVAL_BATCH, EpochRecord, Evaluation, Prediction, Predictor, TrainConfig, Weights};
 use std::sync::Arc;
 
 /// A trained network with the recordings of its run.
@@ -63,12 +63,12 @@ impl Subject {
         f64::from(self.network.spec.input.sample_rate)
     }
 
-    /// A recogniser of the network for batches of the usual size.
+    /// A predictor of the network for batches of the usual size.
     ///
     /// # Errors
     /// The memory does not suffice.
-    pub fn recogniser(&self) -> Result<Recogniser, ExplainError> {
-        let builder = Recogniser::builder(&*self.network, self.weights.clone()).batch(EVAL_BATCH);
+    pub fn predictor(&self) -> Result<Predictor, ExplainError> {
+        let builder = Predictor::builder(&*self.network, self.weights.clone()).batch(EVAL_BATCH);
         Ok(builder.conv(self.config.conv).device(self.isa).build()?)
     }
 
@@ -77,7 +77,7 @@ impl Subject {
     /// # Errors
     /// The split has no clips, or the memory does not suffice.
     pub fn evaluate(&self) -> Result<Evaluation, ExplainError> {
-        Ok(self.recogniser()?.evaluate(&self.data, self.split)?)
+        Ok(self.predictor()?.evaluate(&self.data, self.split)?)
     }
 
     /// The clips with these predictions.

@@ -5,7 +5,7 @@ use super::layers::Layers;
 use crate::base::Shape;
 use crate::base::rng::{Key, Stream};
 use crate::exec::Device;
-use crate::train::{Bundle, Recogniser};
+use crate::train::{Bundle, Predictor};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -62,8 +62,8 @@ pub fn replay(bundle: &Bundle, layers: &Layers, clips: &ReplayClips, device: &De
     if n == 0 || n * size != clips.inputs.len() {
         return Err(ExportError::ClipLength { got: clips.inputs.len(), expected: n.max(1) * size });
     }
-    let recogniser = Recogniser::builder(&bundle.network, bundle.weights.clone()).batch(BATCH.min(n));
-    let mut recogniser = recogniser.device(device.clone()).build()?;
+    let predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).batch(BATCH.min(n));
+    let mut predictor = predictor.device(device.clone()).build()?;
     let mut result =
         Replay { source: clips.source, clips: n, largest_logit_difference: 0.0, largest_logit: 0.0, label_flips: 0 };
     let mut standardised = Vec::new();
@@ -73,10 +73,10 @@ pub fn replay(bundle: &Bundle, layers: &Layers, clips: &ReplayClips, device: &De
         if let Some(values) = &bundle.standardisation {
             values.apply(&mut standardised);
         }
-        recogniser.run(&standardised)?;
+        predictor.run(&standardised)?;
         let exported = batch.par_chunks(size).map(|clip| layers.logits::<f32>(clip)).collect::<Result<Vec<_>, _>>()?;
         for (sample, exported) in exported.iter().enumerate() {
-            result.add(recogniser.logits(sample), exported);
+            result.add(predictor.logits(sample), exported);
         }
     }
     let allowed = LARGEST_DIFFERENCE * result.largest_logit.max(1.0);

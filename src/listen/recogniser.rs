@@ -12,7 +12,7 @@ use crate::base::{Name, Standardisation};
 use crate::nn::Network;
 use crate::ops::ConvChoice;
 use crate::simd::Isa;
-use crate::train::{Bundle, Prediction, Recogniser as ClipRecogniser, Weights, Which, softmax};
+use crate::train::{Bundle, Prediction, Predictor, Weights, Which, softmax};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub struct Recogniser {
     standardisation: Option<Standardisation>,
     /// Settings of streams.
     pub manifest: Manifest,
-    clips: ClipRecogniser,
+    clips: Predictor,
 }
 
 /// The output of the network for a window of a stream.
@@ -126,7 +126,7 @@ impl Recogniser {
             return Err(ListenError::Channels { channels });
         }
         manifest.check()?;
-        let clips = ClipRecogniser::builder(network.clone(), weights.clone()).build()?;
+        let clips = Predictor::builder(network.clone(), weights.clone()).build()?;
         Ok(Recogniser { network, weights, standardisation, manifest, clips })
     }
 

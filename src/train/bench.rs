@@ -2,7 +2,7 @@
 
 use super::error::TrainError;
 use super::model::Model;
-use super::recogniser::Recogniser;
+use super::predictor::Predictor;
 use super::trainer::Trainer;
 use crate::base::Shape;
 use crate::base::cpu_time::CpuTime;
@@ -191,10 +191,10 @@ pub fn bench(
         trainer.step(&clips, &labels).expect("the processor does not fail");
     });
     done("recognising a clip", layers.len() + 1, layers.len() + 2);
-    let mut recogniser = Recogniser::builder(model, trainer.weights.clone()).conv(conv).device(isa).build()?;
+    let mut predictor = Predictor::builder(model, trainer.weights.clone()).conv(conv).device(isa).build()?;
     let clip = &clips[..numbers / batch];
     let recognise = whole(isa, (1, threads), network.macs(), quick, || {
-        recogniser.run(clip).expect("the processor does not fail");
+        predictor.run(clip).expect("the processor does not fail");
     });
     Ok(NetworkBench {
         name: network.spec.name.clone(),

@@ -172,8 +172,8 @@ pub enum TrainError {
         /// The layers of the network.
         layers: String,
     },
-    /// A layer's output is asked for that a recogniser does not keep.
-    #[error("the output of the layer `{layer}` is not kept; name it when the recogniser is built")]
+    /// A layer's output is asked for that a predictor does not keep.
+    #[error("the output of the layer `{layer}` is not kept; name it when the predictor is built")]
     NotKept {
         /// The layer.
         layer: String,

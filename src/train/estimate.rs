@@ -2,8 +2,8 @@
 
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::predictor::Predictor;
 use super::prepared::{Prepared, Start};
-use super::recogniser::Recogniser;
 use super::session::EVAL_BATCH;
 use crate::data::{Batches, Dataset, Split};
 use crate::exec::Device;
@@ -38,13 +38,13 @@ pub fn seconds_per_epoch(config: &TrainConfig, data: &Arc<Dataset>, device: Devi
     if validation == 0 {
         return Ok(training);
     }
-    let recogniser = Recogniser::builder(&network, trainer.weights().clone()).batch(EVAL_BATCH);
-    let mut recogniser = recogniser.conv(config.conv).device(device).build()?;
+    let predictor = Predictor::builder(&network, trainer.weights().clone()).batch(EVAL_BATCH);
+    let mut predictor = predictor.conv(config.conv).device(device).build()?;
     let inputs = vec![0.0; EVAL_BATCH * data.row_len()];
     let mut times = Vec::new();
     for _ in 0..WARMUP + FEWEST {
         let from = Instant::now();
-        recogniser.run(&inputs)?;
+        predictor.run(&inputs)?;
         times.push(from.elapsed().as_secs_f64());
     }
     Ok(training + median(&mut times[WARMUP..]) * validation as f64 / EVAL_BATCH as f64)

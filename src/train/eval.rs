@@ -1,7 +1,7 @@
 //! Evaluation: the predictions of a network for labelled clips, compared with their labels.
 
 use super::error::TrainError;
-use super::recogniser::{Prediction, Recogniser};
+use super::predictor::{Prediction, Predictor};
 use super::shifts::{Shifts, shift};
 use super::statistics::wilson;
 use crate::base::Name;
@@ -9,7 +9,7 @@ use crate::data::{Batch, Batches, Dataset, Split};
 use serde::Serialize;
 use std::sync::Arc;
 
-impl Recogniser {
+impl Predictor {
     /// Predicts all clips of a split, or of the whole data set where `clips` is `None`, and compares the predictions with the
     /// labels.
     ///
@@ -19,7 +19,7 @@ impl Recogniser {
         self.evaluate_shifted(data, clips, Shifts::NONE)
     }
 
-    /// As [`Recogniser::evaluate`], with the mean probabilities over shifted copies of each clip, which takes as many times as
+    /// As [`Predictor::evaluate`], with the mean probabilities over shifted copies of each clip, which takes as many times as
     /// long as there are copies. A shifted copy has zeros where the part of the clip that is used ends.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The activations of a layer as features of clips, for other programs and other classifiers.
 
 use super::error::TrainError;
-use super::recogniser::Recogniser;
+use super::predictor::Predictor;
 use crate::base::nearest::nearest;
 use crate::base::{Shape, name::display};
 use crate::data::{Batches, Dataset, Split};
@@ -51,21 +51,21 @@ impl FeatureLayer {
 }
 
 /// Computes the activations of a layer for the clips of a split, or for all, in the order of their numbers, and hands them to `take` batch by batch: the numbers of the
-/// clips, and `[n, l, c]`. The recogniser was built to keep the layer ([`super::RecogniserBuilder::keep`]).
+/// clips, and `[n, l, c]`. The predictor was built to keep the layer ([`super::PredictorBuilder::keep`]).
 ///
 /// # Errors
-/// There are no such clips, the recogniser does not keep the layer, the GPU fails, or `take` fails.
+/// There are no such clips, the predictor does not keep the layer, the GPU fails, or `take` fails.
 pub fn features<E: From<TrainError>>(
-    recogniser: &mut Recogniser,
+    predictor: &mut Predictor,
     layer: &FeatureLayer,
     data: &Arc<Dataset>,
     split: Option<Split>,
     mut take: impl FnMut(&[u32], &[f32]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut batches = Batches::eval(data.clone(), split, recogniser.batch()).map_err(TrainError::from)?;
+    let mut batches = Batches::eval(data.clone(), split, predictor.batch()).map_err(TrainError::from)?;
     while let Some(batch) = batches.next_batch() {
-        recogniser.run(&batch.inputs)?;
-        let values = recogniser.activation(layer.node)?;
+        predictor.run(&batch.inputs)?;
+        let values = predictor.activation(layer.node)?;
         let values = values.ok_or_else(|| TrainError::NotKept { layer: layer.name.clone() })?;
         take(&batch.clips, &values[..batch.clips.len() * layer.shape.size()])?;
     }

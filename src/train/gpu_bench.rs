@@ -2,7 +2,7 @@
 
 use super::error::TrainError;
 use super::model::Model;
-use super::recogniser::Recogniser;
+use super::predictor::Predictor;
 use super::trainer::Trainer;
 use crate::base::FULL_SCALE;
 use crate::base::rng::{Key, Stream};
@@ -106,9 +106,9 @@ pub fn bench(
     let step_in_run_seconds = step_in_run(&mut trainer, (&clips, &labels), steps)?;
     let weights = trainer.weights.clone();
     drop(trainer);
-    let recogniser = Recogniser::builder(model, weights).batch(batch).conv(options.conv);
-    let mut recogniser = recogniser.device(device).build()?;
-    recogniser.run(&clips)?;
+    let predictor = Predictor::builder(model, weights).batch(batch).conv(options.conv);
+    let mut predictor = predictor.device(device).build()?;
+    predictor.run(&clips)?;
     Ok(GpuBench {
         name: network.spec.name.clone(),
         batch,
@@ -118,7 +118,7 @@ pub fn bench(
         step_seconds,
         step_from_host_seconds,
         step_in_run_seconds,
-        recognise_seconds: recogniser.measure(runs)?,
+        recognise_seconds: predictor.measure(runs)?,
     })
 }
 

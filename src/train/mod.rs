@@ -35,11 +35,11 @@ mod identity;
 #[cfg(feature = "audio")]
 mod metrics;
 mod model;
+mod predictor;
 #[cfg(feature = "audio")]
 mod prepared;
 #[cfg(feature = "audio")]
 mod recipe;
-mod recogniser;
 #[cfg(feature = "audio")]
 mod run_claim;
 mod run_folder;
@@ -92,11 +92,11 @@ pub use hints::loss_is_at_chance;
 #[cfg(feature = "audio")]
 pub use metrics::{EpochRecord, read as read_metrics};
 pub use model::Model;
+#[cfg(feature = "listen")]
+pub(crate) use predictor::softmax;
+pub use predictor::{Prediction, Predictor, PredictorBuilder};
 #[cfg(feature = "audio")]
 pub use recipe::Recipe;
-#[cfg(feature = "listen")]
-pub(crate) use recogniser::softmax;
-pub use recogniser::{Prediction, Recogniser, RecogniserBuilder};
 #[cfg(feature = "audio")]
 pub use run_claim::RunClaim;
 pub use run_folder::{RunFolder, write_atomically};

@@ -6,7 +6,7 @@ use crate::graph::{Graph, Keep, Node, NodeId, PlanOptions, Work};
 use crate::nn::Network;
 use std::sync::Arc;
 
-/// A graph with an input, logits, labels and a loss: what a [`Trainer`](super::Trainer) trains and a [`Recogniser`](super::Recogniser) runs.
+/// A graph with an input, logits, labels and a loss: what a [`Trainer`](super::Trainer) trains and a [`Predictor`](super::Predictor) runs.
 ///
 /// A [`Network`](crate::nn::Network) converts into it. Any other graph does with [`Model::new`], operations of your own included.
 ///
@@ -123,7 +123,7 @@ impl Model {
         PlanOptions::new(batch, Work::Train(self.loss)).keep(Keep::Nodes(vec![self.logits]))
     }
 
-    /// How a [`Recogniser`](super::Recogniser) lowers the graph by default: fused where that is faster.
+    /// How a [`Predictor`](super::Predictor) lowers the graph by default: fused where that is faster.
     pub fn inference_options(&self, batch: usize) -> PlanOptions {
         PlanOptions::new(batch, Work::Infer(self.logits))
     }

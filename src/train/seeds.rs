@@ -93,7 +93,7 @@ pub fn differing_setting(a: &TrainConfig, b: &TrainConfig) -> Option<(String, St
 #[cfg(test)]
 mod tests {
     use super::super::eval::ClipPrediction;
-    use super::super::recogniser::Prediction;
+    use super::super::predictor::Prediction;
     use super::super::shifts::Shifts;
     use super::*;
     use crate::nn::{self, Variant};

@@ -10,8 +10,8 @@ use super::evaluation_report::save_evaluation;
 use super::event_file;
 use super::identity::STANDARDISATION;
 use super::metrics::{self, EpochRecord};
+use super::predictor::Predictor;
 use super::prepared::{Prepared, Sources, Start, training_clips};
-use super::recogniser::Recogniser;
 use super::run_claim::RunClaim;
 use super::run_folder::{RunFolder, write_atomically};
 use super::split_file::{check_split, split_tsv};
@@ -293,8 +293,8 @@ impl Session {
             let reason = format!("its checkpoint is {} steps into an epoch of {steps}", self.progress.step);
             return Err(TrainError::CannotResume { path: self.folder().path().into(), reason });
         }
-        let recogniser = Recogniser::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
-        let mut recogniser = recogniser.conv(self.config.conv).device(self.device.clone()).build()?;
+        let predictor = Predictor::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
+        let mut predictor = predictor.conv(self.config.conv).device(self.device.clone()).build()?;
         while self.progress.epoch < self.config.epochs && !self.out_of_patience() {
             if !self.steps(&mut batches, observer)? {
                 self.trainer.download()?;
@@ -303,13 +303,13 @@ impl Session {
                 let Progress { epoch, step, .. } = self.progress;
                 return Ok(Outcome::Interrupted { epoch, step });
             }
-            self.end_epoch(&mut recogniser, observer)?;
+            self.end_epoch(&mut predictor, observer)?;
         }
         let test = match self.data.in_split(Split::Testing).is_empty() {
             true => None,
             false => {
-                recogniser.set_weights(&self.best)?;
-                Some(recogniser.evaluate(&self.data, Split::Testing)?)
+                predictor.set_weights(&self.best)?;
+                Some(predictor.evaluate(&self.data, Split::Testing)?)
             }
         };
         if let Some(test) = &test {
@@ -387,14 +387,14 @@ impl Session {
         inputs
     }
 
-    fn end_epoch(&mut self, recogniser: &mut Recogniser, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn end_epoch(&mut self, predictor: &mut Predictor, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let start = Instant::now();
         self.trainer.download()?;
         let validation = match self.data.in_split(Split::Validation).is_empty() {
             true => None,
             false => {
-                recogniser.set_weights(self.result())?;
-                Some(recogniser.evaluate(&self.data, Split::Validation)?)
+                predictor.set_weights(self.result())?;
+                Some(predictor.evaluate(&self.data, Split::Validation)?)
             }
         };
         let weights = metrics::hash(&self.result().params);

@@ -8,7 +8,7 @@ use super::bundle::{Bundle, Which};
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::metrics;
-use super::recogniser::{Recogniser, softmax};
+use super::predictor::{Predictor, softmax};
 use crate::base::name::display_path;
 use crate::base::{Name, Standardisation};
 use crate::exec::Device;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// A trained network whose probabilities become labels.
 pub struct Teacher {
-    recogniser: Recogniser,
+    predictor: Predictor,
     /// The hash of its weights, as in `metrics.jsonl`.
     pub weights: String,
     share: f64,
@@ -62,10 +62,10 @@ impl Teacher {
             return refuse("takes inputs that are standardised in another way".into());
         }
         let weights = metrics::hash(&teacher.weights.params);
-        let recogniser = Recogniser::builder(&teacher.network, teacher.weights).batch(batch);
-        let recogniser = recogniser.conv(config.conv).device(device.clone()).build()?;
+        let predictor = Predictor::builder(&teacher.network, teacher.weights).batch(batch);
+        let predictor = predictor.conv(config.conv).device(device.clone()).build()?;
         let (share, temperature) = (config.teacher_share, config.temperature);
-        Ok(Teacher { recogniser, weights, share, temperature, classes: network.classes, labels: Vec::new() })
+        Ok(Teacher { predictor, weights, share, temperature, classes: network.classes, labels: Vec::new() })
     }
 
     /// The labels `[n, classes]` mixed with the teacher's probabilities for `inputs` `[n, length, channels]`.
@@ -73,10 +73,10 @@ impl Teacher {
     /// # Errors
     /// The GPU fails.
     pub fn labels(&mut self, inputs: &[f32], labels: &[f32]) -> Result<&[f32], TrainError> {
-        self.recogniser.run(inputs)?;
+        self.predictor.run(inputs)?;
         self.labels.clear();
         for (sample, hard) in labels.chunks_exact(self.classes).enumerate() {
-            let scaled = self.recogniser.logits(sample).iter().map(|&z| (f64::from(z) / self.temperature) as f32);
+            let scaled = self.predictor.logits(sample).iter().map(|&z| (f64::from(z) / self.temperature) as f32);
             let soft = softmax(&scaled.collect::<Vec<f32>>());
             let mixed =
                 hard.iter().zip(soft).map(|(&hard, soft)| (1.0 - self.share) * f64::from(hard) + self.share * soft);

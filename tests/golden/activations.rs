@@ -7,7 +7,7 @@ use stapes::graph::Parameter;
 use stapes::nn::{Network, NetworkSpec, Variant};
 use stapes::ops::ConvChoice;
 use stapes::simd::Isa;
-use stapes::train::{FeatureLayer, Recogniser, TrainError, Weights, features};
+use stapes::train::{FeatureLayer, Predictor, TrainError, Weights, features};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -84,15 +84,15 @@ fn activations_are_those_of_pytorch() {
             {
                 let weights = weights(&file, &network, variant.name());
                 // Three clips in a batch: the last batch is not full.
-                let recogniser = Recogniser::builder(&network, weights).batch(3).conv(conv).device(isa);
-                let mut recogniser = recogniser.keep([layer.node]).build().unwrap();
+                let predictor = Predictor::builder(&network, weights).batch(3).conv(conv).device(isa);
+                let mut predictor = predictor.keep([layer.node]).build().unwrap();
                 let mut got = Vec::new();
                 let take = |clips: &[u32], values: &[f32]| -> Result<(), TrainError> {
                     assert_eq!(values.len(), clips.len() * layer.shape.size());
                     got.extend(widen(values));
                     Ok(())
                 };
-                features(&mut recogniser, &layer, &data, None, take).unwrap();
+                features(&mut predictor, &layer, &data, None, take).unwrap();
                 let d = difference(&got, &expected);
                 assert!(d < TOLERANCE, "{variant}, {name}, {}, {conv:?}: {d:.1e}", isa.name());
                 compared += 1;

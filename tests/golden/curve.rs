@@ -13,7 +13,7 @@ use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant, initialise
 use stapes::ops::ConvChoice;
 use stapes::optim::AdamSettings;
 use stapes::simd::Isa;
-use stapes::train::{Bundle, Model, Recogniser, Trainer, Weights};
+use stapes::train::{Bundle, Model, Predictor, Trainer, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -174,10 +174,10 @@ fn after_the_last_step(golden: &Golden, variant: Variant, trainer: &Trainer) -> 
     let norms =
         compared.map(|(p, arena)| relative(norm(&widen(&arena[p.offset..][..p.len])), curve.final_norms[&p.name]));
     let (inputs, labels) = &golden.batches()[0];
-    let recogniser = Recogniser::builder(trainer.model().clone(), weights.clone()).batch(labels.len());
-    let mut recogniser = recogniser.build().unwrap();
-    recogniser.run(inputs).unwrap();
-    let logits: Vec<f64> = (0..labels.len()).flat_map(|s| widen(recogniser.logits(s))).collect();
+    let predictor = Predictor::builder(trainer.model().clone(), weights.clone()).batch(labels.len());
+    let mut predictor = predictor.build().unwrap();
+    predictor.run(inputs).unwrap();
+    let logits: Vec<f64> = (0..labels.len()).flat_map(|s| widen(predictor.logits(s))).collect();
     (norms.fold(0.0, f64::max), difference(&logits, &flat(&curve.final_eval_logits)))
 }
 

@@ -3,7 +3,7 @@
 use crate::export::error::ExportError;
 use crate::export::stages::{Kernel, Stages};
 use crate::graph::NodeId;
-use crate::train::{Model, Recogniser, Weights};
+use crate::train::{Model, Predictor, Weights};
 
 /// Activations of a stage that are kept of each clip, to compare ranges.
 const KEPT_OF_CLIP: usize = 1024;
@@ -62,7 +62,7 @@ pub struct Calibration {
 
 /// Measures the activations of a network for clips.
 pub struct Calibrator {
-    recogniser: Recogniser,
+    predictor: Predictor,
     stages: Vec<Observed>,
     input_len: usize,
     input_peak: f32,
@@ -101,9 +101,9 @@ impl Calibrator {
             })
         };
         let stages: Vec<Observed> = stages.stages.iter().filter_map(observe).collect();
-        let recogniser = Recogniser::builder(model.clone(), weights.clone()).batch(batch);
-        let recogniser = recogniser.keep(stages.iter().map(|stage| stage.node)).build()?;
-        Ok(Calibrator { recogniser, stages, input_len: model.input_shape().size(), input_peak: 0.0, clips: 0 })
+        let predictor = Predictor::builder(model.clone(), weights.clone()).batch(batch);
+        let predictor = predictor.keep(stages.iter().map(|stage| stage.node)).build()?;
+        Ok(Calibrator { predictor, stages, input_len: model.input_shape().size(), input_peak: 0.0, clips: 0 })
     }
 
     /// Adds clips, `[n, length, channels]`, standardised if the network's inputs are; `n` is at most the batch.
@@ -111,11 +111,11 @@ impl Calibrator {
     /// # Errors
     /// The array does not hold a whole number of clips, or too many, or none.
     pub fn add(&mut self, inputs: &[f32]) -> Result<(), ExportError> {
-        self.recogniser.run(inputs)?;
+        self.predictor.run(inputs)?;
         self.input_peak = inputs.iter().fold(self.input_peak, |peak, x| peak.max(x.abs()));
         let clips = inputs.len() / self.input_len.max(1);
         for stage in &mut self.stages {
-            let values = self.recogniser.activation(stage.node)?;
+            let values = self.predictor.activation(stage.node)?;
             let values = values.ok_or_else(|| crate::train::TrainError::NotKept { layer: stage.name.clone() })?;
             for (i, values) in values.chunks_exact(stage.size).take(clips).enumerate() {
                 stage.low = values.iter().fold(stage.low, |low, &x| low.min(x));

@@ -5,7 +5,7 @@ use crate::data::{Dataset, Split};
 use crate::export::error::ExportError;
 use crate::export::stages::Stages;
 use crate::simd::Isa;
-use crate::train::{Bundle, ClipPrediction, Comparison, Evaluation, Model, Prediction, Recogniser};
+use crate::train::{Bundle, ClipPrediction, Comparison, Evaluation, Model, Prediction, Predictor};
 use rayon::prelude::*;
 
 /// Clips that are computed at once.
@@ -52,18 +52,18 @@ pub fn compare_integer(
     isa: Isa,
 ) -> Result<IntegerComparison, ExportError> {
     let clips = spread(data, Split::Testing, most, "on which the network in integers would be compared")?;
-    let recogniser = Recogniser::builder(&bundle.network, bundle.weights.clone()).batch(BATCH);
-    let mut recogniser = recogniser.device(isa).build()?;
+    let predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).batch(BATCH);
+    let mut predictor = predictor.device(isa).build()?;
     let mut predictions = [Vec::new(), Vec::new()];
     let (mut largest, mut label_flips) = (0.0f64, 0);
     for clips in clips.chunks(BATCH) {
         let inputs = inputs(bundle, data, clips);
-        recogniser.run(&inputs)?;
+        predictor.run(&inputs)?;
         let executor = || IntegerExecutor::new(integer.clone(), isa);
         let integers = inputs.par_chunks(data.row_len());
         let integers = integers.map_init(executor, |executor, clip| executor.logits_of_standardised(clip));
         for (sample, logits) in integers.collect::<Result<Vec<_>, _>>()?.iter().enumerate() {
-            let exact = recogniser.logits(sample);
+            let exact = predictor.logits(sample);
             for (a, b) in exact.iter().zip(logits) {
                 largest = largest.max((f64::from(*a) - f64::from(*b)).abs());
             }

@@ -5,7 +5,7 @@ use crate::data::{Batches, Dataset, Split};
 use crate::train::error::TrainError;
 use crate::train::eval::Evaluation;
 use crate::train::features::FeatureLayer;
-use crate::train::recogniser::Recogniser;
+use crate::train::predictor::Predictor;
 use crate::train::shifts::Shifts;
 use std::sync::Arc;
 
@@ -36,12 +36,12 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Computes the activations of `layers` for all clips of `data` and the predictions of the network, in one pass over the clips. The recogniser was built to keep the layers.
+    /// Computes the activations of `layers` for all clips of `data` and the predictions of the network, in one pass over the clips. The predictor was built to keep the layers.
     ///
     /// # Errors
-    /// A layer has more than [`MOST_FEATURES`] numbers for each clip, there are no clips, the recogniser does not keep a layer, or the GPU fails.
+    /// A layer has more than [`MOST_FEATURES`] numbers for each clip, there are no clips, the predictor does not keep a layer, or the GPU fails.
     pub fn compute(
-        recogniser: &mut Recogniser,
+        predictor: &mut Predictor,
         layers: Vec<FeatureLayer>,
         data: Arc<Dataset>,
     ) -> Result<Activations, TrainError> {
@@ -60,12 +60,12 @@ impl Activations {
             .collect();
         let empty = |split| Evaluation::new(Some(split), Shifts::NONE, data.classes());
         let mut network = NetworkResults { validation: empty(Split::Validation), test: empty(Split::Testing) };
-        let mut batches = Batches::eval(data.clone(), None, recogniser.batch())?;
+        let mut batches = Batches::eval(data.clone(), None, predictor.batch())?;
         while let Some(batch) = batches.next_batch() {
-            recogniser.run(&batch.inputs)?;
+            predictor.run(&batch.inputs)?;
             for (layer, values) in &mut layers {
                 let size = layer.shape.size();
-                let kept = recogniser.activation(layer.node)?;
+                let kept = predictor.activation(layer.node)?;
                 let kept = kept.ok_or_else(|| TrainError::NotKept { layer: layer.name.clone() })?;
                 for (&clip, row) in batch.clips.iter().zip(kept.chunks_exact(size)) {
                     values[clip as usize * size..][..size].copy_from_slice(row);
@@ -77,7 +77,7 @@ impl Activations {
                     Split::Validation => &mut network.validation,
                     Split::Testing => &mut network.test,
                 };
-                evaluation.add(batch.labels[sample] as usize, clip, recogniser.prediction(sample));
+                evaluation.add(batch.labels[sample] as usize, clip, predictor.prediction(sample));
             }
         }
         network.validation.finish();

@@ -41,13 +41,13 @@ impl Prediction {
 /// use std::path::Path;
 ///
 /// let bundle = Bundle::open(Path::new("runs/custom32-8"), Which::Best)?;
-/// let mut recogniser = Recogniser::builder(bundle.network, bundle.weights).build()?;
+/// let mut predictor = Predictor::builder(bundle.network, bundle.weights).build()?;
 /// let samples = vec![0.0; 16_000]; // one second of audio at 16 kHz, full scale 1
-/// let prediction = &recogniser.predict(&samples)?[0];
+/// let prediction = &predictor.predict(&samples)?[0];
 /// println!("class {} with probability {:.3}", prediction.class, prediction.probability);
 /// # Ok::<(), TrainError>(())
 /// ```
-pub struct Recogniser {
+pub struct Predictor {
     model: Model,
     /// How the graph is lowered, for the largest batch.
     options: PlanOptions,
@@ -55,35 +55,35 @@ pub struct Recogniser {
     executor: Executor,
 }
 
-/// The settings of a [`Recogniser`] before it is built.
+/// The settings of a [`Predictor`] before it is built.
 #[derive(Clone)]
-pub struct RecogniserBuilder {
+pub struct PredictorBuilder {
     model: Model,
     options: PlanOptions,
     weights: Weights,
     device: Device,
 }
 
-impl RecogniserBuilder {
+impl PredictorBuilder {
     /// The most clips that are computed at once; 1 by default, for which all threads share the clip.
-    pub fn batch(self, batch: usize) -> RecogniserBuilder {
-        RecogniserBuilder { options: PlanOptions { n: batch, ..self.options }, ..self }
+    pub fn batch(self, batch: usize) -> PredictorBuilder {
+        PredictorBuilder { options: PlanOptions { n: batch, ..self.options }, ..self }
     }
 
     /// Where the model is computed; by default on the CPU with its best instruction set.
-    pub fn device(self, device: impl Into<Device>) -> RecogniserBuilder {
-        RecogniserBuilder { device: device.into(), ..self }
+    pub fn device(self, device: impl Into<Device>) -> PredictorBuilder {
+        PredictorBuilder { device: device.into(), ..self }
     }
 
     /// How convolutions are computed.
-    pub fn conv(self, conv: ConvChoice) -> RecogniserBuilder {
-        RecogniserBuilder { options: self.options.conv(conv), ..self }
+    pub fn conv(self, conv: ConvChoice) -> PredictorBuilder {
+        PredictorBuilder { options: self.options.conv(conv), ..self }
     }
 
-    /// Whose outputs can be read afterwards, with [`Recogniser::activation`], beside the logits.
-    pub fn keep(self, nodes: impl IntoIterator<Item = NodeId>) -> RecogniserBuilder {
+    /// Whose outputs can be read afterwards, with [`Predictor::activation`], beside the logits.
+    pub fn keep(self, nodes: impl IntoIterator<Item = NodeId>) -> PredictorBuilder {
         let keep = Keep::Nodes(nodes.into_iter().chain([self.model.logits()]).collect());
-        RecogniserBuilder { options: self.options.keep(keep), ..self }
+        PredictorBuilder { options: self.options.keep(keep), ..self }
     }
 
     /// Lowers the graph and allocates the memory of a batch.
@@ -91,24 +91,24 @@ impl RecogniserBuilder {
     /// # Errors
     /// The batch is 0; the memory does not suffice; the weights are those of another graph; the device fails or has no kernels for an
     /// operation.
-    pub fn build(self) -> Result<Recogniser, TrainError> {
-        let RecogniserBuilder { model, options, weights, device } = self;
+    pub fn build(self) -> Result<Predictor, TrainError> {
+        let PredictorBuilder { model, options, weights, device } = self;
         let options = device.options(&options);
         let weights = weights.check(model.graph())?;
         let mut executor = Executor::new(Arc::new(Plan::new(model.graph(), &options)?), &device)?;
         executor.prepare(&weights.params, &weights.state)?;
-        Ok(Recogniser { model, options, weights, executor })
+        Ok(Predictor { model, options, weights, executor })
     }
 }
 
-impl Recogniser {
-    /// The settings of a recogniser with these weights of `model`: a [`Network`](crate::nn::Network), or any graph by [`Model::new`].
-    pub fn builder(model: impl Into<Model>, weights: Weights) -> RecogniserBuilder {
+impl Predictor {
+    /// The settings of a predictor with these weights of `model`: a [`Network`](crate::nn::Network), or any graph by [`Model::new`].
+    pub fn builder(model: impl Into<Model>, weights: Weights) -> PredictorBuilder {
         let model = model.into();
-        RecogniserBuilder { options: model.inference_options(1), model, weights, device: Device::default() }
+        PredictorBuilder { options: model.inference_options(1), model, weights, device: Device::default() }
     }
 
-    /// The most clips that [`Recogniser::run`] takes.
+    /// The most clips that [`Predictor::run`] takes.
     pub fn batch(&self) -> usize {
         self.options.n
     }
@@ -124,7 +124,7 @@ impl Recogniser {
         Ok(self.executor.prepare(&self.weights.params, &self.weights.state)?)
     }
 
-    /// A node's output for the last batch, `[n, l, c]`; none if it was not kept ([`RecogniserBuilder::keep`]).
+    /// A node's output for the last batch, `[n, l, c]`; none if it was not kept ([`PredictorBuilder::keep`]).
     ///
     /// # Errors
     /// The GPU fails.
@@ -133,7 +133,7 @@ impl Recogniser {
     }
 
     /// Predicts the class of each clip of `inputs`, `[n, length, channels]` with full scale 1; `n` may be larger than
-    /// [`Recogniser::batch`].
+    /// [`Predictor::batch`].
     ///
     /// # Errors
     /// The array does not hold a whole number of clips, or the GPU fails.
@@ -147,7 +147,7 @@ impl Recogniser {
         Ok(predictions)
     }
 
-    /// Computes the logits of a batch of clips, `[n, length, channels]`; `n` is at most [`Recogniser::batch`].
+    /// Computes the logits of a batch of clips, `[n, length, channels]`; `n` is at most [`Predictor::batch`].
     ///
     /// # Errors
     /// The array does not hold a whole number of clips, or more than a batch, or none; or the GPU fails.
