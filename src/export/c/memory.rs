@@ -46,12 +46,14 @@ impl Memory {
         let queues = schedule::queues(stages)?;
         let forms = || stages.stages.iter().map(|stage| &stage.form);
         let channels = |of: &Form| of.output.c.next_multiple_of(GROUP);
-        let mut memory = Memory::default();
-        // The sums of a row on its way to a pool, or of a stage without one.
-        memory.sums = forms().map(channels).max().unwrap_or(0);
-        memory.rows = forms().map(|form| form.output.c).max().unwrap_or(0);
         let of_wide = forms().zip(&wide[1..]).filter(|(_, wide)| **wide);
-        memory.wide = of_wide.map(|(form, _)| form.output.c).max().unwrap_or(0);
+        let mut memory = Memory {
+            // The sums of a row on its way to a pool, or of a stage without one.
+            sums: forms().map(channels).max().unwrap_or(0),
+            rows: forms().map(|form| form.output.c).max().unwrap_or(0),
+            wide: of_wide.map(|(form, _)| form.output.c).max().unwrap_or(0),
+            ..Memory::default()
+        };
         for (i, (form, queue)) in forms().zip(queues).enumerate() {
             let window = (form.span() > 0).then(|| memory.place(wide[i], form.span() * form.input.c));
             let own_sums = form.pool.k > 1 || matches!(form.kernel, Kernel::Mean | Kernel::Dense);

@@ -134,7 +134,7 @@ impl Values<'_> {
         );
         let thread = "One clip at a time: the memory is static, and the functions must not be called from several threads at once.";
         let about = [memory.as_str(), thread].into_iter().chain(remarks.iter().map(String::as_str));
-        let about: Vec<String> = about.map(|sentence| comment(sentence)).collect();
+        let about: Vec<String> = about.map(comment).collect();
         let names: Vec<String> = classes.iter().map(string).collect();
         let input = self.network.input();
         let values = [
@@ -179,8 +179,7 @@ impl Values<'_> {
              typedef char ram_check[sizeof wide_rows + sizeof rows + sizeof all_sums + sizeof states + {CLIP_BYTES} <= {macro_name}_RAM_BYTES ? 1 : -1];\n\n",
             self.network.stages().stages.len()
         );
-        for (of_input, suffix) in [(false, ""), (true, "_wide")] {
-            let kind = if of_input { "input" } else { "number" };
+        for (kind, suffix) in [("number", ""), ("input", "_wide")] {
             for (kernel, template) in
                 [("convolution", include_str!("convolution.c")), ("depthwise", include_str!("depthwise.c"))]
             {

@@ -2,8 +2,8 @@
 //!
 //! A number `x` is stored as an integer `q`, `x = scale * (q - zero)`. Weights have 8 bits with a sign, `zero` 0 and a scale for each output channel;
 //! activations have 8 bits without a sign and one scale and zero for each layer, after ReLU with `zero` 0; the input and the outputs of the first two
-//! stages have 16 bits, because they follow the loudness of the sound, and 8 bits would lose quiet sounds. Sums have 32 bits and cannot overflow. From a sum to the number of the next layer leads a factor, which is stored as
-//! an integer of 31 bits and a shift ([`Multiplier`]). The logits are floating-point numbers: a sum times a scale.
+//! stages have 16 bits, because rounding errors there change the logits most. Sums have 32 bits and cannot overflow. From a sum to the number of
+//! the next layer leads a factor, which is stored as an integer of 31 bits and a shift ([`Multiplier`]). The logits are floating-point numbers: a sum times a scale.
 //! **Source** Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018, sections 2.1 to 2.4;
 //! scales by channel: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1.
 //!
