@@ -4,7 +4,7 @@ use stapes::base::rng::{Key, Stream};
 use stapes::base::{Name, Standardisation};
 use stapes::export::{
     CCode, CDescription, CNetwork, Calibration, Calibrator, ExportError, IntegerExecutor, IntegerNetwork, Layers,
-    Stages, check_name,
+    Range, Stages, check_name,
 };
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
@@ -322,6 +322,35 @@ fn the_memory_is_that_of_a_few_rows() {
     assert!(code.ram_bytes < 10_000, "{}", code.ram_bytes);
     let refused = CCode::new(CNetwork::Float(&stages), &CDescription { classes: &classes[1..], ..description });
     assert!(matches!(refused, Err(ExportError::Classes { got: 11, expected: 12 })));
+}
+
+/// `--nocapture` prints the memory of each.
+#[test]
+fn all_networks_of_the_study_have_code_with_little_memory() {
+    let classes: Vec<Name> = (0..16).map(|class| format!("{class}").as_str().into()).collect();
+    let description = CDescription { name: "m", network: "n", classes: &classes, rate_hz: 16_000, remarks: &[] };
+    let mut count = 0;
+    for study in nn::all() {
+        let network = Network::build(&study.spec(Variant::DoBn), 16).unwrap();
+        // The text of the others would be slow to write in a build for tests, and has no other layers.
+        if network.params() > 600_000 {
+            continue;
+        }
+        count += 1;
+        let weights = Weights::zeros(&network.graph);
+        let layers = Layers::new(&Model::from(&network), &weights, None).unwrap().fold_norms().unwrap();
+        let stages = Stages::new(&layers, "C code").unwrap();
+        let float = CCode::new(CNetwork::Float(&stages), &description).unwrap();
+        let range = Range { low: 0.0, high: 1.0 };
+        let ranges = vec![range; stages.stages.len()];
+        let calibration = Calibration { input_peak: 1.0, outputs: ranges.clone(), extents: ranges, clips: 0 };
+        let integer = IntegerNetwork::new(&stages, &calibration).unwrap();
+        let integer = CCode::new(CNetwork::Integer(&stages, &integer), &description).unwrap();
+        let sizes = [float.ram_bytes, float.weight_bytes, integer.ram_bytes, integer.weight_bytes];
+        println!("{:<12} {sizes:?}", study.name);
+        assert!(float.ram_bytes < 100_000 && integer.ram_bytes < float.ram_bytes, "{}: {sizes:?}", study.name);
+    }
+    assert!(count > 20, "{count}");
 }
 
 #[test]

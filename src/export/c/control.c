@@ -121,9 +121,8 @@ static void drain(uint32_t first)
             if (i + 1 == STAGES) {
                 return;
             }
-            finish(&stages[i], next_row);
             i++;
-            deliver(i, next_row);
+            deliver(i, finish(&stages[i - 1]));
         } else if (i == first) {
             return;
         } else {

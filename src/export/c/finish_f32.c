@@ -11,8 +11,9 @@ static void add_queued(const stage *s, const state *t, sum *sums)
 
 @end
 /* The output of a stage from its sums. */
-static void finish(const stage *s, number *row)
+static const void *finish(const stage *s)
 {
+    number *row = next_row;
     uint32_t c;
     for (c = 0; c < s->channels; c++) {
         float value = s->sums[c];
@@ -23,6 +24,7 @@ static void finish(const stage *s, number *row)
 @end
         row[c] = s->relu && value < 0.0f ? 0.0f : value;
     }
+    return row;
 }
 
 static void write_logits(float *logits)

@@ -17,8 +17,8 @@ static void add_queued(const stage *s, const state *t, sum *sums)
     const uint32_t at = t->queue_first * s->channels;
     uint32_t c;
     for (c = 0; c < s->channels; c++) {
-@if queue_of_input
-        const int32_t value = s->queue_source == 0 ? ((const int16_t *)s->queue)[at + c] : ((const uint8_t *)s->queue)[at + c];
+@if wide_queue
+        const int32_t value = s->queue_row_bytes > s->channels ? ((const int16_t *)s->queue)[at + c] : ((const uint8_t *)s->queue)[at + c];
 @else
         const int32_t value = ((const uint8_t *)s->queue)[at + c];
 @end
@@ -28,7 +28,7 @@ static void add_queued(const stage *s, const state *t, sum *sums)
 
 @end
 /* The output of a stage from its sums. */
-static void finish(const stage *s, number *row)
+static const void *finish(const stage *s)
 {
     uint32_t c;
     for (c = 0; c < s->channels; c++) {
@@ -43,8 +43,20 @@ static void finish(const stage *s, number *row)
             value = rescaled(value, s->rescale[c]);
         }
         value += s->zero_out;
-        row[c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        value = value < 0 ? 0 : value > s->most ? s->most : value;
+@if wide
+        if (s->most > 255) {
+            next_wide_row[c] = (int16_t)value;
+            continue;
+        }
+@end
+        next_row[c] = (uint8_t)value;
     }
+@if wide
+    return s->most > 255 ? (const void *)next_wide_row : (const void *)next_row;
+@else
+    return next_row;
+@end
 }
 
 static void write_logits(float *logits)

@@ -6,9 +6,9 @@
 /* The kernels; those from KERNEL_MEAN on add up the rows of their input as they come. */
 enum {
     KERNEL_CONVOLUTION,
-    KERNEL_CONVOLUTION_OF_INPUT,
+    KERNEL_CONVOLUTION_WIDE,
     KERNEL_DEPTHWISE,
-    KERNEL_DEPTHWISE_OF_INPUT,
+    KERNEL_DEPTHWISE_WIDE,
     KERNEL_MAX_POOL,
     KERNEL_MEAN,
     KERNEL_DENSE
@@ -66,6 +66,7 @@ typedef struct {
     uint32_t row_bytes;        /* of the input */
     int zero_in;               /* which number of the input stands for 0 */
     int zero_out;
+    int most;                  /* the largest number of the output */
     uint32_t rows;             /* before the pool */
     uint32_t channels;
     uint32_t pool;

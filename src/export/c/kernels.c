@@ -21,14 +21,14 @@ static void max_pool(const stage *s, sum *sums)
 static void compute(const stage *s, sum *sums)
 {
     switch (s->kernel) {
-@if convolution_of_input
-    case KERNEL_CONVOLUTION_OF_INPUT:
-        convolution_of_input(s, sums);
+@if convolution_wide
+    case KERNEL_CONVOLUTION_WIDE:
+        convolution_wide(s, sums);
         break;
 @end
-@if depthwise_of_input
-    case KERNEL_DEPTHWISE_OF_INPUT:
-        depthwise_of_input(s, sums);
+@if depthwise_wide
+    case KERNEL_DEPTHWISE_WIDE:
+        depthwise_wide(s, sums);
         break;
 @end
 @if depthwise

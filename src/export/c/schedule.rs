@@ -141,7 +141,7 @@ mod tests {
         let mut stages = Stages { input: Shape::new(20, 3), standardisation: None, stages: vec![stage] };
         // Row r is added when row r + 2 has come.
         assert_eq!(queues(&stages), Some(vec![3]));
-        // A stride of two needs rows of the input that a stride of one would not.
+        // A window of rows before the result, then one that lacks the row itself.
         let form = &mut stages.stages[0].form;
         form.kernel = Kernel::Convolution(ConvolutionGeometry { before: 4, after: 0, ..geometry });
         assert_eq!(queues(&stages), Some(vec![1]));

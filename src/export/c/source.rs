@@ -18,7 +18,7 @@ const CLIP_BYTES: usize = 8;
 /// Writes header and source.
 pub(super) fn write(network: CNetwork<'_>, description: &CDescription<'_>) -> Result<CCode, ExportError> {
     let stages = network.stages();
-    let memory = Memory::new(stages).ok_or_else(|| ExportError::NoForm {
+    let memory = Memory::new(stages, &wide(network)).ok_or_else(|| ExportError::NoForm {
         layer: stages
             .stages
             .iter()
@@ -42,7 +42,7 @@ pub(super) fn write(network: CNetwork<'_>, description: &CDescription<'_>) -> Re
     let number_bytes = if is_float(network) { [4, 4] } else { [2, 1] };
     let has_queue = conditions.contains(&"queue");
     let state_bytes = if has_queue { STATE_WITH_QUEUE_BYTES } else { STATE_BYTES };
-    let ram_bytes = memory.input * number_bytes[0]
+    let ram_bytes = memory.wide.max(1) * number_bytes[0]
         + memory.rows * number_bytes[1]
         + memory.sums * 4
         + state_bytes * stages.stages.len()
@@ -50,6 +50,15 @@ pub(super) fn write(network: CNetwork<'_>, description: &CDescription<'_>) -> Re
     let table = table(network, &memory);
     let values = Values { network, description, memory: &memory, ram_bytes, weight_bytes };
     Ok(CCode { header: values.header(), source: values.source(&conditions, &data, &table), ram_bytes, weight_bytes })
+}
+
+/// Of the input and of the output of each stage, whether its rows are of the type of the input.
+fn wide(network: CNetwork<'_>) -> Vec<bool> {
+    let of_stage = |i: usize| match network {
+        CNetwork::Float(_) => false,
+        CNetwork::Integer(_, integer) => integer.stages[i].most > 255,
+    };
+    std::iter::once(true).chain((0..network.stages().stages.len()).map(of_stage)).collect()
 }
 
 fn is_float(network: CNetwork<'_>) -> bool {
@@ -60,18 +69,20 @@ fn is_float(network: CNetwork<'_>) -> bool {
 fn conditions(network: CNetwork<'_>) -> Vec<&'static str> {
     let stages = network.stages();
     let mut conditions = vec![if is_float(network) { "f32" } else { "int8" }];
+    let wide = wide(network);
+    conditions.extend(wide[1..].contains(&true).then_some("wide"));
     for (i, stage) in stages.stages.iter().enumerate() {
-        conditions.extend(match kernel(i, &stage.form, is_float(network)) {
+        conditions.extend(match kernel(&stage.form, wide[i] && !is_float(network)) {
             "KERNEL_CONVOLUTION" => Some("convolution"),
-            "KERNEL_CONVOLUTION_OF_INPUT" => Some("convolution_of_input"),
+            "KERNEL_CONVOLUTION_WIDE" => Some("convolution_wide"),
             "KERNEL_DEPTHWISE" => Some("depthwise"),
-            "KERNEL_DEPTHWISE_OF_INPUT" => Some("depthwise_of_input"),
+            "KERNEL_DEPTHWISE_WIDE" => Some("depthwise_wide"),
             "KERNEL_MAX_POOL" => Some("max_pool"),
             "KERNEL_MEAN" => Some("mean"),
             _ => None,
         });
         conditions.extend(stage.form.residual.map(|_| "queue"));
-        conditions.extend(stage.form.residual.filter(|&source| source == 0).map(|_| "queue_of_input"));
+        conditions.extend(stage.form.residual.filter(|&source| wide[source]).map(|_| "wide_queue"));
     }
     if stages.standardisation.is_some() {
         conditions.push("standardised");
@@ -85,15 +96,14 @@ fn conditions(network: CNetwork<'_>) -> Vec<&'static str> {
     conditions
 }
 
-/// The kernel of stage `i` in C.
-fn kernel(i: usize, form: &Form, float: bool) -> &'static str {
-    let of_input = i == 0 && !float;
+/// The kernel of a stage in C; `wide` if its input has integers of 16 bits.
+fn kernel(form: &Form, wide: bool) -> &'static str {
     match form.kernel {
-        Kernel::Convolution(geometry) => match (geometry.depthwise, of_input) {
+        Kernel::Convolution(geometry) => match (geometry.depthwise, wide) {
             (false, false) => "KERNEL_CONVOLUTION",
-            (false, true) => "KERNEL_CONVOLUTION_OF_INPUT",
+            (false, true) => "KERNEL_CONVOLUTION_WIDE",
             (true, false) => "KERNEL_DEPTHWISE",
-            (true, true) => "KERNEL_DEPTHWISE_OF_INPUT",
+            (true, true) => "KERNEL_DEPTHWISE_WIDE",
         },
         Kernel::MaxPool { .. } => "KERNEL_MAX_POOL",
         Kernel::Mean => "KERNEL_MEAN",
@@ -124,7 +134,7 @@ impl Values<'_> {
         );
         let thread = "One clip at a time: the memory is static, and the functions must not be called from several threads at once.";
         let about = [memory.as_str(), thread].into_iter().chain(remarks.iter().map(String::as_str));
-        let about: Vec<String> = about.map(|sentence| comment(sentence)).collect();
+        let about: Vec<String> = about.map(comment).collect();
         let names: Vec<String> = classes.iter().map(string).collect();
         let input = self.network.input();
         let values = [
@@ -146,7 +156,8 @@ impl Values<'_> {
 
     fn source(&self, conditions: &[&str], data: &str, table: &str) -> String {
         let float = is_float(self.network);
-        let Memory { input, rows, sums, next_row, .. } = self.memory;
+        let Memory { rows, sums, next_row, next_wide_row, .. } = self.memory;
+        let wide = self.memory.wide.max(1);
         let name = self.description.name;
         let macro_name = name.to_uppercase();
         let input_factor = match self.network {
@@ -160,16 +171,15 @@ impl Values<'_> {
         _ = write!(
             text,
             "\n#define STAGES {}u\n\nconst char *const {name}_class_names[{macro_name}_CLASSES] = {macro_name}_CLASS_NAMES;\n\n{data}\n\
-             static input input_rows[{input}];\nstatic number rows[{rows}];\nstatic sum all_sums[{sums}];\n\
+             static input wide_rows[{wide}];\nstatic number rows[{rows}];\nstatic sum all_sums[{sums}];\n\
              static state states[STAGES];\nstatic uint32_t frames_seen;\nstatic uint32_t begun;\n\n\
              /* The sums of a row before they go into a pool, and the output of a stage on its way to the next one. */\n\
-             #define row_sums all_sums\n#define next_row (rows + {next_row})\n\n{table}\n\
+             #define row_sums all_sums\n#define next_row (rows + {next_row})\n#define next_wide_row (wide_rows + {next_wide_row})\n\n{table}\n\
              /* {macro_name}_RAM_BYTES covers the static memory. */\n\
-             typedef char ram_check[sizeof input_rows + sizeof rows + sizeof all_sums + sizeof states + {CLIP_BYTES} <= {macro_name}_RAM_BYTES ? 1 : -1];\n\n",
+             typedef char ram_check[sizeof wide_rows + sizeof rows + sizeof all_sums + sizeof states + {CLIP_BYTES} <= {macro_name}_RAM_BYTES ? 1 : -1];\n\n",
             self.network.stages().stages.len()
         );
-        for (of_input, suffix) in [(false, ""), (true, "_of_input")] {
-            let kind = if of_input { "input" } else { "number" };
+        for (kind, suffix) in [("number", ""), ("input", "_wide")] {
             for (kernel, template) in
                 [("convolution", include_str!("convolution.c")), ("depthwise", include_str!("depthwise.c"))]
             {
@@ -340,11 +350,15 @@ fn fields(
     has_queue: bool,
 ) -> Vec<(&'static str, String)> {
     let float = is_float(network);
-    let input_bytes = if float { 4 } else { 2 };
-    let bytes_of = |source: usize| if source == 0 || float { input_bytes } else { 1 };
+    let wide = wide(network);
+    let bytes_of = |source: usize| match (float, wide[source]) {
+        (true, _) => 4,
+        (false, true) => 2,
+        (false, false) => 1,
+    };
     let named = |name: &str, exists: bool| if exists { format!("{name}_{i}") } else { "NULL".into() };
     let location = |location: Option<Location>| match location {
-        Some(Location::Input(at)) => format!("input_rows + {at}"),
+        Some(Location::Wide(at)) => format!("wide_rows + {at}"),
         Some(Location::Rows(at)) => format!("rows + {at}"),
         None => "NULL".into(),
     };
@@ -358,12 +372,13 @@ fn fields(
         ("bias", named("bias", has_weights || form.kernel == Kernel::Mean)),
         ("window", location(places.window)),
         ("sums", format!("all_sums + {}", places.sums)),
-        ("kernel", kernel(i, form, float).into()),
+        ("kernel", kernel(form, wide[i] && !float).into()),
     ];
     if let Some(stage) = integer {
         fields.push(("rescale", named("rescale", !stage.rescale.is_empty())));
         fields.push(("zero_in", stage.zero_in.to_string()));
         fields.push(("zero_out", stage.zero_out.to_string()));
+        fields.push(("most", stage.most.to_string()));
         if let Some(residual) = stage.residual {
             fields.push(("queue_zero", residual.zero.to_string()));
             fields.push(("queue_rescale", multiplier(&residual.rescale)));

@@ -20,16 +20,16 @@ pub struct Range {
 }
 
 impl Range {
-    /// The scale and the zero of 8-bit numbers that cover it.
-    pub fn scale_and_zero(self) -> (f64, i32) {
-        let (low, high) = (f64::from(self.low), f64::from(self.high));
-        let scale = ((high - low) / 255.0).max(f64::from(f32::MIN_POSITIVE));
-        (scale, (-low / scale).round().clamp(0.0, 255.0) as i32)
+    /// The scale and the zero of numbers from 0 to `most` that cover it.
+    pub fn scale_and_zero(self, most: i32) -> (f64, i32) {
+        let (low, high, most) = (f64::from(self.low), f64::from(self.high), f64::from(most));
+        let scale = ((high - low) / most).max(f64::from(f32::MIN_POSITIVE));
+        (scale, (-low / scale).round().clamp(0.0, most) as i32)
     }
 
     /// The mean squared difference between values and the numbers that stand for them.
     fn error(self, values: &[f32]) -> f64 {
-        let (scale, zero) = self.scale_and_zero();
+        let (scale, zero) = self.scale_and_zero(255);
         let error = |&x: &f32| {
             let number = (f64::from(x) / scale).round().clamp(f64::from(-zero), f64::from(255 - zero));
             (number * scale - f64::from(x)).powi(2)
@@ -56,6 +56,8 @@ pub struct Calibration {
     pub input_peak: f32,
     /// The range of the output of each stage; of the last, whose output are the logits, without use.
     pub outputs: Vec<Range>,
+    /// All values of the output of each stage.
+    pub extents: Vec<Range>,
     /// Clips that they are from.
     pub clips: usize,
 }
@@ -132,13 +134,15 @@ impl Calibrator {
     /// The ranges with the smallest mean squared error for the clips that were added.
     pub fn finish(self) -> Calibration {
         let mut outputs: Vec<Range> = Vec::with_capacity(self.stages.len());
+        let mut extents = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             let whole = Range { low: stage.low, high: stage.high };
+            extents.push(whole);
             outputs.push(match outputs.last() {
                 Some(&before) if stage.passes_on => before,
                 _ => whole.narrowed(&stage.kept),
             });
         }
-        Calibration { input_peak: self.input_peak, outputs, clips: self.clips }
+        Calibration { input_peak: self.input_peak, outputs, extents, clips: self.clips }
     }
 }

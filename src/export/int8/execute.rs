@@ -125,7 +125,7 @@ impl IntegerStage {
                     Some(_) => Multiplier::UNIT.apply(largest),
                     None => self.rescale.get(c).map_or(largest, |rescale| rescale.apply(largest)),
                 };
-                output.push((value + self.zero_out).clamp(0, 255) as i16);
+                output.push((value + self.zero_out).clamp(0, self.most) as i16);
             }
         }
         output

@@ -226,22 +226,22 @@ impl simd::Kernel for Finish<'_> {
             }
             let numbers = output.iter_mut().zip(&*largest);
             match stage.residual {
-                Some(_) => numbers.for_each(|(y, &sum)| *y = number(Multiplier::UNIT.apply(sum), stage.zero_out)),
-                None if stage.rescale.is_empty() => numbers.for_each(|(y, &sum)| *y = number(sum, 0)),
+                Some(_) => numbers.for_each(|(y, &sum)| *y = number(Multiplier::UNIT.apply(sum), stage)),
+                None if stage.rescale.is_empty() => numbers.for_each(|(y, &sum)| *y = number(sum, stage)),
                 // What is below 0 becomes 0, so that no shift of a negative number is needed.
                 None if stage.form.relu => numbers.zip(&stage.rescale).for_each(|((y, &sum), rescale)| {
                     let product = sum.max(0) as u64 * rescale.factor as u64 + (1u64 << (rescale.shift - 1));
-                    *y = (product >> rescale.shift).min(255) as i16;
+                    *y = (product >> rescale.shift).min(stage.most as u64) as i16;
                 }),
-                None => numbers
-                    .zip(&stage.rescale)
-                    .for_each(|((y, &sum), rescale)| *y = number(rescale.apply(sum), stage.zero_out)),
+                None => {
+                    numbers.zip(&stage.rescale).for_each(|((y, &sum), rescale)| *y = number(rescale.apply(sum), stage))
+                }
             }
         }
     }
 }
 
 #[inline(always)]
-fn number(value: i32, zero: i32) -> i16 {
-    (value + zero).clamp(0, 255) as i16
+fn number(value: i32, stage: &IntegerStage) -> i16 {
+    (value + stage.zero_out).clamp(0, stage.most) as i16
 }

@@ -1,9 +1,9 @@
 //! Networks with 8-bit weights and activations, computed in integers, after training.
 //!
 //! A number `x` is stored as an integer `q`, `x = scale * (q - zero)`. Weights have 8 bits with a sign, `zero` 0 and a scale for each output channel;
-//! activations have 8 bits without a sign and one scale and zero for each layer, after ReLU with `zero` 0; the input has 16 bits with a sign, because 8
-//! bits would lose quiet sounds. Sums have 32 bits and cannot overflow. From a sum to the number of the next layer leads a factor, which is stored as
-//! an integer of 31 bits and a shift ([`Multiplier`]). The logits are floating-point numbers: a sum times a scale.
+//! activations have 8 bits without a sign and one scale and zero for each layer, after ReLU with `zero` 0; the input and the outputs of the first two
+//! stages have 16 bits, because rounding errors there change the logits most. Sums have 32 bits and cannot overflow. From a sum to the number of
+//! the next layer leads a factor, which is stored as an integer of 31 bits and a shift ([`Multiplier`]). The logits are floating-point numbers: a sum times a scale.
 //! **Source** Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018, sections 2.1 to 2.4;
 //! scales by channel: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 3.1.
 //!
@@ -57,6 +57,8 @@ pub struct IntegerStage {
     pub zero_in: i32,
     /// The number of the output that stands for 0.
     pub zero_out: i32,
+    /// The largest number of the output: 255, or 32,767 where it has 16 bits.
+    pub most: i32,
 }
 
 /// How earlier rows are added to the sums of a stage.

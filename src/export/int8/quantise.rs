@@ -6,6 +6,12 @@ use crate::export::stages::{Kernel, Stage, Stages};
 
 /// Units of a number of the output in which residuals are added.
 const UNITS: f64 = 256.0;
+/// How many stages have outputs of 16 bits, if these are not negative and the next stage is a convolution.
+const WIDE_STAGES: usize = 2;
+/// The largest number of 16 bits.
+const WIDE: i32 = 32_767;
+/// The largest value of an output of 16 bits, in units of the largest of the calibration.
+const HEADROOM: f32 = 2.0;
 /// Most rows of a mean, so that its sum fits into 32 bits.
 const MOST_ROWS: usize = 1 << 22;
 
@@ -19,9 +25,20 @@ struct Code {
 }
 
 impl Code {
-    fn of(range: Range) -> Code {
-        let (scale, zero) = range.scale_and_zero();
-        Code { scale, zero, largest: 255 }
+    fn of(range: Range, most: i32) -> Code {
+        let (scale, zero) = range.scale_and_zero(most);
+        Code { scale, zero, largest: i64::from(most) }
+    }
+
+    /// The code of the output of stage `i`.
+    fn of_stage(stages: &Stages, i: usize, calibration: &Calibration) -> Option<Code> {
+        let (&range, &extent) = (calibration.outputs.get(i)?, calibration.extents.get(i)?);
+        let reader = stages.stages.get(i + 1).map(|stage| stage.form.kernel);
+        let is_wide = i < WIDE_STAGES && extent.low == 0.0 && matches!(reader, Some(Kernel::Convolution(_)));
+        Some(match is_wide {
+            true => Code::of(Range { high: HEADROOM * extent.high, ..extent }, WIDE),
+            false => Code::of(range, 255),
+        })
     }
 }
 
@@ -41,11 +58,11 @@ impl IntegerNetwork {
         let mut integer: Vec<IntegerStage> = Vec::with_capacity(stages.stages.len());
         let mut logit_scale = Vec::new();
         for (i, stage) in stages.stages.iter().enumerate() {
-            let (Some(&before), Some(&range)) = (codes.last(), calibration.outputs.get(i)) else {
+            let (Some(&before), Some(code)) = (codes.last(), Code::of_stage(stages, i, calibration)) else {
                 return Err(ExportError::Calibration);
             };
             check(stage, i)?;
-            let output = if matches!(stage.form.kernel, Kernel::MaxPool { .. }) { before } else { Code::of(range) };
+            let output = if matches!(stage.form.kernel, Kernel::MaxPool { .. }) { before } else { code };
             let is_last = i + 1 == stages.stages.len();
             let (converted, scales) = convert(stage, before, if is_last { None } else { Some(output) }, &codes);
             if is_last {
@@ -105,7 +122,8 @@ fn convert(stage: &Stage, input: Code, output: Option<Code>, codes: &[Code]) -> 
     // The numbers of a pool have their zero already.
     let zero_out = output.filter(|_| !scales.is_empty()).map_or(0, |output| output.zero);
     let zero_in = input.zero;
-    (IntegerStage { form, weight, bias, rescale, residual, zero_in, zero_out }, scales)
+    let most = output.map_or(255, |output| output.largest as i32);
+    (IntegerStage { form, weight, bias, rescale, residual, zero_in, zero_out, most }, scales)
 }
 
 /// The weights and biases in integers, and what a unit of the sums of each channel stands for.
