@@ -244,6 +244,9 @@ fn what_cannot_be_is_one_sentence() {
     }
     let all = DataConfig { classes: None, ..config(&["other-words"], false, 0.1) };
     assert!(error(&all).contains("are classes, so there are no other words"), "{}", error(&all));
+    let twice = Some([UNKNOWN, "bed", UNKNOWN].map(Name::from).to_vec());
+    let twice = error(&DataConfig { classes: twice, ..config(&["dog"], false, 0.1) });
+    assert!(twice.contains("the class `_unknown_` is listed twice"), "{twice}");
     let strict = DataConfig { strict: true, ..config(&["dog", &path(&broken)], false, 0.1) };
     assert!(error(&strict).contains("the first is _unknown_/broken/a.wav"), "{}", error(&strict));
     // A list may have labels of any name.

@@ -38,10 +38,10 @@ pub struct Settings {
     /// Classes, separated by commas (`\,` is a comma in a name), in the order of the outputs; if omitted, all words of the data.
     #[arg(long, value_name = "A,B,..")]
     pub classes: Option<String>,
-    /// Add the class _unknown_: clips of these words of the data, of all its words that are no classes (other-words), or of folders (with a slash, such as ./NAME) of sound files or word folders.
+    /// Add the class _unknown_: clips of these words of the data, of all its words that are no classes (other-words), or of folders (with a slash, such as ./NAME) of sound files or word folders; as many as unknown_share says (--set).
     #[arg(long, value_name = "WORD|DIR,..")]
     pub unknown: Option<String>,
-    /// Add the class _silence_: segments of the background noise of the data (else of generated noise) and of digital silence.
+    /// Add the class _silence_: segments of the background noise of the data (else of generated noise) and of digital silence; as many as silence_share says (--set).
     #[arg(long)]
     pub silence: bool,
     /// Number of passes over the training clips [default: as the recipe says].
@@ -254,12 +254,15 @@ pub fn make_absolute(config: &mut TrainConfig) {
     }
 }
 
-/// The settings of optimisation and augmentation that differ from the plain ones, as `key value`.
+/// The settings of added classes, optimisation and augmentation that differ from the plain ones, as `key value`.
 pub fn changed(config: &TrainConfig) -> Vec<String> {
     let plain = TrainConfig::new(config.network.clone());
     let groups = [Group::Run, Group::Optimisation, Group::Augmentation, Group::Transfer];
-    let listed =
-        |s: &&Setting| groups.contains(&s.group) && !["recipe", "epochs", "batch", "seed", "lr"].contains(&s.key);
+    let added = ["unknown", "unknown_share", "silence", "silence_share"];
+    let listed = |s: &&Setting| {
+        added.contains(&s.key)
+            || groups.contains(&s.group) && !["recipe", "epochs", "batch", "seed", "lr"].contains(&s.key)
+    };
     let of = SETTINGS.iter().filter(listed).map(|s| (s.key, s.default_in(config), s.default_in(&plain)));
     of.filter(|(_, own, plain)| own != plain).map(|(key, own, _)| format!("{key} {}", own.trim_matches('"'))).collect()
 }

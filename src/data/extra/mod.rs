@@ -166,6 +166,10 @@ impl Classes {
         if let Some(name) = names.iter().find(|name| found.words.contains(name)) {
             return Err(ExtraError::Reserved { data, name: name.clone() }.into());
         }
+        let times = |name: &Name| asked.map_or(0, |asked| asked.iter().filter(|class| *class == name).count());
+        if let Some(name) = names.iter().find(|name| times(name) > 1) {
+            return Err(DataError::RepeatedClass { name: name.clone() });
+        }
         let explicit: Vec<&Name> = config.extra.unknown_from().iter().filter_map(word).collect();
         let asked = match asked {
             Some(asked) => asked.iter().filter(|class| !names.contains(class)).cloned().collect(),
@@ -312,7 +316,7 @@ impl Dataset {
     }
 }
 
-/// The word of a clip of the data set itself, by which clips are divided at random.
+/// Divides the clips of the data set itself at random, word by word, if that is the rule.
 pub(super) fn divide(data: &mut Dataset, rule: SplitRule, table: Option<&Table>) {
     if let SplitRule::Random { seed } = rule {
         data.deal(seed, |clip| super::dataset::class_name(clip, table));
