@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void heard(void *user, const StapesEvent *event) {
+static void on_event(void *user, const StapesEvent *event) {
     (void)user;
     printf("%.2f\t%.2f\t%s\t%.3f\n", event->start, event->end, event->word, event->probability);
     fflush(stdout);
@@ -34,9 +34,9 @@ int main(int argc, char **argv) {
     while ((got = fread(bytes, 2, 1600, stdin)) > 0) {
         for (size_t i = 0; i < got; i++)
             samples[i] = (float)(short)(bytes[2 * i] | bytes[2 * i + 1] << 8) / 32768.0f;
-        if (stapes_stream_push(stream, samples, got, heard, NULL) < 0) return failed();
+        if (stapes_stream_push(stream, samples, got, on_event, NULL) < 0) return failed();
     }
-    if (stapes_stream_end(stream, heard, NULL) < 0) return failed();
+    if (stapes_stream_end(stream, on_event, NULL) < 0) return failed();
     stapes_free(recogniser);
     return 0;
 }

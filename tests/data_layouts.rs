@@ -325,9 +325,13 @@ fn case_19_and_21_what_lies_beside_the_words_is_counted() {
     ] {
         assert_eq!(examples(&data, reason), files, "{reason:?}");
     }
-    let classes = Some(vec!["_unknown_".into()]);
-    let error = open(&set, &DataConfig { classes, ..report() }).unwrap_err().to_string();
-    assert!(error.contains("whose name begins with `_`"), "{error}");
+    for (class, wanted) in
+        [("_background_noise_", "whose name begins with `_`"), ("_unknown_", "is added by --unknown")]
+    {
+        let classes = Some(vec![class.into()]);
+        let error = open(&set, &DataConfig { classes, ..report() }).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 #[test]

@@ -417,7 +417,7 @@ fn a_wrong_command_line_of_an_export_is_refused() {
         command.arg("export").arg(trained()).args(arguments).arg("--out").arg(dir.path().join(out));
         command.assert().code(code).stderr(contains(sentence));
     };
-    refused(&[], "words.tflite", 2, "does not end in .onnx, .safetensors or .npz");
+    refused(&[], "words.tflite", 2, "does not end in .onnx, .safetensors, .npz or .html");
     refused(&["--softmax"], "words.npz", 2, "--softmax goes with --format onnx");
     refused(&["--clips", "0"], "words.npz", 2, "0 is not in 1..=100000");
     refused(&["--data", "nowhere"], "words.onnx", 1, "nowhere");

@@ -1,4 +1,4 @@
-//! The page that listens: its network computes the library's logits, its detector decides as the library's, and in a browser it hears words in a WAV file in place of the microphone.
+//! The page that listens: its network computes the library's logits, its detector decides as the library's, and in a browser it detects words in a WAV file in place of the microphone.
 //! Skipped where there is no Node or no Chromium.
 
 mod program;
@@ -40,7 +40,7 @@ fn detection() -> Detection {
     Detection {
         hop_ms: 20.0,
         smoothing_ms: 100.0,
-        settle_ms: 300.0,
+        decision_ms: 300.0,
         refractory_ms: 700.0,
         quiet_db: -60.0,
         thresholds: vec![0.8, 0.8, 0.8, 2.0],
@@ -87,7 +87,7 @@ fn the_engine_of_the_page_computes_the_logits_and_decides_the_words_of_the_libra
         // The same course of probabilities as in engine.js.
         let manifest = Manifest::new(["a", "b"].map(Name::from).to_vec(), 16_000);
         let mut detector = Detector::new(&manifest, 0.02);
-        let mut heard = Vec::new();
+        let mut detected = Vec::new();
         for w in 0..300u64 {
             let p = if w % 120 < 40 {
                 [0.95, 0.05]
@@ -96,12 +96,12 @@ fn the_engine_of_the_page_computes_the_logits_and_decides_the_words_of_the_libra
             } else {
                 [0.5, 0.5]
             };
-            heard.extend(detector.push(w, (!(200..220).contains(&w)).then_some(&p[..])).map(|d| (w, d)));
+            detected.extend(detector.push(w, (!(200..220).contains(&w)).then_some(&p[..])).map(|d| (w, d)));
         }
-        let theirs = result["heard"].as_array().unwrap();
-        assert_eq!(theirs.len(), heard.len());
-        assert!(heard.len() >= 2);
-        for ((window, ours), theirs) in heard.iter().zip(theirs) {
+        let theirs = result["detected"].as_array().unwrap();
+        assert_eq!(theirs.len(), detected.len());
+        assert!(detected.len() >= 2);
+        for ((window, ours), theirs) in detected.iter().zip(theirs) {
             assert_eq!(theirs[0], *window);
             assert_eq!(theirs[1], manifest.words[ours.word].to_string());
             assert!((theirs[2].as_f64().unwrap() - ours.probability).abs() < 1e-9);
@@ -110,7 +110,7 @@ fn the_engine_of_the_page_computes_the_logits_and_decides_the_words_of_the_libra
 }
 
 #[test]
-fn the_page_hears_words_in_a_browser() {
+fn the_page_detects_words_in_a_browser() {
     let chromium = found(&["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]);
     let (Some(chromium), Some(node)) = (chromium, found(&["node"])) else {
         eprintln!("skipped: there is no Chromium or no Node");
@@ -139,7 +139,7 @@ fn the_page_hears_words_in_a_browser() {
     let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
     assert!(result["errors"].as_array().unwrap().is_empty(), "{result}");
     assert!(result["requests"].as_array().unwrap().is_empty(), "{result}");
-    assert!(!result["heard"].as_array().unwrap().is_empty(), "{result}");
+    assert!(!result["detected"].as_array().unwrap().is_empty(), "{result}");
     assert_eq!(result["labelled"], true);
     assert_eq!(result["logits"][0].as_array().unwrap().len(), 4);
 }

@@ -16,8 +16,8 @@ fn recording() -> Vec<u8> {
     wav(1, 16, &data, data.len() as u32)
 }
 
-/// Words and times that are heard in `sound`, with thresholds that the barely trained network reaches.
-fn heard(sound: &[u8], more: &[&str]) -> String {
+/// Words and times that are detected in `sound`, with thresholds that the barely trained network reaches.
+fn detected(sound: &[u8], more: &[&str]) -> String {
     let mut command = stapes();
     command.arg("listen").arg(trained()).args(["--threshold", "0.2", "-q"]).args(more).write_stdin(sound);
     let output = command.assert().success().get_output().stdout.clone();
@@ -29,10 +29,10 @@ fn a_file_standard_input_and_samples_without_a_header_give_the_same_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.wav");
     fs::write(&path, recording()).unwrap();
-    let from_pipe = heard(&recording(), &["-"]);
+    let from_pipe = detected(&recording(), &["-"]);
     assert!(!from_pipe.is_empty());
-    assert_eq!(heard(&[], &[path.to_str().unwrap()]), from_pipe);
-    assert_eq!(heard(&recording()[44..], &[]), from_pipe);
+    assert_eq!(detected(&[], &[path.to_str().unwrap()]), from_pipe);
+    assert_eq!(detected(&recording()[44..], &[]), from_pipe);
     for line in from_pipe.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let [start, end, word, probability] = fields[..] else { panic!("{line}") };
@@ -40,7 +40,7 @@ fn a_file_standard_input_and_samples_without_a_header_give_the_same_words() {
         assert!(["bed", "cat", "one", "six"].contains(&word));
         assert!((0.2..=1.0).contains(&probability.parse::<f64>().unwrap()));
     }
-    let json = heard(&recording(), &["--json"]);
+    let json = detected(&recording(), &["--json"]);
     assert_eq!(json.lines().count(), from_pipe.lines().count());
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert!(first["word"].is_string() && first["start"].is_number() && first["end"].is_number());
@@ -48,14 +48,14 @@ fn a_file_standard_input_and_samples_without_a_header_give_the_same_words() {
 
 #[test]
 fn windows_that_share_nothing_give_the_same_words() {
-    assert_eq!(heard(&recording(), &["--no-sharing"]).lines().count(), heard(&recording(), &[]).lines().count());
+    assert_eq!(detected(&recording(), &["--no-sharing"]).lines().count(), detected(&recording(), &[]).lines().count());
 }
 
 #[test]
 fn the_sound_of_each_word_is_saved() {
     let folder = tempfile::tempdir().unwrap();
-    let saved = folder.path().join("heard");
-    let lines = heard(&recording(), &["--save-triggers", saved.to_str().unwrap()]).lines().count();
+    let saved = folder.path().join("detected");
+    let lines = detected(&recording(), &["--save-triggers", saved.to_str().unwrap()]).lines().count();
     let files: Vec<_> = fs::read_dir(&saved).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), lines);
     for file in files {
@@ -113,7 +113,7 @@ fn sound_that_cannot_be_used_is_named_in_a_sentence() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_heard_until_there() {
+fn a_stream_that_breaks_off_is_detected_until_there() {
     let whole = recording();
     let cut = &whole[..whole.len() - 20_001];
     let mut command = stapes();
@@ -129,9 +129,9 @@ fn a_stream_that_breaks_off_is_heard_until_there() {
 }
 
 #[test]
-fn a_clip_shorter_than_a_window_is_heard() {
+fn a_clip_shorter_than_a_window_is_detected() {
     let whole = fs::read(clip("six")).unwrap();
-    assert!(!heard(&whole[8_044..20_044], &[]).is_empty());
+    assert!(!detected(&whole[8_044..20_044], &[]).is_empty());
 }
 
 #[test]

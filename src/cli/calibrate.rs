@@ -10,7 +10,7 @@ use crate::base::{Name, Temporary};
 use crate::data::{Dataset, ExtraClasses, SHARES, Source, Split, UnknownClass, UnknownFrom};
 use crate::figure::{Axis, Plot, Point, Series};
 use crate::listen::calibration::{
-    Cause, Heard, Material, Operating, Recording, RecordingSettings, Tally, choose, sweep,
+    Cause, Material, Operating, Outputs, Recording, RecordingSettings, Tally, choose, sweep,
 };
 use crate::listen::{Manifest, Recogniser, StreamOptions};
 use crate::train::{RunFolder, TrainConfig, write_atomically};
@@ -24,6 +24,7 @@ const RECALL: f64 = 0.95;
 /// Options of the calibration.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Calibration")]
+#[group(id = "calibration")]
 pub struct Args {
     /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the thresholds.
     #[arg(long, conflicts_with_all = ["sound", "write_manifest", "save_triggers"])]
@@ -43,7 +44,7 @@ pub struct Args {
     /// The run's own recordings, if they have been moved.
     #[arg(long, value_name = "DIR|FILE", requires = "calibrate")]
     data: Option<PathBuf>,
-    /// Write what was heard and not spoken in a recording of training clips to this folder, for `train --unknown`.
+    /// Write what was detected and not spoken in a recording of training clips to this folder, for `train --unknown`.
     #[arg(long, value_name = "DIR", requires = "calibrate")]
     hard_negatives: Option<PathBuf>,
     /// Folder of the tables and the figure [default: calibration in the run folder].
@@ -80,7 +81,7 @@ struct Word {
     word: Name,
     threshold: f64,
     spoken: u64,
-    heard: u64,
+    detected: u64,
     false_alarms: u64,
 }
 
@@ -130,7 +131,7 @@ fn open(args: &Args, context: &Context, config: &TrainConfig) -> Result<Dataset>
     };
     let unknown = (!from.is_empty()).then_some(UnknownClass { from, share: SHARES.1 });
     if unknown.is_none() {
-        context.remark("note: there are no clips of other words, so false alarms are heard only in noise and in the words themselves; give some with --unknown");
+        context.remark("note: there are no clips of other words, so false alarms are detected only in noise and in the words themselves; give some with --unknown");
     }
     let extra = ExtraClasses { unknown, silence: None };
     recordings::open(context, path, &crate::data::DataConfig { extra, ..own })
@@ -162,15 +163,15 @@ fn snr(text: &str) -> Result<[f64; 2]> {
 
 impl Calibration<'_> {
     fn run(mut self, run: &Path) -> Result<()> {
-        let (_, heard) = self.listen(Split::Validation, &mut |_, _, _| Ok(()))?;
+        let (_, detected) = self.listen(Split::Validation, &mut |_, _, _| Ok(()))?;
         let manifest =
-            choose(&sweep(&heard, &self.recogniser.manifest), &self.recogniser.manifest, self.args.false_alarms);
-        drop(heard);
+            choose(&sweep(&detected, &self.recogniser.manifest), &self.recogniser.manifest, self.args.false_alarms);
+        drop(detected);
         self.recogniser.manifest = manifest.clone();
-        let (_, heard) = self.listen(Split::Testing, &mut |_, _, _| Ok(()))?;
-        let chosen = heard.tally(&manifest);
-        let curve: Vec<Operating> = sweep(&heard, &manifest).into_iter().map(|(operating, _)| operating).collect();
-        drop(heard);
+        let (_, detected) = self.listen(Split::Testing, &mut |_, _, _| Ok(()))?;
+        let chosen = detected.tally(&manifest);
+        let curve: Vec<Operating> = sweep(&detected, &manifest).into_iter().map(|(operating, _)| operating).collect();
+        drop(detected);
         let mined = match &self.args.hard_negatives {
             Some(folder) => Some(self.hard_negatives(folder, &manifest)?),
             None => None,
@@ -196,8 +197,8 @@ impl Calibration<'_> {
     fn listen(
         &self,
         split: Split,
-        then: &mut dyn FnMut(&Material<'_>, RecordingSettings, &Heard) -> Result<()>,
-    ) -> Result<(RecordingSettings, Heard)> {
+        then: &mut dyn FnMut(&Material<'_>, RecordingSettings, &Outputs) -> Result<()>,
+    ) -> Result<(RecordingSettings, Outputs)> {
         let clips = self.data.in_split(split);
         let samples = |clip: usize| {
             let mut samples = vec![0.0; self.data.length()];
@@ -227,7 +228,7 @@ impl Calibration<'_> {
         let progress = Measuring::new(self.context);
         let minutes = |samples: u64| (samples / u64::from(rate_hz) / 60) as usize;
         let mut recording = Recording::new(&material, settings);
-        let heard = Heard::listen(&self.recogniser, &mut recording, &self.options, &mut |samples| {
+        let detected = Outputs::listen(&self.recogniser, &mut recording, &self.options, &mut |samples| {
             progress.report(&format!("minutes of {split} clips"), minutes(samples), minutes(settings.samples));
             !interrupt::requested()
         })?;
@@ -235,8 +236,8 @@ impl Calibration<'_> {
         if interrupt::requested() {
             return Err(Ending::Interrupted("the calibration was stopped; nothing was written".into()).into());
         }
-        then(&material, settings, &heard)?;
-        Ok((settings, heard))
+        then(&material, settings, &detected)?;
+        Ok((settings, detected))
     }
 
     /// Writes the windows of false alarms in a recording of training clips, those in which no word of the network is spoken.
@@ -244,16 +245,16 @@ impl Calibration<'_> {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
         let mut count = 0;
-        self.listen(Split::Training, &mut |material, settings, heard| {
-            let mut alarms = heard.tally(manifest).false_alarms;
+        self.listen(Split::Training, &mut |material, settings, detected| {
+            let mut alarms = detected.tally(manifest).false_alarms;
             alarms.retain(|alarm| alarm.cause != Cause::Word);
             alarms.sort_by_key(|alarm| alarm.start);
             let starts: Vec<i64> = alarms.iter().map(|alarm| alarm.start).collect();
             let mut failed = Ok(());
-            heard.sounds(&mut Recording::new(material, settings), &starts, &mut |number, sound| {
+            detected.sounds(&mut Recording::new(material, settings), &starts, &mut |number, sound| {
                 if failed.is_ok() {
                     let word = &manifest.words[alarms[number].detection.word];
-                    let name = format!("heard-{}-{number:05}.wav", super::listen::in_a_file_name(word));
+                    let name = format!("alarm-{}-{number:05}.wav", super::listen::in_a_file_name(word));
                     failed = write_wav(&folder.join(name), sound, settings.rate_hz);
                     count += 1;
                 }
@@ -269,7 +270,7 @@ impl Calibration<'_> {
             word: manifest.words[class].clone(),
             threshold: manifest.threshold_of(&manifest.words[class]),
             spoken: tally.spoken[class],
-            heard: tally.heard[class],
+            detected: tally.detected[class],
             false_alarms: tally.false_alarms_of(class),
         };
         let at_recall = curve.iter().rev().find(|operating| operating.missed <= 1.0 - RECALL).cloned();
@@ -295,7 +296,7 @@ impl Calibration<'_> {
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(out)))?;
         write_atomically(&out.join("calibration.json"), serde_json::to_string_pretty(report)?.as_bytes())?;
         let mut csv = String::from(
-            "threshold,spoken,heard,missed,missed_low,missed_high,false_alarms,per_hour,per_hour_low,per_hour_high\n",
+            "threshold,spoken,detected,missed,missed_low,missed_high,false_alarms,per_hour,per_hour_low,per_hour_high\n",
         );
         for o in &report.curve {
             let ([low, high], [least, most]) = (o.missed_interval, o.per_hour_interval);
@@ -303,7 +304,7 @@ impl Calibration<'_> {
                 "{:.5},{},{},{:.5},{low:.5},{high:.5},{},{:.4},{least:.4},{most:.4}\n",
                 o.threshold.unwrap_or(f64::NAN),
                 o.spoken,
-                o.heard,
+                o.detected,
                 o.missed,
                 o.false_alarms,
                 o.per_hour
@@ -315,15 +316,15 @@ impl Calibration<'_> {
 
     fn print(&self, report: &Report) -> Result<()> {
         let chosen = &report.chosen;
-        let columns = [left("word"), right("threshold"), right("spoken"), right("heard"), right("missed")];
+        let columns = [left("word"), right("threshold"), right("spoken"), right("detected"), right("missed")];
         let mut table = Table::new(columns.into_iter().chain([right("false alarms")]));
         for word in &report.words {
-            let missed = (word.spoken - word.heard) as f64 / word.spoken.max(1) as f64;
+            let missed = (word.spoken - word.detected) as f64 / word.spoken.max(1) as f64;
             table.row([
                 word.word.to_string(),
                 format!("{:.4}", word.threshold),
                 word.spoken.to_string(),
-                word.heard.to_string(),
+                word.detected.to_string(),
                 percent(missed),
                 word.false_alarms.to_string(),
             ]);
@@ -340,7 +341,7 @@ impl Calibration<'_> {
             report.snr_db[0],
             report.snr_db[1],
             report.wanted_false_alarms_per_hour,
-            chosen.spoken - chosen.heard,
+            chosen.spoken - chosen.detected,
             chosen.spoken,
             percent(chosen.missed),
             percent(low),

@@ -138,7 +138,7 @@ mod built {
         Ok(Detection {
             hop_ms: manifest.hop_ms,
             smoothing_ms: manifest.smoothing_ms,
-            settle_ms: manifest.settle_ms,
+            decision_ms: manifest.decision_ms,
             refractory_ms: manifest.refractory_ms,
             quiet_db: manifest.quiet_db,
             thresholds: words.iter().map(|w| if is_word(w) { manifest.threshold_of(w) } else { NEVER }).collect(),

@@ -22,15 +22,15 @@ Examples:
   stapes listen runs/NAME meeting.flac
   stapes listen runs/NAME meeting.flac --threshold 0.95 --threshold no=0.99
   stapes listen runs/NAME --write-manifest          then change the thresholds in runs/NAME/listen.toml
-  stapes listen runs/NAME meeting.wav --save-triggers heard --json
+  stapes listen runs/NAME meeting.wav --save-triggers triggers --json
   stapes listen runs/NAME --calibrate --hours 3 --false-alarms 0.5
-  stapes listen runs/NAME --calibrate --hard-negatives heard   then stapes train --unknown other-words,./heard
+  stapes listen runs/NAME --calibrate --hard-negatives negatives   then stapes train --unknown other-words,./negatives
 
 Prints a line for each spoken word: start and end in seconds, the word and its probability, separated by tabs (with --json one object per line).
 The sound may have any length, sample rate and number of channels. Standard input may be a WAV, FLAC or Ogg Vorbis file, or 16-bit little-endian samples of one channel without a header.
 
 The network is computed on a window of the last second every hop_ms milliseconds; the convolutions of overlapping windows are shared. Probabilities are averaged over smoothing_ms. A word is decided \
-settle_ms after its probability reaches the threshold, and no other word within refractory_ms. A network that was trained on words only takes every sound for one of them: \
+decision_ms after its probability reaches the threshold, and no other word within refractory_ms. A network that was trained on words only takes every sound for one of them: \
 train it with --unknown and --silence before it listens.
 
 --calibrate builds two long recordings from the run's validation and test clips, clips of other words and background noise, and listens to them as to any stream. It chooses for each word the threshold \
@@ -173,7 +173,7 @@ struct Listener<'a> {
 impl Listener<'_> {
     fn run(mut self, sound: &mut SoundStream, mut stream: Stream, path: &Path) -> Result<()> {
         let (mut samples, mut busy) = (Vec::new(), 0.0);
-        // A stream that breaks off has been heard until there.
+        // A stream that breaks off has been detected until there.
         let mut broken = None;
         loop {
             samples.clear();

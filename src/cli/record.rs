@@ -104,9 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     for take in finder.push(&converted) {
         recorder.write(&take)?;
     }
-    if !recorder.done()
-        && let Some(take) = finder.finish()
-    {
+    for take in finder.finish() {
         recorder.write(&take)?;
     }
     recorder.end(path, broken)

@@ -1,8 +1,7 @@
 //! From the probabilities of successive windows to events: one for each spoken word.
 //!
 //! 1. **Smoothing**: the probabilities are averaged over the last windows ([`Manifest::smoothing_ms`]).
-//! 2. **Candidate**: a candidate begins with the first window in which the averaged probability of a word reaches its threshold. It is decided [`Manifest::settle_ms`] later, or before if no word
-//!    reaches its threshold any more. In the meantime the beginning of a word may look like another word: the word with the largest sum of averaged probabilities is the one.
+//! 2. **Candidate**: a candidate begins with the first window in which the averaged probability of a word reaches its threshold. It is decided [`Manifest::decision_ms`] later. In the meantime the beginning of a word may look like another word: the word with the largest sum of averaged probabilities is the one.
 //! 3. **Refractory time**: after an event the same sound stays in the following windows, and its end may look like another word. For [`Manifest::refractory_ms`] after the event's last window,
 //!    and until no word reaches its threshold, there is no other candidate.
 
@@ -27,7 +26,7 @@ pub struct Detector {
     /// Windows that are averaged.
     smoothing: usize,
     /// Windows from the start of a candidate to its decision.
-    settle: u64,
+    decision: u64,
     /// Windows after an event without another.
     refractory: u64,
     recent: VecDeque<Vec<f64>>,
@@ -64,7 +63,7 @@ impl Detector {
         Detector {
             thresholds: manifest.words.iter().map(threshold).collect(),
             smoothing: windows(manifest.smoothing_ms).max(1.0) as usize,
-            settle: windows(manifest.settle_ms) as u64,
+            decision: windows(manifest.decision_ms) as u64,
             refractory: windows(manifest.refractory_ms) as u64,
             recent: VecDeque::new(),
             average: vec![0.0; manifest.words.len()],
@@ -83,14 +82,14 @@ impl Detector {
         for (class, average) in self.average.iter_mut().enumerate() {
             *average = self.recent.iter().map(|of| of[class]).sum::<f64>() / self.smoothing as f64;
         }
-        let heard = self.average.iter().zip(&self.thresholds).any(|(p, threshold)| p >= threshold);
+        let detected = self.average.iter().zip(&self.thresholds).any(|(p, threshold)| p >= threshold);
         match &mut self.state {
-            State::Refractory { until } if heard || window < *until => return None,
+            State::Refractory { until } if detected || window < *until => return None,
             State::Refractory { .. } => self.state = State::Waiting,
-            State::Waiting if !heard => return None,
+            State::Waiting if !detected => return None,
             _ => {}
         }
-        if heard && let State::Waiting = self.state {
+        if detected && let State::Waiting = self.state {
             let classes = self.average.len();
             self.state = State::Candidate { since: window, sums: vec![0.0; classes], most: vec![(0.0, 0); classes] };
         }
@@ -101,7 +100,7 @@ impl Detector {
                     *most = (p, window);
                 }
             }
-            if !heard || window - *since >= self.settle {
+            if window - *since >= self.decision {
                 return self.decide(window);
             }
         }

@@ -19,7 +19,7 @@ const FILE: &str = "listen.toml";
 /// sample_rate = 16000        # of the network's input, in Hz
 /// hop_ms = 20.0              # about the time from one window to the next
 /// smoothing_ms = 100.0       # probabilities are averaged over this time
-/// settle_ms = 300.0          # an event is decided this long after a probability passed its threshold
+/// decision_ms = 300.0          # an event is decided this long after a probability passed its threshold
 /// refractory_ms = 700.0      # after an event, no other for this time
 /// threshold = 0.8            # of every word that is not named below
 /// quiet_db = -60.0           # in windows without sound above this level nothing is recognised
@@ -41,8 +41,8 @@ pub struct Manifest {
     #[serde(default = "smoothing_ms")]
     pub smoothing_ms: f64,
     /// Milliseconds from the moment a probability passes its threshold to the decision which word it was.
-    #[serde(default = "settle_ms")]
-    pub settle_ms: f64,
+    #[serde(default = "decision_ms")]
+    pub decision_ms: f64,
     /// Milliseconds after an event in which there is no other.
     #[serde(default = "refractory_ms")]
     pub refractory_ms: f64,
@@ -63,7 +63,7 @@ fn hop_ms() -> f64 {
 fn smoothing_ms() -> f64 {
     100.0
 }
-fn settle_ms() -> f64 {
+fn decision_ms() -> f64 {
     300.0
 }
 fn refractory_ms() -> f64 {
@@ -84,7 +84,7 @@ impl Manifest {
             sample_rate,
             hop_ms: hop_ms(),
             smoothing_ms: smoothing_ms(),
-            settle_ms: settle_ms(),
+            decision_ms: decision_ms(),
             refractory_ms: refractory_ms(),
             threshold: threshold(),
             quiet_db: quiet_db(),
@@ -128,7 +128,7 @@ impl Manifest {
         let times = [
             ("hop_ms", self.hop_ms, 0.1),
             ("smoothing_ms", self.smoothing_ms, 0.0),
-            ("settle_ms", self.settle_ms, 0.0),
+            ("decision_ms", self.decision_ms, 0.0),
             ("refractory_ms", self.refractory_ms, 0.0),
         ];
         for (key, value, least) in times {

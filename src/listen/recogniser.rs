@@ -224,7 +224,7 @@ impl Stream {
         let (hop, window) = (windows.sharing().hop, windows.sharing().window);
         let rate_hz = of.rate_hz();
         let detector = Detector::new(&of.manifest, hop as f64 / f64::from(rate_hz));
-        let kept = window + (of.manifest.settle_ms / 1000.0 * f64::from(rate_hz)) as usize + (PIECE + 2) * hop;
+        let kept = window + (of.manifest.decision_ms / 1000.0 * f64::from(rate_hz)) as usize + (PIECE + 2) * hop;
         let lead = window - hop;
         let mut stream = Stream {
             rate,

@@ -15,6 +15,8 @@ const PAUSE: usize = 30;
 const SHORTEST: usize = 8;
 /// Frames from which the level of the background follows: three seconds.
 const BACKGROUND: usize = 300;
+/// Frames before and after a take in which the word may be, below the level that begins a take.
+const MARGIN: usize = 15;
 /// Fewest frames before the background is known.
 const KNOWN: usize = 20;
 
@@ -44,6 +46,8 @@ pub struct TakeFinder {
     background: VecDeque<f64>,
     /// The first frame of a take, and the last loud one.
     take: Option<(usize, usize)>,
+    /// Takes whose window has not arrived as a whole.
+    ended: VecDeque<(usize, usize)>,
     level: f64,
 }
 
@@ -60,6 +64,7 @@ impl TakeFinder {
             frames: 0,
             background: VecDeque::new(),
             take: None,
+            ended: VecDeque::new(),
             level: -200.0,
         }
     }
@@ -77,11 +82,20 @@ impl TakeFinder {
             let frame = &self.samples[self.frames * self.frame - self.at..][..self.frame];
             let power = frame.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / self.frame as f64;
             self.level = 10.0 * power.max(1e-20).log10();
-            takes.extend(self.next_frame());
+            self.next_frame();
             self.frames += 1;
+            // The middle of the word is at most its last frame.
+            let after = self.window / 2 / self.frame + MARGIN + 2;
+            while let Some(&(first, last)) = self.ended.front()
+                && self.frames > last + after
+            {
+                self.ended.pop_front();
+                takes.extend(self.made(first, last));
+            }
         }
         // A window before the current take is kept.
-        let from = self.take.map_or(self.frames, |(first, _)| first) * self.frame;
+        let first = self.ended.front().copied().or(self.take);
+        let from = first.map_or(self.frames, |(first, _)| first) * self.frame;
         let unused = from.saturating_sub(self.window + self.at);
         if unused > self.window {
             self.samples.drain(..unused);
@@ -90,20 +104,20 @@ impl TakeFinder {
         takes
     }
 
-    /// Ends the stream, and returns the word that was being spoken.
-    pub fn finish(mut self) -> Option<Take> {
-        self.take.and_then(|(first, last)| self.made(first, last))
+    /// Ends the stream, and returns the words in its rest.
+    pub fn finish(mut self) -> Vec<Take> {
+        let ended: Vec<(usize, usize)> = self.ended.drain(..).chain(self.take.take()).collect();
+        ended.into_iter().filter_map(|(first, last)| self.made(first, last)).collect()
     }
 
-    fn next_frame(&mut self) -> Option<Take> {
+    fn next_frame(&mut self) {
         let loud = self.background.len() >= KNOWN && self.level >= (self.background_db() + ABOVE).max(LEAST);
         match (&mut self.take, loud) {
             (None, true) => self.take = Some((self.frames, self.frames)),
             (Some((_, last)), true) => *last = self.frames,
             (Some((first, last)), false) if self.frames - *last >= PAUSE => {
-                let (first, last) = (*first, *last);
+                self.ended.push_back((*first, *last));
                 self.take = None;
-                return self.made(first, last);
             }
             (Some(_), false) => {}
             (None, false) => {
@@ -113,7 +127,6 @@ impl TakeFinder {
                 }
             }
         }
-        None
     }
 
     /// The median level of the frames outside of words.
@@ -129,7 +142,7 @@ impl TakeFinder {
             return None;
         }
         // The soft beginning and end of a word are below the level that begins a take.
-        let margin = self.frame * 15;
+        let margin = self.frame * MARGIN;
         let begins = (first * self.frame).saturating_sub(margin).max(self.at);
         let ends = ((last + 1) * self.frame + margin).min(self.at + self.samples.len());
         let around = &self.samples[begins - self.at..ends - self.at];

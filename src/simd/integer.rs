@@ -36,7 +36,10 @@ impl IntegerProduct<'_> {
     pub(crate) fn run(self, isa: Isa) {
         let (groups, rows) = (self.bias.len(), self.out.len() / self.bias.len().max(1));
         let pairs = self.weights.len() / groups.max(1);
-        assert!(groups > 0 && groups * pairs == self.weights.len() && groups * rows == self.out.len(), "lengths");
+        assert!(
+            groups > 0 && pairs > 0 && groups * pairs == self.weights.len() && groups * rows == self.out.len(),
+            "lengths"
+        );
         if rows == 0 {
             return;
         }
@@ -55,7 +58,7 @@ fn portable(p: IntegerProduct<'_>, pairs: usize) {
     let groups = p.bias.len();
     for (r, out) in p.out.chunks_exact_mut(groups).enumerate() {
         let x = p.x[r * p.stride..][..2 * pairs].chunks_exact(2);
-        for ((out, bias), weights) in out.iter_mut().zip(p.bias).zip(p.weights.chunks(pairs.max(1))) {
+        for ((out, bias), weights) in out.iter_mut().zip(p.bias).zip(p.weights.chunks(pairs)) {
             *out = *bias;
             for (x, weights) in x.clone().zip(weights) {
                 let [a, b] = [i32::from(x[0]), i32::from(x[1])];
@@ -125,7 +128,7 @@ mod tests {
     fn every_instruction_set_gives_the_sums_of_the_definition() {
         let key = Key::new(5, Stream::Case);
         let number = |i: usize, size: u64| (key.below(i as u64, 2 * size) as i64 - size as i64) as i16;
-        for (rows, stride, pairs, groups) in [(1, 0, 1, 1), (6, 32, 80, 2), (7, 3, 5, 1), (23, 2, 0, 1), (11, 1, 4, 3)]
+        for (rows, stride, pairs, groups) in [(1, 0, 1, 1), (6, 32, 80, 2), (7, 3, 5, 1), (23, 2, 1, 1), (11, 1, 4, 3)]
         {
             let x: Vec<i16> = (0..(rows - 1) * stride + 2 * pairs).map(|i| number(i, 32_768)).collect();
             let weight = |g: usize, p: usize, o: usize, half: usize| number(((g * 99 + p) * 16 + o) * 2 + half, 128);

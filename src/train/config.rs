@@ -1,7 +1,8 @@
 //! The configuration of a run, and `config.toml`.
 
 use super::error::TrainError;
-use super::settings::{ESCAPED, SETTINGS};
+use super::setting_values::ESCAPED;
+use super::settings::SETTINGS;
 use super::weight_file::quoted;
 use crate::base::Name;
 use crate::base::name::display_path;

@@ -54,6 +54,8 @@ mod session;
 #[cfg(feature = "audio")]
 mod setting;
 #[cfg(feature = "audio")]
+mod setting_values;
+#[cfg(feature = "audio")]
 mod settings;
 #[cfg(feature = "audio")]
 mod shifts;

@@ -1,79 +1,18 @@
 //! The table of settings.
 
-use super::config::{Kept, TrainConfig};
+use super::config::Kept;
 use super::setting::{Group, Setting, Values, parsed};
+use super::setting_values::{
+    EMBEDDED, NOISE_GENERATED, NOISE_OF_DATA, double, float, path_value, run_path, split_name, split_rule,
+    step_schedule, whole,
+};
 use crate::base::Name;
-use crate::data::{NoiseSource, SHARES, SplitRule, UnknownFrom};
+use crate::data::{NoiseSource, SHARES, UnknownFrom};
 use crate::nn::Variant;
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::optim::ScheduleKind;
-use std::path::{Path, PathBuf};
-
-/// The random split has the seed of the run, so that one number repeats a run.
-fn split_rule(text: &str, seed: u64) -> SplitRule {
-    match text {
-        "official" => SplitRule::Official,
-        "random" => SplitRule::Random { seed },
-        _ => SplitRule::Speaker,
-    }
-}
-
-fn split_name(split: SplitRule) -> &'static str {
-    match split {
-        SplitRule::Speaker => "speaker",
-        SplitRule::Official => "official",
-        SplitRule::Random { .. } => "random",
-    }
-}
-
-fn float(value: f32) -> Option<toml::Value> {
-    // Through the shortest decimal that gives the same f32, not the nearest f64.
-    value.to_string().parse::<f64>().ok().map(toml::Value::Float)
-}
-
-fn double(value: f64) -> Option<toml::Value> {
-    Some(value.into())
-}
-
-fn whole(value: impl TryInto<i64>) -> Option<toml::Value> {
-    value.try_into().ok().map(toml::Value::Integer)
-}
-
-/// The value of `data` that denotes the built-in recordings.
-const EMBEDDED: &str = "embedded";
-/// The values of `noise_from` that are not a folder.
-const NOISE_OF_DATA: &str = "data";
-const NOISE_GENERATED: &str = "generated";
-
-/// The key of a path that is not UTF-8, in the text form of [`Name`].
-pub(super) const ESCAPED: &str = "escaped";
-
-/// A path as it is written in `config.toml`: text, or a table with the text form of its bytes. A path that is one of `words`
-/// gets a `./`, since the word alone means something else.
-fn path_value(path: &Path, words: &[&str]) -> toml::Value {
-    match path.to_str() {
-        Some(text) if words.contains(&text) => format!("./{text}").into(),
-        Some(text) => text.into(),
-        None => {
-            let escaped = Name::from_os(path.as_os_str()).to_string();
-            toml::Table::from_iter([(ESCAPED.to_string(), escaped.into())]).into()
-        }
-    }
-}
-
-/// A path of another run; no path for empty text.
-fn run_path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
-}
-
-/// Interval and factor of the schedule `step`.
-fn step_schedule(config: &mut TrainConfig) -> Result<(&mut f64, &mut f64), String> {
-    match &mut config.schedule.kind {
-        ScheduleKind::Step { every, factor } => Ok((every, factor)),
-        _ => Err("only the schedule `step` has it; set schedule=step before".into()),
-    }
-}
+use std::path::PathBuf;
 
 /// All settings, in the order in which `config.toml` lists them.
 pub const SETTINGS: &[Setting] = &[

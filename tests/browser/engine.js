@@ -9,10 +9,10 @@ const logits = JSON.parse(readFileSync(inputs, "utf8")).map((samples) => Array.f
 // What the detector makes of the same course of probabilities that the test gives to the library's.
 const settings = { ...description.settings, words: ["a", "b"], thresholds: [0.8, 0.8] };
 const detector = new Detector(settings, 0.02);
-const heard = [];
+const detected = [];
 for (let w = 0; w < 300; w++) {
   const p = w % 120 < 40 ? [0.95, 0.05] : w % 120 < 50 ? [0.05, 0.9] : [0.5, 0.5];
   const decided = detector.push(w >= 200 && w < 220 ? null : p);
-  if (decided) heard.push([w, decided.word, decided.probability]);
+  if (decided) detected.push([w, decided.word, decided.probability]);
 }
-console.log(JSON.stringify({ logits, heard }));
+console.log(JSON.stringify({ logits, detected }));

@@ -1,5 +1,5 @@
 // Opens a page of `stapes export --format web` in a headless Chromium with a WAV file in place of the microphone: node listener.mjs CHROMIUM PAGE WAV INPUTS.json
-// Prints as JSON what the page heard in the microphone, its logits for the inputs, its errors and its requests. Exit code 77: the browser does not start.
+// Prints as JSON what the page detected in the microphone, its logits for the inputs, its errors and its requests. Exit code 77: the browser does not start.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -68,8 +68,8 @@ await evaluate("document.getElementById('listen').click()");
 await until("document.querySelectorAll('#words li').length > 0 || /No microphone/.test(document.getElementById('status').textContent)");
 await evaluate("document.getElementById('listen').click()");
 await until("/Listened/.test(document.getElementById('status').textContent)");
-const heard = await evaluate("[...document.querySelectorAll('#words b')].map((word) => word.textContent)");
+const detected = await evaluate("[...document.querySelectorAll('#words b')].map((word) => word.textContent)");
 const status = await evaluate("document.getElementById('status').textContent");
 const labelled = await evaluate("[...document.querySelectorAll('button,input,meter')].every((of) => of.textContent || of.getAttribute('aria-label') || of.closest('label'))");
-console.log(JSON.stringify({ heard, logits, errors, requests, status, labelled }));
+console.log(JSON.stringify({ detected, logits, errors, requests, status, labelled }));
 end(0);

@@ -126,13 +126,13 @@ function softmax(logits) {
   return powers.map((p) => p / sum);
 }
 
-// One event for each spoken word, as `stapes listen` decides it: averaged probabilities, a threshold, a decision after `settle`, then a refractory time. Times are in seconds.
+// One event for each spoken word, as `stapes listen` decides it: averaged probabilities, a threshold, a decision after `decision`, then a refractory time. Times are in seconds.
 class Detector {
   constructor(settings, hop) {
     this.settings = settings;
     const windows = (ms) => Math.round(ms / 1000 / hop);
     this.smoothing = Math.max(1, windows(settings.smoothing_ms));
-    this.settle = windows(settings.settle_ms);
+    this.decision = windows(settings.decision_ms);
     this.refractory = windows(settings.refractory_ms);
     this.recent = [];
     this.window = -1;
@@ -148,12 +148,12 @@ class Detector {
     this.recent.push(probabilities || new Array(classes).fill(0));
     if (this.recent.length > this.smoothing) this.recent.shift();
     this.average = this.settings.words.map((_, c) => this.recent.reduce((sum, p) => sum + p[c], 0) / this.smoothing);
-    const heard = this.average.some((p, c) => p >= this.settings.thresholds[c]);
+    const detected = this.average.some((p, c) => p >= this.settings.thresholds[c]);
     if (this.until !== null) {
-      if (heard || this.window < this.until) return null;
+      if (detected || this.window < this.until) return null;
       this.until = null;
     }
-    if (heard && !this.candidate) {
+    if (detected && !this.candidate) {
       this.candidate = { since: this.window, sums: new Array(classes).fill(0), most: new Array(classes).fill(0) };
     }
     if (!this.candidate) return null;
@@ -161,7 +161,7 @@ class Detector {
       this.candidate.sums[c] += p;
       this.candidate.most[c] = Math.max(this.candidate.most[c], p);
     });
-    return !heard || this.window - this.candidate.since >= this.settle ? this.decide() : null;
+    return this.window - this.candidate.since >= this.decision ? this.decide() : null;
   }
 
   decide() {

@@ -26,7 +26,7 @@ pub struct Detection {
     /// Milliseconds over which probabilities are averaged.
     pub smoothing_ms: f64,
     /// Milliseconds from a probability above its threshold to the decision.
-    pub settle_ms: f64,
+    pub decision_ms: f64,
     /// Milliseconds after a word without another.
     pub refractory_ms: f64,
     /// The level in decibels relative to full scale below which a window is quiet.
@@ -161,7 +161,7 @@ fn html(network: &str, words: &[String], description: &Value) -> String {
 <p id="status" role="status">Preparing the network.</p>
 <div id="last" aria-live="polite"></div>
 <div id="bars"></div>
-<ol id="words" aria-label="words that were heard, the latest first"></ol>
+<ol id="words" aria-label="words that were detected, the latest first"></ol>
 </main>
 <script>
 {data}const WORKER = {worker}.replace("DATA", () => JSON.stringify(DESCRIPTION));

@@ -21,7 +21,7 @@ const bars = settings.words.map((word) => {
   return bar;
 });
 
-function heard(event) {
+function detected(event) {
   const item = document.createElement("li");
   const word = document.createElement("b");
   word.textContent = event.word;
@@ -38,7 +38,7 @@ worker.onmessage = ({ data }) => {
     say("Ready. A window takes " + data.window_ms.toFixed(0) + " ms here; a new one begins every " + data.hop_ms.toFixed(0) + " ms.");
     element("listen").disabled = element("file").disabled = false;
   }
-  if (data.event) heard(data.event);
+  if (data.event) detected(data.event);
   if (data.average) data.average.forEach((p, i) => (bars[i].value = p));
   if (data.finished) say("Listened to " + data.seconds.toFixed(1) + " s of sound.");
   if (data.logits && pending) pending(data.logits);

@@ -1,6 +1,6 @@
 //! Misses and false alarms at many thresholds, and the thresholds for a wanted rate.
 
-use super::heard::{Heard, Tally, is_class};
+use super::outputs::{Outputs, Tally, is_class};
 use crate::listen::Manifest;
 use crate::train::{poisson, wilson};
 use serde::Serialize;
@@ -23,13 +23,13 @@ pub struct Operating {
     pub threshold: Option<f64>,
     /// Words that were spoken.
     pub spoken: u64,
-    /// Words that were spoken and heard.
-    pub heard: u64,
+    /// Words that were spoken and detected.
+    pub detected: u64,
     /// The share of words that were missed, with its 95 % interval (Wilson).
     pub missed: f64,
     /// Its interval.
     pub missed_interval: [f64; 2],
-    /// Words that were heard and not spoken.
+    /// Words that were detected and not spoken.
     pub false_alarms: u64,
     /// False alarms per hour, with the exact 95 % interval of a Poisson distribution.
     pub per_hour: f64,
@@ -40,15 +40,15 @@ pub struct Operating {
 impl Operating {
     /// The figures of a tally.
     pub fn of(tally: &Tally, threshold: Option<f64>) -> Operating {
-        let [spoken, heard] = tally.recall();
+        let [spoken, detected] = tally.recall();
         let false_alarms = tally.false_alarms.len() as u64;
         let hours = tally.hours.max(1e-9);
-        let [low, high] = wilson(spoken - heard, spoken);
+        let [low, high] = wilson(spoken - detected, spoken);
         Operating {
             threshold,
             spoken,
-            heard,
-            missed: (spoken - heard) as f64 / spoken.max(1) as f64,
+            detected,
+            missed: (spoken - detected) as f64 / spoken.max(1) as f64,
             missed_interval: [low, high],
             false_alarms,
             per_hour: false_alarms as f64 / hours,
@@ -58,10 +58,10 @@ impl Operating {
 }
 
 /// The figures at many thresholds that all words share, in ascending order of the threshold.
-pub fn sweep(heard: &Heard, manifest: &Manifest) -> Vec<(Operating, Tally)> {
+pub fn sweep(detected: &Outputs, manifest: &Manifest) -> Vec<(Operating, Tally)> {
     let at = |threshold: f64| {
         let manifest = Manifest { threshold, thresholds: Default::default(), ..manifest.clone() };
-        let tally = heard.tally(&manifest);
+        let tally = detected.tally(&manifest);
         (Operating::of(&tally, Some(threshold)), tally)
     };
     grid().map(at).collect()
@@ -75,7 +75,7 @@ pub fn choose(sweep: &[(Operating, Tally)], manifest: &Manifest, per_hour: f64) 
     let Some((_, first)) = sweep.first() else { return chosen };
     let words: Vec<usize> = (0..manifest.words.len()).filter(|&class| is_class(manifest, class).is_some()).collect();
     let alarms = |class: usize, step: usize| sweep[step].1.false_alarms_of(class) as f64;
-    let hits = |class: usize, step: usize| sweep[step].1.heard[class] as f64;
+    let hits = |class: usize, step: usize| sweep[step].1.detected[class] as f64;
     let mut at = vec![0; manifest.words.len()];
     loop {
         let total: f64 = words.iter().map(|&class| alarms(class, at[class])).sum();

@@ -5,8 +5,8 @@ use crate::base::Name;
 use crate::listen::{Detection, Detector, ListenError, Manifest, Recogniser, StreamOptions};
 use crate::train::softmax;
 
-/// What a network heard of a recording.
-pub struct Heard {
+/// The outputs of a network for a recording.
+pub struct Outputs {
     classes: usize,
     /// Samples from window to window, of a window, and before the recording.
     hop: u64,
@@ -21,10 +21,10 @@ pub struct Heard {
     pub samples: u64,
 }
 
-/// Why a word that was not spoken was heard.
+/// Why a word that was not spoken was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A word of the network was spoken: another one, or the same was heard twice.
+    /// A word of the network was spoken: another one, or the same was detected twice.
     Word,
     /// Another word was spoken.
     OtherWord,
@@ -32,10 +32,10 @@ pub enum Cause {
     Noise,
 }
 
-/// A word that was heard and not spoken.
+/// A word that was detected and not spoken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FalseAlarm {
-    /// What was heard.
+    /// What was detected.
     pub detection: Detection,
     /// What was there instead.
     pub cause: Cause,
@@ -43,23 +43,23 @@ pub struct FalseAlarm {
     pub start: i64,
 }
 
-/// Words that were spoken, heard, and heard without being spoken.
+/// Words that were spoken, detected, and detected without being spoken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     /// For each class how often it was spoken.
     pub spoken: Vec<u64>,
-    /// For each class how often it was spoken and heard.
-    pub heard: Vec<u64>,
-    /// What was heard and not spoken.
+    /// For each class how often it was spoken and detected.
+    pub detected: Vec<u64>,
+    /// What was detected and not spoken.
     pub false_alarms: Vec<FalseAlarm>,
     /// The length of the recording.
     pub hours: f64,
 }
 
 impl Tally {
-    /// Words that were spoken, and those of them that were heard.
+    /// Words that were spoken, and those of them that were detected.
     pub fn recall(&self) -> [u64; 2] {
-        [self.spoken.iter().sum(), self.heard.iter().sum()]
+        [self.spoken.iter().sum(), self.detected.iter().sum()]
     }
 
     /// False alarms of a class.
@@ -73,7 +73,7 @@ impl Tally {
     }
 }
 
-impl Heard {
+impl Outputs {
     /// Listens to a recording. `progress` is called with the samples so far, and ends the recording by returning false.
     ///
     /// # Errors
@@ -83,12 +83,12 @@ impl Heard {
         recording: &mut Recording<'_>,
         options: &StreamOptions,
         progress: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Heard, ListenError> {
+    ) -> Result<Outputs, ListenError> {
         let rate_hz = recogniser.rate_hz();
         let mut stream = recogniser.stream_with(rate_hz, options)?;
         let (hop, window) = (stream.sharing().hop as u64, stream.sharing().window as u64);
         let classes = recogniser.manifest.words.len();
-        let mut heard = Heard {
+        let mut detected = Outputs {
             classes,
             hop,
             window,
@@ -99,7 +99,7 @@ impl Heard {
             spoken: Vec::new(),
             samples: 0,
         };
-        let probabilities = &mut heard.probabilities;
+        let probabilities = &mut detected.probabilities;
         let mut keep = |output: crate::listen::WindowOutput<'_>| {
             probabilities.resize(output.number as usize * classes, f32::NAN);
             match output.quiet {
@@ -108,15 +108,15 @@ impl Heard {
             }
         };
         while let Some(scene) = recording.next_scene() {
-            heard.samples += scene.len() as u64;
-            heard.spoken.extend(recording.take_spoken());
+            detected.samples += scene.len() as u64;
+            detected.spoken.extend(recording.take_spoken());
             stream.push_with(&scene, &mut keep)?;
-            if !progress(heard.samples) {
+            if !progress(detected.samples) {
                 break;
             }
         }
         stream.finish_with(&mut keep)?;
-        Ok(heard)
+        Ok(detected)
     }
 
     /// The words that are detected with these settings.
@@ -132,11 +132,11 @@ impl Heard {
         found
     }
 
-    /// Compares what is detected with these settings to what was spoken. A word was heard if it is detected in a window with at least half of its sound.
+    /// Compares what is detected with these settings to what was spoken. A word was detected if it is detected in a window with at least half of its sound.
     pub fn tally(&self, manifest: &Manifest) -> Tally {
         let mut tally = Tally {
             spoken: vec![0; self.classes],
-            heard: vec![0; self.classes],
+            detected: vec![0; self.classes],
             false_alarms: Vec::new(),
             hours: self.samples as f64 / f64::from(self.rate_hz) / 3600.0,
         };
@@ -157,7 +157,7 @@ impl Heard {
             let same = |&i: &usize| self.spoken[i].word == Some(detection.word) && !taken[i];
             if let Some(i) = there.iter().copied().find(same) {
                 taken[i] = true;
-                tally.heard[detection.word] += 1;
+                tally.detected[detection.word] += 1;
                 continue;
             }
             let cause = match there.iter().any(|&i| self.spoken[i].word.is_some()) {
