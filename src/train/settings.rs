@@ -523,6 +523,7 @@ mod tests {
     use super::super::setting::shown;
     use super::*;
     use crate::nn::{self, Initialisation};
+    use crate::train::TrainConfig;
 
     #[test]
     fn every_setting_refuses_a_wrong_value_with_its_name_its_values_and_the_text() {
