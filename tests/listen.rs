@@ -170,6 +170,29 @@ fn events_do_not_depend_on_the_pieces() {
 }
 
 #[test]
+fn a_recogniser_and_a_stream_can_be_used_in_another_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    let recogniser = untrained(0.5);
+    is_send(&recogniser);
+    is_send(&recogniser.stream(16_000).unwrap());
+}
+
+#[test]
+fn a_clip_has_the_word_that_the_network_predicts() {
+    let mut recogniser = untrained(0.5);
+    let network = Network::build(&study("custom32-8", Variant::DoBn), 3).unwrap();
+    let mut predictor = Predictor::builder(network.clone(), weights(&network)).build().unwrap();
+    let clip = noise(16_000, 5);
+    let ours = recogniser.recognise(&clip, 16_000).unwrap();
+    let theirs = &predictor.predict(&clip).unwrap()[0];
+    assert_eq!(ours.word, recogniser.manifest.words[theirs.class]);
+    assert!((ours.probability - theirs.probability).abs() < 1e-6);
+    // Short clips are filled up, sound of other rates is converted.
+    assert!(recogniser.recognise(&clip[..100], 44_100).is_ok());
+    assert!(recogniser.recognise(&[], 16_000).is_ok());
+}
+
+#[test]
 fn a_stream_refuses_what_is_not_sound() {
     let recogniser = untrained(0.5);
     let mut stream = recogniser.stream(16_000).unwrap();

@@ -7,7 +7,7 @@ use super::table::{Table, left, right};
 use super::{interrupt, output, recordings};
 use crate::base::name::display_path;
 use crate::base::{Name, Temporary};
-use crate::data::{Dataset, ExtraClasses, SHARES, Source, Split, UnknownClass, UnknownFrom};
+use crate::data::{Dataset, ExtraClasses, SHARES, SILENCE, Source, Split, UnknownClass, UnknownFrom};
 use crate::figure::{Axis, Plot, Point, Series};
 use crate::listen::calibration::{
     Cause, Material, Operating, Outputs, Recording, RecordingSettings, Tally, choose, sweep,
@@ -133,7 +133,7 @@ fn open(args: &Args, context: &Context, config: &TrainConfig) -> Result<Dataset>
     if unknown.is_none() {
         context.remark("note: there are no clips of other words, so false alarms are detected only in noise and in the words themselves; give some with --unknown");
     }
-    let extra = ExtraClasses { unknown, silence: None };
+    let extra = ExtraClasses { unknown, silence: own.extra.silence.clone() };
     recordings::open(context, path, &crate::data::DataConfig { extra, ..own })
 }
 
@@ -199,13 +199,15 @@ impl Calibration<'_> {
         split: Split,
         then: &mut dyn FnMut(&Material<'_>, RecordingSettings, &Outputs) -> Result<()>,
     ) -> Result<(RecordingSettings, Outputs)> {
-        let clips = self.data.in_split(split);
+        // The background has its noise from recordings, so that no segments of `_silence_` are needed.
+        let classes = self.data.classes();
+        let silent = |&clip: &u32| classes[self.data.clips()[clip as usize].class as usize].as_str() == Some(SILENCE);
+        let clips: Vec<u32> = self.data.in_split(split).into_iter().filter(|clip| !silent(clip)).collect();
         let samples = |clip: usize| {
             let mut samples = vec![0.0; self.data.length()];
             self.data.samples(clips[clip] as usize).write(&mut samples);
             samples
         };
-        let classes = self.data.classes();
         let word = |clip: &u32| {
             let class = &classes[self.data.clips()[*clip as usize].class as usize];
             self.recogniser.manifest.words.iter().position(|word| word == class && crate::listen::is_word(word))

@@ -5,6 +5,7 @@ use super::error::ListenError;
 use super::extent::extent;
 use super::history::History;
 use super::manifest::Manifest;
+use super::part::{How, Part};
 use super::rate::RateConverter;
 use super::sharing::Sharing;
 use super::windows::Windows;
@@ -12,7 +13,7 @@ use crate::base::{Name, Standardisation};
 use crate::nn::Network;
 use crate::ops::ConvChoice;
 use crate::simd::Isa;
-use crate::train::{Bundle, Prediction, Predictor, Weights, Which, softmax};
+use crate::train::{Bundle, Prediction, Weights, Which, softmax};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ pub struct Recogniser {
     standardisation: Option<Standardisation>,
     /// Settings of streams.
     pub manifest: Manifest,
-    clips: Predictor,
+    clips: Part,
 }
 
 /// The output of the network for a window of a stream.
@@ -126,7 +127,8 @@ impl Recogniser {
             return Err(ListenError::Channels { channels });
         }
         manifest.check()?;
-        let clips = Predictor::builder(network.clone(), weights.clone()).build()?;
+        let how = How { batch: 1, isa: Isa::best(), conv: ConvChoice::default() };
+        let clips = Part::head(&network, &weights, network.audio, how)?;
         Ok(Recogniser { network, weights, standardisation, manifest, clips })
     }
 
@@ -154,8 +156,8 @@ impl Recogniser {
         if let Some(standardisation) = &self.standardisation {
             standardisation.apply(&mut clip[..used]); // padding stays zero
         }
-        self.clips.run(&clip)?;
-        let Prediction { class, probability, probabilities } = self.clips.prediction(0);
+        self.clips.run(&clip);
+        let Prediction { class, probability, probabilities } = Prediction::of_logits(self.clips.output(0));
         Ok(Recognition { word: self.manifest.words[class].clone(), probability, probabilities })
     }
 
