@@ -144,7 +144,7 @@ fn html(network: &str, words: &[String], description: &Value) -> String {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; worker-src blob:; connect-src blob:; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' blob: data:; style-src 'unsafe-inline'; worker-src blob:; connect-src blob:; img-src data:">
 <link rel="icon" href="data:,">
 <title>{title}: words from the microphone</title>
 <style>{STYLE}</style>

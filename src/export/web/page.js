@@ -54,7 +54,7 @@ async function start() {
   if (!navigator.mediaDevices) throw new Error("this browser gives a page no microphone here; open the page over https or from this computer");
   const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
   context = new AudioContext({ sampleRate: settings.sample_rate });
-  await context.audioWorklet.addModule(URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" })));
+  await context.audioWorklet.addModule("data:text/javascript," + encodeURIComponent(WORKLET)); // a page on disk may not load a blob here
   const source = context.createMediaStreamSource(stream);
   const samples = new AudioWorkletNode(context, "samples", { numberOfOutputs: 0 });
   samples.port.onmessage = ({ data }) => worker.postMessage({ samples: data });
