@@ -17,7 +17,7 @@ use crate::data::source::{Progress, Source, Wanted, clip_name, word_of};
 use crate::data::split::{Split, SplitRule, random_splits, speaker, which_set};
 use crate::data::store::{self, CacheMode, Stored};
 
-use super::{Classes, ExtraClasses, ExtraError, FIXED, UNKNOWN, UnknownFrom, share_of};
+use super::{Classes, ExtraClasses, ExtraError, FIXED, SHARES, UNKNOWN, UnknownFrom, share_of};
 
 /// The words of the data set whose clips are of the class; `words` are classes of their own.
 pub(super) fn words(
@@ -201,7 +201,8 @@ pub(super) fn choose(data: &mut Dataset, class: u32, share: f64, words: [usize; 
     let mut used = used.into_iter();
     data.keep_clips(|_| used.next().unwrap_or(true));
     let wanted = share_of(share, words[Split::Training as usize]);
-    if training < wanted {
+    // The largest share asks for all there are.
+    if training < wanted && share < SHARES.1 {
         data.add_remark(format!(
             "`unknown_share` of {share} is {wanted} clips of `{UNKNOWN}` in each epoch, and there are {training} to train with, all of which are used"
         ));
