@@ -11,7 +11,7 @@ const say = (text) => (element("status").textContent = text);
 const bars = settings.words.map((word) => {
   const row = document.createElement("div");
   const name = document.createElement("span");
-  name.textContent = word;
+  name.textContent = { _unknown_: "other words", _silence_: "no word" }[word] ?? word;
   const bar = document.createElement("meter");
   bar.min = 0;
   bar.max = 1;
