@@ -39,9 +39,9 @@ fn untrained(spec: &NetworkSpec) -> Bundle {
 fn detection() -> Detection {
     Detection {
         hop_ms: 20.0,
-        smoothing_ms: 100.0,
-        decision_ms: 300.0,
-        refractory_ms: 700.0,
+        smoothing_ms: 160.0,
+        decision_ms: 500.0,
+        refractory_ms: 900.0,
         quiet_db: -60.0,
         thresholds: vec![0.8, 0.8, 0.8, 2.0],
     }

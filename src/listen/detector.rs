@@ -1,9 +1,10 @@
 //! From the probabilities of successive windows to events: one for each spoken word.
 //!
 //! 1. **Smoothing**: the probabilities are averaged over the last windows ([`Manifest::smoothing_ms`]).
-//! 2. **Candidate**: a candidate begins with the first window in which the averaged probability of a word reaches its threshold. It is decided [`Manifest::decision_ms`] later. In the meantime the beginning of a word may look like another word: the word with the largest sum of averaged probabilities is the one.
-//! 3. **Refractory time**: after an event the same sound stays in the following windows, and its end may look like another word. For [`Manifest::refractory_ms`] after the event's last window,
-//!    and until no word reaches its threshold, there is no other candidate.
+//! 2. **Candidate**: a candidate begins with the first window in which the averaged probability of a word reaches its threshold, and is decided [`Manifest::decision_ms`] later. In the meantime the
+//!    beginning of a word may look like another word: of the words that reached their thresholds, the one with the largest sum of averaged probabilities is the one.
+//! 3. **Refractory time**: the same sound stays in the following windows, and its end may look like another word. No candidate begins within [`Manifest::refractory_ms`] of the beginning of the last
+//!    one, and none of the same word before its averaged probability has fallen below the threshold.
 
 use super::manifest::Manifest;
 use crate::base::Name;
@@ -27,26 +28,25 @@ pub struct Detector {
     smoothing: usize,
     /// Windows from the start of a candidate to its decision.
     decision: u64,
-    /// Windows after an event without another.
+    /// Windows from the beginning of a candidate to that of the next.
     refractory: u64,
     recent: VecDeque<Vec<f64>>,
     average: Vec<f64>,
-    state: State,
+    candidate: Option<Candidate>,
+    /// The first window in which a candidate may begin.
+    free: u64,
+    /// The word of the last event, until it falls below its threshold.
+    last: Option<usize>,
 }
 
-enum State {
-    /// No word.
-    Waiting,
-    /// A word reached its threshold.
-    Candidate {
-        since: u64,
-        /// For each word the sum of its averaged probabilities.
-        sums: Vec<f64>,
-        /// For each word the largest averaged probability and its window.
-        most: Vec<(f64, u64)>,
-    },
-    /// After an event, until this window at least.
-    Refractory { until: u64 },
+/// A sound that is a word, and it is not decided which.
+struct Candidate {
+    /// The window in which a word reached its threshold.
+    since: u64,
+    /// For each word the sum of its averaged probabilities.
+    sums: Vec<f64>,
+    /// For each word the largest averaged probability and its window.
+    most: Vec<(f64, u64)>,
 }
 
 /// Whether a class is none of the words: those that `train --unknown` and `--silence` add.
@@ -67,7 +67,9 @@ impl Detector {
             refractory: windows(manifest.refractory_ms) as u64,
             recent: VecDeque::new(),
             average: vec![0.0; manifest.words.len()],
-            state: State::Waiting,
+            candidate: None,
+            free: 0,
+            last: None,
         }
     }
 
@@ -82,43 +84,34 @@ impl Detector {
         for (class, average) in self.average.iter_mut().enumerate() {
             *average = self.recent.iter().map(|of| of[class]).sum::<f64>() / self.smoothing as f64;
         }
-        let detected = self.average.iter().zip(&self.thresholds).any(|(p, threshold)| p >= threshold);
-        match &mut self.state {
-            State::Refractory { until } if detected || window < *until => return None,
-            State::Refractory { .. } => self.state = State::Waiting,
-            State::Waiting if !detected => return None,
-            _ => {}
+        if self.last.is_some_and(|last| self.average[last] < self.thresholds[last]) {
+            self.last = None;
         }
-        if detected && let State::Waiting = self.state {
-            let classes = self.average.len();
-            self.state = State::Candidate { since: window, sums: vec![0.0; classes], most: vec![(0.0, 0); classes] };
+        let last = self.last;
+        let open = move |class: &usize| Some(*class) != last;
+        let classes = self.average.len();
+        let reached = (0..classes).filter(open).any(|class| self.average[class] >= self.thresholds[class]);
+        if self.candidate.is_none() && reached && window >= self.free {
+            self.candidate = Some(Candidate { since: window, sums: vec![0.0; classes], most: vec![(0.0, 0); classes] });
         }
-        if let State::Candidate { since, sums, most } = &mut self.state {
-            for ((sum, most), &p) in sums.iter_mut().zip(most).zip(&self.average) {
-                *sum += p;
-                if p > most.0 {
-                    *most = (p, window);
-                }
-            }
-            if window - *since >= self.decision {
-                return self.decide(window);
+        let Candidate { since, sums, most } = self.candidate.as_mut()?;
+        for class in (0..classes).filter(open) {
+            let p = self.average[class];
+            sums[class] += p;
+            if p > most[class].0 {
+                most[class] = (p, window);
             }
         }
-        None
+        if window - *since >= self.decision { self.finish() } else { None }
     }
 
     /// Ends the stream, and returns the word that waited for its decision.
     pub fn finish(&mut self) -> Option<Detection> {
-        self.decide(0)
-    }
-
-    /// Decides the candidate at window `now`.
-    fn decide(&mut self, now: u64) -> Option<Detection> {
-        let State::Candidate { sums, most, .. } = &self.state else { return None };
+        let Candidate { since, sums, most } = self.candidate.take()?;
         let reached = (0..sums.len()).filter(|&c| most[c].0 >= self.thresholds[c]);
         let word = reached.max_by(|&a, &b| sums[a].total_cmp(&sums[b]).then(b.cmp(&a)))?;
         let (probability, window) = most[word];
-        self.state = State::Refractory { until: now + self.refractory };
+        (self.free, self.last) = (since + self.refractory, Some(word));
         Some(Detection { word, probability, window })
     }
 }
@@ -166,6 +159,23 @@ mod tests {
         let mut detector = detector(&["yes", "_unknown_", "_silence_"]);
         assert_eq!(run(&mut detector, 100, |w| if w < 50 { vec![0.0, 1.0, 0.0] } else { vec![0.0, 0.0, 1.0] }), []);
         assert_eq!(run(&mut detector, 10, |_| vec![1.0, 0.0, 0.0]).len(), 1);
+    }
+
+    #[test]
+    fn another_word_follows_soon_and_the_same_word_only_after_a_pause() {
+        let soon = |w: u64| {
+            if w < 50 {
+                vec![0.99, 0.01]
+            } else if w < 100 {
+                vec![0.01, 0.99]
+            } else {
+                vec![0.5; 2]
+            }
+        };
+        let events = run(&mut detector(&["yes", "no"]), 150, soon);
+        assert_eq!(events.iter().map(|e| e.word).collect::<Vec<_>>(), [0, 1]);
+        let long = |w: u64| if w < 200 { vec![0.99, 0.01] } else { vec![0.5; 2] };
+        assert_eq!(run(&mut detector(&["yes", "no"]), 300, long).len(), 1);
     }
 
     #[test]

@@ -18,8 +18,8 @@ const FILE: &str = "listen.toml";
 /// words = ["yes", "no"]      # those of the network; a manifest of other words is refused
 /// sample_rate = 16000        # of the network's input, in Hz
 /// hop_ms = 20.0              # about the time from one window to the next
-/// smoothing_ms = 100.0       # probabilities are averaged over this time
-/// decision_ms = 300.0          # an event is decided this long after a probability passed its threshold
+/// smoothing_ms = 160.0       # probabilities are averaged over this time
+/// decision_ms = 500.0          # an event is decided this long after a probability passed its threshold
 /// refractory_ms = 700.0      # after an event, no other for this time
 /// threshold = 0.8            # of every word that is not named below
 /// quiet_db = -60.0           # in windows without sound above this level nothing is recognised
@@ -43,7 +43,7 @@ pub struct Manifest {
     /// Milliseconds from the moment a probability passes its threshold to the decision which word it was.
     #[serde(default = "decision_ms")]
     pub decision_ms: f64,
-    /// Milliseconds after an event in which there is no other.
+    /// Milliseconds from the beginning of an event, when its probability reached the threshold, in which no other begins.
     #[serde(default = "refractory_ms")]
     pub refractory_ms: f64,
     /// The least averaged probability of a word.
@@ -61,13 +61,13 @@ fn hop_ms() -> f64 {
     20.0
 }
 fn smoothing_ms() -> f64 {
-    100.0
+    160.0
 }
 fn decision_ms() -> f64 {
-    300.0
+    500.0
 }
 fn refractory_ms() -> f64 {
-    700.0
+    900.0
 }
 fn threshold() -> f64 {
     0.8

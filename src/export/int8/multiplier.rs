@@ -35,7 +35,7 @@ impl Multiplier {
         }
     }
 
-    /// `value * factor * 2^-shift`, rounded to the nearest integer, halves up; at most [`LARGEST_TERM`] in magnitude.
+    /// `value * factor * 2^-shift`, rounded to the nearest integer, halves up; at most 2^28 in magnitude.
     pub fn apply(self, value: i32) -> i32 {
         let product = i64::from(value) * i64::from(self.factor) + (1i64 << (self.shift - 1));
         (product >> self.shift).clamp(-i64::from(LARGEST_TERM), i64::from(LARGEST_TERM)) as i32

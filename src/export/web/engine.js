@@ -137,7 +137,8 @@ class Detector {
     this.recent = [];
     this.window = -1;
     this.candidate = null;
-    this.until = null;
+    this.free = 0; // the first window in which a candidate may begin
+    this.last = -1; // the word of the last event, until it falls below its threshold
     this.average = settings.words.map(() => 0);
   }
 
@@ -148,16 +149,15 @@ class Detector {
     this.recent.push(probabilities || new Array(classes).fill(0));
     if (this.recent.length > this.smoothing) this.recent.shift();
     this.average = this.settings.words.map((_, c) => this.recent.reduce((sum, p) => sum + p[c], 0) / this.smoothing);
-    const detected = this.average.some((p, c) => p >= this.settings.thresholds[c]);
-    if (this.until !== null) {
-      if (detected || this.window < this.until) return null;
-      this.until = null;
-    }
-    if (detected && !this.candidate) {
+    const { thresholds } = this.settings;
+    if (this.last >= 0 && this.average[this.last] < thresholds[this.last]) this.last = -1;
+    const reached = this.average.some((p, c) => c !== this.last && p >= thresholds[c]);
+    if (!this.candidate && reached && this.window >= this.free) {
       this.candidate = { since: this.window, sums: new Array(classes).fill(0), most: new Array(classes).fill(0) };
     }
     if (!this.candidate) return null;
     this.average.forEach((p, c) => {
+      if (c === this.last) return;
       this.candidate.sums[c] += p;
       this.candidate.most[c] = Math.max(this.candidate.most[c], p);
     });
@@ -166,14 +166,16 @@ class Detector {
 
   decide() {
     if (!this.candidate) return null;
-    const { sums, most } = this.candidate;
+    const { since, sums, most } = this.candidate;
     let word = -1;
     sums.forEach((sum, c) => {
       if (most[c] >= this.settings.thresholds[c] && (word < 0 || sum > sums[word])) word = c;
     });
     this.candidate = null;
-    this.until = this.window + this.refractory;
-    return word < 0 ? null : { word: this.settings.words[word], probability: most[word] };
+    if (word < 0) return null;
+    this.free = since + this.refractory;
+    this.last = word;
+    return { word: this.settings.words[word], probability: most[word] };
   }
 }
 

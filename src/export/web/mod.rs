@@ -27,7 +27,7 @@ pub struct Detection {
     pub smoothing_ms: f64,
     /// Milliseconds from a probability above its threshold to the decision.
     pub decision_ms: f64,
-    /// Milliseconds after a word without another.
+    /// Milliseconds from the beginning of a word in which no other begins.
     pub refractory_ms: f64,
     /// The level in decibels relative to full scale below which a window is quiet.
     pub quiet_db: f64,
