@@ -1,5 +1,7 @@
 //! Clips inside the program: one Ogg Vorbis stream a word, decoded on all threads, and cut by an index.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use crate::base::Name;
@@ -52,6 +54,8 @@ pub(super) fn read(embedded: &Embedded<'_>, wanted: &Wanted<'_>, sink: Sink<'_>)
 
 fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {
     let mut rows = Vec::new();
+    // Where the last clip of each word ends.
+    let mut ends = BTreeMap::new();
     for (at, text) in embedded.index.lines().enumerate() {
         let line = at + 1;
         let wrong = |reason: String| DataError::BadIndex { line, reason };
@@ -59,15 +63,18 @@ fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {
             continue;
         }
         let columns: Vec<&str> = text.split('\t').collect();
-        let &[word, clip, split, start, len] = columns.as_slice() else {
-            return Err(wrong(format!("it has {} columns instead of 5", columns.len())));
+        let &[word, clip, split, len] = columns.as_slice() else {
+            return Err(wrong(format!("it has {} columns instead of 4", columns.len())));
         };
         if !embedded.words.iter().any(|(w, _)| *w == word) {
             return Err(wrong(format!("there is no sound for `{word}`")));
         }
         let split = Split::from_name(split).ok_or_else(|| wrong(format!("`{split}` is no split")))?;
-        let number = |text: &str| text.parse::<u32>().map_err(|_| wrong(format!("`{text}` is no sample number")));
-        let (start, len) = (number(start)? as usize, number(len)? as usize);
+        let len = len.parse::<u32>().map_err(|_| wrong(format!("`{len}` is no number of samples")))? as usize;
+        // The clips of a word follow one another.
+        let end = ends.entry(word).or_insert(0usize);
+        let start = *end;
+        *end = start.saturating_add(len);
         rows.push(Row { line, word, clip, split, start, len });
     }
     Ok(rows)
@@ -86,7 +93,7 @@ fn read_word(word: &str, ogg: &[u8], rows: &[Row<'_>], wanted: &Wanted<'_>) -> R
     let mut reader = ClipReader::new(wanted.format, MAX_STREAM_VALUES);
     rows.map(|row| {
         let wide = channels as usize;
-        let range = row.start * wide..(row.start + row.len) * wide;
+        let range = row.start.saturating_mul(wide)..row.start.saturating_add(row.len).saturating_mul(wide);
         let part = values.get(range).ok_or_else(|| DataError::BadIndex {
             line: row.line,
             reason: format!("the sound of `{word}` ends at sample {}", values.len() / wide),

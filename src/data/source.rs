@@ -37,8 +37,8 @@ pub enum Source<'a> {
 pub struct Embedded<'a> {
     /// Each word and its stream, an entire Ogg Vorbis file.
     pub words: &'a [(&'a str, &'a [u8])],
-    /// Lines of five columns divided by tabs: word, clip name, split (`training`, `validation`, `testing`), first
-    /// sample, number of samples; an optional first line names the columns.
+    /// Lines of four columns divided by tabs: word, clip name, split (`training`, `validation`, `testing`), number of samples; an optional first line names
+    /// the columns. The clips of a word follow one another in its stream, in the order of the lines.
     pub index: &'a str,
 }
 
