@@ -1,65 +1,16 @@
 // Opens a page of `stapes explain` in headless Chromium and checks it: node page.mjs CHROMIUM FILE.html ID..
-// Talks to the browser through its DevTools protocol over a pipe, without any package. Prints what is wrong, a line each,
-// and exits with 1; with 77 if the browser does not start on this system.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+// Prints what is wrong, a line each, and exits with 1; with 77 if the browser does not start on this system.
+import { open, start } from "./driver.mjs";
 
 const [chromium, file, ...ids] = process.argv.slice(2);
-const profile = mkdtempSync(join(tmpdir(), "stapes-browser-"));
-const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio", "--autoplay-policy=no-user-gesture-required",
-  "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"];
-const browser = spawn(chromium, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
 const faults = [];
-const waiting = new Map();
-const listeners = [];
-let number = 0;
-let unread = "";
-// A browser that ends closes them; its end is what counts.
-for (const pipe of [browser.stdio[3], browser.stdio[4]]) pipe.on("error", () => {});
-browser.stdio[4].on("data", (data) => {
-  const messages = (unread + data).split("\0");
-  unread = messages.pop();
-  for (const text of messages) {
-    const message = JSON.parse(text);
-    if (message.id) waiting.get(message.id)?.(message);
-    else listeners.forEach((listen) => listen(message));
-  }
-});
-const send = (method, params = {}, sessionId = undefined) => new Promise((done, failed) => {
-  const id = ++number;
-  waiting.set(id, (message) => (message.error ? failed(new Error(`${method}: ${message.error.message}`)) : done(message.result)));
-  browser.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + "\0");
-});
+const { browser, send, listeners, close } = start(chromium);
 
 let started = false;
 async function check() {
   await send("Browser.getVersion");
   started = true;
-  const { targetId } = await send("Target.createTarget", { url: "about:blank" });
-  const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
-  const tell = (method, params) => send(method, params, sessionId);
-  const evaluate = async (expression) => {
-    const { result, exceptionDetails } = await tell("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
-    if (exceptionDetails) faults.push(`the page cannot compute ${expression.slice(0, 60)}: ${exceptionDetails.exception?.description}`);
-    return result.value;
-  };
-  let loaded;
-  const load = new Promise((done) => (loaded = done));
-  listeners.push(({ method, params }) => {
-    if (method === "Page.loadEventFired") loaded();
-    if (method === "Runtime.exceptionThrown") faults.push(`exception: ${params.exceptionDetails.exception?.description}`);
-    if (method === "Runtime.consoleAPICalled" && params.type === "error") faults.push(`console error: ${params.args[0]?.value}`);
-    if (method === "Log.entryAdded" && params.entry.level === "error") faults.push(`log: ${params.entry.text}`);
-    if (method === "Network.requestWillBeSent" && !/^(file|data|blob):/.test(params.request.url)) {
-      faults.push(`a request leaves the page: ${params.request.url}`);
-    }
-  });
-  for (const domain of ["Page", "Runtime", "Log", "Network"]) await tell(`${domain}.enable`);
-  await tell("Page.navigate", { url: pathToFileURL(resolve(file)).href });
-  await load;
+  const { tell, evaluate } = await open({ send, listeners }, file, faults);
 
   for (const id of ids) {
     if (!(await evaluate(`!!document.querySelector('section#${id} h2') && !!document.querySelector('nav a[href="#${id}"]')`))) {
@@ -107,18 +58,14 @@ async function check() {
 
 const late = setTimeout(() => { faults.push("the browser does not answer"); end(); }, 120_000);
 browser.on("exit", () => { if (!started) { faults.push("the browser does not start"); end(); } });
-function end() {
+let ended = false;
+async function end() {
+  if (ended) return;
+  ended = true;
   clearTimeout(late);
   faults.forEach((fault) => console.log(fault));
-  process.exitCode = !started ? 77 : faults.length ? 1 : 0;
-  const clean = () => {
-    // Processes of the browser may still write.
-    try { rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }); } catch { /* the system removes it */ }
-    process.exit();
-  };
-  browser.once("exit", clean);
-  if (!started && browser.exitCode !== null) clean();
-  try { process.kill(-browser.pid, "SIGKILL"); } catch { clean(); }
+  await close();
+  process.exit(!started ? 77 : faults.length ? 1 : 0);
 }
 browser.on("error", (error) => { faults.push(`the browser cannot be started: ${error.message}`); end(); });
 check().catch((error) => faults.push(error.message)).finally(end);
