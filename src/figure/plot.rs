@@ -262,7 +262,8 @@ impl Series {
 }
 
 impl Series {
-    /// Writes the names of points over the points, each as close to its point as the names before it allow.
+    /// Writes the names of points over the points, each as close to its point as the names before it allow. A name that would be more
+    /// than two lines away is left out: it would seem to name another point.
     fn write_over(
         &self,
         text: &mut String,
@@ -280,8 +281,8 @@ impl Series {
                 let [l, t, r, b] = bounds(*base);
                 t >= -8.0 && b <= height && over.iter().all(|o| r <= o[0] || l >= o[2] || b <= o[1] || t >= o[3])
             };
-            let nearby = (0..40).map(|i| py + 4.0 + 7.0 * f64::from((i + 1) / 2) * if i % 2 == 0 { 1.0 } else { -1.0 });
-            let base = { nearby }.find(free).unwrap_or(py + 4.0);
+            let nearby = (0..9).map(|i| py + 4.0 + 7.0 * f64::from((i + 1) / 2) * if i % 2 == 0 { 1.0 } else { -1.0 });
+            let Some(base) = { nearby }.find(free) else { continue };
             over.push(bounds(base));
             _ = writeln!(text, "<text class=\"o\" x=\"{px:.1}\" y=\"{base:.1}\">{}</text>", escaped(&point.name));
         }
@@ -325,6 +326,18 @@ mod tests {
             series: vec![series],
             height: 200.0,
         }
+    }
+
+    #[test]
+    fn a_name_over_the_points_that_would_be_far_from_its_point_is_left_out() {
+        let point = |name: &str, y: f64| Point { x: 1.0, y, name: name.into(), ..Point::default() };
+        let mut points = vec![point("above", 100.0), point("below", 0.0)];
+        points.extend((0..20).map(|i| point(&format!("same {i}"), 50.0)));
+        let series = vec![Series { points, names_over: true, ..Series::default() }];
+        let plot = Plot { title: "t".into(), x: Axis::linear("x"), y: Axis::linear("y"), series, height: 300.0 };
+        let svg = plot.to_svg();
+        assert!(["above", "below", "same 0", "same 1"].iter().all(|name| svg.contains(&format!(">{name}</text>"))));
+        assert!(!svg.contains(">same 9</text>"));
     }
 
     #[test]

@@ -53,6 +53,8 @@ async function check() {
     await tell("Emulation.setDeviceMetricsOverride", { width, height: 900, deviceScaleFactor: 1, mobile: false });
     const wide = await evaluate("document.documentElement.scrollWidth");
     if (wide > width) faults.push(`the page is ${wide} pixels wide in a window of ${width}`);
+    const cut = await evaluate("[...document.querySelectorAll('.beside figure')].filter((f) => f.scrollWidth > f.clientWidth + 1).length");
+    if (cut > 0) faults.push(`${cut} of the figures side by side are cut in a window of ${width}`);
   }
 }
 
