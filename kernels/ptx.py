@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes and checks the committed PTX: kernels/ptx/NAME.ptx of each kernels/NAME.cu.
+"""Makes and checks the committed PTX: kernels/ptx/NAME.ptx.xz of each kernels/NAME.cu (`xzcat` shows the text).
 
     kernels/ptx.py make [NAME ..]   compile with NVRTC 12.0 and write the PTX (all files, or those named)
     kernels/ptx.py check            fail where sources, or the committed text, have changed since it was made; compile again, entries must agree
@@ -17,6 +17,7 @@ import ctypes
 import hashlib
 import os
 import pathlib
+import lzma
 import re
 import shutil
 import subprocess
@@ -197,10 +198,10 @@ def compile_all(tools, names=()):
 def make(tools, names, folder):
     folder.mkdir(exist_ok=True)
     for source, text in compile_all(tools, names).items():
-        target = folder / f"{source.stem}.ptx"
+        target = folder / f"{source.stem}.ptx.xz"
         if target.exists() and agrees(source, target, text):
             continue
-        target.write_text(text)
+        target.write_bytes(lzma.compress(text.encode(), check=lzma.CHECK_CRC32, preset=9 | lzma.PRESET_EXTREME))
         print(f"kernels/ptx/{target.name}: {len(signatures(text))} entries, {len(text) // 1024} KB")
     if not names and folder == PTX:
         for left_over in orphans():
@@ -209,8 +210,16 @@ def make(tools, names, folder):
 
 
 def orphans():
-    known = {source.stem for source in sources()}
-    return [path for path in sorted(PTX.glob("*.ptx")) if path.stem not in known]
+    known = {f"{source.stem}.ptx.xz" for source in sources()}
+    return [path for path in sorted(PTX.iterdir()) if path.name not in known]
+
+
+def text_of(path):
+    """The text of a committed file."""
+    try:
+        return lzma.decompress(path.read_bytes()).decode()
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise Trouble(f"kernels/ptx/{path.name} cannot be decompressed ({error}); {MEND}") from error
 
 
 def agrees(source, target, text):
@@ -219,7 +228,7 @@ def agrees(source, target, text):
     The texts themselves are not compared: NVRTC depends on addresses of its own memory in some cases, so that the order of instructions
     and the width of a load differ from one compilation to the next.
     """
-    committed = target.read_text()
+    committed = text_of(target)
     head = committed.split("\n", 2)
     made = len(head) == 3 and head[1] == f"// Sources: {fingerprint(source)}, text: {digest(head[2])}"
     return made and signatures(committed) == signatures(text)
@@ -227,7 +236,7 @@ def agrees(source, target, text):
 
 def check(tools):
     for source, text in compile_all(tools).items():
-        target = PTX / f"{source.stem}.ptx"
+        target = PTX / f"{source.stem}.ptx.xz"
         if not target.exists():
             raise Trouble(f"kernels/ptx/{target.name} is missing; {MEND}")
         if not agrees(source, target, text):
@@ -239,7 +248,7 @@ def check(tools):
 
 def committed():
     """Kernel file -> its committed PTX path."""
-    result = {source: PTX / f"{source.stem}.ptx" for source in sources()}
+    result = {source: PTX / f"{source.stem}.ptx.xz" for source in sources()}
     for path in result.values():
         if not path.exists():
             raise Trouble(f"kernels/ptx/{path.name} is missing; {MEND}")
@@ -274,7 +283,7 @@ def nvcc(tools):
             done = subprocess.run(command, capture_output=True, text=True, env=tool_environment(program))
             if done.returncode != 0:
                 raise Trouble(f"kernels/{source.name} does not compile with nvcc:\n{done.stdout}{done.stderr}")
-            if signatures(output.read_text()) != signatures(path.read_text()):
+            if signatures(output.read_text()) != signatures(text_of(path)):
                 raise Trouble(f"nvcc and kernels/ptx/{path.name} disagree on entries or parameters; {MEND}")
 
     in_parallel(one, committed().items())
@@ -284,7 +293,9 @@ def nvcc(tools):
 def assemble(ptxas_program, path, architecture):
     """Entry -> (registers, static shared bytes, stack bytes, spilled bytes) on one architecture."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [ptxas_program, "-v", f"-arch=sm_{architecture}", path, "-o", pathlib.Path(folder) / "out.cubin"]
+        text = pathlib.Path(folder) / path.stem
+        text.write_text(text_of(path))
+        command = [ptxas_program, "-v", f"-arch=sm_{architecture}", text, "-o", pathlib.Path(folder) / "out.cubin"]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Trouble(f"ptxas refuses kernels/ptx/{path.name} for sm_{architecture}:\n{done.stdout}{done.stderr}")
@@ -296,7 +307,7 @@ def assemble(ptxas_program, path, architecture):
     for name, stack, stores, loads, registers, rest in re.findall(pattern, done.stdout + done.stderr, re.S):
         shared = re.search(r"(\d+) bytes smem", rest)
         result[name] = (int(registers), int(shared.group(1)) if shared else 0, int(stack), int(stores) + int(loads))
-    missing = set(signatures(path.read_text())) - set(result)
+    missing = set(signatures(text_of(path))) - set(result)
     if missing:
         raise Trouble(f"ptxas says nothing of {sorted(missing)[0]} in kernels/ptx/{path.name}; its output has changed")
     return result
@@ -310,10 +321,11 @@ def register_table(tools):
         jobs += [(program, path, architecture) for architecture in ARCHITECTURES if architecture >= lowest]
     figures = {}
     for (_, path, architecture), entries in zip(jobs, in_parallel(assemble, jobs)):
+        stem = path.name.removesuffix(".ptx.xz")
         for name, figure in entries.items():
             if figure[3]:
-                raise Trouble(f"{name} in kernels/{path.stem}.cu spills {figure[3]} bytes on sm_{architecture}; use fewer registers")
-            figures.setdefault((path.stem, name), {})[architecture] = figure
+                raise Trouble(f"{name} in kernels/{stem}.cu spills {figure[3]} bytes on sm_{architecture}; use fewer registers")
+            figures.setdefault((stem, name), {})[architecture] = figure
     lines = [
         "# Registers",
         "",

@@ -140,7 +140,7 @@ pub enum Argument {
 /// One launch of a kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    /// The kernel's name, an entry of `kernels/ptx/*.ptx`.
+    /// The kernel's name, an entry of a file of `kernels/ptx/`.
     pub kernel: String,
     /// Blocks.
     pub grid: [u32; 3],

@@ -1,11 +1,9 @@
 //! The kernels in the program: PTX text by file, and the signatures in it.
 
-use flate2::read::GzDecoder;
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::OnceLock;
 
-/// A file of `kernels/ptx/`: its name without ending, and its text.
+/// A file of `kernels/ptx/`: its name without ending, and its decompressed text.
 pub struct Image {
     /// The name: `basic`, `conv_fma`, ..
     pub name: &'static str,
@@ -21,9 +19,9 @@ pub fn images() -> &'static [Image] {
     static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
     IMAGES.get_or_init(|| {
         let unpacked = |&(name, packed): &(&'static str, &[u8])| {
-            let mut text = String::new();
-            GzDecoder::new(packed).read_to_string(&mut text).expect("what the build compressed is whole");
-            Image { name, text }
+            let (mut packed, mut text) = (packed, Vec::new());
+            lzma_rs::xz_decompress(&mut packed, &mut text).expect("the file is whole: a test decompresses it");
+            Image { name, text: String::from_utf8(text).expect("PTX is ASCII") }
         };
         PACKED.iter().map(unpacked).collect()
     })
