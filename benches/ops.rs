@@ -50,8 +50,8 @@ fn run(c: &mut Criterion, id: &str, isa: Isa, flops: u64, bytes: u64, mut pass: 
 
 fn bench(c: &mut Criterion, name: &str, case: &Case, isa: Isa) {
     let single_op = SingleOp::new(&*case.op, &case.inputs, BATCH, isa, 1);
-    // In shards as a training step has.
-    let mut single_op = single_op.expect("a case's shapes are valid").shard_size(BATCH / 8);
+    // In groups as a training step has.
+    let mut single_op = single_op.expect("a case's shapes are valid").group_size(BATCH / 8);
     let shape = case.name.trim_start_matches(|ch: char| ch != '_');
     let id = |pass: &str| format!("{name}_{pass}/{}/n{BATCH}{shape}", isa.name());
     let x: usize = case.inputs.iter().map(|input| input.shape.size()).sum();

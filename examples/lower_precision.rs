@@ -146,7 +146,7 @@ fn train(data: &Arc<Dataset>, cut: u32, epochs: u64, seed: u64) -> Result<f64, B
             let draw = Key::new(seed, Stream::Dropout).with(epoch * batches_per(data) + step);
             cpu.prepare(&now.params, &now.state);
             cpu.run(&now.params, &mut weights.state, &[batch.valid_inputs(), batch.valid_labels()], draw);
-            adam.step(cpu.isa(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch, &[]);
+            adam.step(cpu.isa(), &mut weights.params, cpu.parameter_gradients(), &[]);
         }
         let now = used(&weights);
         let validation = accuracy(&graph, logits, &now, data, Split::Validation)?;

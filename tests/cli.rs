@@ -271,7 +271,7 @@ fn json_is_whole_and_numbers_agree() {
     let order = "\norder: depth first, each clip passes through all steps before the next clip\n";
     plan.stdout(contains(order).and(contains(", sparse")));
     let plan = wide(&["baseline", "--plan"]);
-    plan.stdout(contains(" take all clips of a shard at once\n").and(contains("  shards  ")));
+    plan.stdout(contains(" take all clips of a group of shards at once\n").and(contains("  groups  ")));
     let plan = json(stapes().args(["models", "custom32-8", "--plan", "--variant", "bn", "--conv", "direct", "--json"]));
     assert_eq!((plan["order"].as_str(), plan["merges"].as_array().unwrap().len()), (Some("depth first"), 16));
     let steps = plan["steps"].as_array().unwrap();
@@ -344,6 +344,22 @@ fn a_network_is_measured() {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+
+    let told = json(bench().args(["--scaling", "--json"]));
+    let predictions = told["predictions"].as_array().unwrap();
+    let of = |key: &str| predictions.iter().map(|row| row[key].as_f64().unwrap_or(0.0)).collect::<Vec<_>>();
+    assert_eq!(of("threads"), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
+    assert!(of("seconds").windows(2).all(|pair| pair[1] <= pair[0]) && of("speedup")[6] <= 3.0, "3 clips: {told}");
+    assert_eq!(
+        of("measured_seconds").iter().filter(|&&seconds| seconds > 0.0).count(),
+        2,
+        "on 1 and 2 threads: {told}"
+    );
+    let kinds: Vec<&str> =
+        told["kinds"].as_array().unwrap().iter().map(|kind| kind["name"].as_str().unwrap()).collect();
+    assert!(["samples", "optimiser", "prepare"].iter().all(|name| kinds.contains(name)), "{kinds:?}");
+    let table = String::from_utf8(bench().arg("--scaling").output().unwrap().stdout).unwrap();
+    assert!(table.contains("speed-up") && table.lines().all(|line| line.chars().count() <= 80), "{table}");
 
     let told = json(bench().args(["--conv", "direct", "--json"]).env("STAPES_ISA", "wide"));
     assert_eq!(

@@ -101,7 +101,7 @@ const SEPARABLE: &str = r#"
     activation = "none"
 "#;
 
-/// Clips a step: more than there are parts of a batch, and no multiple of them.
+/// Clips a step: no power of two, so that the sums over them are no complete binary tree.
 const BATCH: usize = 11;
 const STEPS: usize = 4;
 const CLASSES: usize = 5;
@@ -113,10 +113,14 @@ fn network(text: &str) -> Arc<Network> {
 
 /// Inputs and labels of step `step`.
 fn batch(network: &Network, step: usize) -> (Vec<f32>, Vec<f32>) {
+    batch_of(BATCH, network, step)
+}
+
+fn batch_of(clips: usize, network: &Network, step: usize) -> (Vec<f32>, Vec<f32>) {
     let key = Key::new(SEED, Stream::Case).with(step as u64);
-    let len = BATCH * network.graph.shape(network.audio).size();
+    let len = clips * network.graph.shape(network.audio).size();
     let inputs = (0..len as u64).map(|i| key.normal(i) as f32).collect();
-    let labels = (0..BATCH as u64).map(|i| key.with(1).below(i, CLASSES as u64) as f32).collect();
+    let labels = (0..clips as u64).map(|i| key.with(1).below(i, CLASSES as u64) as f32).collect();
     (inputs, labels)
 }
 
@@ -158,11 +162,16 @@ fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 
 /// Some steps of a trainer.
 fn train(text: &str, threads: usize, isa: Isa) -> Learned {
+    train_batches(text, BATCH, threads, isa)
+}
+
+/// Some steps of a trainer on batches of so many clips.
+fn train_batches(text: &str, clips: usize, threads: usize, isa: Isa) -> Learned {
     on_threads(threads, || {
         let network = network(text);
-        let mut trainer = Trainer::builder(&network).batch(BATCH).seed(SEED).device(isa).build().unwrap();
+        let mut trainer = Trainer::builder(&network).batch(clips).seed(SEED).device(isa).build().unwrap();
         let step = |step| {
-            let (inputs, labels) = batch(&network, step);
+            let (inputs, labels) = batch_of(clips, &network, step);
             trainer.step(&inputs, &labels).unwrap().loss.to_bits()
         };
         let losses = (0..STEPS).map(step).collect();
@@ -240,7 +249,7 @@ fn train_in_order(text: &str, order: Order) -> Learned {
             let draw = Key::new(SEED, Stream::Dropout).with(step as u64);
             cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], draw);
             losses.push(cpu.loss().to_bits());
-            adam.step(Isa::best(), &mut weights.params, cpu.gradient_sums(), &cpu.plan().summed_per_batch, &[]);
+            adam.step(Isa::best(), &mut weights.params, cpu.parameter_gradients(), &[]);
         }
         Learned::new(losses, &weights, &adam)
     })
@@ -250,8 +259,22 @@ fn train_in_order(text: &str, order: Order) -> Learned {
 fn the_number_of_threads_and_a_second_run_change_nothing() {
     for text in [PLAIN, NORMED, BLOCKS, SEPARABLE] {
         let first = train(text, 1, Isa::best());
-        for threads in [1, 2, 3, 8] {
+        for threads in [1, 2, 3, 5, 8, 16, 32, 64] {
             first.assert_same(&train(text, threads, Isa::best()), &format!("1 and {threads} threads, {text}"));
+        }
+    }
+}
+
+/// 300 clips are more than the most shards of a batch, so that some shards have two.
+#[test]
+fn large_batches_do_not_depend_on_threads() {
+    for text in [PLAIN, NORMED] {
+        for clips in [64, 300] {
+            let first = train_batches(text, clips, 1, Isa::best());
+            for threads in [2, 7, 64] {
+                let other = train_batches(text, clips, threads, Isa::best());
+                first.assert_same(&other, &format!("{clips} clips, 1 and {threads} threads, {text}"));
+            }
         }
     }
 }

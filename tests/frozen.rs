@@ -13,7 +13,7 @@ use stapes::train::{TrainError, Trainer, Weights};
 use std::sync::Arc;
 
 const CLASSES: usize = 4;
-/// Samples of a batch: more than there are shards, and no multiple of them.
+/// Samples of a batch: no power of two, so that the sums over them are no complete binary tree.
 const BATCH: usize = 9;
 const SEED: u64 = 5;
 

@@ -59,10 +59,10 @@ impl Single {
         self.cpu.prepare(&arena, &[]);
         self.cpu.run(&arena, &mut [], &[x, dy], Key::new(1, Stream::Dropout));
         // The loss is a mean over the batch; the batches here are powers of two, so that nothing is rounded.
-        let sum = |v: Vec<f32>| v.into_iter().map(|v| v * self.n as f32).collect::<Vec<f32>>();
+        let sum = |v: &[f32]| v.iter().map(|v| v * self.n as f32).collect::<Vec<f32>>();
         let mut dparams = sum(self.cpu.parameter_gradients());
         dparams.truncate(params.len());
-        Passes { y: self.cpu.activation(self.y).unwrap(), dx: sum(self.cpu.gradient(self.x).unwrap()), dparams }
+        Passes { y: self.cpu.activation(self.y).unwrap(), dx: sum(&self.cpu.gradient(self.x).unwrap()), dparams }
     }
 
     fn forward(&mut self, x: &[f32], params: &[f32]) -> Vec<f32> {

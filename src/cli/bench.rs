@@ -13,6 +13,7 @@ use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::train::bench::{BenchOptions, LayerBench, NetworkBench, PassBench, Total, Whole, bench};
 use crate::train::gpu_bench::{self, GpuBench, KernelTime};
+use crate::train::scaling::{self, Kind, Prediction, Scaling};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ Examples:
   stapes bench
   stapes bench mine.toml --quick
   stapes bench custom64-8 --variant do+bn --conv direct
+  stapes bench custom32-8 --batch 256 --scaling
   STAPES_ISA=avx2 stapes bench vgg64-16 --batch 8 --json
   stapes bench custom32-8 --device cuda --precision tf32
 
@@ -48,6 +50,9 @@ pub struct Args {
     /// Measure for a shorter time: a few executions of each pass instead of a fifth of a second.
     #[arg(long)]
     quick: bool,
+    /// Predict the training step on 1 to 64 threads from its parts, measured on one.
+    #[arg(long)]
+    scaling: bool,
     /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     precision: Option<String>,
@@ -60,6 +65,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let network = Arc::new(network);
     let conv = settings::conv(args.conv.as_deref(), ConvChoice::default())?;
     let options = BenchOptions { batch: args.batch as usize, conv, quick: args.quick };
+    if args.scaling {
+        anyhow::ensure!(
+            !matches!(context.device_if_asked()?, Device::Cuda(..)),
+            "--scaling measures the CPU; leave --device out"
+        );
+        return scaling(&network, &options, context);
+    }
     if let Device::Cuda(gpu, _) = context.device_if_asked()? {
         let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
         let measured = gpu_bench::bench(&network, &options, (&gpu, precision))?;
@@ -75,6 +87,67 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     progress.finish();
     let measured = measured?;
     if context.json { output::json(&measured) } else { output::print_filled(&show(&network, &measured)) }
+}
+
+/// Measures and prints how the training step scales.
+fn scaling(network: &Arc<Network>, options: &BenchOptions, context: &Context) -> Result<()> {
+    let &BenchOptions { batch, conv, quick } = options;
+    let progress = Measuring::new(context);
+    let mut report = |next: &str, done, all| progress.report(next, done, all);
+    let measured = scaling::scaling(network, (batch, conv, quick), context.isa, context.threads, &mut report);
+    progress.finish();
+    let measured = measured?;
+    if context.json { output::json(&measured) } else { output::print_filled(&show_scaling(network, &measured)) }
+}
+
+fn show_scaling(network: &Network, s: &Scaling) -> String {
+    let mut table = Table::new(["threads", "ms", "speed-up", "GB/s", "measured ms", "measured speed-up"].map(right));
+    let alone = s.predictions[0].measured_seconds;
+    for Prediction { threads, seconds, speedup, bytes_per_second, measured_seconds } in &s.predictions {
+        let ratio = alone.zip(*measured_seconds).map(|(one, many)| one / many);
+        let or_none = |number: Option<f64>| number.map_or("-".to_string(), |number| format!("{number:.2}"));
+        table.row([
+            threads.to_string(),
+            format!("{:.2}", 1e3 * seconds),
+            format!("{speedup:.2}"),
+            format!("{:.1}", bytes_per_second / 1e9),
+            or_none(measured_seconds.map(|seconds| 1e3 * seconds)),
+            or_none(ratio),
+        ]);
+    }
+    let mut parts = Table::new([
+        left("part of a step"),
+        right("times"),
+        right("items"),
+        right("ms"),
+        right("ms of the longest items"),
+    ]);
+    for Kind { name, parts: times, least_items, seconds, critical_seconds } in &s.kinds {
+        let what = match *name {
+            "samples" => "samples through their stages",
+            "groups" => "dense layers, groups of samples",
+            "batch" => "dense layers, gradients of the batch",
+            "collect" => "dense layers, samples collected",
+            "merge" => "sums over the batch",
+            "gradient" => "gradient cleared and added",
+            "reorder" => "gradients into the order of the parameters",
+            "prepare" => "weights packed",
+            "optimiser" => "Adam",
+            other => other,
+        };
+        let [all, longest] = [seconds, critical_seconds].map(|seconds| format!("{:.3}", 1e3 * seconds));
+        parts.row([what.to_string(), times.to_string(), least_items.to_string(), all, longest]);
+    }
+    format!(
+        "{}\ntraining step of {}, {}\n\n{table}\n{parts}\n\
+         ms, speed-up: predicted from the items of each part, timed on one thread; what threads cost each other is left out\n\
+         GB/s: {:.1} MB that pass through memory in a step, divided by its time; compare it with what the machine's memory gives\n\
+         items: the fewest of any part; no more threads can take part in it\n",
+        title(network),
+        count(s.batch as u64, "clip"),
+        s.isa,
+        s.bytes as f64 / 1e6,
+    )
 }
 
 /// A row per kernel, and the steps as a whole.

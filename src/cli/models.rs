@@ -229,7 +229,7 @@ fn order(plan: &Plan, order: Order) -> String {
         (Order::DepthFirst, _) => "each clip passes through all steps of a stage before the next clip",
     };
     let merges = list(plan.merges(), "combine sums over the whole batch");
-    let together = list(plan.per_shard(), "take all clips of a shard at once");
+    let together = list(plan.per_group(), "take all clips of a group of shards at once");
     format!("order: {}, {explanation}{merges}{together}", order_name(order))
 }
 
@@ -302,7 +302,7 @@ fn plan(network: &Network, options: &PlanOptions, context: &Context) -> Result<(
         return output::json(&json!({
             "name": network.spec.name, "batch": batch, "shards": plan.shards, "memory_bytes": memory, "macs": macs,
             "workspace_bytes": 4 * plan.workspace_len, "shard_bytes": 4 * plan.shard_len,
-            "order": order_name(options.order), "merges": plan.merges(), "per_shard": plan.per_shard(),
+            "order": order_name(options.order), "merges": plan.merges(), "per_group": plan.per_group(),
             "steps": rows,
         }));
     }

@@ -112,7 +112,7 @@ impl Executor {
     /// The gradient of the mean loss with respect to all parameters, in the order of the parameter arena.
     pub fn parameter_gradients(&self) -> Result<Vec<f32>, DeviceError> {
         match self {
-            Executor::Cpu(cpu) => Ok(cpu.parameter_gradients()),
+            Executor::Cpu(cpu) => Ok(cpu.parameter_gradients().to_vec()),
             Executor::Cuda(cuda) => cuda.parameter_gradients(),
         }
     }

@@ -16,7 +16,7 @@ mod reference;
 mod single_op;
 mod update;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Part};
 pub use device::{Device, DeviceChoice};
 pub use error::DeviceError;
 pub use executor::Executor;

@@ -18,8 +18,8 @@ pub struct SingleOp<'o> {
     spec: Spec,
     isa: Isa,
     n: usize,
-    /// Samples of one call in a [`Phase::Shards`] or [`Phase::Batch`].
-    shard_len: usize,
+    /// Samples of one call in a [`Phase::Groups`] or [`Phase::Batch`].
+    group_len: usize,
     draw: Key,
     shapes: [Shape; MAX_INPUTS],
     x: Vec<Aligned>,
@@ -77,7 +77,7 @@ impl<'o> SingleOp<'o> {
             op,
             isa,
             n,
-            shard_len: 1,
+            group_len: 1,
             draw: Key::new(seed, Stream::Dropout),
             x: x.collect(),
             y: Aligned::zeros(n * spec.y.size()),
@@ -99,14 +99,14 @@ impl<'o> SingleOp<'o> {
         &self.spec
     }
 
-    /// Sets how many samples one call takes where the operation processes all samples of a shard at once.
-    pub fn shard_size(self, samples: usize) -> SingleOp<'o> {
-        SingleOp { shard_len: samples.max(1), ..self }
+    /// Sets how many samples one call takes where the operation processes several samples at once.
+    pub fn group_size(self, samples: usize) -> SingleOp<'o> {
+        SingleOp { group_len: samples.max(1), ..self }
     }
 
     /// The samples of each call of a phase.
     fn calls(&self, kind: Phase) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, most) = (self.n, if matches!(kind, Phase::Shards | Phase::Batch) { self.shard_len } else { 1 });
+        let (n, most) = (self.n, if matches!(kind, Phase::Groups | Phase::Batch) { self.group_len } else { 1 });
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 

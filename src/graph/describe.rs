@@ -11,7 +11,7 @@ pub struct PlanRow {
     pub step: usize,
     /// Which stage it is in, from 0.
     pub stage: usize,
-    /// How the stage runs: `samples` (its steps sample by sample), `shards` (once for each shard of the batch) or
+    /// How the stage runs: `samples` (its steps sample by sample), `groups` (once for each group of shards), `batch` (once for each piece of the parameter gradients) or
     /// `merge` (once for the batch).
     pub runs: &'static str,
     /// The node's name.
@@ -44,7 +44,7 @@ impl Plan {
         for (number, stage) in self.stages.iter().enumerate() {
             let (range, runs) = match stage {
                 Stage::Samples(range) => (range.clone(), "samples"),
-                Stage::Shards(step) => (*step..step + 1, "shards"),
+                Stage::Groups(step) => (*step..step + 1, "groups"),
                 Stage::Batch(step) => (*step..step + 1, "batch"),
                 Stage::Merge(step) => (*step..step + 1, "merge"),
             };
@@ -89,10 +89,23 @@ impl Plan {
         self.stages.iter().filter_map(merge).collect()
     }
 
-    /// The steps that run once for each shard of the batch.
-    pub fn per_shard(&self) -> Vec<usize> {
-        let per_shard = |stage: &Stage| if let Stage::Shards(step) = stage { Some(*step) } else { None };
-        self.stages.iter().filter_map(per_shard).collect()
+    /// The steps that run once for each group of shards.
+    pub fn per_group(&self) -> Vec<usize> {
+        let per_group = |stage: &Stage| if let Stage::Groups(step) = stage { Some(*step) } else { None };
+        self.stages.iter().filter_map(per_group).collect()
+    }
+
+    /// Bytes of a batch that pass through memory if the caches hold what one sample needs within a stage: the inputs, what outlives a stage, and for
+    /// each parameter its value, gradient and moments, before and after the step.
+    pub fn moved_bytes(&self) -> u64 {
+        let outlives = |loc: &&BufferLoc| matches!(loc.space, Space::Input(_) | Space::Shard);
+        let of_step = |step: &Step| -> usize {
+            let all = step.x.iter().chain(&step.dx).chain([&step.y, &step.dy, &step.saved]);
+            all.filter(outlives).map(|loc| loc.len).sum()
+        };
+        let of_sample: usize = self.steps.iter().map(of_step).sum();
+        let of_parameters = if self.trains() { 8 * self.params_len } else { 0 };
+        4 * (of_sample as u64 * self.n as u64 + of_parameters as u64)
     }
 
     /// Whether the backward pass of node `i` of [`Plan::nodes`] computes the gradients of inputs, and of parameters.

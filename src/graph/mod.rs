@@ -10,4 +10,5 @@ mod plan;
 pub use builder::{Graph, GraphError, Node, NodeId, Parameter};
 pub use describe::PlanRow;
 pub use launches::{LaunchGroup, PlannedLaunch};
-pub use plan::{BufferLoc, Keep, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};
+pub(crate) use plan::accumulators;
+pub use plan::{Accumulated, BufferLoc, Keep, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};

@@ -2,16 +2,16 @@
 //!
 //! Steps are grouped into **stages**. Within a stage nothing couples samples, so a thread takes one sample through all
 //! steps before it takes the next: depth first, with activations that stay in the caches. A [`Phase::Merge`] (batch norm's
-//! statistics) ends a stage, and so do a [`Phase::Shards`] and a [`Phase::Batch`] (large dense layers). A network without
+//! statistics) ends a stage, and so do a [`Phase::Groups`] and a [`Phase::Batch`] (large dense layers). A network without
 //! either trains in a single stage, forward and backward.
 //!
 //! A buffer that is used within one stage only is in the **workspace** of a thread, which has memory for one sample; a buffer that is
 //! used in several stages, or that the caller wants to read, is in a **shard**, which has memory for all of its samples. The number of
-//! shards of a batch depends only on its shape. Each shard accumulates its own parameter gradients, and the accumulators are added in
-//! order: no result depends on the number of threads.
+//! shards of a batch depends only on the batch and the network. In each stage the gradients of the parameters are accumulated shard by shard, and the
+//! accumulators of the shards are added along a fixed binary tree: no result depends on the number of threads.
 //!
 //! [`Phase::Merge`]: crate::ops::op::Phase::Merge
-//! [`Phase::Shards`]: crate::ops::op::Phase::Shards
+//! [`Phase::Groups`]: crate::ops::op::Phase::Groups
 //! [`Phase::Batch`]: crate::ops::op::Phase::Batch
 
 use super::builder::NodeId;
@@ -192,6 +192,9 @@ pub struct Step {
     pub saved: BufferLoc,
     /// Temporary memory.
     pub scratch: BufferLoc,
+    /// Where the gradients of the parameters are in the accumulators of the stage, see [`Plan::accumulated`]; empty if the step computes none,
+    /// or computes them once for the batch.
+    pub sums: Range<usize>,
 }
 
 impl Step {
@@ -199,6 +202,21 @@ impl Step {
     pub fn operands_of_batch(&self) -> [BufferLoc; 4] {
         [self.x[0], self.x[1], self.y, self.dy]
     }
+
+    /// How many numbers are collected for each sample where the step takes several samples at once.
+    pub fn collected_len(&self) -> usize {
+        let operands = [self.x[0], self.x[1], self.y, self.dy, self.dx[0], self.dx[1], self.saved].into_iter();
+        operands.filter(|loc| matches!(loc.space, Space::Shard | Space::Workspace)).map(|loc| loc.len).sum()
+    }
+}
+
+/// A part of the accumulators of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accumulated {
+    /// The parameters whose gradients it has.
+    pub params: Range<usize>,
+    /// The index of the first of them in an accumulator.
+    pub at: usize,
 }
 
 /// Steps that are executed together.
@@ -206,8 +224,8 @@ impl Step {
 pub enum Stage {
     /// These steps for each sample, sample by sample.
     Samples(Range<usize>),
-    /// This step once for each shard of the batch, with all of its samples.
-    Shards(usize),
+    /// This step once for each group of shards, with all of their samples.
+    Groups(usize),
     /// This step once with the samples of all shards, for each piece of its parameter gradients.
     Batch(usize),
     /// This step once.
@@ -239,8 +257,10 @@ pub struct Plan {
     pub params_len: usize,
     /// Numbers in the state arena.
     pub state_len: usize,
-    /// The ranges of parameters, in order, whose gradients are computed once for the batch: they are in the first shard.
+    /// The ranges of parameters, in order, whose gradients are computed once for the batch.
     pub summed_per_batch: Vec<Range<usize>>,
+    /// For each stage, the parts of an accumulator of its gradients; none on a GPU.
+    pub accumulated: Vec<Vec<Accumulated>>,
     /// The ranges of parameters that do not learn, with the gaps after them: in ascending order, and none adjoins the next. Their
     /// gradients are zero.
     pub frozen: Vec<Range<usize>>,
@@ -252,10 +272,12 @@ pub struct Plan {
     pub gradients: Vec<BufferLoc>,
 }
 
-/// The most shards of a training batch. They are enough for eight threads; more would only add accumulators to reduce.
-const MAX_SHARDS: usize = 8;
-/// The most memory for the gradient accumulators of all shards, in numbers (512 MiB), unless one shard exceeds it.
+/// The most shards of a training batch: as many threads can take part in a step.
+const MAX_SHARDS: usize = 256;
+/// The most memory for the gradient accumulators if every shard has one, in numbers (512 MiB), unless one shard exceeds it.
 const MAX_SUMS: usize = 1 << 27;
+/// The most groups of shards. A group reads all weights of a large dense layer: fewer read them less often, more occupy more threads.
+const MAX_GROUPS: usize = 8;
 
 impl Plan {
     /// Whether gradients of the parameters are computed.
@@ -298,6 +320,21 @@ impl Plan {
         (p * n / shards).min(n)..((p + 1) * n / shards).min(n)
     }
 
+    /// How many groups of shards there are in a batch of `n` samples; group `g` begins with shard `g * shards / groups`.
+    pub fn groups_for(&self, n: usize) -> usize {
+        self.shards_for(n).min(MAX_GROUPS)
+    }
+
+    /// Numbers in an accumulator of a stage.
+    pub fn sums_of_stage(&self, stage: usize) -> usize {
+        self.accumulated[stage].last().map_or(0, |part| part.at + part.params.len())
+    }
+
+    /// Numbers in an accumulator: the most of any stage.
+    pub fn sums_len(&self) -> usize {
+        (0..self.stages.len()).map(|stage| self.sums_of_stage(stage)).max().unwrap_or(0)
+    }
+
     /// The most samples that a shard may hold.
     pub fn shard_capacity(&self) -> usize {
         self.n.div_ceil(self.shards)
@@ -314,29 +351,30 @@ impl Plan {
     pub fn memory_bytes_of(&self, n: usize, threads: usize) -> usize {
         let shards = match self.shards {
             1 => 1,
-            _ => Plan::shards_of(n, self.trains(), self.params_len),
+            _ => Plan::shards_of(n, self.trains(), self.sums_len()),
         };
         let batch_saved = self.nodes.iter().map(|node| node.spec.batch_saved as u128).sum::<u128>();
-        let accumulators = if self.trains() { shards as u128 * self.params_len as u128 } else { 0 };
+        let gradient = if self.trains() { self.params_len as u128 } else { 0 };
+        let accumulators = gradient + accumulators(shards, threads) as u128 * self.sums_len() as u128;
         let activations = shards as u128 * n.div_ceil(shards) as u128 * self.shard_len as u128;
-        let of_batch = self.batch_len() as u128 * n as u128 / self.n as u128;
+        let collected = self.collected_len() as u128 * n as u128 / self.n as u128;
         let workspaces = threads as u128 * self.workspace_len as u128;
-        let numbers = workspaces + activations + batch_saved + accumulators + of_batch + self.device_scratch() as u128;
+        let numbers = workspaces + activations + batch_saved + accumulators + collected + self.device_scratch() as u128;
         usize::try_from(4 * numbers).unwrap_or(usize::MAX)
     }
 
-    /// The length of the array that collects the operands of a gradient that is computed once for the batch, from all shards: the
-    /// largest of any step.
-    pub fn batch_len(&self) -> usize {
-        let of_step = |step: &Step| -> usize {
-            let in_shards = step.operands_of_batch().into_iter().filter(|loc| loc.space == Space::Shard);
-            in_shards.map(|loc| self.n * loc.len).sum()
-        };
-        let steps = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Batch(step) => Some(&self.steps[*step]),
-            _ => None,
+    /// The length of the array that collects from all shards the operands of a step that takes many samples at once: the largest of any step.
+    pub fn collected_len(&self) -> usize {
+        let steps = self.stages.iter().map(|stage| match stage {
+            Stage::Groups(step) => self.steps[*step].collected_len(),
+            Stage::Batch(step) => {
+                let in_shards =
+                    self.steps[*step].operands_of_batch().into_iter().filter(|loc| loc.space == Space::Shard);
+                in_shards.map(|loc| loc.len).sum()
+            }
+            Stage::Samples(_) | Stage::Merge(_) => 0,
         });
-        steps.map(of_step).max().unwrap_or(0)
+        self.n.saturating_mul(steps.max().unwrap_or(0))
     }
 
     /// Numbers of temporary memory of a pass on a GPU.
@@ -344,8 +382,18 @@ impl Plan {
         self.nodes.iter().filter_map(|node| node.passes.as_ref()).map(|passes| passes.scratch).max().unwrap_or(0)
     }
 
-    pub(super) fn shards_of(n: usize, trains: bool, params_len: usize) -> usize {
-        let most = if trains { MAX_SHARDS.min((MAX_SUMS / params_len.max(1)).max(1)) } else { usize::MAX };
+    pub(super) fn shards_of(n: usize, trains: bool, sums_len: usize) -> usize {
+        let most = if trains { MAX_SHARDS.min((MAX_SUMS / sums_len.max(1)).max(1)) } else { usize::MAX };
         n.min(most).max(1)
     }
+}
+
+/// The most gradient accumulators that `threads` threads use at a time for the sum over `shards` shards, if the shards are begun in order.
+///
+/// The sums of two neighbours in a binary tree of depth `d` are added as soon as both are finished. A finished sum waits as long as its neighbour has a
+/// shard that a thread is working on, or the first shard that is not begun: each of these `threads + 1` shards has `d` sums beside its path to the root,
+/// and each thread has the accumulator that it adds to.
+pub fn accumulators(shards: usize, threads: usize) -> usize {
+    let depth = shards.max(1).next_power_of_two().ilog2() as usize;
+    threads.saturating_add(1).saturating_mul(depth).saturating_add(threads).min(shards)
 }

@@ -4,7 +4,7 @@
 //! **Shapes** `x [n, l, c] -> y [n, 1, out]`; `w [l * c, out]` here, `[out, c * l]` in a file, `b [out]`.
 //! **Backward** `dx[i] = sum_j dy[j] * w[i, j]`, `dw[i, j] += x[i] * dy[j]`, `db[j] += dy[j]`.
 //! **Saved** nothing; backward reads the input. **Cost** `l * c * out` MACs forward, twice that backward. The weights are
-//! packed once per step and read once per sample and pass; if they are many, they are read once per shard, and their gradients are
+//! packed once per step and read once per sample and pass; if they are many, they are read once per group of samples, and their gradients are
 //! computed once per batch.
 //! **NaN** a NaN in `x` spreads to all outputs of its sample, a NaN in `dy` to the whole `dx` of its sample.
 //! **Error** sums of `m` terms in one chain: relative rms below `1e-7 * sqrt(m)`. **Source** definition.
@@ -12,7 +12,7 @@
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, Forward, Layout, Op, PER_BATCH, PER_SAMPLE, PER_SHARD, ReferenceBackward, ReferenceForward, Role,
+    Backward, Forward, Layout, Op, PER_BATCH, PER_GROUP, PER_SAMPLE, ReferenceBackward, ReferenceForward, Role,
     ShapeError, Spec, TensorSpec, inputs,
 };
 use crate::base::Shape;
@@ -27,7 +27,7 @@ pub struct Linear {
     pub bias: bool,
 }
 
-/// The number of weights from which on the samples of a shard are processed in one call: 256 KiB, half of an L2 cache.
+/// The number of weights from which on several samples are processed in one call: 256 KiB, half of an L2 cache.
 const MANY: usize = 1 << 16;
 
 /// The length of a piece of the parameter gradients in a [`Phase::Batch`](super::op::Phase::Batch), before it is rounded up to whole
@@ -59,7 +59,7 @@ impl Op for Linear {
             params.push(TensorSpec { suffix: "bias", layout: Layout::Vector { c: out }, role: Role::Bias { fan_in } });
         }
         let many = fan_in.saturating_mul(out) >= MANY;
-        let (forward, backward) = if many { (PER_SHARD, PER_BATCH) } else { (PER_SAMPLE, PER_SAMPLE) };
+        let (forward, backward) = if many { (PER_GROUP, PER_BATCH) } else { (PER_SAMPLE, PER_SAMPLE) };
         Ok(Spec {
             params,
             forward,

@@ -109,12 +109,12 @@ pub enum Layout {
 pub enum Phase {
     /// One call per sample, in any order, on any thread.
     Samples,
-    /// One call per shard of the batch, with all samples of the shard one after the other in every operand. For operations with so
+    /// One call per group of samples, with all of them one after the other in every operand, and without `dparams`. For operations with so
     /// many weights that reading them once per sample is slow.
-    Shards,
+    Groups,
     /// Backward, before the gradients of the inputs: the gradients of the parameters are computed once for the whole batch, in pieces
     /// ([`Op::gradient_piece`]), each from all samples in their order. For operations with so many parameters that accumulating their
-    /// gradients in every shard is slow.
+    /// gradients sample by sample is slow.
     Batch,
     /// One call of [`Op::merge`], when the phase before is done for every sample. It couples the samples of the batch.
     Merge,
@@ -131,10 +131,10 @@ pub enum Pass {
 
 /// The phases of an operation that is computed sample by sample.
 pub const PER_SAMPLE: &[Phase] = &[Phase::Samples];
-/// The phases of an operation that is computed shard by shard.
-pub const PER_SHARD: &[Phase] = &[Phase::Shards];
-/// The backward phases of an operation that is computed shard by shard and whose parameter gradients are computed once per batch.
-pub const PER_BATCH: &[Phase] = &[Phase::Batch, Phase::Shards];
+/// The phases of an operation that is computed for groups of samples.
+pub const PER_GROUP: &[Phase] = &[Phase::Groups];
+/// The backward phases of an operation that is computed for groups of samples and whose parameter gradients are computed once per batch.
+pub const PER_BATCH: &[Phase] = &[Phase::Batch, Phase::Groups];
 
 /// What an operation needs for given input shapes. All lengths are in elements of `f32`.
 #[derive(Clone, Debug)]
@@ -266,7 +266,7 @@ pub struct Algorithms {
 /// The largest number of inputs of an operation.
 pub const MAX_INPUTS: usize = 2;
 
-/// The buffers of the forward pass, of one sample or, in a [`Phase::Shards`], of several.
+/// The buffers of the forward pass, of one sample or, in a [`Phase::Groups`], of several.
 pub struct Forward<'a> {
     /// The shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
@@ -292,7 +292,7 @@ pub struct Forward<'a> {
     pub batch_saved: &'a [f32],
 }
 
-/// The buffers of the backward pass, of one sample or, in a [`Phase::Shards`] or [`Phase::Batch`], of several.
+/// The buffers of the backward pass, of one sample or, in a [`Phase::Groups`] or [`Phase::Batch`], of several.
 pub struct Backward<'a> {
     /// The shapes of the inputs.
     pub shapes: [Shape; MAX_INPUTS],
@@ -512,7 +512,7 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Packs `params` into `batch_saved`, once per step and before any pass. In inference it may use the `state`, too.
     fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _batch_saved: &mut [f32]) {}
 
-    /// Computes phase number `phase` of the forward pass, of one sample or, in a [`Phase::Shards`], of several.
+    /// Computes phase number `phase` of the forward pass, of one sample or, in a [`Phase::Groups`], of several.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);
 
     /// In inference, the length of the pieces (or a multiple of it) into which the output of one sample may be cut, so that several
@@ -521,7 +521,7 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// Computes phase number `phase` of the backward pass, of one sample or, in a [`Phase::Shards`] or [`Phase::Batch`], of several.
+    /// Computes phase number `phase` of the backward pass, of one sample or, in a [`Phase::Groups`] or [`Phase::Batch`], of several.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
 
     /// The length of the pieces into which the gradients of the parameters are cut in a [`Phase::Batch`].

@@ -3,8 +3,8 @@
 //! **Computes**, in step `t` with gradient `g`: with clipping first `g *= min(1, clip_norm / (|g| + 1e-6))`, where `|g|` is the Euclidean norm
 //! of the gradient of all parameters; for parameters that decay `w *= 1 - lr * weight_decay`; then `m = beta1 m + (1 - beta1) g`,
 //! `v = beta2 v + (1 - beta2) g^2`, `w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)`.
-//! **Cost** one pass over the arena: reads the gradient accumulators of the shards and `w m v`, writes `w m v`. Clipping reads the
-//! accumulators a second time; decay costs nothing more than its multiplications.
+//! **Cost** one pass over the arena: reads `g w m v`, writes `w m v`. Clipping reads the gradient a second time; decay costs nothing more than its
+//! multiplications.
 //! **NaN** a NaN gradient makes its parameter NaN, with clipping all parameters; the trainer stops at the loss.
 //! **Error** elementwise, a few ulp; the norm is summed in double precision. **Source** Kingma and Ba, arXiv 1412.6980, algorithm 1;
 //! Loshchilov and Hutter, arXiv 1711.05101, algorithm 2; order of operations as in PyTorch's `Adam`, `AdamW` and `clip_grad_norm_`.
@@ -82,8 +82,8 @@ pub fn decayed(graph: &Graph) -> Vec<Range<usize>> {
 }
 
 /// Parameters that one task updates: a fixed number, so that results do not depend on the number of threads.
-const CHUNK: usize = 16 * 1024;
-/// Parameters whose gradients are summed at a time: they stay in the L1 cache.
+pub const CHUNK: usize = 16 * 1024;
+/// Parameters whose squares are added up at a time.
 const BLOCK: usize = 1024;
 /// Added to the norm of the gradient before the division, as in PyTorch's `clip_grad_norm_`.
 const NORM_EPS: f64 = 1e-6;
@@ -102,20 +102,14 @@ impl Adam {
         [beta1, beta2, eps, step_size, root_scale, decay, self.settings.clip_norm]
     }
 
-    /// Updates the parameters; the gradient is the sum of `sums`, added in their order. For parameters in `once`, ranges in ascending
-    /// order, the first of `sums` is the whole gradient, and the others are not read. Parameters in `frozen`, ranges in ascending order,
-    /// and their moments stay as they are.
+    /// Updates the parameters. Parameters in `frozen`, ranges in ascending order, and their moments stay as they are.
     ///
     /// # Panics
-    /// If `params` or a sum is not as long as the arena.
-    pub fn step<'g, I>(&mut self, isa: Isa, params: &mut [f32], sums: I, once: &[Range<usize>], frozen: &[Range<usize>])
-    where
-        I: Iterator<Item = &'g [f32]> + Clone + Sync,
-    {
-        assert!(params.len() == self.m.len() && sums.clone().all(|sum| sum.len() == params.len()));
+    /// If `params` or `gradient` is not as long as the arena.
+    pub fn step(&mut self, isa: Isa, params: &mut [f32], gradient: &[f32], frozen: &[Range<usize>]) {
+        assert!(params.len() == self.m.len() && gradient.len() == params.len());
         let rates = self.settings.rates(self.step);
-        let gradients = Gradients { sums, once };
-        let scale = self.clip_scale(&gradients, frozen);
+        let scale = self.clip_scale(gradient, frozen);
         self.step += 1;
         let decayed = if rates.decay == 1.0 { &[] } else { &self.decayed[..] };
         params
@@ -124,45 +118,31 @@ impl Adam {
             .zip(self.v.par_chunks_mut(CHUNK))
             .enumerate()
             .for_each(|(chunk, ((w, m), v))| {
-                let mut gradient = [0.0f32; BLOCK];
                 let start = chunk * CHUNK;
-                for from in (start..start + w.len()).step_by(BLOCK) {
-                    for block in outside(frozen, from..(from + BLOCK).min(start + w.len())) {
-                        let g = &mut gradient[..block.len()];
-                        gradients.sum(block.start, g);
-                        if scale != 1.0 {
-                            g.iter_mut().for_each(|g| *g *= scale);
-                        }
-                        let own = block.start - start..block.end - start;
-                        let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|numbers| &mut numbers[own.clone()]);
-                        for range in inside(decayed, block.clone()) {
-                            let range = range.start - block.start..range.end - block.start;
-                            w[range].iter_mut().for_each(|w| *w *= rates.decay);
-                        }
-                        isa.run(AdamStep { rates, g, w, m, v });
+                for block in outside(frozen, start..start + w.len()) {
+                    let own = block.start - start..block.end - start;
+                    let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|numbers| &mut numbers[own.clone()]);
+                    for range in inside(decayed, block.clone()) {
+                        let range = range.start - block.start..range.end - block.start;
+                        w[range].iter_mut().for_each(|w| *w *= rates.decay);
                     }
+                    isa.run(AdamStep { rates, scale, g: &gradient[block], w, m, v });
                 }
             });
     }
 
     /// The factor that limits the norm of the gradient to [`AdamSettings::clip_norm`]. The squares are summed in a fixed order.
-    fn clip_scale<'g, I>(&mut self, gradients: &Gradients<'_, I>, frozen: &[Range<usize>]) -> f32
-    where
-        I: Iterator<Item = &'g [f32]> + Clone + Sync,
-    {
+    fn clip_scale(&mut self, gradient: &[f32], frozen: &[Range<usize>]) -> f32 {
         let clip = f64::from(self.settings.clip_norm);
         if clip <= 0.0 {
             return 1.0;
         }
         let len = self.m.len();
         self.squares.par_iter_mut().enumerate().for_each(|(chunk, sum)| {
-            let mut gradient = [0.0f32; BLOCK];
             *sum = 0.0;
             for first in (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).step_by(BLOCK) {
                 for block in outside(frozen, first..len.min(first + BLOCK)) {
-                    let g = &mut gradient[..block.len()];
-                    gradients.sum(block.start, g);
-                    *sum += sum_of_squares(g);
+                    *sum += sum_of_squares(&gradient[block]);
                 }
             }
         });
@@ -170,27 +150,6 @@ impl Adam {
         let scale = clip / (norm + NORM_EPS);
         // Not `min`, which would turn a NaN into 1.
         if scale >= 1.0 { 1.0 } else { scale as f32 }
-    }
-}
-
-/// The gradient as the accumulators of the shards.
-struct Gradients<'a, I> {
-    sums: I,
-    /// The ranges of parameters, in order, whose whole gradient is in the first accumulator.
-    once: &'a [Range<usize>],
-}
-
-impl<'g, I: Iterator<Item = &'g [f32]> + Clone> Gradients<'_, I> {
-    /// Writes the gradients of the parameters from `first` on.
-    fn sum(&self, first: usize, g: &mut [f32]) {
-        g.fill(0.0);
-        for (number, sum) in self.sums.clone().enumerate() {
-            let once = if number == 0 { &[] } else { self.once };
-            for range in outside(once, first..first + g.len()) {
-                let g = &mut g[range.start - first..range.end - first];
-                g.iter_mut().zip(&sum[range]).for_each(|(g, s)| *g += s);
-            }
-        }
     }
 }
 
@@ -239,6 +198,8 @@ struct Rates {
 
 struct AdamStep<'a> {
     rates: Rates,
+    /// The factor of the gradient.
+    scale: f32,
     g: &'a [f32],
     w: &'a mut [f32],
     m: &'a mut [f32],
@@ -252,7 +213,7 @@ impl Kernel for AdamStep<'_> {
         let len = self.g.len();
         let (w, m, v) = (&mut self.w[..len], &mut self.m[..len], &mut self.v[..len]);
         for i in 0..len {
-            let g = self.g[i];
+            let g = self.g[i] * self.scale;
             m[i] += (1.0 - beta1) * (g - m[i]);
             v[i] = beta2 * v[i] + (1.0 - beta2) * (g * g);
             w[i] -= step_size * m[i] / (v[i].sqrt() * root_scale + eps);
@@ -279,22 +240,6 @@ mod tests {
     }
 
     #[test]
-    fn gradients_computed_once_are_read_from_the_first_accumulator_only() {
-        let len = CHUNK + 2 * BLOCK;
-        let once = [5..BLOCK + 3, BLOCK + 3..BLOCK + 4, CHUNK - 1..CHUNK + 7];
-        let is_once = |i: usize| once.iter().any(|range| range.contains(&i));
-        let first: Vec<f32> = (0..len).map(|i| (i % 11) as f32 - 5.0).collect();
-        let second: Vec<f32> = (0..len).map(|i| if is_once(i) { 0.0 } else { 0.5 }).collect();
-        let poisoned: Vec<f32> = (0..len).map(|i| if is_once(i) { f32::NAN } else { 0.5 }).collect();
-        let step = |second: &[f32], once: &[Range<usize>]| {
-            let (mut adam, mut w) = (Adam::new(len, AdamSettings::default()), vec![0.5; len]);
-            adam.step(Isa::best(), &mut w, [&first[..], second].into_iter(), once, &[]);
-            w
-        };
-        assert_eq!(step(&second, &[]), step(&poisoned, &once));
-    }
-
-    #[test]
     fn frozen_parameters_and_their_moments_stay_as_they_are_and_change_no_other() {
         let len = CHUNK + 2 * BLOCK;
         let frozen = [0..3, 7..BLOCK + 1, CHUNK - 5..CHUNK + 9, len - 1..len];
@@ -306,7 +251,7 @@ mod tests {
                 // Moments of earlier steps, with which even a gradient of zero would change a parameter.
                 adam.m.fill(0.25);
                 adam.v.fill(0.125);
-                adam.step(isa, &mut w, [&gradient[..]].into_iter(), &[], frozen);
+                adam.step(isa, &mut w, &gradient, frozen);
                 [w, adam.m.to_vec(), adam.v.to_vec()]
             };
             let (all, some) = (step(&[]), step(&frozen));
@@ -327,9 +272,8 @@ mod tests {
             let mut w = vec![0.5; len];
             let gradient = |step: usize, i: usize| ((i % 7) as f32 - 3.0) * 0.1 + step as f32 * 0.01;
             for step in 0..5 {
-                let first: Vec<f32> = (0..len).map(|i| gradient(step, i) - 1.0).collect();
-                let second = vec![1.0; len];
-                adam.step(isa, &mut w, [&first[..], &second[..]].into_iter(), &[], &[]);
+                let gradient: Vec<f32> = (0..len).map(|i| gradient(step, i)).collect();
+                adam.step(isa, &mut w, &gradient, &[]);
             }
             for i in [0, 1, CHUNK - 1, CHUNK, len - 1] {
                 let gradients: Vec<f64> = (0..5).map(|step| f64::from(gradient(step, i))).collect();
@@ -338,14 +282,13 @@ mod tests {
         }
     }
 
-    /// A step by `settings` on `threads` threads from the weights 0.5, with the gradient in two accumulators; parameters of `DECAYED` decay.
+    /// A step by `settings` on `threads` threads from the weights 0.5; parameters of `DECAYED` decay.
     fn stepped(settings: AdamSettings, isa: Isa, threads: usize, gradient: &[f32]) -> Vec<f32> {
         let len = gradient.len();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let half: Vec<f32> = gradient.iter().map(|g| 0.5 * g).collect();
         let (mut adam, mut w) = (Adam::new(len, settings), vec![0.5; len]);
         adam.decayed = DECAYED.into();
-        pool.install(|| adam.step(isa, &mut w, [&half[..], &half[..]].into_iter(), &[], &[]));
+        pool.install(|| adam.step(isa, &mut w, gradient, &[]));
         w
     }
 
@@ -403,7 +346,7 @@ mod tests {
         gradient[7] = f32::NAN;
         let settings = AdamSettings { clip_norm: 1.0, ..AdamSettings::default() };
         let mut w = [0.5; 20];
-        Adam::new(20, settings).step(Isa::best(), &mut w, [&gradient[..]].into_iter(), &[], &[]);
+        Adam::new(20, settings).step(Isa::best(), &mut w, &gradient, &[]);
         assert!(w.iter().all(|w| w.is_nan()));
     }
 
@@ -429,7 +372,7 @@ mod tests {
         approx::assert_relative_eq!(there.rates()[3], 0.01, max_relative = 1e-6);
         assert_eq!(there.rates()[5..], [1.0 - 0.5e-3, 3.0]);
         for _ in 0..3 {
-            here.step(Isa::best(), &mut [0.5], [&[1.0f32][..]].into_iter(), &[], &[]);
+            here.step(Isa::best(), &mut [0.5], &[1.0], &[]);
             there.step += 1;
             assert_eq!((here.step, here.rates()), (there.step, there.rates()));
         }

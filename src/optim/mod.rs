@@ -4,6 +4,6 @@ mod adam;
 mod average;
 mod schedule;
 
-pub use adam::{Adam, AdamSettings, decayed};
+pub use adam::{Adam, AdamSettings, CHUNK, decayed};
 pub use average::Average;
 pub use schedule::{Schedule, ScheduleKind};

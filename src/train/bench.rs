@@ -174,8 +174,9 @@ pub fn bench(
     for (i, node) in plan.nodes.iter().enumerate() {
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
-        let (makes, inputs, shard_len) = (plan.backward_of(i), inputs_of(network, node), plan.samples(0, batch).len());
-        let layer = Layer { node, makes, inputs, shard_len, isa };
+        let (makes, inputs, group_len) =
+            (plan.backward_of(i), inputs_of(network, node), batch.div_ceil(plan.groups_for(batch)));
+        let layer = Layer { node, makes, inputs, group_len, isa };
         layers.push(layer.bench(batch, quick, &mut cpu_time).map_err(refused)?);
     }
     let mut peaks: Vec<f64> = layers.iter().map(|layer| layer.peak_gmacs_per_second).collect();
@@ -232,8 +233,8 @@ struct Layer<'a> {
     /// Whether training needs the gradients of the inputs, and of the parameters.
     makes: (bool, bool),
     inputs: Vec<Input>,
-    /// Samples of a shard of the batch.
-    shard_len: usize,
+    /// Samples of a group of the batch.
+    group_len: usize,
     isa: Isa,
 }
 
@@ -257,7 +258,7 @@ impl Layer<'_> {
         let samples = batch.min((MOST_BYTES / sample).max(1));
         let (checked_rows, errors) = self.errors()?;
         let peak_gmacs_per_second = cpu_time.measure(|| fma_peak(self.isa)) / 2.0;
-        let mut single_op = SingleOp::new(&**op, &self.inputs, samples, self.isa, 1)?.shard_size(self.shard_len);
+        let mut single_op = SingleOp::new(&**op, &self.inputs, samples, self.isa, 1)?.group_size(self.group_len);
         let passes = self.passes().into_iter().map(|timed| {
             let times = if timed.pass == "forward" {
                 cpu_time.measure(|| measure(quick, || single_op.forward()))
@@ -318,7 +319,7 @@ impl Layer<'_> {
         let mut draws = Vec::new();
         for seed in 1..=seeds {
             let single_op = SingleOp::new(&*self.node.op, &inputs, samples, self.isa, seed)?;
-            draws.push(single_op.shard_size(samples).errors());
+            draws.push(single_op.group_size(samples).errors());
         }
         let of = |f: &dyn Fn(&Errors) -> f64| median(&mut draws.iter().map(f).collect::<Vec<_>>());
         let weight = draws[0].backward_weight.map(|_| of(&|e| e.backward_weight.unwrap_or(0.0)));
@@ -385,7 +386,7 @@ fn whole(isa: Isa, (clips, cores): (usize, usize), macs: u64, quick: bool, work:
 }
 
 /// The median time of `work`, after a run that does not count.
-fn measure(quick: bool, mut work: impl FnMut()) -> f64 {
+pub(super) fn measure(quick: bool, mut work: impl FnMut()) -> f64 {
     let (runs, seconds, most) = if quick { (3, 0.02, 20) } else { (5, 0.2, 200) };
     work();
     let mut times = Vec::with_capacity(most);
@@ -400,7 +401,7 @@ fn measure(quick: bool, mut work: impl FnMut()) -> f64 {
     median(&mut times)
 }
 
-fn median(numbers: &mut [f64]) -> f64 {
+pub(super) fn median(numbers: &mut [f64]) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -45,6 +45,14 @@ pub enum TrainError {
     /// Of the GPU.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Threads cannot be started.
+    #[error("cannot start {threads} threads ({source}); give fewer with --threads")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// The system's reason.
+        source: rayon::ThreadPoolBuildError,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot {doing} {}: {source}; {advice}", display_path(.path))]
     Io {

@@ -47,6 +47,7 @@ mod run_folder;
 mod run_list;
 #[cfg(feature = "audio")]
 mod run_lock;
+pub mod scaling;
 #[cfg(feature = "audio")]
 mod seeds;
 #[cfg(feature = "audio")]

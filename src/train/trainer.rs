@@ -369,8 +369,7 @@ impl Trainer {
         let step = Step { loss: cpu.loss(), correct };
         if step.loss.is_finite() {
             let steps = self.adam.step;
-            let Plan { summed_per_batch, frozen, .. } = cpu.plan();
-            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.gradient_sums(), summed_per_batch, frozen);
+            self.adam.step(cpu.isa(), &mut self.weights.params, cpu.parameter_gradients(), &cpu.plan().frozen);
             if let Some((average, averaged)) = &mut self.average {
                 average.step(steps, &mut averaged.params, &self.weights.params);
                 average.step(steps, &mut averaged.state, &self.weights.state);

@@ -280,7 +280,7 @@ fn adam_takes_pytorchs_steps() {
             let (mut adam, mut w) = (Adam::new(p.len(), settings), narrow(p));
             for (step, (gradient, after)) in steps().enumerate() {
                 let gradient = narrow(gradient);
-                adam.step(isa, &mut w, [&gradient[..]].into_iter(), &[], &[]);
+                adam.step(isa, &mut w, &gradient, &[]);
                 // Compares the sum of the updates, without the initial value. Each step rounds its result by up to half an
                 // ulp of p, 6e-8 relative.
                 let moved = |after: &[f64]| after.iter().zip(p).map(|(a, p)| a - p).collect::<Vec<f64>>();

@@ -4,9 +4,10 @@ mod select;
 
 use super::builder::{Graph, GraphError, NodeId};
 use super::memory::{Lifetime, assign_offsets};
-use super::plan::{BufferLoc, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};
-use crate::base::Shape;
+use super::plan::{Accumulated, BufferLoc, Lowered, Order, Plan, PlanOptions, Space, Stage, Step, Work};
+use crate::base::{Shape, aligned::round_up};
 use crate::ops::op::{ConvChoice, MAX_INPUTS, Pass, Phase};
+use std::ops::Range;
 
 impl Plan {
     /// Lowers `graph`.
@@ -298,7 +299,7 @@ impl<'a> Lowering<'a> {
         for (tick, draft) in self.drafts.iter().enumerate() {
             match stages.last_mut() {
                 _ if draft.kind == Phase::Merge => stages.push(Stage::Merge(tick)),
-                _ if draft.kind == Phase::Shards => stages.push(Stage::Shards(tick)),
+                _ if draft.kind == Phase::Groups => stages.push(Stage::Groups(tick)),
                 _ if draft.kind == Phase::Batch => stages.push(Stage::Batch(tick)),
                 Some(Stage::Samples(range)) if self.options.order == Order::DepthFirst => range.end = tick + 1,
                 _ => stages.push(Stage::Samples(tick..tick + 1)),
@@ -348,6 +349,31 @@ impl<'a> Lowering<'a> {
         self.plan(stages, &locs, lens)
     }
 
+    /// For each stage the parts of its gradient accumulators, and for each step its own part.
+    fn accumulated(&self, stages: &[Stage]) -> (Vec<Vec<Accumulated>>, Vec<Range<usize>>) {
+        let mut sums = vec![0..0; self.drafts.len()];
+        let of_stage = |stage: &Stage| {
+            let Stage::Samples(steps) = stage else { return Vec::new() };
+            let mut parts: Vec<Accumulated> = Vec::new();
+            for tick in steps.clone() {
+                let draft = &self.drafts[tick];
+                let Some(node) = draft.node.map(|i| &self.nodes[i]) else { continue };
+                let computes = self.trains() && self.options.device.is_none() && draft.pass == Pass::Backward;
+                if !computes || node.frozen || node.params.is_empty() {
+                    continue;
+                }
+                let end = parts.last().map_or(0, |part| round_up(part.at + part.params.len()));
+                let at = parts.iter().find(|part| part.params == node.params).map_or(end, |part| part.at);
+                if at == end {
+                    parts.push(Accumulated { params: node.params.clone(), at });
+                }
+                sums[tick] = at..at + node.params.len();
+            }
+            parts
+        };
+        (stages.iter().map(of_stage).collect(), sums)
+    }
+
     fn plan(
         self,
         stages: Vec<Stage>,
@@ -359,7 +385,10 @@ impl<'a> Lowering<'a> {
             Buffer::Input(i) => BufferLoc { space: Space::Input(i), offset: 0, len: self.inputs[i].size() },
             Buffer::Own(b) => locs[b],
         };
-        let steps = self.drafts.iter().map(|d| Step {
+        let (accumulated, sums) = self.accumulated(&stages);
+        let sums_len =
+            accumulated.iter().filter_map(|parts| parts.last()).map(|part| part.at + part.params.len()).max();
+        let steps = self.drafts.iter().zip(sums).map(|(d, sums)| Step {
             node: d.node,
             pass: d.pass,
             phase: d.phase,
@@ -370,6 +399,7 @@ impl<'a> Lowering<'a> {
             add_to: d.add_to.map(loc_of),
             saved: loc_of(d.saved),
             scratch: loc_of(d.scratch),
+            sums,
         });
         let trains = self.trains();
         let once =
@@ -386,13 +416,14 @@ impl<'a> Lowering<'a> {
             stages,
             shards: match self.options.device {
                 Some(_) => 1,
-                None => Plan::shards_of(self.options.n, self.trains(), self.graph.params_len()),
+                None => Plan::shards_of(self.options.n, self.trains(), sums_len.unwrap_or(0)),
             },
             workspace_len,
             shard_len,
             params_len: self.graph.params_len(),
             state_len: self.graph.state_len(),
             summed_per_batch,
+            accumulated,
             frozen: self.frozen_ranges(),
             activations: graph_nodes.clone().map(|g| readable(&self.activation, g)).collect(),
             gradients: graph_nodes.map(|g| readable(&self.gradient, g)).collect(),
