@@ -22,9 +22,8 @@ fn list(folder: &str, ending: &str, to: &str) {
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let entries = fs::read_dir(Path::new(&root).join(folder)).expect("the package contains this folder");
     let files = entries.map(|entry| entry.expect("the folder can be read").path());
-    let mut files: Vec<(String, PathBuf)> = files
-        .filter_map(|path| Some((path.file_name()?.to_str()?.strip_suffix(ending)?.to_owned(), path)))
-        .collect();
+    let mut files: Vec<(String, PathBuf)> =
+        files.filter_map(|path| Some((path.file_name()?.to_str()?.strip_suffix(ending)?.to_owned(), path))).collect();
     files.sort();
     let mut list = String::from("&[\n");
     for (name, path) in &files {

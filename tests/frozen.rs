@@ -164,7 +164,7 @@ fn compare(network: &Network, frozen: &[NodeId], options: &PlanOptions, isa: Isa
     let loss = (cpu.loss() - reference.loss(network.loss)).abs();
     let figures = [
         ("loss", loss / reference.loss(network.loss)),
-        ("parameters", distance(&gradients, &expected)),
+        ("parameters", distance(gradients, &expected)),
         ("state", if state.is_empty() { 0.0 } else { distance(&state, &expected_state) }),
         // Where it is kept: the gradient of the input, that of the whole network.
         ("input", cpu.gradient(network.audio).map_or(0.0, |dx| distance(&dx, &reference.gradients[0]))),

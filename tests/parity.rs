@@ -385,7 +385,7 @@ fn the_executor_meets_the_reference_in_both_orders() {
                 y: widen(&cpu.activation(y).unwrap()),
                 state: widen(&got_state),
                 dx: (0..case.inputs.len()).map(|i| cpu.gradient(node(i)).map_or(Vec::new(), |dx| widen(&dx))).collect(),
-                dparams: widen(&cpu.parameter_gradients()),
+                dparams: widen(cpu.parameter_gradients()),
             };
             assert!((0..case.inputs.len()).all(|i| fixed(i) || !got.dx[i].is_empty()), "{family} {}", case.name);
             for difference in differences(&got, &expected, &case) {

@@ -61,7 +61,7 @@ fn run(network: &Network, capacity: usize, n: usize) -> (Vec<u32>, Vec<u32>, u64
     let (inputs, labels) = batch(network, n, 2);
     cpu.run(&weights.params, &mut weights.state, &[&inputs, &labels], key);
     assert_eq!(cpu.activation(network.logits).unwrap().len(), n * CLASSES);
-    (bits(&cpu.parameter_gradients()), bits(&weights.state), cpu.loss().to_bits())
+    (bits(cpu.parameter_gradients()), bits(&weights.state), cpu.loss().to_bits())
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Executes a plan.
 pub enum Executor {
     /// On the CPU.
-    Cpu(Cpu),
+    Cpu(Box<Cpu>),
     /// On a GPU.
     Cuda(Box<Cuda>),
 }
@@ -23,7 +23,7 @@ impl Executor {
     /// The memory does not suffice, or the driver of the GPU refuses a kernel.
     pub fn new(plan: Arc<Plan>, device: &Device) -> Result<Executor, DeviceError> {
         match device {
-            Device::Cpu(isa) => Ok(Executor::Cpu(Cpu::new(plan, *isa)?)),
+            Device::Cpu(isa) => Ok(Executor::Cpu(Box::new(Cpu::new(plan, *isa)?))),
             Device::Cuda(gpu, _) => Ok(Executor::Cuda(Box::new(Cuda::new(plan, gpu.clone())?))),
         }
     }

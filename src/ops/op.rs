@@ -530,7 +530,7 @@ pub trait Op: Any + Debug + Send + Sync {
     }
 
     /// Brings the accumulated gradients of the parameters, which the kernels may accumulate in an order of their own, into the order of
-    /// the parameters. Called once per shard, after the last pass of its last sample; `scratch` has the length [`Spec::scratch`].
+    /// the parameters. Called once per step, after the last pass; `scratch` has the length [`Spec::scratch`].
     fn reorder_gradients(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
 
     /// Computes a [`Phase::Merge`]. It must add in the order of the samples, so that the result does not depend on the threads.

@@ -158,7 +158,7 @@ impl TrainerBuilder {
                 let (params, states) = if average == 0.0 { (3, 1) } else { (4, 2) };
                 let params = graph.params_len().saturating_mul(params);
                 let more = params.saturating_add(graph.state_len().saturating_mul(states)).saturating_mul(4);
-                Executor::Cpu(Cpu::beside(plan, *isa, more)?)
+                Executor::Cpu(Box::new(Cpu::beside(plan, *isa, more)?))
             }
             Device::Cuda(gpu, _) => {
                 if !model.labels_name_classes() {

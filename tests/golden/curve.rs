@@ -141,7 +141,7 @@ fn first_step(golden: &Golden, variant: Variant, conv: ConvChoice) -> (f64, f64)
     cpu.prepare(&weights.params, &weights.state);
     cpu.run(&weights.params, &mut weights.state.clone(), &[inputs, labels], draw());
     let logits = widen(&cpu.activation(network.logits).unwrap());
-    let gradients = compare_gradients(&network, variant, &widen(&cpu.parameter_gradients()), curve);
+    let gradients = compare_gradients(&network, variant, &widen(cpu.parameter_gradients()), curve);
     (difference(&logits, &flat(&curve.first_logits)), gradients)
 }
 

@@ -166,7 +166,7 @@ impl<'f> Problem<'f> {
         cpu.prepare(&params, &state);
         cpu.run(&params, &mut state, &inputs.iter().map(|x| &x[..]).collect::<Vec<_>>(), draw());
         let [y, dx] = [cpu.activation(self.y).unwrap(), cpu.gradient(self.x).unwrap()].map(|v| widen(&v));
-        self.named(y, dx, &widen(&cpu.parameter_gradients()), &widen(&state))
+        self.named(y, dx, &widen(cpu.parameter_gradients()), &widen(&state))
     }
 
     /// The values that PyTorch computed. Panics if a tensor of the case is not compared.

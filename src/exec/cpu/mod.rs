@@ -196,12 +196,11 @@ impl Cpu {
 
     /// Clears the gradient, except where it is computed once for the batch.
     fn clear_gradient(&mut self, plan: &Plan) {
-        let mut from = 0;
-        let parts = plan.summed_per_batch.iter().cloned().chain([self.gradient.len()..self.gradient.len()]);
-        for once in parts {
-            let chunks = self.gradient[from..once.start].chunks_mut(CHUNK);
+        let begins = std::iter::once(0).chain(plan.summed_per_batch.iter().map(|once| once.end));
+        let ends = plan.summed_per_batch.iter().map(|once| once.start).chain([self.gradient.len()]);
+        for (begin, end) in begins.zip(ends) {
+            let chunks = self.gradient[begin..end].chunks_mut(CHUNK);
             on_all_threads((&self.clock, "gradient"), chunks, |chunk| chunk.fill(0.0));
-            from = once.end;
         }
     }
 
