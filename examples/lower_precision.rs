@@ -9,8 +9,7 @@ use stapes::data::{BatchOptions, Batches, DataConfig, Dataset, Format, Source, S
 use stapes::exec::Cpu;
 use stapes::graph::{Graph, GraphError, NodeId, Plan, PlanOptions, Work};
 use stapes::nn::{Initialisation, initialise};
-use stapes::ops::device::{Batch, Passes};
-use stapes::ops::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, Spec, inputs};
+use stapes::ops::op::{Backward, Forward, Op, PlannedOp, ReferenceBackward, ReferenceForward, Spec, inputs};
 use stapes::ops::{Conv1d, Dropout, Linear, MaxPool1d, Relu, ShapeError, SoftmaxCrossEntropy};
 use stapes::optim::{Adam, AdamSettings};
 use stapes::simd::Isa;
@@ -46,8 +45,8 @@ impl Op for Round {
         "round"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
-        Ok(Spec::new(inputs::<1>("round", x)?[0]))
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
+        Ok(Box::new(PlannedRound { round: *self, spec: Spec::new(inputs::<1>("round", x)?[0]) }))
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -57,18 +56,26 @@ impl Op for Round {
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
         b.dx[0].iter_mut().zip(b.dy).for_each(|(dx, dy)| *dx += dy);
     }
+}
+
+#[derive(Debug)]
+struct PlannedRound {
+    round: Round,
+    spec: Spec,
+}
+
+impl PlannedOp for PlannedRound {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, _isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let cut = if self.rows { self.cut } else { 0 };
+        let cut = if self.round.rows { self.round.cut } else { 0 };
         b.y.iter_mut().zip(b.x[0]).for_each(|(y, &x)| *y = rounded(x, cut));
     }
 
     fn backward(&self, _isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        b.dx[0].iter_mut().zip(b.dy).for_each(|(dx, &dy)| *dx = rounded(dy, self.cut));
-    }
-
-    fn on_device(&self, _batch: &Batch<'_>) -> Passes {
-        unimplemented!("this example runs on the processor")
+        b.dx[0].iter_mut().zip(b.dy).for_each(|(dx, &dy)| *dx = rounded(dy, self.round.cut));
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release --example own_operation`
 //!
-//! An operation implements [`Op`]: its shape rule, a reference in double precision, and the two passes in single precision. The gradient
-//! check compares the reference's backward pass with central differences of its forward pass.
+//! An operation implements [`Op`]: its shape rule, and a reference in double precision. For inputs of known shapes it is a [`PlannedOp`], which has
+//! the two passes in single precision. On a GPU a plan refuses it, since it has no launches. The gradient check compares the reference's backward pass with central differences of its forward pass.
 
-use stapes::ops::op::{Backward, Forward, ReferenceBackward, ReferenceForward, Spec};
+use stapes::ops::op::{Backward, Forward, PlannedOp, ReferenceBackward, ReferenceForward, Spec};
 use stapes::prelude::*;
 use stapes::simd::Isa;
 use stapes::train::gradcheck::{GradientCheck, check_model};
@@ -22,9 +22,9 @@ impl Op for LeakyRelu {
     }
 
     /// The output has the shape of the input, and the backward pass reads the input.
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = stapes::ops::op::inputs(self.name(), x)?;
-        Ok(Spec { reads_x: true, ..Spec::new(x) })
+        Ok(Box::new(PlannedLeakyRelu { slope: self.slope, spec: Spec { reads_x: true, ..Spec::new(x) } }))
     }
 
     /// Plain loops over the whole batch: what the fast passes are compared with.
@@ -39,6 +39,19 @@ impl Op for LeakyRelu {
         for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
             *dx += if x > 0.0 { dy } else { f64::from(self.slope) * dy };
         }
+    }
+}
+
+/// Leaky ReLU for an input of known shape.
+#[derive(Debug)]
+struct PlannedLeakyRelu {
+    slope: f32,
+    spec: Spec,
+}
+
+impl PlannedOp for PlannedLeakyRelu {
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// One sample forward.

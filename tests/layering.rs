@@ -102,6 +102,45 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The first line, the name and the number of lines of each function in formatted code.
+fn functions(text: &str) -> Vec<(usize, &str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let named = |line: &'_ str| -> Option<usize> {
+        let code = line.trim_start();
+        let words = ["pub ", "pub(super) ", "pub(crate) ", "const ", "unsafe "];
+        let rest = words.iter().fold(code, |code, word| code.strip_prefix(word).unwrap_or(code));
+        rest.starts_with("fn ").then_some(line.len() - code.len())
+    };
+    let of = |(first, line): (usize, &&'_ str)| {
+        let indent = named(line)?;
+        let end = format!("{}}}", " ".repeat(indent));
+        let length = lines[first..].iter().position(|line| **line == end)? + 1;
+        Some((first + 1, lines[first].trim_start(), length))
+    };
+    lines.iter().enumerate().filter_map(of).collect()
+}
+
+/// What a reader should be able to take in within an evening.
+#[test]
+fn the_fused_convolution_has_short_files_and_functions() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (file, text) in sources().into_iter().filter(|(file, _)| file.starts_with("ops/conv_block/")) {
+        let lines = text.lines().count();
+        if lines > 400 {
+            wrong.push(format!("src/{file} has {lines} lines, more than 400"));
+        }
+        for (line, head, length) in functions(&text) {
+            seen += 1;
+            if length > 60 {
+                wrong.push(format!("src/{file}:{line} `{head}` has {length} lines, more than 60"));
+            }
+        }
+    }
+    assert!(seen > 80, "the test must see the functions: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_op_is_in_the_list_of_all() {
     let listed: Vec<&str> = stapes::ops::ALL.iter().map(|family| family.name).collect();

@@ -12,7 +12,9 @@ use stapes::graph::{Graph, Keep, NodeId, Order, Plan, PlanOptions, Work};
 use stapes::ops::case::{Case, Fill, Input};
 use stapes::ops::conv_block::Norm;
 use stapes::ops::device::Precision;
-use stapes::ops::op::{Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, ReferenceBackward, ReferenceForward, Spec};
+use stapes::ops::op::{
+    Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, PlannedOp, ReferenceBackward, ReferenceForward, Spec,
+};
 use stapes::ops::{ALL, BatchNorm, Conv1d, ConvBlock, ConvChoice, MaxPool1d, Op, Over, Padding, WeightedSum};
 use stapes::simd::Isa;
 use std::sync::Arc;
@@ -125,9 +127,9 @@ fn of_mut(all: &mut [f32], n: usize, s: usize) -> &mut [f32] {
 
 struct KernelRun<'s> {
     setting: &'s Setting<'s>,
+    planned: Box<dyn PlannedOp>,
     isa: Isa,
     in_place: bool,
-    shapes: [Shape; MAX_INPUTS],
     x: Vec<Aligned>,
     y: Aligned,
     y_kept: Vec<f32>,
@@ -142,16 +144,15 @@ struct KernelRun<'s> {
 impl<'s> KernelRun<'s> {
     fn new(setting: &'s Setting<'s>, isa: Isa, in_place: bool) -> KernelRun<'s> {
         let spec = &setting.spec;
-        let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
-        shapes[..setting.shapes.len()].copy_from_slice(&setting.shapes);
+        let planned = setting.case.op.plan(&setting.shapes).unwrap();
         let params = narrow(&setting.params);
         let mut batch_saved = poison(spec.batch_saved);
-        setting.case.op.prepare(isa, &setting.shapes, &params, &narrow(&setting.state), &mut batch_saved);
+        planned.prepare(isa, &params, &narrow(&setting.state), &mut batch_saved);
         KernelRun {
             setting,
+            planned,
             isa,
             in_place,
-            shapes,
             x: setting.x.iter().map(|x| narrow(x)).collect(),
             y: if in_place { narrow(&setting.x[0]) } else { poison(setting.dy.len()) },
             y_kept: Vec::new(),
@@ -180,7 +181,6 @@ impl<'s> KernelRun<'s> {
                 let last = phase + 1 == spec.forward.len();
                 let y = if last || self.in_place { of_mut(&mut self.y, n, sample) } else { &mut [] };
                 let mut b = Forward {
-                    shapes: self.shapes,
                     sample,
                     draw: self.setting.draw,
                     x,
@@ -192,7 +192,7 @@ impl<'s> KernelRun<'s> {
                     state: &self.state,
                     batch_saved: &self.batch_saved,
                 };
-                self.setting.case.op.forward(self.isa, phase, &mut b);
+                self.planned.forward(self.isa, phase, &mut b);
             }
         }
         self.y_kept = self.y.to_vec();
@@ -220,7 +220,6 @@ impl<'s> KernelRun<'s> {
                     *dx = of_mut(all, n, sample);
                 }
                 let mut b = Backward {
-                    shapes: self.shapes,
                     sample,
                     draw: self.setting.draw,
                     x,
@@ -234,18 +233,16 @@ impl<'s> KernelRun<'s> {
                     params: &self.params,
                     batch_saved: &self.batch_saved,
                 };
-                self.setting.case.op.backward(self.isa, phase, &mut b);
+                self.planned.backward(self.isa, phase, &mut b);
             }
         }
-        let shapes = &self.setting.shapes;
-        self.setting.case.op.reorder_gradients(shapes, &mut self.dparams, &mut poison(spec.scratch));
+        self.planned.reorder_gradients(&mut self.dparams, &mut poison(spec.scratch));
     }
 
     fn merge(&mut self, pass: Pass) {
         let saved = &self.saved;
-        self.setting.case.op.merge(&mut Merge {
+        self.planned.merge(&mut Merge {
             pass,
-            shapes: self.shapes,
             n: self.setting.case.n,
             saved: &|sample| &saved[sample][..],
             params: &self.params,

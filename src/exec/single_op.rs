@@ -7,7 +7,8 @@ use crate::base::{
 };
 use crate::ops::case::{Fill, Input};
 use crate::ops::op::{
-    Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, ShapeError, Spec,
+    Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError,
+    Spec,
 };
 use crate::simd::Isa;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::ops::Range;
 /// An operation with the buffers of a batch of random numbers.
 pub struct SingleOp<'o> {
     op: &'o dyn Op,
+    planned: Box<dyn PlannedOp>,
     spec: Spec,
     isa: Isa,
     n: usize,
@@ -53,7 +55,8 @@ impl<'o> SingleOp<'o> {
     /// The op refuses the shapes.
     pub fn new(op: &'o dyn Op, inputs: &[Input], n: usize, isa: Isa, seed: u64) -> Result<SingleOp<'o>, ShapeError> {
         let given: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
-        let spec = op.spec(&given)?;
+        let planned = op.plan(&given)?;
+        let spec = planned.spec().clone();
         let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
         shapes[..given.len()].copy_from_slice(&given);
         let draw = |len: usize, fill: Fill, tag: u64| {
@@ -71,10 +74,11 @@ impl<'o> SingleOp<'o> {
         };
         let params = draw(spec.params_len(), Fill::Normal, 1);
         let mut batch_saved = Aligned::zeros(spec.batch_saved);
-        op.prepare(isa, &given, &params, &Aligned::zeros(spec.state_len()), &mut batch_saved);
+        planned.prepare(isa, &params, &Aligned::zeros(spec.state_len()), &mut batch_saved);
         let x = inputs.iter().zip(2..).map(|(input, tag)| draw(n * input.shape.size(), input.fill, tag));
         Ok(SingleOp {
             op,
+            planned,
             isa,
             n,
             group_len: 1,
@@ -123,7 +127,6 @@ impl<'o> SingleOp<'o> {
                     x[k] = &given[numbers(self.shapes[k].size(), &samples)];
                 }
                 let mut b = Forward {
-                    shapes: self.shapes,
                     sample: samples.start,
                     draw: self.draw,
                     x,
@@ -135,7 +138,7 @@ impl<'o> SingleOp<'o> {
                     state: &self.state,
                     batch_saved: &self.batch_saved,
                 };
-                self.op.forward(self.isa, phase, &mut b);
+                self.planned.forward(self.isa, phase, &mut b);
             }
         }
     }
@@ -155,7 +158,6 @@ impl<'o> SingleOp<'o> {
                 let dx = if data { self.shapes[0].size() } else { 0 };
                 let of_output = numbers(self.spec.y.size(), &samples);
                 let mut b = Backward {
-                    shapes: self.shapes,
                     sample: samples.start,
                     draw: self.draw,
                     x,
@@ -169,11 +171,11 @@ impl<'o> SingleOp<'o> {
                     params: &self.params,
                     batch_saved: &self.batch_saved,
                 };
-                self.op.backward(self.isa, phase, &mut b);
+                self.planned.backward(self.isa, phase, &mut b);
             }
         }
         if weights {
-            self.op.reorder_gradients(&self.shapes[..self.x.len()], &mut self.dparams, &mut self.scratch);
+            self.planned.reorder_gradients(&mut self.dparams, &mut self.scratch);
         }
     }
 
@@ -211,9 +213,8 @@ impl<'o> SingleOp<'o> {
 
     fn merge(&mut self, pass: Pass) {
         let (saved, len) = (&self.saved, self.spec.saved);
-        self.op.merge(&mut Merge {
+        self.planned.merge(&mut Merge {
             pass,
-            shapes: self.shapes,
             n: self.n,
             saved: &|sample| &saved[sample * len..][..len],
             params: &self.params,

@@ -117,7 +117,7 @@ impl Plan {
 
     fn algorithm(&self, step: &Step) -> String {
         let Some(node) = step.node.map(|node| &self.nodes[node]) else { return String::new() };
-        let all = node.op.algorithms(&node.shapes[..node.inputs]);
+        let all = node.planned.algorithms();
         match step.pass {
             Pass::Forward => all.forward.into(),
             Pass::Backward => {

@@ -17,7 +17,7 @@
 use super::builder::NodeId;
 use crate::base::Shape;
 use crate::ops::device::{Passes, Products};
-use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, Spec};
+use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, PlannedOp, Spec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -153,7 +153,9 @@ pub struct Lowered {
     pub name: String,
     /// The op that runs.
     pub op: Arc<dyn Op>,
-    /// What that op needs.
+    /// That op for its inputs.
+    pub planned: Arc<dyn PlannedOp>,
+    /// What it needs: on a GPU not what [`PlannedOp::spec`] says, but what its launches need.
     pub spec: Spec,
     /// Shapes of its inputs.
     pub shapes: [Shape; MAX_INPUTS],

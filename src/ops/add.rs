@@ -6,7 +6,9 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -19,13 +21,13 @@ impl Op for Add {
         "add"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [a, b] = inputs(self.name(), x)?;
         if a != b {
             let message = format!("its inputs are {a} and {b}; give it two of the same shape");
             return Err(ShapeError::new(self.name(), message));
         }
-        Ok(Spec { in_place: true, ..Spec::new(a) })
+        Planned::boxed(*self, a, Spec { in_place: true, ..Spec::new(a) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -39,6 +41,12 @@ impl Op for Add {
             b.dx[0][i] += dy;
             b.dx[1][i] += dy;
         }
+    }
+}
+
+impl PlannedOp for Planned<Add, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
@@ -58,8 +66,8 @@ impl Op for Add {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let count = batch.n * batch.shapes[0].size();
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let count = batch.n * self.geometry.size();
         let map = |kernel| Launch::over(kernel, count, 4);
         let forward = map("add_forward").with(Operand::X(0)).with(Operand::X(1)).with(Operand::Y).int(count);
         let backward = map("add_backward").with(Operand::Dy).with(Operand::Dx(0)).with(Operand::Dx(1)).int(count);

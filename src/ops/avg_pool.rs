@@ -8,7 +8,9 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -21,9 +23,9 @@ impl Op for AvgPool {
         "avg_pool"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = inputs(self.name(), x)?;
-        Ok(Spec { scratch: x.c, ..Spec::new(Shape::new(1, x.c)) })
+        Planned::boxed(*self, x, Spec { scratch: x.c, ..Spec::new(Shape::new(1, x.c)) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -46,13 +48,19 @@ impl Op for AvgPool {
             }
         }
     }
+}
+
+impl PlannedOp for Planned<AvgPool, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        isa.run(Average { x: b.x[0], l: b.shapes[0].l, sums: b.scratch, y: b.y });
+        isa.run(Average { x: b.x[0], l: self.geometry.l, sums: b.scratch, y: b.y });
     }
 
     fn backward(&self, _isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        let l = b.shapes[0].l as f32;
+        let l = self.geometry.l as f32;
         let mut rows = b.dx[0].chunks_exact_mut(b.dy.len());
         if let Some(first) = rows.next() {
             for (dx, &dy) in first.iter_mut().zip(b.dy) {
@@ -62,8 +70,8 @@ impl Op for AvgPool {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let (n, Shape { l, c }) = (batch.n, batch.shapes[0]);
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let (n, Shape { l, c }) = (batch.n, self.geometry);
         let count = n * l * c;
         let sizes = |launch: Launch| launch.int(n).int(l).int(c).costs(count + n * c, count as u64);
         let forward = Launch::new("avg_pool_forward", n * c.div_ceil(32), 256).with(Operand::X(0)).with(Operand::Y);

@@ -18,7 +18,8 @@ use super::conv1d::windows::{forward_windows, residues};
 use super::conv1d::{Geometry, Padding};
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, Forward, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
+    Backward, Forward, Layout, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
+    TensorSpec, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{DepthwiseProduct, DepthwiseUpdate, Isa};
@@ -64,22 +65,23 @@ impl Op for DepthwiseConv1d {
         "depthwise_conv1d"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = inputs(self.name(), x)?;
-        let Geometry { k, l_out, .. } = self.geometry(x)?;
+        let g @ Geometry { k, l_out, .. } = self.geometry(x)?;
         let weight = TensorSpec {
             suffix: "weight",
             layout: Layout::Kernel { k, c_in: 1, c_out: x.c },
             role: Role::Kernel { fan_in: k, fan_out: k },
         };
         let bias = TensorSpec { suffix: "bias", layout: Layout::Vector { c: x.c }, role: Role::Bias { fan_in: k } };
-        Ok(Spec {
+        let spec = Spec {
             params: if self.bias { vec![weight, bias] } else { vec![weight] },
             batch_saved: k.saturating_mul(x.c),
             reads_x: true,
             macs: (l_out as u64 * k as u64).saturating_mul(x.c as u64),
             ..Spec::new(Shape::new(l_out, x.c))
-        })
+        };
+        Planned::boxed(*self, g, spec)
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -114,10 +116,16 @@ impl Op for DepthwiseConv1d {
             }
         }
     }
+}
+
+impl PlannedOp for Planned<DepthwiseConv1d, Geometry> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     /// Packs the weights of backward-data, residue by residue in the order of its windows' taps.
-    fn prepare(&self, _isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        let g = self.planned(x[0]);
+    fn prepare(&self, _isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+        let g = self.geometry;
         let mut rows = batch_saved.chunks_exact_mut(g.c_in);
         for residue in residues(&g) {
             let taps = (0..residue.windows.taps).map(|q| residue.last_tap - q * residue.tap_step);
@@ -125,13 +133,13 @@ impl Op for DepthwiseConv1d {
         }
     }
 
-    fn piece(&self, x: &[Shape]) -> Option<usize> {
-        let g = self.planned(x[0]);
+    fn piece(&self) -> Option<usize> {
+        let g = self.geometry;
         (g.l_out > PIECE_ROWS).then_some(PIECE_ROWS * g.c_in)
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let g = self.planned(b.shapes[0]);
+        let g = self.geometry;
         let (c, (w, init)) = (g.c_in, b.params.split_at(g.k * g.c_in));
         let windows = forward_windows(&g).starting_at(b.from / c);
         let count = b.y.len() / c;
@@ -139,7 +147,7 @@ impl Op for DepthwiseConv1d {
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        let g = self.planned(b.shapes[0]);
+        let g = self.geometry;
         let c = g.c_in;
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.k * c);
@@ -165,8 +173,8 @@ impl Op for DepthwiseConv1d {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let g = self.planned(batch.shapes[0]);
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let g = self.geometry;
         let (n, c) = (batch.n, g.c_in);
         let (read, made, weights) = (n * g.l_in * c, n * g.l_out * c, g.k * c);
         let flops = 2 * (made * g.k) as u64;
@@ -178,12 +186,12 @@ impl Op for DepthwiseConv1d {
         let forward = Launch::over("depthwise_forward", threads(n * g.l_out.div_ceil(DEVICE_ROWS)), 1)
             .with(Operand::X(0))
             .with(Operand::Params);
-        let forward = if self.bias { forward.at(Operand::Params, weights) } else { forward.null() };
+        let forward = if self.op.bias { forward.at(Operand::Params, weights) } else { forward.null() };
         let data = Launch::over("depthwise_backward_data", threads(n * g.l_in), 1)
             .with(Operand::Dy)
             .with(Operand::Params)
             .with(Operand::Dx(0));
-        let numbers = weights + if self.bias { c } else { 0 };
+        let numbers = weights + if self.op.bias { c } else { 0 };
         let sums = WeightSums::of(n * g.l_out, c, g.k);
         let weight = Launch::new("depthwise_backward_weight", sums.pieces * sums.tiles, 256)
             .with(Operand::X(0))
@@ -194,7 +202,7 @@ impl Op for DepthwiseConv1d {
             ..Passes::default()
         };
         let weight = |(operand, offset)| {
-            let launch = sizes(weight.clone().at(operand, offset)).int(sums.rows).int(usize::from(self.bias));
+            let launch = sizes(weight.clone().at(operand, offset)).int(sums.rows).int(usize::from(self.op.bias));
             launch.costs(read + made + sums.pieces * numbers, flops)
         };
         reduction(weight, [sums.pieces, numbers, 0], &mut passes);

@@ -86,9 +86,7 @@ impl Products {
 
 /// The batch that an operation processes.
 #[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    /// Shapes of the inputs.
-    pub shapes: &'a [Shape],
+pub struct Batch {
     /// Samples.
     pub n: usize,
     /// Which units make the products.

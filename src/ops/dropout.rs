@@ -9,7 +9,9 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Inference, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Inference, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::{Shape, rng::Key};
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -43,13 +45,13 @@ impl Op for Dropout {
         "dropout"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = inputs(self.name(), x)?;
         if !(0.0..1.0).contains(&self.p) {
             let message = format!("p is {}; it must be at least 0 and below 1", self.p);
             return Err(ShapeError::new(self.name(), message));
         }
-        Ok(Spec { in_place: true, ..Spec::new(x) })
+        Planned::boxed(*self, x, Spec { in_place: true, ..Spec::new(x) })
     }
 
     fn for_inference(&self) -> Inference {
@@ -69,12 +71,18 @@ impl Op for Dropout {
             *dx += if kept { dy * self.scale() } else { 0.0 };
         }
     }
+}
+
+impl PlannedOp for Planned<Dropout, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         if !b.x[0].is_empty() {
             b.y.copy_from_slice(b.x[0]);
         }
-        self.map(isa, b.draw, b.sample, b.y);
+        self.op.map(isa, b.draw, b.sample, b.y);
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
@@ -82,17 +90,17 @@ impl Op for Dropout {
         if !b.dy.is_empty() && !dx.is_empty() {
             dx.copy_from_slice(b.dy);
         }
-        self.map(isa, b.draw, b.sample, dx);
+        self.op.map(isa, b.draw, b.sample, dx);
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let count = batch.n * batch.shapes[0].size();
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let count = batch.n * self.geometry.size();
         let map = |from, to| {
-            let kernel = if self.p > 0.0 { "dropout" } else { "copy" };
+            let kernel = if self.op.p > 0.0 { "dropout" } else { "copy" };
             let launch = Launch::over(kernel, count, 4).with(from).with(to);
-            let launch = if self.p > 0.0 {
+            let launch = if self.op.p > 0.0 {
                 // The threshold's 32 bits pass as those of an `int`.
-                launch.with(Operand::Draw).node().int(self.threshold() as usize).float(self.scale() as f32)
+                launch.with(Operand::Draw).node().int(self.op.threshold() as usize).float(self.op.scale() as f32)
             } else {
                 launch
             };

@@ -12,8 +12,8 @@
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, Forward, Layout, Op, PER_BATCH, PER_GROUP, PER_SAMPLE, ReferenceBackward, ReferenceForward, Role,
-    ShapeError, Spec, TensorSpec, inputs,
+    Backward, Forward, Layout, Op, PER_BATCH, PER_GROUP, PER_SAMPLE, Planned, PlannedOp, ReferenceBackward,
+    ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, panels};
@@ -46,7 +46,7 @@ impl Op for Linear {
         "linear"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x @ Shape { l, c }] = inputs(self.name(), x)?;
         let Linear { out, bias } = *self;
         if out == 0 {
@@ -60,7 +60,7 @@ impl Op for Linear {
         }
         let many = fan_in.saturating_mul(out) >= MANY;
         let (forward, backward) = if many { (PER_GROUP, PER_BATCH) } else { (PER_SAMPLE, PER_SAMPLE) };
-        Ok(Spec {
+        let spec = Spec {
             params,
             forward,
             backward,
@@ -68,7 +68,8 @@ impl Op for Linear {
             reads_x: true,
             macs: (fan_in as u64).saturating_mul(out as u64),
             ..Spec::new(Shape::new(1, out))
-        })
+        };
+        Planned::boxed(*self, x, spec)
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -97,29 +98,35 @@ impl Op for Linear {
             }
         }
     }
+}
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        isa.run(Pack { depth: x[0].size(), out: self.out, params, batch_saved });
+impl PlannedOp for Planned<Linear, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+        isa.run(Pack { depth: self.geometry.size(), out: self.op.out, params, batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let depth = b.shapes[0].size();
+        let (depth, out) = (self.geometry.size(), self.op.out);
         isa.run(RowProduct {
             a: b.x[0],
             depth,
-            packed: &b.batch_saved[..packed_len(depth, self.out)],
-            init: &b.params[depth * self.out..],
+            packed: &b.batch_saved[..packed_len(depth, out)],
+            init: &b.params[depth * out..],
             c: b.y,
-            outputs: self.out,
+            outputs: out,
         });
     }
 
-    fn gradient_piece(&self, _x: &[Shape]) -> usize {
-        (PIECE / self.out).max(1).next_multiple_of(PIECE_ROWS) * self.out
+    fn gradient_piece(&self) -> usize {
+        (PIECE / self.op.out).max(1).next_multiple_of(PIECE_ROWS) * self.op.out
     }
 
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
-        let (depth, out) = (b.shapes[0].size(), self.out);
+        let (depth, out) = (self.geometry.size(), self.op.out);
         let of_parameters = phase == 0; // phase 0 of `PER_SAMPLE` and of `PER_BATCH`
         if of_parameters && !b.dparams.is_empty() {
             let (x, dy, row) = (b.x[0], b.dy, b.from / out);
@@ -146,10 +153,10 @@ impl Op for Linear {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let sizes = Sizes { n: batch.n, depth: batch.shapes[0].size(), out: self.out, bias: self.bias };
-        let passes =
-            if self.out <= 64 && sizes.depth.saturating_mul(self.out) <= FEW { sizes.small() } else { sizes.large() };
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let Linear { out, bias } = self.op;
+        let sizes = Sizes { n: batch.n, depth: self.geometry.size(), out, bias };
+        let passes = if out <= 64 && sizes.depth.saturating_mul(out) <= FEW { sizes.small() } else { sizes.large() };
         Passes { reads_x: true, ..passes }
     }
 }
@@ -376,9 +383,8 @@ mod tests {
     #[test]
     fn a_sum_of_pieces_follows_where_there_are_some() {
         let kernels = |n, l, c, out| -> Vec<String> {
-            let shapes = [Shape::new(l, c)];
-            let batch = Batch { shapes: &shapes, n, products: Products::Fma };
-            let passes = Linear { out, bias: true }.on_device(&batch);
+            let planned = Linear { out, bias: true }.plan(&[Shape::new(l, c)]).unwrap();
+            let passes = planned.on_device(&Batch { n, products: Products::Fma });
             passes.forward.iter().chain(&passes.backward).map(|launch| launch.kernel.clone()).collect()
         };
         assert_eq!(kernels(32, 15, 64, 12), ["linear_forward_small", "linear_backward_small"]);

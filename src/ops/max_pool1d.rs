@@ -11,7 +11,9 @@
 
 use super::case::{Case, Fill};
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 use std::array;
@@ -64,8 +66,8 @@ impl Op for MaxPool1d {
         "max_pool1d"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
-        let [Shape { l, c }] = inputs(self.name(), x)?;
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
+        let [x @ Shape { l, c }] = inputs(self.name(), x)?;
         let MaxPool1d { k, stride, .. } = *self;
         let refuse = |message| Err(ShapeError::new(self.name(), message));
         if !(1..=256).contains(&k) || stride == 0 {
@@ -77,7 +79,7 @@ impl Op for MaxPool1d {
             return refuse(format!("a window of {k} rows does not fit into {l}; {way_out}"));
         }
         let y = Shape::new(l_out, c);
-        Ok(Spec { saved: y.size().div_ceil(size_of::<f32>()), ..Spec::new(y) })
+        Planned::boxed(*self, x, Spec { saved: y.size().div_ceil(size_of::<f32>()), ..Spec::new(y) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -103,11 +105,17 @@ impl Op for MaxPool1d {
             }
         }
     }
+}
+
+impl PlannedOp for Planned<MaxPool1d, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let argmax = &mut bytemuck::cast_slice_mut(b.saved)[..b.y.len()];
-        let (c, stride) = (b.shapes[0].c, self.stride_within(b.shapes[0].l));
-        isa.run(MaxForward { x: b.x[0], c, k: self.k, stride, y: b.y, argmax });
+        let (c, stride) = (self.geometry.c, self.op.stride_within(self.geometry.l));
+        isa.run(MaxForward { x: b.x[0], c, k: self.op.k, stride, y: b.y, argmax });
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
@@ -115,18 +123,18 @@ impl Op for MaxPool1d {
             return;
         }
         let argmax = &bytemuck::cast_slice(b.saved)[..b.dy.len()];
-        let (c, stride) = (b.shapes[0].c, self.stride_within(b.shapes[0].l));
-        isa.run(MaxBackward { dy: b.dy, argmax, c, k: self.k, stride, dx: b.dx[0] });
+        let (c, stride) = (self.geometry.c, self.op.stride_within(self.geometry.l));
+        isa.run(MaxBackward { dy: b.dy, argmax, c, k: self.op.k, stride, dx: b.dx[0] });
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let (n, Shape { l, c }) = (batch.n, batch.shapes[0]);
-        let l_out = self.windows(l);
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let (n, Shape { l, c }) = (batch.n, self.geometry);
+        let l_out = self.op.windows(l);
         let (read, made) = (n * l * c, n * l_out * c);
         let each = if c.is_multiple_of(4) { 4 } else { 1 };
         let sizes = |launch: Launch| {
-            let launch = launch.int(n).int(l).int(c).int(l_out).int(self.k).int(self.stride_within(l));
-            launch.costs(read + made + made / 4, (made * self.k) as u64)
+            let launch = launch.int(n).int(l).int(c).int(l_out).int(self.op.k).int(self.op.stride_within(l));
+            launch.costs(read + made + made / 4, (made * self.op.k) as u64)
         };
         let forward = Launch::over("max_pool1d_forward", made, each).with(Operand::X(0)).with(Operand::Y);
         let backward = Launch::over("max_pool1d_backward", read, each).with(Operand::Dy).with(Operand::Saved);

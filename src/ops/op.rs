@@ -1,7 +1,7 @@
-//! The [`Op`] trait: an operation's shape rule, its reference in double precision, and its kernels.
+//! The traits [`Op`], an operation's shape rule and its reference in double precision, and [`PlannedOp`], its kernels.
 //!
-//! An operation is declared without shapes (`Conv1d { c_out: 32, k: 5, .. }`). For the shapes of its inputs, [`Op::spec`] returns
-//! everything that the planner needs. The executors then call the passes with the buffers that the planner has allocated.
+//! An operation is declared without shapes (`Conv1d { c_out: 32, k: 5, .. }`). For the shapes of its inputs, [`Op::plan`] returns
+//! a [`PlannedOp`], whose [`Spec`] has everything that the planner needs. The executors then call its passes with the buffers that the planner has allocated.
 //! Building a graph or a plan may fail; a pass may not.
 
 use super::device::{Batch, Passes};
@@ -30,7 +30,7 @@ impl ShapeError {
     }
 }
 
-/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most implementations of [`Op::spec`] begin with it.
+/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most implementations of [`Op::plan`] begin with it.
 pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N], ShapeError> {
     let many = || ShapeError::new(op, format!("it takes {N} input{}, not {}", if N == 1 { "" } else { "s" }, x.len()));
     let shapes: [Shape; N] = x.try_into().map_err(|_| many())?;
@@ -113,10 +113,10 @@ pub enum Phase {
     /// many weights that reading them once per sample is slow.
     Groups,
     /// Backward, before the gradients of the inputs: the gradients of the parameters are computed once for the whole batch, in pieces
-    /// ([`Op::gradient_piece`]), each from all samples in their order. For operations with so many parameters that accumulating their
+    /// ([`PlannedOp::gradient_piece`]), each from all samples in their order. For operations with so many parameters that accumulating their
     /// gradients sample by sample is slow.
     Batch,
-    /// One call of [`Op::merge`], when the phase before is done for every sample. It couples the samples of the batch.
+    /// One call of [`PlannedOp::merge`], when the phase before is done for every sample. It couples the samples of the batch.
     Merge,
 }
 
@@ -149,8 +149,8 @@ pub struct Spec {
     pub saved: usize,
     /// Scratch memory of one call, whose content is lost afterwards.
     pub scratch: usize,
-    /// Memory per batch that is kept until the end of the step: packed weights written by [`Op::prepare`], or statistics written by
-    /// [`Op::merge`].
+    /// Memory per batch that is kept until the end of the step: packed weights written by [`PlannedOp::prepare`], or statistics written by
+    /// [`PlannedOp::merge`].
     pub batch_saved: usize,
     /// Whether the backward pass reads the inputs.
     pub reads_x: bool,
@@ -207,15 +207,6 @@ pub enum Inference {
     Other(Box<dyn Op>),
 }
 
-/// One operation that replaces several.
-#[derive(Debug)]
-pub struct Fused {
-    /// The operation that computes what they compute, with the parameters of all of them.
-    pub op: Box<dyn Op>,
-    /// How many of the operations that follow the first one are included.
-    pub followers: usize,
-}
-
 /// How convolutions are computed on the CPU: the setting `conv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ConvChoice {
@@ -268,15 +259,13 @@ pub const MAX_INPUTS: usize = 2;
 
 /// The buffers of the forward pass, of one sample or, in a [`Phase::Groups`], of several.
 pub struct Forward<'a> {
-    /// The shapes of the inputs.
-    pub shapes: [Shape; MAX_INPUTS],
     /// The index of the (first) sample in the batch.
     pub sample: usize,
     /// The key of the random numbers of this step and node.
     pub draw: Key,
     /// The inputs. The first is empty if the operation works in place: `y` then contains it.
     pub x: [&'a [f32]; MAX_INPUTS],
-    /// The output; its content before is unspecified. In inference it may be a piece of the output, see [`Op::piece`].
+    /// The output; its content before is unspecified. In inference it may be a piece of the output, see [`PlannedOp::piece`].
     pub y: &'a mut [f32],
     /// The index in the output of the first element of `y`.
     pub from: usize,
@@ -294,8 +283,6 @@ pub struct Forward<'a> {
 
 /// The buffers of the backward pass, of one sample or, in a [`Phase::Groups`] or [`Phase::Batch`], of several.
 pub struct Backward<'a> {
-    /// The shapes of the inputs.
-    pub shapes: [Shape; MAX_INPUTS],
     /// The index of the (first) sample in the batch.
     pub sample: usize,
     /// The key of the random numbers of this step and node, the same as in the forward pass.
@@ -309,7 +296,7 @@ pub struct Backward<'a> {
     /// The gradients of the inputs, to be assigned; empty where none is needed.
     pub dx: [&'a mut [f32]; MAX_INPUTS],
     /// The gradients of the parameters, to be added to; empty where none are needed. In a [`Phase::Batch`] it may be a piece of them,
-    /// see [`Op::gradient_piece`]; of the other buffers, only the inputs, their shapes, the output and its gradient are given then.
+    /// see [`PlannedOp::gradient_piece`]; of the other buffers, only the inputs, their shapes, the output and its gradient are given then.
     pub dparams: &'a mut [f32],
     /// The index in the parameters of the first element of `dparams`.
     pub from: usize,
@@ -323,12 +310,10 @@ pub struct Backward<'a> {
     pub batch_saved: &'a [f32],
 }
 
-/// The buffers of [`Op::merge`]: what each sample saved, and the operation's memory.
+/// The buffers of [`PlannedOp::merge`]: what each sample saved, and the operation's memory.
 pub struct Merge<'a> {
     /// The pass.
     pub pass: Pass,
-    /// The shapes of the inputs.
-    pub shapes: [Shape; MAX_INPUTS],
     /// The number of samples in the batch.
     pub n: usize,
     /// What a sample saved, by its index in the batch.
@@ -383,21 +368,22 @@ pub struct ReferenceBackward<'a> {
     pub dparams: &'a mut [f64],
 }
 
-/// An operation of the graph.
+/// An operation of the graph: what it computes, without shapes.
 ///
-/// An implementation consists of its shape rule ([`Op::spec`]), a reference in double precision, and kernels in single precision,
-/// each forward and backward. Graphs, plans, the executors, gradient checks and conformance tests need nothing else.
-///
-/// Only [`Op::name`], [`Op::spec`] and these four passes are required. An operation without [`Op::on_device`] runs on the CPU.
+/// An implementation consists of its shape rule ([`Op::plan`]), a reference in double precision, and, as a [`PlannedOp`], kernels in single
+/// precision, each forward and backward. Graphs, plans, the executors, gradient checks and conformance tests need nothing else.
 ///
 /// # Example
-/// A new operation: a ReLU that multiplies negative numbers by a slope instead of setting them to zero.
+/// A new operation: a ReLU that multiplies negative numbers by a slope instead of setting them to zero. `examples/own_operation.rs` trains a
+/// network with it.
 /// ```
 /// use stapes::base::{Shape, rng::{Key, Stream}};
 /// use stapes::exec::{Cpu, SingleOp};
 /// use stapes::graph::{Graph, Keep, Plan, PlanOptions, Work};
 /// use stapes::ops::case::{Fill, Input};
-/// use stapes::ops::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+/// use stapes::ops::op::{
+///     Backward, Forward, Op, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+/// };
 /// use stapes::ops::WeightedSum;
 /// use stapes::simd::Isa;
 ///
@@ -412,9 +398,9 @@ pub struct ReferenceBackward<'a> {
 ///     }
 ///
 ///     // The output has the shape of the input; the backward pass reads the input.
-///     fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+///     fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
 ///         let [x] = inputs(self.name(), x)?;
-///         Ok(Spec { reads_x: true, ..Spec::new(x) })
+///         Ok(Box::new(Kernels { slope: self.slope as f32, spec: Spec { reads_x: true, ..Spec::new(x) } }))
 ///     }
 ///
 ///     // The references process a whole batch. The gradient of an input is added to, since other operations may read the input, too.
@@ -429,17 +415,29 @@ pub struct ReferenceBackward<'a> {
 ///             *dx += if x > 0.0 { dy } else { self.slope * dy };
 ///         }
 ///     }
+/// }
+///
+/// #[derive(Debug)]
+/// struct Kernels {
+///     slope: f32,
+///     spec: Spec,
+/// }
+///
+/// impl PlannedOp for Kernels {
+///     fn spec(&self) -> &Spec {
+///         &self.spec
+///     }
 ///
 ///     // The kernels process one sample. The gradient of an input is assigned; it is empty where none is needed.
 ///     fn forward(&self, _isa: Isa, _phase: usize, b: &mut Forward<'_>) {
 ///         for (y, &x) in b.y.iter_mut().zip(b.x[0]) {
-///             *y = if x > 0.0 { x } else { self.slope as f32 * x };
+///             *y = if x > 0.0 { x } else { self.slope * x };
 ///         }
 ///     }
 ///
 ///     fn backward(&self, _isa: Isa, _phase: usize, b: &mut Backward<'_>) {
 ///         for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
-///             *dx = if x > 0.0 { dy } else { self.slope as f32 * dy };
+///             *dx = if x > 0.0 { dy } else { self.slope * dy };
 ///         }
 ///     }
 /// }
@@ -467,11 +465,19 @@ pub trait Op: Any + Debug + Send + Sync {
     /// The operation's name in plans, benchmarks and errors: `conv1d`.
     fn name(&self) -> &'static str;
 
-    /// What the operation needs for inputs of shapes `x`.
+    /// The operation for inputs of shapes `x`: its geometry, its algorithms and its needs are determined here, once.
     ///
     /// # Errors
     /// The operation cannot be applied to such inputs.
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError>;
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError>;
+
+    /// What the operation needs for inputs of shapes `x`.
+    ///
+    /// # Errors
+    /// Those of [`Op::plan`].
+    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+        Ok(self.plan(x)?.spec().clone())
+    }
 
     /// The smallest training batch that the operation accepts for inputs of shapes `x`. More than 1 where a statistic over the batch would
     /// otherwise be computed from a single value.
@@ -491,33 +497,35 @@ pub trait Op: Any + Debug + Send + Sync {
         self.for_inference()
     }
 
-    /// One operation in place of this one and one or more operations from the start of `next`, or none if there is no such
-    /// operation or `choice` rules it out. `next` are the operations that follow, each of which is the only reader of the one before.
-    /// Not called for [`ConvChoice::Direct`].
-    fn fuse(&self, _choice: ConvChoice, _next: &[&dyn Op]) -> Option<Fused> {
-        None
-    }
-
-    /// The algorithms of the kernels for inputs of shapes `x`.
-    fn algorithms(&self, _x: &[Shape]) -> Algorithms {
-        Algorithms::default()
-    }
-
     /// Computes the output of a whole batch in double precision, with plain loops that are never optimised.
     fn reference_forward(&self, b: &mut ReferenceForward<'_>);
 
     /// Computes the gradients of a whole batch in double precision, with plain loops; recomputes whatever it needs from the inputs.
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>);
+}
+
+/// An operation for inputs of known shapes: its kernels in single precision.
+///
+/// Only [`PlannedOp::spec`], [`PlannedOp::forward`] and [`PlannedOp::backward`] are required. An operation without [`PlannedOp::on_device`] runs
+/// on the CPU, and a plan for a GPU refuses it.
+pub trait PlannedOp: Debug + Send + Sync {
+    /// What it needs.
+    fn spec(&self) -> &Spec;
+
+    /// The algorithms of the kernels.
+    fn algorithms(&self) -> Algorithms {
+        Algorithms::default()
+    }
 
     /// Packs `params` into `batch_saved`, once per step and before any pass. In inference it may use the `state`, too.
-    fn prepare(&self, _isa: Isa, _x: &[Shape], _params: &[f32], _state: &[f32], _batch_saved: &mut [f32]) {}
+    fn prepare(&self, _isa: Isa, _params: &[f32], _state: &[f32], _batch_saved: &mut [f32]) {}
 
     /// Computes phase number `phase` of the forward pass, of one sample or, in a [`Phase::Groups`], of several.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>);
 
     /// In inference, the length of the pieces (or a multiple of it) into which the output of one sample may be cut, so that several
     /// threads compute one sample. None if the output must be computed in one call.
-    fn piece(&self, _x: &[Shape]) -> Option<usize> {
+    fn piece(&self) -> Option<usize> {
         None
     }
 
@@ -525,20 +533,40 @@ pub trait Op: Any + Debug + Send + Sync {
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>);
 
     /// The length of the pieces into which the gradients of the parameters are cut in a [`Phase::Batch`].
-    fn gradient_piece(&self, _x: &[Shape]) -> usize {
+    fn gradient_piece(&self) -> usize {
         usize::MAX
     }
 
     /// Brings the accumulated gradients of the parameters, which the kernels may accumulate in an order of their own, into the order of
     /// the parameters. Called once per step, after the last pass; `scratch` has the length [`Spec::scratch`].
-    fn reorder_gradients(&self, _x: &[Shape], _dparams: &mut [f32], _scratch: &mut [f32]) {}
+    fn reorder_gradients(&self, _dparams: &mut [f32], _scratch: &mut [f32]) {}
 
     /// Computes a [`Phase::Merge`]. It must add in the order of the samples, so that the result does not depend on the threads.
     fn merge(&self, _b: &mut Merge<'_>) {}
 
-    /// The kernel launches and the memory of both passes on a GPU, for shapes that [`Op::spec`] has accepted. By default there are none,
-    /// and a plan for a GPU refuses the operation.
-    fn on_device(&self, _batch: &Batch<'_>) -> Passes {
+    /// The kernel launches and the memory of both passes on a GPU. By default there are none.
+    fn on_device(&self, _batch: &Batch) -> Passes {
         Passes::default()
+    }
+}
+
+/// An operation of this crate with what follows from the shapes of its inputs.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned<O, G> {
+    /// The operation.
+    pub op: O,
+    /// Its geometry: the shape of its input, or the numbers that its kernels need.
+    pub geometry: G,
+    /// What it needs.
+    pub spec: Spec,
+}
+
+impl<O, G> Planned<O, G>
+where
+    Planned<O, G>: PlannedOp + 'static,
+{
+    /// The planned operation as [`Op::plan`] returns it.
+    pub fn boxed(op: O, geometry: G, spec: Spec) -> Result<Box<dyn PlannedOp>, ShapeError> {
+        Ok(Box::new(Planned { op, geometry, spec }))
     }
 }

@@ -7,7 +7,9 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -20,9 +22,9 @@ impl Op for Relu {
         "relu"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = inputs(self.name(), x)?;
-        Ok(Spec { reads_y: true, in_place: true, ..Spec::new(x) })
+        Planned::boxed(*self, x, Spec { reads_y: true, in_place: true, ..Spec::new(x) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -35,6 +37,12 @@ impl Op for Relu {
         for ((dx, &dy), &x) in b.dx[0].iter_mut().zip(b.dy).zip(b.x[0]) {
             *dx += if x > 0.0 { dy } else { 0.0 };
         }
+    }
+}
+
+impl PlannedOp for Planned<Relu, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
@@ -49,8 +57,8 @@ impl Op for Relu {
         isa.run(ReluBackward { y: b.y, dx });
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let count = batch.n * batch.shapes[0].size();
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let count = batch.n * self.geometry.size();
         let map = |kernel| Launch::over(kernel, count, 4);
         let forward = map("relu_forward").with(Operand::X(0)).with(Operand::Y).int(count);
         let backward = map("relu_backward").with(Operand::Y).with(Operand::Dy).with(Operand::Dx(0)).int(count);

@@ -14,7 +14,9 @@
 
 use super::case::{Case, Fill, Input};
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::Isa;
 
@@ -108,7 +110,7 @@ impl Op for SoftmaxCrossEntropy {
         "softmax_cross_entropy"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [logits, label] = inputs(self.name(), x)?;
         if label.size() != 1 && label.size() != logits.size() {
             let message = format!(
@@ -120,7 +122,7 @@ impl Op for SoftmaxCrossEntropy {
             let message = format!("its label smoothing is {}; take at least 0 and less than 1", self.smoothing);
             return Err(ShapeError::new(self.name(), message));
         }
-        Ok(Spec { saved: logits.size(), ..Spec::new(Shape::new(1, 1)) })
+        Planned::boxed(*self, [logits, label], Spec { saved: logits.size(), ..Spec::new(Shape::new(1, 1)) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -149,10 +151,16 @@ impl Op for SoftmaxCrossEntropy {
             }
         }
     }
+}
+
+impl PlannedOp for Planned<SoftmaxCrossEntropy, [Shape; 2]> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, _isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let x = b.x[0];
-        let Some(target) = Target::new(b.x[1], x.len(), self.smoothing) else {
+        let Some(target) = Target::new(b.x[1], x.len(), self.op.smoothing) else {
             b.y[0] = f32::NAN;
             b.saved.fill(f32::NAN);
             return;
@@ -177,8 +185,8 @@ impl Op for SoftmaxCrossEntropy {
         dlabel.fill(0.0);
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let [classes, label] = [0, 1].map(|i| batch.shapes[i].size());
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let [classes, label] = self.geometry.map(|x| x.size());
         let n = batch.n;
         let count = n * classes;
         let forward = Launch::new("softmax_cross_entropy_forward", n, 32)
@@ -189,7 +197,7 @@ impl Op for SoftmaxCrossEntropy {
             .int(n)
             .int(classes)
             .int(label)
-            .float(self.smoothing)
+            .float(self.op.smoothing)
             .costs(2 * count + n + n * label, 40 * count as u64);
         let backward = Launch::over("softmax_cross_entropy_backward", count, 1)
             .with(Operand::Saved)
@@ -242,7 +250,6 @@ mod tests {
     fn of_label(smoothing: f32, logits: &[f32], label: &[f32]) -> (f32, Vec<f32>) {
         let (mut y, mut saved) = ([0.0], vec![0.0; logits.len()]);
         let mut b = Forward {
-            shapes: [Shape::new(1, logits.len()), Shape::new(1, label.len())],
             sample: 0,
             draw: Key::new(0, Stream::Case),
             x: [logits, label],
@@ -254,7 +261,8 @@ mod tests {
             state: &[],
             batch_saved: &[],
         };
-        SoftmaxCrossEntropy { smoothing }.forward(Isa::best(), 0, &mut b);
+        let x = [logits, label].map(|x| Shape::new(1, x.len()));
+        SoftmaxCrossEntropy { smoothing }.plan(&x).unwrap().forward(Isa::best(), 0, &mut b);
         (y[0], saved)
     }
 

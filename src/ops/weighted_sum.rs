@@ -9,7 +9,9 @@
 
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
-use super::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
+use super::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs,
+};
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -22,13 +24,13 @@ impl Op for WeightedSum {
         "weighted_sum"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x, w] = inputs(self.name(), x)?;
         if x != w {
             let message = format!("its input is {x} and its weights are {w}; give one weight a number");
             return Err(ShapeError::new(self.name(), message));
         }
-        Ok(Spec { reads_x: true, macs: x.size() as u64, ..Spec::new(Shape::new(1, 1)) })
+        Planned::boxed(*self, x, Spec { reads_x: true, macs: x.size() as u64, ..Spec::new(Shape::new(1, 1)) })
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -49,6 +51,12 @@ impl Op for WeightedSum {
             }
         }
     }
+}
+
+impl PlannedOp for Planned<WeightedSum, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         isa.run(Dot { x: b.x[0], w: b.x[1], sum: &mut b.y[0] });
@@ -61,8 +69,8 @@ impl Op for WeightedSum {
         isa.run(Scale { from: b.x[0], by: dy, to: dw });
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        let (n, size) = (batch.n, batch.shapes[0].size());
+    fn on_device(&self, batch: &Batch) -> Passes {
+        let (n, size) = (batch.n, self.geometry.size());
         let forward = Launch::new("weighted_sum_forward", n, 256)
             .with(Operand::X(0))
             .with(Operand::X(1))

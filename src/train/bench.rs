@@ -287,8 +287,7 @@ impl Layer<'_> {
 
     /// What training makes of the layer. The two gradients are apart where they are products and share no merge.
     fn passes(&self) -> Vec<Timed> {
-        let shapes: Vec<Shape> = self.inputs.iter().map(|input| input.shape).collect();
-        let all = self.node.op.algorithms(&shapes);
+        let all = self.node.planned.algorithms();
         let (data, weight) = self.makes;
         let spec = &self.node.spec;
         let timed = |pass, algorithm: &str, data: bool, weight: bool| Timed {
@@ -335,14 +334,14 @@ impl Layer<'_> {
             self.inputs.iter().map(|input| Input { shape: rows_of(input.shape), ..*input }).collect()
         };
         let shapes = |inputs: &[Input]| inputs.iter().map(|input| input.shape).collect::<Vec<_>>();
-        let whole = op.algorithms(&shapes(&self.inputs));
+        let whole = self.node.planned.algorithms();
         let macs_of_row = (self.node.spec.macs / l as u64).max(1);
         let mut rows =
             usize::try_from(CHECKED_MACS / macs_of_row).map_or(CHECKED_ROWS, |rows| rows.clamp(1, CHECKED_ROWS));
         while rows < l {
             let inputs = cut(rows);
             let x = shapes(&inputs);
-            if op.spec(&x).is_ok() && op.algorithms(&x) == whole {
+            if op.plan(&x).is_ok_and(|planned| planned.algorithms() == whole) {
                 return inputs;
             }
             rows = rows.saturating_mul(2);

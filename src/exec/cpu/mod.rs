@@ -129,13 +129,7 @@ impl Cpu {
         let nodes =
             self.batch_saved.iter_mut().zip(&self.plan.nodes).filter(|(batch_saved, _)| !batch_saved.is_empty());
         on_all_threads((&self.clock, "prepare"), nodes, |(batch_saved, node)| {
-            node.op.prepare(
-                isa,
-                &node.shapes[..node.inputs],
-                &params[node.params.clone()],
-                &state[node.state.clone()],
-                batch_saved,
-            );
+            node.planned.prepare(isa, &params[node.params.clone()], &state[node.state.clone()], batch_saved);
         });
     }
 
@@ -215,7 +209,7 @@ impl Cpu {
         });
         on_all_threads((&self.clock, "reorder"), nodes, |(node, gradient)| {
             let scratch = &mut own(&self.workspaces)[..node.spec.scratch];
-            node.op.reorder_gradients(&node.shapes[..node.inputs], gradient, scratch);
+            node.planned.reorder_gradients(gradient, scratch);
         });
     }
 
@@ -241,13 +235,12 @@ impl Cpu {
             _ => &[],
         });
         self.clock.finish(start);
-        let piece = node.op.gradient_piece(&node.shapes[..node.inputs]);
+        let piece = node.planned.gradient_piece();
         let dparams = &mut self.gradient[node.params.clone()];
         let piece = piece.clamp(1, dparams.len().max(1));
         on_all_threads((&self.clock, "batch"), dparams.chunks_mut(piece).enumerate(), |(number, dparams)| {
             dparams.fill(0.0);
             let mut b = Backward {
-                shapes: node.shapes,
                 sample: 0,
                 draw: draw.with(node.id.index() as u64),
                 x: [x0, x1],
@@ -261,7 +254,7 @@ impl Cpu {
                 params: &[],
                 batch_saved: &[],
             };
-            node.op.backward(isa, step.phase, &mut b);
+            node.planned.backward(isa, step.phase, &mut b);
         });
     }
 
@@ -276,9 +269,8 @@ impl Cpu {
             let shard = shard.expect("every sample of the batch is in a shard");
             &shard.arena[range(step.saved, shard, sample)]
         };
-        node.op.merge(&mut Merge {
+        node.planned.merge(&mut Merge {
             pass: step.pass,
-            shapes: node.shapes,
             n: self.n,
             saved: &saved,
             params: &params[node.params.clone()],

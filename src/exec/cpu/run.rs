@@ -3,9 +3,9 @@
 use super::buffers::{Shard, add, operands, own, whole};
 use super::clock::Clock;
 use super::sum_tree::SumTree;
-use crate::base::{Shape, aligned::Aligned, rng::Key};
+use crate::base::{aligned::Aligned, rng::Key};
 use crate::graph::{BufferLoc, Plan, Space, Stage, Step};
-use crate::ops::op::{Backward, Forward, MAX_INPUTS, Op, Pass};
+use crate::ops::op::{Backward, Forward, Pass, PlannedOp};
 use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -171,29 +171,27 @@ impl Run<'_> {
         let draw = self.draw.with(node.id.index() as u64);
         let params = &self.params[node.params.clone()];
         let batch_saved = &self.batch_saved[i];
-        let shapes: [Shape; MAX_INPUTS] = node.shapes;
         match step.pass {
             Pass::Forward => {
                 let state = &self.state[node.state.clone()];
-                let b = Forward { shapes, sample, draw, x, y, from: 0, saved, scratch, params, state, batch_saved };
-                let piece = if self.piece_scratch.is_empty() { None } else { node.op.piece(&shapes[..node.inputs]) };
+                let b = Forward { sample, draw, x, y, from: 0, saved, scratch, params, state, batch_saved };
+                let piece = if self.piece_scratch.is_empty() { None } else { node.planned.piece() };
                 match piece {
-                    Some(piece) => self.forward_in_pieces(&*node.op, piece, b),
-                    None => node.op.forward(self.isa, step.phase, &mut { b }),
+                    Some(piece) => self.forward_in_pieces(&*node.planned, piece, b),
+                    None => node.planned.forward(self.isa, step.phase, &mut { b }),
                 }
             }
             Pass::Backward => {
                 let (dx, from) = ([dx0, dx1], 0);
-                let mut b =
-                    Backward { shapes, sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };
-                node.op.backward(self.isa, step.phase, &mut b);
+                let mut b = Backward { sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };
+                node.planned.backward(self.isa, step.phase, &mut b);
             }
         }
     }
 
     /// Computes the output of one sample on all threads, in pieces of a multiple of `piece` numbers.
-    fn forward_in_pieces(&self, op: &dyn Op, piece: usize, b: Forward<'_>) {
-        let Forward { shapes, sample, draw, x, params, state, batch_saved, .. } = b;
+    fn forward_in_pieces(&self, op: &dyn PlannedOp, piece: usize, b: Forward<'_>) {
+        let Forward { sample, draw, x, params, state, batch_saved, .. } = b;
         let numbers = b.y.len().div_ceil(self.piece_scratch.len()).next_multiple_of(piece);
         b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
             let (scratch, saved) = (&mut own(self.piece_scratch)[..], &mut [][..]);
@@ -201,7 +199,7 @@ impl Run<'_> {
             op.forward(
                 self.isa,
                 0,
-                &mut Forward { shapes, sample, draw, x, y, from, saved, scratch, params, state, batch_saved },
+                &mut Forward { sample, draw, x, y, from, saved, scratch, params, state, batch_saved },
             );
         });
     }

@@ -5,13 +5,18 @@ use super::{Buffer, GraphError, Lowered, NodeId, Work};
 use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
-use crate::ops::op::{ConvChoice, Fused, Inference, MAX_INPUTS, Op, PER_SAMPLE, Spec};
+use crate::ops::fusion::{Fused, LONGEST_CHAIN, fuse};
+use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Op, PER_SAMPLE, PlannedOp, Spec};
 use std::iter::successors;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most operations that one fused operation replaces: convolution, norm, ReLU, pool.
-const LONGEST_CHAIN: usize = 4;
+/// The operation of a node for its inputs, and what it needs.
+fn planned(op: &dyn Op, node: &str, x: &[Shape]) -> Result<(Arc<dyn PlannedOp>, Spec), GraphError> {
+    let planned = op.plan(x).map_err(|source| GraphError::Shape { node: node.into(), source })?;
+    let spec = planned.spec().clone();
+    Ok((Arc::from(planned), spec))
+}
 
 impl Lowering<'_> {
     /// Selects the nodes that the target depends on, each with the operation that is executed.
@@ -41,19 +46,15 @@ impl Lowering<'_> {
             let mut shapes = [Shape::new(0, 0); MAX_INPUTS];
             reads.iter().zip(&mut shapes).for_each(|(&input, shape)| *shape = graph.nodes()[input].spec.y);
             let frozen = self.freezes(i);
-            let (op, spec) = match self.replacement(&**op, i, frozen) {
-                Inference::Same => (op.clone(), node.spec.clone()),
+            let op: Arc<dyn Op> = match self.replacement(&**op, i, frozen) {
+                Inference::Same => op.clone(),
                 Inference::Identity => {
                     self.stands_for[i] = reads[0];
                     continue;
                 }
-                Inference::Other(other) => {
-                    let spec = other
-                        .spec(&shapes[..reads.len()])
-                        .map_err(|source| GraphError::Shape { node: node.name.clone(), source })?;
-                    (Arc::from(other), spec)
-                }
+                Inference::Other(other) => Arc::from(other),
             };
+            let (planned, spec) = planned(&*op, &node.name, &shapes[..reads.len()])?;
             self.check_gradient(&node.name, (i, frozen), &*op, &spec)?;
             if self.trains() {
                 self.check_batch(node, &*op, &shapes[..reads.len()])?;
@@ -64,6 +65,7 @@ impl Lowering<'_> {
                 params: node.params_at..node.params_at + spec.params_len(),
                 state: node.state_at..node.state_at + spec.state_len(),
                 op,
+                planned,
                 spec,
                 shapes,
                 inputs: reads.len(),
@@ -164,32 +166,31 @@ impl Lowering<'_> {
                     .take(LONGEST_CHAIN)
                     .collect();
             let chain = &chain[..self.alike(&chain)];
-            let next: Vec<&dyn Op> = chain[1..].iter().map(|&node| &*self.nodes[node].op).collect();
-            let Some(Fused { op, followers }) = self.nodes[first].op.fuse(choice, &next) else {
+            let ops: Vec<&dyn Op> = chain.iter().map(|&node| &*self.nodes[node].op).collect();
+            let Some(Fused { op, count }) = fuse(choice, &ops) else {
                 first += 1;
                 continue;
             };
-            let chain = &chain[..=followers];
+            let chain = &chain[..count];
             let node = &self.nodes[first];
             let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
-            let refused = |source| GraphError::Shape { node: name.clone(), source };
-            let last = chain[followers];
+            let last = chain[count - 1];
             let all = || chain.iter().map(|&node| &self.nodes[node]);
             let frozen = all().any(|node| node.frozen);
             let id = self.nodes[last].id;
-            let op = match self.replacement(&*op, id.index(), frozen) {
+            let op: Arc<dyn Op> = Arc::from(match self.replacement(&*op, id.index(), frozen) {
                 Inference::Other(other) => other,
                 _ => op,
-            };
-            let spec = op.spec(&node.shapes[..node.inputs]).map_err(refused)?;
+            });
+            let (planned, spec) = planned(&*op, &name, &node.shapes[..node.inputs])?;
             self.check_gradient(&name, (id.index(), frozen), &*op, &spec)?;
             let with_params = all().filter(|node| !node.params.is_empty());
             let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
             let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
-            let fused = Lowered { id, name, op: Arc::from(op), spec, params, state, frozen, ..node.clone() };
+            let fused = Lowered { id, name, op, planned, spec, params, state, frozen, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
-            for &gone in chain[..followers].iter().rev() {
+            for &gone in chain[..count - 1].iter().rev() {
                 self.nodes.remove(gone);
                 self.reads.remove(gone);
             }
@@ -206,7 +207,7 @@ impl Lowering<'_> {
                 let (node, limit) = (node.name.clone(), i32::MAX as u64);
                 return Err(GraphError::TooLarge { node, what: "a batch of its input or output on a GPU", limit });
             }
-            let mut passes = node.op.on_device(&Batch { shapes, n: self.options.n, products });
+            let mut passes = node.planned.on_device(&Batch { n: self.options.n, products });
             if passes.forward.is_empty() {
                 return Err(GraphError::NoGpuKernels { node: node.name.clone(), op: node.op.name() });
             }

@@ -3,9 +3,8 @@
 //! Rows are all rows of all samples (or for [`Over::Features`] one a sample, with `l * c` channels). A function here fits one
 //! kernel; grids and pieces depend on the shape only. Partial sums must begin on an even number of their operand.
 
-use super::Over;
 use crate::base::Shape;
-use crate::ops::device::{Batch, Launch, Operand, Passes};
+use crate::ops::device::{Launch, Operand, Passes};
 use Operand::{BatchSaved, DParams, Dx, Dy, Params, Scratch, State, X, Y};
 
 /// Where an array of a kernel begins: a number of an operand.
@@ -217,12 +216,6 @@ pub(crate) fn running_affine(r: &RunningAffine) -> Launch {
     with(or_null(launch, r.bias), [r.affine]).int(r.c).float(r.eps as f32).costs(7 * r.c, 6 * r.c as u64)
 }
 
-/// Rows and channels of the whole batch.
-fn rows_of(over: Over, batch: &Batch<'_>) -> (usize, usize) {
-    let Shape { l, c } = over.view(batch.shapes[0]);
-    (batch.n * l, c)
-}
-
 /// The sums and merge that give the parameters' gradients.
 fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
     let (partials, moments) = ((Scratch, 0), (BatchSaved, 0));
@@ -242,9 +235,9 @@ fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
     ]
 }
 
-/// The passes while the network learns. `BatchSaved` holds the moments.
-pub(super) fn training(over: Over, eps: f64, momentum: f64, batch: &Batch<'_>) -> Passes {
-    let (rows, c) = rows_of(over, batch);
+/// The passes while the network learns, for `n` samples of the shape that [`Over::view`] gives. `BatchSaved` holds the moments.
+pub(super) fn training(Shape { l, c }: Shape, eps: f64, momentum: f64, n: usize) -> Passes {
+    let rows = n * l;
     let (partials, moments) = ((Scratch, 0), (BatchSaved, 0));
     let mut backward = parameter_gradients(rows, c);
     backward.push(
@@ -287,8 +280,8 @@ pub(super) fn training(over: Over, eps: f64, momentum: f64, batch: &Batch<'_>) -
 }
 
 /// The passes with running statistics. `BatchSaved` holds them as moments.
-pub(super) fn inference(over: Over, eps: f64, batch: &Batch<'_>) -> Passes {
-    let (rows, c) = rows_of(over, batch);
+pub(super) fn inference(Shape { l, c }: Shape, eps: f64, n: usize) -> Passes {
+    let rows = n * l;
     let moments = (BatchSaved, 0);
     let mut backward = parameter_gradients(rows, c);
     backward.push(
@@ -317,7 +310,6 @@ pub(super) fn inference(over: Over, eps: f64, batch: &Batch<'_>) -> Passes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::device::Products;
 
     #[test]
     fn blocks_cover_all_rows_and_channels() {
@@ -336,8 +328,7 @@ mod tests {
 
     #[test]
     fn work_for_the_gradient_of_the_input_is_left_out_without_it() {
-        let batch = Batch { shapes: &[Shape::new(7, 5)], n: 3, products: Products::Fma };
-        for passes in [training(Over::Channels, 1e-5, 0.1, &batch), inference(Over::Features, 1e-5, &batch)] {
+        for passes in [training(Shape::new(7, 5), 1e-5, 0.1, 3), inference(Shape::new(1, 35), 1e-5, 3)] {
             let only: Vec<_> = passes.backward.iter().map(|launch| launch.only_for).collect();
             assert_eq!(only, [None, None, Some(Dx(0))]);
         }

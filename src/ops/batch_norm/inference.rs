@@ -11,7 +11,9 @@ use super::cpu::{Affine, GradientSums};
 use super::{Over, device, spec};
 use crate::base::Shape;
 use crate::ops::device::{Batch, Passes};
-use crate::ops::op::{Backward, Forward, Op, ReferenceBackward, ReferenceForward, ShapeError, Spec};
+use crate::ops::op::{
+    Backward, Forward, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec,
+};
 use crate::simd::Isa;
 
 /// Batch norm when nothing is learned.
@@ -28,8 +30,9 @@ impl Op for BatchNormInference {
         "batch_norm"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
-        spec(self.name(), self.over, self.eps, x)
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
+        let spec = spec(self.name(), self.over, self.eps, x)?;
+        Planned::boxed(*self, self.over.view(x[0]), spec)
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -51,21 +54,27 @@ impl Op for BatchNormInference {
             b.dparams[c + j] += dy;
         }
     }
+}
+
+impl PlannedOp for Planned<BatchNormInference, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let Shape { l, c } = self.over.view(b.shapes[0]);
+        let Shape { l, c } = self.geometry;
         let (mean, inv_std) = b.saved.split_at_mut(c);
         let (running_mean, running_var) = b.state.split_at(c);
         mean.copy_from_slice(running_mean);
         for (inv_std, &var) in inv_std.iter_mut().zip(running_var) {
-            *inv_std = (1.0 / (f64::from(var) + self.eps).sqrt()) as f32;
+            *inv_std = (1.0 / (f64::from(var) + self.op.eps).sqrt()) as f32;
         }
         let (weight, bias) = b.params.split_at(c);
         isa.run(Affine { x: b.x[0], l, mean, inv_std, weight, bias, y: b.y, scratch: b.scratch });
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        let Shape { l, c } = self.over.view(b.shapes[0]);
+        let Shape { l, c } = self.geometry;
         let (mean, inv_std) = b.saved.split_at(c);
         if !b.dparams.is_empty() {
             let (sums, scratch) = b.scratch.split_at_mut(2 * c);
@@ -85,7 +94,7 @@ impl Op for BatchNormInference {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        device::inference(self.over, self.eps, batch)
+    fn on_device(&self, batch: &Batch) -> Passes {
+        device::inference(self.geometry, self.op.eps, batch.n)
     }
 }

@@ -27,8 +27,8 @@ pub use inference::BatchNormInference;
 use super::case::Case;
 use super::device::{Batch, Passes};
 use super::op::{
-    Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, ReferenceBackward, ReferenceForward, Role,
-    ShapeError, Spec, TensorSpec, inputs,
+    Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, Planned, PlannedOp, ReferenceBackward,
+    ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
 };
 use crate::base::Shape;
 use crate::simd::Isa;
@@ -103,14 +103,15 @@ impl Op for BatchNorm {
         "batch_norm"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let spec = spec(self.name(), self.over, self.eps, x)?;
         if !(0.0..=1.0).contains(&self.momentum) {
             let message = format!("momentum is {}; it must be between 0 and 1, as 0.1", self.momentum);
             return Err(ShapeError::new(self.name(), message));
         }
         // Mean, inv_std; then the two terms of the input's gradient, see `merge`.
-        Ok(Spec { batch_saved: 4 * self.over.view(x[0]).c, forward: PHASES, backward: PHASES, ..spec })
+        let view = self.over.view(x[0]);
+        Planned::boxed(*self, view, Spec { batch_saved: 4 * view.c, forward: PHASES, backward: PHASES, ..spec })
     }
 
     fn min_batch(&self, x: &[Shape]) -> usize {
@@ -152,9 +153,15 @@ impl Op for BatchNorm {
             b.dparams[c + j] += db;
         }
     }
+}
+
+impl PlannedOp for Planned<BatchNorm, Shape> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
 
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
-        let Shape { l, c } = self.over.view(b.shapes[0]);
+        let Shape { l, c } = self.geometry;
         if phase == 0 {
             let (mean, m2) = b.saved.split_at_mut(c);
             isa.run(Statistics { x: b.x[0], l, mean, m2, scratch: b.scratch });
@@ -166,7 +173,7 @@ impl Op for BatchNorm {
     }
 
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
-        let Shape { l, c } = self.over.view(b.shapes[0]);
+        let Shape { l, c } = self.geometry;
         if phase == 0 {
             let (dy_sum, product_sum) = b.saved.split_at_mut(c);
             let mean = &b.batch_saved[..c];
@@ -186,15 +193,15 @@ impl Op for BatchNorm {
     }
 
     fn merge(&self, b: &mut Merge<'_>) {
-        let Shape { l, c } = self.over.view(b.shapes[0]);
+        let Shape { l, c } = self.geometry;
         match b.pass {
-            Pass::Forward => self.merge_statistics(l, c, b),
+            Pass::Forward => self.op.merge_statistics(l, c, b),
             Pass::Backward => merge_gradients(l, c, b),
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        device::training(self.over, self.eps, self.momentum, batch)
+    fn on_device(&self, batch: &Batch) -> Passes {
+        device::training(self.geometry, self.op.eps, self.op.momentum, batch.n)
     }
 }
 

@@ -404,7 +404,7 @@ impl Pieces {
 
 impl Conv1d {
     /// Its passes: three matrix products.
-    pub(super) fn device_passes(&self, g: &Geometry, batch: &Batch<'_>) -> Passes {
+    pub(super) fn device_passes(&self, g: &Geometry, batch: &Batch) -> Passes {
         let Geometry { l_in, c_in, l_out, c_out, k, stride, dilation, pad } = *g;
         let (n, products, pad) = (batch.n, batch.products, pad as isize);
         let conv = Convolution { n, l_in, c_in, l_out, c_out, k, stride, dilation, pad, products };
@@ -443,7 +443,7 @@ mod tests {
         for case in conv1d::cases().into_iter().chain(conv_block::cases()) {
             let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
             for products in [Products::Fma, Products::Split, Products::Tf32, Products::Bf16] {
-                let passes = case.op.on_device(&Batch { shapes: &shapes, n: case.n, products });
+                let passes = case.op.plan(&shapes).unwrap().on_device(&Batch { n: case.n, products });
                 check(&case.name, &*case.op, &shapes, case.n, &passes);
             }
         }

@@ -20,17 +20,14 @@ pub(crate) mod device;
 mod reference;
 pub(super) mod windows;
 
-use super::conv_block::Norm;
 use super::device::{Batch, Passes};
 use super::op::{
-    Algorithms, Backward, Forward, Fused, Layout, Op, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
-    TensorSpec, inputs,
+    Algorithms, Backward, Forward, Layout, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, Role,
+    ShapeError, Spec, TensorSpec, inputs,
 };
-use super::{ConvBlock, ConvChoice, MaxPool1d, Relu};
 use crate::base::Shape;
 use crate::simd::{Isa, Product};
 pub use cases::cases;
-use std::any::Any;
 
 /// Rows of zeros around the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,7 +139,7 @@ impl Op for Conv1d {
         "conv1d"
     }
 
-    fn spec(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
+    fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [x] = inputs(self.name(), x)?;
         let g = self.geometry(x)?;
         let (k, c_in, c_out) = (g.k, g.c_in, g.c_out);
@@ -155,40 +152,15 @@ impl Op for Conv1d {
             TensorSpec { suffix: "bias", layout: Layout::Vector { c: c_out }, role: Role::Bias { fan_in: k * c_in } };
         // Saturating: the graph refuses tensors that are too large, and checks the parameters first.
         let packed = |depth: usize, outputs: usize| (k * depth).saturating_mul(outputs.next_multiple_of(16));
-        Ok(Spec {
+        let spec = Spec {
             params: if self.bias { vec![weight, bias] } else { vec![weight] },
             batch_saved: packed(c_in, c_out).saturating_add(packed(c_out, c_in)),
             scratch: cpu::scratch(&g),
             reads_x: true,
             macs: (g.l_out as u64 * k as u64).saturating_mul(c_in as u64 * c_out as u64),
             ..Spec::new(Shape::new(g.l_out, c_out))
-        })
-    }
-
-    fn fuse(&self, choice: ConvChoice, next: &[&dyn Op]) -> Option<Fused> {
-        let (norm, rest) = match next {
-            [first, rest @ ..] => {
-                let op = *first as &dyn Any;
-                let batch = op.downcast_ref().map(|norm| Norm::Batch(*norm));
-                let norm = batch.or_else(|| op.downcast_ref().map(|norm| Norm::Running(*norm)));
-                norm.map_or((Norm::None, next), |norm| (norm, rest))
-            }
-            [] => (Norm::None, next),
         };
-        let [relu, rest @ ..] = rest else { return None };
-        if !(*relu as &dyn Any).is::<Relu>() {
-            return None;
-        }
-        let pool = rest.first().and_then(|op| (*op as &dyn Any).downcast_ref::<MaxPool1d>());
-        let before = next.len() - rest.len();
-        let with_pool =
-            pool.and_then(|pool| ConvBlock::of(self, norm, Some(pool), choice)).map(|block| (block, before + 1));
-        let (block, followers) = with_pool.or_else(|| Some((ConvBlock::of(self, norm, None, choice)?, before)))?;
-        Some(Fused { op: Box::new(block), followers })
-    }
-
-    fn algorithms(&self, _x: &[Shape]) -> Algorithms {
-        Algorithms { forward: "direct", backward_data: "direct", backward_weight: "direct" }
+        Planned::boxed(*self, g, spec)
     }
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
@@ -198,20 +170,30 @@ impl Op for Conv1d {
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
         reference::backward(&self.planned(b.shapes[0]), b);
     }
+}
 
-    fn prepare(&self, isa: Isa, x: &[Shape], params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        let g = self.planned(x[0]);
+impl PlannedOp for Planned<Conv1d, Geometry> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn algorithms(&self) -> Algorithms {
+        Algorithms { forward: "direct", backward_data: "direct", backward_weight: "direct" }
+    }
+
+    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+        let g = self.geometry;
         isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
-        let g = self.planned(b.shapes[0]);
+        let g = self.geometry;
         let bias = &b.params[g.weights()..];
         cpu::Conv1dForward { g, x: b.x[0], packed: b.batch_saved, bias, y: b.y, scratch: b.scratch }.run(isa);
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
-        let g = self.planned(b.shapes[0]);
+        let g = self.geometry;
         if !b.dparams.is_empty() {
             let (dw, db) = b.dparams.split_at_mut(g.weights());
             cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch }.run(isa);
@@ -222,8 +204,8 @@ impl Op for Conv1d {
         }
     }
 
-    fn on_device(&self, batch: &Batch<'_>) -> Passes {
-        self.device_passes(&self.planned(batch.shapes[0]), batch)
+    fn on_device(&self, batch: &Batch) -> Passes {
+        self.op.device_passes(&self.geometry, batch)
     }
 }
 

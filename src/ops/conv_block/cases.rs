@@ -49,6 +49,11 @@ fn normed_fast(l: usize, c_in: usize, k: usize, window: usize) -> Case {
     Case { name: auto.name.clone() + "_fast", op: Arc::new(block), tolerance: 3e-6, ..auto }
 }
 
+/// Five taps and a pool of three.
+fn five(l: usize, c_in: usize, c_out: usize) -> Case {
+    case(l, c_in, Conv1d::new(c_out, 5), 3, false)
+}
+
 /// With batch norm and one input channel, where statistics follow from moments of the audio: samples, rows, outputs, taps and windows, what a
 /// window or a GPU's piece of 4,096 rows leaves over, more zeros before the audio than after it, and audio far from zero.
 fn single() -> Vec<Case> {
@@ -78,9 +83,46 @@ fn single() -> Vec<Case> {
     cases
 }
 
+/// Rows and channels that fill the tiles of a GPU, and others beside them.
+fn long() -> Vec<Case> {
+    vec![
+        normed(2, 230, 33, Conv1d::new(17, 5), 3, false),
+        // Long enough for a GPU's tiles of 192 or 96 rows to be full: they make the norm's statistics themselves.
+        normed(2, 300, 5, Conv1d::new(6, 5), 3, true),
+        normed(2, 192, 3, Conv1d::new(40, 5), 2, false),
+        normed(2, 188, 1, Conv1d::new(9, 5), 4, false),
+        // Channels enough for small tiles, full ones and others; and the longest sums of large ones.
+        normed(2, 140, 32, Conv1d::new(36, 5), 3, true),
+        normed(3, 45, 40, Conv1d::new(33, 3), 4, false),
+        five(150, 48, 40),
+        case(77, 36, Conv1d::new(64, 3), 1, false),
+        case(99, 64, Conv1d::new(32, 2), 2, true),
+        case(40, 31, Conv1d::new(36, 25), 3, false),
+    ]
+}
+
+/// Layers of the networks of the study.
+fn real() -> Vec<Case> {
+    let cases = [
+        five(16000, 1, 32),
+        five(5333, 32, 32),
+        five(592, 32, 32),
+        five(197, 32, 64),
+        five(592, 64, 64),
+        five(592, 128, 128),
+        five(1777, 256, 256),
+        normed(2, 16000, 1, Conv1d::new(128, 5), 3, false),
+        normed(2, 5333, 128, Conv1d::new(128, 5), 3, false),
+        normed(2, 1777, 256, Conv1d::new(256, 5), 3, false),
+        case(5333, 64, Conv1d::new(64, 3), 1, false),
+        case(5333, 64, Conv1d::new(64, 3), 3, false),
+        case(3994, 8, Conv1d { padding: Padding::Valid, ..Conv1d::new(16, 25) }, 4, true),
+    ];
+    cases.map(|case| Case { real: true, ..case }).into()
+}
+
 /// Its cases.
 pub fn cases() -> Vec<Case> {
-    let five = |l, c_in, c_out| case(l, c_in, Conv1d::new(c_out, 5), 3, false);
     let mut cases: Vec<Case> = [3, 5, 47, 48, 49, 50, 51, 52].map(|l| five(l, 5, 6)).into();
     cases.extend([95, 96, 97, 98, 99, 100, 191, 193].map(|l| five(l, 4, 5)));
     cases.extend([1, 7, 8, 9, 15, 16, 17, 33].map(|c| five(50, c, c + 1)));
@@ -99,20 +141,7 @@ pub fn cases() -> Vec<Case> {
         cases.push(case(110, 4, valid(6, 25), window, window == 2));
         cases.push(case(103, 1, valid(8, 25), window, true));
     }
-    cases.push(normed(2, 230, 33, Conv1d::new(17, 5), 3, false));
-    // Long enough for a GPU's tiles of 192 or 96 rows to be full: they make the norm's statistics themselves.
-    cases.push(normed(2, 300, 5, Conv1d::new(6, 5), 3, true));
-    cases.push(normed(2, 192, 3, Conv1d::new(40, 5), 2, false));
-    cases.push(normed(2, 188, 1, Conv1d::new(9, 5), 4, false));
-    // Channels enough for small tiles, full ones and others; and the longest sums of large ones.
-    cases.push(normed(2, 140, 32, Conv1d::new(36, 5), 3, true));
-    cases.push(normed(3, 45, 40, Conv1d::new(33, 3), 4, false));
-    cases.extend([
-        five(150, 48, 40),
-        case(77, 36, Conv1d::new(64, 3), 1, false),
-        case(99, 64, Conv1d::new(32, 2), 2, true),
-    ]);
-    cases.push(case(40, 31, Conv1d::new(36, 25), 3, false));
+    cases.extend(long());
     cases.extend([(7, 2, 5), (30, 3, 3), (18, 9, 9)].map(|(l, c_in, k)| fast(l, c_in, k, 3)));
     for window in 1..=4 {
         cases
@@ -127,21 +156,6 @@ pub fn cases() -> Vec<Case> {
         cases.extend(plain.into_iter().chain(behind).map(Case::silent));
     }
     cases.extend(single());
-    let real = |c: Case| Case { real: true, ..c };
-    cases.extend([
-        real(five(16000, 1, 32)),
-        real(five(5333, 32, 32)),
-        real(five(592, 32, 32)),
-        real(five(197, 32, 64)),
-        real(five(592, 64, 64)),
-        real(five(592, 128, 128)),
-        real(five(1777, 256, 256)),
-        real(normed(2, 16000, 1, Conv1d::new(128, 5), 3, false)),
-        real(normed(2, 5333, 128, Conv1d::new(128, 5), 3, false)),
-        real(normed(2, 1777, 256, Conv1d::new(256, 5), 3, false)),
-        real(case(5333, 64, Conv1d::new(64, 3), 1, false)),
-        real(case(5333, 64, Conv1d::new(64, 3), 3, false)),
-        real(case(3994, 8, Conv1d { padding: Padding::Valid, ..Conv1d::new(16, 25) }, 4, true)),
-    ]);
+    cases.extend(real());
     cases
 }

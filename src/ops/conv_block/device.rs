@@ -5,7 +5,8 @@
 //! the chosen rows' gradients and of `z`, made while it is read. With running statistics the norm is the output's affine map. With one
 //! input channel the norm needs no rows either: `mono_norm_device.rs`.
 
-use super::{ConvBlock, Geometry, Norm};
+use super::geometry::Geometry;
+use super::planned::BlockPlan;
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::device::{
@@ -24,9 +25,10 @@ pub(super) struct Block {
     pub norm_at: usize,
 }
 
-impl ConvBlock {
-    pub(super) fn device_passes(&self, batch: &Batch<'_>) -> Passes {
-        let g = self.planned(batch.shapes[0]);
+impl Block {
+    /// The block for batches of this size.
+    pub fn new(planned: &BlockPlan, batch: &Batch) -> Block {
+        let g = planned.g;
         let conv = Convolution {
             n: batch.n,
             l_in: g.l,
@@ -39,17 +41,14 @@ impl ConvBlock {
             pad: g.pad as isize,
             products: batch.products,
         };
-        let block = Block { g, conv, norm_at: self.norm_at(&g) };
-        match self.norm {
-            Norm::None => block.plain(self.learns),
-            Norm::Running(norm) => block.running(norm.eps),
-            Norm::Batch(norm) if block.is_mono() => block.mono_normed(norm),
-            Norm::Batch(norm) => block.normed(norm),
-        }
+        Block { g, conv, norm_at: planned.norm_at }
     }
-}
 
-impl Block {
+    /// With batch norm in training.
+    pub fn with_norm(&self, norm: BatchNorm) -> Passes {
+        if self.is_mono() { self.mono_normed(norm) } else { self.normed(norm) }
+    }
+
     pub fn bias(&self) -> Option<At> {
         Some((Params, self.g.weights()))
     }
@@ -91,7 +90,7 @@ impl Block {
     }
 
     /// Without norm.
-    fn plain(&self, learns: bool) -> Passes {
+    pub fn plain(&self, learns: bool) -> Passes {
         if !learns {
             let (batch_saved, prepare) = (self.conv.packed(), vec![self.conv.pack((BatchSaved, 0), false)]);
             return Passes { batch_saved, prepare, forward: vec![self.active(None, None)], ..Passes::default() };
@@ -113,7 +112,7 @@ impl Block {
     }
 
     /// In inference: the norm's affine map follows the packed weights in memory.
-    fn running(&self, eps: f64) -> Passes {
+    pub fn running(&self, eps: f64) -> Passes {
         let (c, scale) = (self.g.c_out, self.norm_at);
         let affine = (BatchSaved, self.conv.packed());
         let map = running_affine(&RunningAffine {
@@ -167,22 +166,7 @@ impl Block {
         }));
         forward.push(pool_apply(chosen, Some(argmax), affine, (Y, 0), n * cells, c));
 
-        let (dy, partials) = ((Dy, 0), (Scratch, 0));
-        let sums = GradientSums { dy, argmax: Some(argmax), z: chosen, moments, partials, rows: n * cells, c };
-        let backward = vec![
-            gradient_sums(&sums),
-            gradient_merge(&GradientMerge {
-                partials,
-                moments,
-                scale,
-                dscale: Some((DParams, self.norm_at)),
-                dshift: Some((DParams, self.norm_at + c)),
-                coefficients: Some(coefficients),
-                pieces: pieces(n * cells, c),
-                count: n * l_out,
-                c,
-            }),
-        ];
+        let backward = self.norm_gradients(argmax, chosen, moments, coefficients);
         let tiles = 2 * c * (n * l_out.div_ceil(self.conv.tile_rows())).max(pieces(n * l_out, c));
         let mut passes = Passes {
             saved: l_out * c + kept + self.argmax_len(),
@@ -199,6 +183,28 @@ impl Block {
         let zeros = self.norm_at - self.g.weights();
         self.conv.gradients(&dz, self.backward_weights(), (false, zeros), &mut passes);
         passes
+    }
+
+    /// The gradients of scale and shift, and the coefficients of the gradient of the rows.
+    fn norm_gradients(&self, argmax: At, chosen: At, moments: At, coefficients: At) -> Vec<Launch> {
+        let Geometry { l_out, c_out: c, .. } = self.g;
+        let (n, cells, scale) = (self.conv.n, self.g.cells(), (Params, self.norm_at));
+        let (dy, partials) = ((Dy, 0), (Scratch, 0));
+        let sums = GradientSums { dy, argmax: Some(argmax), z: chosen, moments, partials, rows: n * cells, c };
+        vec![
+            gradient_sums(&sums),
+            gradient_merge(&GradientMerge {
+                partials,
+                moments,
+                scale,
+                dscale: Some((DParams, self.norm_at)),
+                dshift: Some((DParams, self.norm_at + c)),
+                coefficients: Some(coefficients),
+                pieces: pieces(n * cells, c),
+                count: n * l_out,
+                c,
+            }),
+        ]
     }
 
     /// The rows, what the pool will choose, and statistics at `Scratch`: a tile's at a time, or where tiles of one sample would be

@@ -15,10 +15,13 @@ use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
 use super::norm::{Channels, sign};
 use super::norm_gradient::{NormGradient, RecomputedRows, recomputed_scratch};
-use super::{ConvBlock, forward, weight};
+use super::planned::BlockPlan;
+use super::{NORM_PHASES, device, forward, pooled_weight};
 use crate::base::aligned::round_up;
+use crate::ops::BatchNorm;
 use crate::ops::batch_norm::gradient_sums;
-use crate::ops::op::{Backward, Forward, Pass};
+use crate::ops::device::{Batch, Passes};
+use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Most taps.
@@ -73,28 +76,64 @@ pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> (&'a mut [f32], &'a mut 
     (&mut before[sums..][..(g.k + 1) * g.c_out], argmax)
 }
 
-impl ConvBlock {
+/// The planned form with batch norm and one input channel in training.
+#[derive(Debug)]
+pub struct MonoNormed {
+    block: BlockPlan,
+    norm: BatchNorm,
+}
+
+impl MonoNormed {
+    /// The form of `block` with `norm`. For all samples it keeps, after the packed weights, mean, inv_std, the two terms of the gradient
+    /// ([`Channels`]), and the weights and bias with the norm in them.
+    pub fn new(block: BlockPlan, norm: BatchNorm) -> MonoNormed {
+        let g = &block.g;
+        let spec = Spec {
+            saved: saved_len(g),
+            batch_saved: block.numbers_at + 4 * g.c_out + folded_len(g),
+            reads_y: g.window == 1,
+            forward: NORM_PHASES,
+            backward: NORM_PHASES,
+            ..block.spec.clone()
+        };
+        MonoNormed { block: BlockPlan { spec, ..block }, norm }
+    }
+}
+
+impl PlannedOp for MonoNormed {
+    fn spec(&self) -> &Spec {
+        &self.block.spec
+    }
+
+    fn algorithms(&self) -> Algorithms {
+        self.block.algorithms()
+    }
+
+    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+        let scale = &params[self.block.norm_at..];
+        self.block.pack(isa, params, (|o| sign(scale[o]), |_| 1.0), batch_saved);
+    }
+
     /// Moments; then the convolution with the norm in its weights.
-    pub(super) fn mono_norm_forward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Forward<'_>) {
-        let g = *g;
+    fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
+        let BlockPlan { g, numbers_at, .. } = self.block;
         if phase == 0 {
             Observe { g, x: b.x[0], saved: b.saved, scratch: b.scratch }.run(isa);
             return;
         }
-        let [.., norm_at] = self.batch_saved_at(&g);
-        let (packed, bias) = b.batch_saved[norm_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
+        let (packed, bias) = b.batch_saved[numbers_at + 4 * g.c_out..][..folded_len(&g)].split_at(g.weights());
         let (_, argmax) = saved(&g, b.saved);
         forward::Forward { g, x: b.x[0], packed, bias, cell: 0, y: b.y, argmax, scratch: b.scratch }.run(isa);
     }
 
     /// The sparse sums; then, if it is needed, the gradient of the audio, from recomputed rows.
-    pub(super) fn mono_norm_backward(&self, isa: Isa, phase: usize, g: &Geometry, b: &mut Backward<'_>) {
-        let (g, [packed, _, norm_at]) = (*g, self.batch_saved_at(g));
+    fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
+        let BlockPlan { g, norm_at, numbers_at, data_at: [packed, _], .. } = self.block;
         let (sums, argmax) = saved(&g, b.saved);
         if phase == 0 {
             sums.fill(0.0);
             let (dw, db) = sums.split_at_mut(g.weights());
-            weight::PooledWeight { g, x: b.x[0], dy: b.dy, argmax, dw, db, scratch: b.scratch }.mono(isa);
+            pooled_weight::PooledWeight { g, x: b.x[0], dy: b.dy, argmax, dw, db, scratch: b.scratch }.mono(isa);
             return;
         }
         if b.dx[0].is_empty() {
@@ -102,10 +141,18 @@ impl ConvBlock {
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
         let (own, scratch) = scratch.split_at_mut(recomputed_scratch(&g));
-        let terms = NormGradient::terms(&b.batch_saved[norm_at..], &b.params[self.norm_at(&g)..][..g.c_out], terms);
+        let terms = NormGradient::terms(&b.batch_saved[numbers_at..], &b.params[norm_at..][..g.c_out], terms);
         let gradient = NormGradient { g, dy: b.dy, argmax, y: &[], terms };
         let dz = RecomputedRows { gradient, x: b.x[0], packed: &b.batch_saved[..packed], scratch: own.into() };
-        self.backward_data(isa, &g, (&dz, 0..g.l), b.batch_saved, &mut *b.dx[0], scratch);
+        self.block.backward_data(isa, (&dz, 0..g.l), b.batch_saved, &mut *b.dx[0], scratch);
+    }
+
+    fn merge(&self, b: &mut Merge<'_>) {
+        Channels::new(&self.block, self.norm, b).of_moments();
+    }
+
+    fn on_device(&self, batch: &Batch) -> Passes {
+        device::Block::new(&self.block, batch).with_norm(self.norm)
     }
 }
 

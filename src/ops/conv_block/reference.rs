@@ -1,6 +1,6 @@
 //! The reference of conv_block: the references of its operations, one after the other.
 
-use super::{ConvBlock, Norm};
+use super::{ConvBlock, Norm, norm_at};
 use crate::base::Shape;
 use crate::ops::Relu;
 use crate::ops::op::{Op, ReferenceBackward, ReferenceForward, Spec};
@@ -14,7 +14,7 @@ struct Component {
 
 /// The operations that the block replaces, in their order.
 fn components(block: &ConvBlock, x: Shape) -> Vec<Component> {
-    let norm_at = block.norm_at(&block.planned(x));
+    let norm_at = norm_at(&block.geometry(x).expect("the graph has checked the shapes"));
     let norm: Option<Box<dyn Op>> = match block.norm {
         Norm::None => None,
         Norm::Batch(norm) => Some(Box::new(norm)),

@@ -5,7 +5,7 @@
 
 use super::convolve::rows_of;
 use super::geometry::Geometry;
-use super::weight::{cells, transpose};
+use super::pooled_weight::{cells, transpose};
 use crate::simd::planes::Prefetch;
 use crate::simd::{Isa, PooledGradient, SparseSpread};
 
@@ -22,7 +22,7 @@ pub struct Spread<'a> {
     /// As [`pack`] makes them.
     pub packed: &'a [f32],
     pub dx: &'a mut [f32],
-    /// As for [`PooledWeight::sparse`](super::weight::PooledWeight::sparse).
+    /// As for [`PooledWeight::sparse`](super::pooled_weight::PooledWeight::sparse).
     pub scratch: &'a mut [f32],
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::base::rng::{Key, Stream};
     use crate::ops::ConvChoice;
-    use crate::ops::conv_block::{forward::NO_GRADIENT, weight::sparse_scratch};
+    use crate::ops::conv_block::{forward::NO_GRADIENT, pooled_weight::sparse_scratch};
 
     /// `dx` by definition, in double precision.
     fn by_definition(g: &Geometry, dy: &[f32], argmax: &[u8], w: &[f32]) -> Vec<f64> {
