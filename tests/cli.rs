@@ -411,7 +411,13 @@ fn a_state_dict_of_pytorch_is_recognised_with() {
     // What PyTorch saves has no metadata of ours.
     fs::write(&file, safetensors::serialize(tensors.tensors(), None).unwrap()).unwrap();
     let clip = clip("six");
-    stapes().arg("predict").arg(&file).arg(&clip).assert().code(1).stderr(contains("give --model and --classes"));
+    stapes()
+        .arg("predict")
+        .arg(&file)
+        .arg(&clip)
+        .assert()
+        .code(1)
+        .stderr(contains("`stapes import` with --model and --classes"));
     let own = stapes().arg("predict").arg(&run).arg(&clip).output().unwrap().stdout;
     let args = ["--classes", "bed,cat,one,six", "--model"];
     let torch = stapes().arg("predict").arg(&file).arg(&clip).args(args).arg(tiny()).assert().success();

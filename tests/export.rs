@@ -499,7 +499,13 @@ fn a_wrong_import_is_refused() {
     state_dict(&path("bytes.safetensors"), &[("conv1.weight".into(), Dtype::I8, vec![8, 1, 9], vec![0; 72])]);
     refused(&path("bytes.safetensors"), &model, 1, "is stored as I8; convert it to F32");
     refused(&path("empty.safetensors"), &["--model", "custom32-8"], 2, "--classes is missing");
-    refused(&path("empty.safetensors"), &[], 1, "give --model and --classes");
+    refused(&path("empty.safetensors"), &[], 1, "`stapes import` with --model and --classes");
+    fs::write(path("notes.txt"), "yes\n").unwrap();
+    for arguments in [&model[..], &[]] {
+        refused(&path("notes.txt"), arguments, 1, "is a text file, not a safetensors file");
+        refused(dir.path(), arguments, 1, "is a folder without a run; give the .safetensors file in it");
+        refused(&path("none.safetensors"), arguments, 1, "cannot read");
+    }
     refused(&trained(), &model, 2, "is a run folder");
     let best = trained().join("best.safetensors");
     refused(&best, &["--model", tiny.to_str().unwrap(), "--classes", "bed,cat,six,one"], 1, "`classes[2]`");
