@@ -7,12 +7,12 @@ use super::table::{Table, left, right};
 use super::{interrupt, output, recordings};
 use crate::base::name::display_path;
 use crate::base::{Name, Temporary};
-use crate::data::{Dataset, ExtraClasses, SHARES, SILENCE, Source, Split, UnknownClass, UnknownFrom};
+use crate::data::{Dataset, ExtraClasses, SHARES, SILENCE, Split, UnknownClass, UnknownFrom};
 use crate::figure::{Axis, Plot, Point, Series};
 use crate::listen::calibration::{
     Cause, Material, Operating, Outputs, Recording, RecordingSettings, Tally, choose, sweep,
 };
-use crate::listen::{Manifest, Recogniser, StreamOptions};
+use crate::listen::{Manifest, Recogniser, StreamOptions, is_word};
 use crate::train::{RunFolder, TrainConfig, write_atomically};
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
@@ -139,7 +139,6 @@ fn open(args: &Args, context: &Context, config: &TrainConfig) -> Result<Dataset>
 
 fn has_other_words(path: Option<&Path>, classes: &[Name]) -> Result<bool> {
     let Some(path) = path.filter(|path| path.is_dir() && !classes.is_empty()) else { return Ok(false) };
-    let _ = Source::open(path)?;
     let mut folders = std::fs::read_dir(path)
         .map_err(|e| anyhow!("cannot read {}: {e}; check the path", display_path(path)))?
         .flatten()
@@ -163,12 +162,12 @@ fn snr(text: &str) -> Result<[f64; 2]> {
 
 impl Calibration<'_> {
     fn run(mut self, run: &Path) -> Result<()> {
-        let (_, detected) = self.listen(Split::Validation, &mut |_, _, _| Ok(()))?;
+        let detected = self.listen(Split::Validation, &self.material(Split::Validation)?)?;
         let manifest =
             choose(&sweep(&detected, &self.recogniser.manifest), &self.recogniser.manifest, self.args.false_alarms);
         drop(detected);
         self.recogniser.manifest = manifest.clone();
-        let (_, detected) = self.listen(Split::Testing, &mut |_, _, _| Ok(()))?;
+        let detected = self.listen(Split::Testing, &self.material(Split::Testing)?)?;
         let chosen = detected.tally(&manifest);
         let curve: Vec<Operating> = sweep(&detected, &manifest).into_iter().map(|(operating, _)| operating).collect();
         drop(detected);
@@ -193,43 +192,45 @@ impl Calibration<'_> {
         Ok(())
     }
 
-    /// Listens to the recording of a split, and gives the material and the settings it was made of to `then`.
-    fn listen(
-        &self,
-        split: Split,
-        then: &mut dyn FnMut(&Material<'_>, RecordingSettings, &Outputs) -> Result<()>,
-    ) -> Result<(RecordingSettings, Outputs)> {
+    /// What the recording of a split is made of.
+    fn material(&self, split: Split) -> Result<Material<'_>> {
+        let (data, known) = (&self.data, &self.recogniser.manifest.words);
+        let class = |clip: u32| &data.classes()[data.clips()[clip as usize].class as usize];
         // The background has its noise from recordings, so that no segments of `_silence_` are needed.
-        let classes = self.data.classes();
-        let silent = |&clip: &u32| classes[self.data.clips()[clip as usize].class as usize].as_str() == Some(SILENCE);
-        let clips: Vec<u32> = self.data.in_split(split).into_iter().filter(|clip| !silent(clip)).collect();
-        let samples = |clip: usize| {
-            let mut samples = vec![0.0; self.data.length()];
-            self.data.samples(clips[clip] as usize).write(&mut samples);
-            samples
-        };
-        let word = |clip: &u32| {
-            let class = &classes[self.data.clips()[*clip as usize].class as usize];
-            self.recogniser.manifest.words.iter().position(|word| word == class && crate::listen::is_word(word))
-        };
+        let clips: Vec<u32> =
+            data.in_split(split).into_iter().filter(|&clip| class(clip).as_str() != Some(SILENCE)).collect();
+        let word = |&clip: &u32| known.iter().position(|word| word == class(clip) && is_word(word));
         let words: Vec<Option<usize>> = clips.iter().map(word).collect();
         if !words.iter().any(Option::is_some) {
             bail!(
                 "there are no {split} clips of the words, so nothing can be measured; give the run's recordings with --data"
             );
         }
-        let noise = self.data.background(&self.config.noise_from, split)?;
-        let material = Material { words, samples: &samples, noise };
+        let samples = move |clip: usize| {
+            let mut samples = vec![0.0; data.length()];
+            data.samples(clips[clip] as usize).write(&mut samples);
+            samples
+        };
+        let noise = data.background(&self.config.noise_from, split)?;
+        Ok(Material { words, samples: Box::new(samples), noise })
+    }
+
+    fn settings(&self, split: Split) -> RecordingSettings {
         let rate_hz = self.recogniser.rate_hz();
-        let settings = RecordingSettings {
+        RecordingSettings {
             rate_hz,
             samples: (self.args.hours * 3600.0 * f64::from(rate_hz)) as u64,
             seed: self.context.seed.unwrap_or(1).wrapping_mul(3).wrapping_add(split as u64),
             snr_db: self.snr_db,
-        };
+        }
+    }
+
+    /// Listens to the recording of a split.
+    fn listen(&self, split: Split, material: &Material<'_>) -> Result<Outputs> {
+        let settings = self.settings(split);
         let progress = Measuring::new(self.context);
-        let minutes = |samples: u64| (samples / u64::from(rate_hz) / 60) as usize;
-        let mut recording = Recording::new(&material, settings);
+        let minutes = |samples: u64| (samples / u64::from(settings.rate_hz) / 60) as usize;
+        let mut recording = Recording::new(material, settings);
         let detected = Outputs::listen(&self.recogniser, &mut recording, &self.options, &mut |samples| {
             progress.report(&format!("minutes of {split} clips"), minutes(samples), minutes(settings.samples));
             !interrupt::requested()
@@ -238,36 +239,33 @@ impl Calibration<'_> {
         if interrupt::requested() {
             return Err(Ending::Interrupted("the calibration was stopped; nothing was written".into()).into());
         }
-        then(&material, settings, &detected)?;
-        Ok((settings, detected))
+        Ok(detected)
     }
 
     /// Writes the windows of false alarms in a recording of training clips, those in which no word of the network is spoken.
     fn hard_negatives(&self, folder: &Path, manifest: &Manifest) -> Result<usize> {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
-        let mut count = 0;
-        self.listen(Split::Training, &mut |material, settings, detected| {
-            let mut alarms = detected.tally(manifest).false_alarms;
-            alarms.retain(|alarm| alarm.cause != Cause::Word);
-            alarms.sort_by_key(|alarm| alarm.start);
-            let starts: Vec<i64> = alarms.iter().map(|alarm| alarm.start).collect();
-            let mut failed = Ok(());
-            detected.sounds(&mut Recording::new(material, settings), &starts, &mut |number, sound| {
-                if failed.is_ok() {
-                    let word = &manifest.words[alarms[number].detection.word];
-                    let name = format!("alarm-{}-{number:05}.wav", super::listen::in_a_file_name(word));
-                    failed = write_wav(&folder.join(name), sound, settings.rate_hz);
-                    count += 1;
-                }
-            });
-            failed
-        })?;
-        Ok(count)
+        let (material, settings) = (self.material(Split::Training)?, self.settings(Split::Training));
+        let detected = self.listen(Split::Training, &material)?;
+        let mut alarms = detected.tally(manifest).false_alarms;
+        alarms.retain(|alarm| alarm.cause != Cause::Word);
+        alarms.sort_by_key(|alarm| alarm.start);
+        let starts: Vec<i64> = alarms.iter().map(|alarm| alarm.start).collect();
+        let (mut count, mut written) = (0, Ok(()));
+        detected.sounds(&mut Recording::new(&material, settings), &starts, &mut |number, sound| {
+            if written.is_ok() {
+                let word = &manifest.words[alarms[number].detection.word];
+                let name = format!("alarm-{}-{number:05}.wav", super::listen::in_a_file_name(word));
+                written = write_wav(&folder.join(name), sound, settings.rate_hz);
+                count += 1;
+            }
+        });
+        written.map(|()| count)
     }
 
     fn report(&self, manifest: &Manifest, tally: &Tally, curve: Vec<Operating>) -> Report {
-        let words = (0..manifest.words.len()).filter(|&class| crate::listen::is_word(&manifest.words[class]));
+        let words = (0..manifest.words.len()).filter(|&class| is_word(&manifest.words[class]));
         let word = |class: usize| Word {
             word: manifest.words[class].clone(),
             threshold: manifest.threshold_of(&manifest.words[class]),

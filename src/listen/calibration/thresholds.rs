@@ -1,7 +1,7 @@
 //! Misses and false alarms at many thresholds, and the thresholds for a wanted rate.
 
-use super::outputs::{Outputs, Tally, is_class};
-use crate::listen::Manifest;
+use super::outputs::{Outputs, Tally};
+use crate::listen::{Manifest, is_word};
 use crate::train::{poisson, wilson};
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ pub fn choose(sweep: &[(Operating, Tally)], manifest: &Manifest, per_hour: f64) 
     let mut chosen = manifest.clone();
     chosen.thresholds.clear();
     let Some((_, first)) = sweep.first() else { return chosen };
-    let words: Vec<usize> = (0..manifest.words.len()).filter(|&class| is_class(manifest, class).is_some()).collect();
+    let words: Vec<usize> = (0..manifest.words.len()).filter(|&class| is_word(&manifest.words[class])).collect();
     let alarms = |class: usize, step: usize| sweep[step].1.false_alarms_of(class) as f64;
     let hits = |class: usize, step: usize| sweep[step].1.detected[class] as f64;
     let mut at = vec![0; manifest.words.len()];
