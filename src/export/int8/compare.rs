@@ -26,7 +26,7 @@ pub struct IntegerComparison {
     pub accuracies: [f64; 2],
 }
 
-/// Calibrates with at most `most` training clips, spread evenly over all. The samples of `data` must not be standardised.
+/// Calibrates with at most `most` training clips, spread evenly over all. Whether `data` is standardised makes no difference.
 ///
 /// # Errors
 /// There are no training clips, or the weights are those of another network.
@@ -40,7 +40,7 @@ pub fn calibrate(bundle: &Bundle, stages: &Stages, data: &Dataset, most: usize) 
     Ok(calibrator.finish())
 }
 
-/// Compares the networks on at most `most` test clips, spread evenly over all. The samples of `data` must not be standardised.
+/// Compares the networks on at most `most` test clips, spread evenly over all. Whether `data` is standardised makes no difference.
 ///
 /// # Errors
 /// There are no test clips, or the weights are those of another network.
@@ -101,7 +101,7 @@ fn inputs(bundle: &Bundle, data: &Dataset, clips: &[u32]) -> Vec<f32> {
     let row = data.row_len();
     let mut inputs = vec![0.0; clips.len() * row];
     for (&clip, input) in clips.iter().zip(inputs.chunks_exact_mut(row)) {
-        data.samples(clip as usize).write(input);
+        data.write_for(bundle.standardisation.as_ref(), clip as usize, input);
         bundle.standardisation.iter().for_each(|values| values.apply(input));
     }
     inputs
