@@ -59,6 +59,21 @@ enum Weighing {
     Last,
 }
 
+impl Options {
+    /// The weights of each run.
+    pub fn which(&self) -> Which {
+        match self.weights {
+            Weighing::Best => Which::Best,
+            Weighing::Last => Which::Last,
+        }
+    }
+
+    /// The algorithm of convolutions for a run with this configuration.
+    pub fn conv_of(&self, config: &TrainConfig) -> Result<ConvChoice> {
+        settings::conv(self.conv.as_deref(), config.conv)
+    }
+}
+
 /// The runs and the recordings that the command line names.
 struct Paths<'a> {
     runs: Vec<&'a Path>,
@@ -165,11 +180,8 @@ fn sorted<'a>(options: &Options, paths: &'a [PathBuf]) -> Result<Paths<'a>> {
 
 /// Opens a run and its recordings, or the other ones; those of an earlier run are not read again.
 fn open(options: &Options, context: &Context, path: &Path, other: Option<&Path>, earlier: &[Run]) -> Result<Run> {
-    let which = match options.weights {
-        Weighing::Best => Which::Best,
-        Weighing::Last => Which::Last,
-    };
-    let Bundle { network, weights, folder, config, classes, standardisation, .. } = Bundle::open(path, which)?;
+    let Bundle { network, weights, folder, config, classes, standardisation, .. } =
+        Bundle::open(path, options.which())?;
     let (Some(folder), Some(mut config)) = (folder, config) else {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(path));
     };
@@ -260,7 +272,7 @@ fn predictions(
     split: Option<Split>,
     device: &Device,
 ) -> Result<Evaluation> {
-    let conv = settings::conv(options.conv.as_deref(), run.config.conv)?;
+    let conv = options.conv_of(&run.config)?;
     let precision = settings::precision(options.precision.as_deref(), run.config.precision)?;
     let device = device.clone().precision(precision);
     settings::remark_on_precision(context, precision, &device);

@@ -1,5 +1,6 @@
 //! `stapes export`: a trained network as a file for other programs.
 
+use super::integer::CALIBRATION_CLIPS;
 use clap::ValueEnum;
 use std::path::PathBuf;
 
@@ -19,9 +20,6 @@ The format c is a header and a source file in C99 without other libraries and wi
 
 /// Clips of the replay, if the command line does not say.
 const CLIPS: u32 = 100;
-
-/// Clips of the calibration, if the command line does not say.
-const CALIBRATION_CLIPS: u32 = 256;
 
 /// Options of `stapes export`.
 #[derive(Debug, clap::Args)]
