@@ -83,6 +83,12 @@ fn what_does_not_go_with_integers_is_refused_in_a_sentence() {
     let copy = copy_of_run(dir.path());
     refused(stapes().args(["eval", "--int8"]).arg(&run).arg(&copy), 2, "give one run");
     refused(stapes().args(["eval", "--int8", "--shifts", "3"]).arg(&run), 2, "leave --shifts out");
+    refused(stapes().args(["eval", "--int8", "--device", "cuda"]).arg(&run), 2, "leave --device out");
+    refused(
+        stapes().args(["predict", "--int8", "--device", "cuda"]).arg(&run).arg(clip("bed")),
+        2,
+        "leave --device out",
+    );
     refused(stapes().args(["eval", "--calibration-clips", "3"]).arg(&run), 2, "--int8");
     refused(stapes().args(["predict", "--int8"]).arg(&weights).arg(clip("bed")), 2, "give the folder of the run");
 }

@@ -7,7 +7,9 @@ use super::{integer, output, report};
 use crate::base::name::display_path;
 use crate::data::{ClipError, Ledger};
 use crate::exec::DeviceChoice;
-use crate::train::{Bundle, Evaluation, EvaluationReport, Overlap, RunClaim, SeveralRuns, Shifts, differing_setting};
+use crate::train::{
+    Bundle, Evaluation, EvaluationReport, Overlap, RunClaim, RunFolder, SeveralRuns, Shifts, differing_setting,
+};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -49,6 +51,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.int8 {
+        check_int8(args, context)?;
+    }
     let mut paths = vec![args.run.clone()];
     paths.extend_from_slice(&args.more);
     // Integers are computed by the processor, and compared with floating point there.
@@ -60,20 +65,30 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let Evaluated { runs, reports } =
         evaluated::evaluate(&args.options, &paths, on, |runs| remark_on_settings(context, runs))?;
     let int8 = match (args.int8, &runs[..], &reports[..]) {
-        (false, ..) => None,
         (true, [run], [report]) => Some(in_integers(args, context, run, &report.evaluation)?),
-        (true, ..) => return Err(usage("--int8 compares the network of one run with itself; give one run")),
+        _ => None,
     };
     print(context, &runs, &reports, int8.as_ref())?;
     save(context, &runs, &reports);
     Ok(())
 }
 
-/// The run's network in integers on the clips of an evaluation in floating point.
-fn in_integers(args: &Args, context: &Context, run: &Run, float: &Evaluation) -> Result<integer::Beside> {
-    if float.shifts != Shifts::NONE {
+/// What does not go with `--int8`, said before anything is computed.
+fn check_int8(args: &Args, context: &Context) -> Result<()> {
+    if matches!(context.choice, DeviceChoice::Cuda(_)) {
+        return Err(usage("--int8 is computed by the processor; leave --device out"));
+    }
+    if args.options.shifts != Shifts::NONE {
         return Err(usage("--int8 evaluates each clip as it is; leave --shifts out"));
     }
+    match args.more.iter().any(|path| RunFolder::open(path).is_ok()) {
+        true => Err(usage("--int8 compares the network of one run with itself; give one run")),
+        false => Ok(()),
+    }
+}
+
+/// The run's network in integers on the clips of an evaluation in floating point.
+fn in_integers(args: &Args, context: &Context, run: &Run, float: &Evaluation) -> Result<integer::Beside> {
     let bundle = Bundle::open(run.folder.path(), args.options.which())?;
     let own = float.split.map(|_| &*run.data);
     let network = integer::network(&args.integer, context, &bundle, own, None)?;

@@ -30,7 +30,7 @@ pub struct Options {
     split: Option<Part>,
     /// Average the probabilities over N shifts of each clip, 20 ms apart (5: 0, +-20 and +-40 ms); N is odd and takes N times as long.
     #[arg(long, value_name = "N", default_value_t)]
-    shifts: Shifts,
+    pub shifts: Shifts,
     /// Weights: those with the highest accuracy on the validation clips, or those of the last step.
     #[arg(long, value_enum, default_value = "best")]
     weights: Weighing,
