@@ -1,4 +1,4 @@
-//! `stapes listen --calibrate`: misses and false alarms on long recordings, and the thresholds for a wanted rate.
+//! `stapes listen --calibrate`: misses and false alarms on long recordings, and the threshold for a wanted rate.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
@@ -26,7 +26,7 @@ const RECALL: f64 = 0.95;
 #[command(next_help_heading = "Calibration")]
 #[group(id = "calibration")]
 pub struct Args {
-    /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the thresholds.
+    /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the threshold.
     #[arg(long, conflicts_with_all = ["sound", "write_manifest", "save_triggers"])]
     pub calibrate: bool,
     /// Length of each recording in hours.
@@ -35,7 +35,7 @@ pub struct Args {
     /// Smallest and largest signal-to-noise ratio of words and background, in decibels.
     #[arg(long, value_name = "LOW,HIGH", default_value = "5,25", requires = "calibrate", allow_hyphen_values = true)]
     snr: String,
-    /// False alarms per hour for which the thresholds are chosen.
+    /// False alarms per hour for which the threshold is chosen.
     #[arg(long, value_name = "N", default_value_t = 1.0, requires = "calibrate")]
     false_alarms: f64,
     /// Clips of other words in the recordings: words of the data, other-words for all that are no classes, or folders [default: as in the run, else other-words].
@@ -58,14 +58,16 @@ struct Report {
     hours: f64,
     snr_db: [f64; 2],
     wanted_false_alarms_per_hour: f64,
-    /// On the test recording, with the thresholds that were chosen on the validation recording.
+    /// On the validation recording, at the threshold that was chosen on it.
+    validation: Option<Operating>,
+    /// On the test recording, at this threshold.
     chosen: Operating,
     false_alarms_by_cause: Causes,
     words: Vec<Word>,
     /// On the test recording, at the highest threshold with this recall.
     at_recall: Option<Operating>,
     recall: f64,
-    /// The test recording at thresholds that all words share.
+    /// The test recording at other thresholds.
     curve: Vec<Operating>,
 }
 
@@ -79,7 +81,6 @@ struct Causes {
 #[derive(Serialize)]
 struct Word {
     word: Name,
-    threshold: f64,
     spoken: u64,
     detected: u64,
     false_alarms: u64,
@@ -163,8 +164,8 @@ fn snr(text: &str) -> Result<[f64; 2]> {
 impl Calibration<'_> {
     fn run(mut self, run: &Path) -> Result<()> {
         let detected = self.listen(Split::Validation, &self.material(Split::Validation)?)?;
-        let manifest =
-            choose(&sweep(&detected, &self.recogniser.manifest), &self.recogniser.manifest, self.args.false_alarms);
+        let points = sweep(&detected, &self.recogniser.manifest);
+        let (manifest, validation) = choose(&points, &self.recogniser.manifest, self.args.false_alarms);
         drop(detected);
         self.recogniser.manifest = manifest.clone();
         let detected = self.listen(Split::Testing, &self.material(Split::Testing)?)?;
@@ -175,7 +176,7 @@ impl Calibration<'_> {
             Some(folder) => Some(self.hard_negatives(folder, &manifest)?),
             None => None,
         };
-        let report = self.report(&manifest, &chosen, curve);
+        let report = self.report(&manifest, validation, &chosen, curve);
         let path = Manifest::path_for(run);
         write_atomically(&path, manifest.to_toml().as_bytes())?;
         let out = self.args.out.clone().unwrap_or_else(|| run.join("calibration"));
@@ -186,6 +187,11 @@ impl Calibration<'_> {
         }
         if let (Some(count), Some(folder)) = (mined, &self.args.hard_negatives) {
             self.context.remark(&format!("negatives {count} files in {}", display_path(folder)));
+        }
+        if report.validation.as_ref().is_some_and(|o| o.per_hour > self.args.false_alarms) {
+            self.context.remark(
+                "note: every threshold has more false alarms than that on validation clips; the highest is taken",
+            );
         }
         self.context.remark(&format!("manifest {}", display_path(&path)));
         self.context.remark(&format!("tables   {}", display_path(&out)));
@@ -264,11 +270,16 @@ impl Calibration<'_> {
         written.map(|()| count)
     }
 
-    fn report(&self, manifest: &Manifest, tally: &Tally, curve: Vec<Operating>) -> Report {
+    fn report(
+        &self,
+        manifest: &Manifest,
+        validation: Option<Operating>,
+        tally: &Tally,
+        curve: Vec<Operating>,
+    ) -> Report {
         let words = (0..manifest.words.len()).filter(|&class| is_word(&manifest.words[class]));
         let word = |class: usize| Word {
             word: manifest.words[class].clone(),
-            threshold: manifest.threshold_of(&manifest.words[class]),
             spoken: tally.spoken[class],
             detected: tally.detected[class],
             false_alarms: tally.false_alarms_of(class),
@@ -278,7 +289,8 @@ impl Calibration<'_> {
             hours: tally.hours,
             snr_db: self.snr_db,
             wanted_false_alarms_per_hour: self.args.false_alarms,
-            chosen: Operating::of(tally, None),
+            validation,
+            chosen: Operating::of(tally, Some(manifest.threshold)),
             false_alarms_by_cause: Causes {
                 words: tally.caused_by(Cause::Word),
                 other_words: tally.caused_by(Cause::OtherWord),
@@ -316,13 +328,12 @@ impl Calibration<'_> {
 
     fn print(&self, report: &Report) -> Result<()> {
         let chosen = &report.chosen;
-        let columns = [left("word"), right("threshold"), right("spoken"), right("detected"), right("missed")];
-        let mut table = Table::new(columns.into_iter().chain([right("false alarms")]));
+        let columns = [left("word"), right("spoken"), right("detected"), right("missed"), right("false alarms")];
+        let mut table = Table::new(columns);
         for word in &report.words {
             let missed = (word.spoken - word.detected) as f64 / word.spoken.max(1) as f64;
             table.row([
                 word.word.to_string(),
-                format!("{:.4}", word.threshold),
                 word.spoken.to_string(),
                 word.detected.to_string(),
                 percent(missed),
@@ -333,13 +344,18 @@ impl Calibration<'_> {
         let [low, high] = chosen.missed_interval;
         let [least, most] = chosen.per_hour_interval;
         let causes = &report.false_alarms_by_cause;
+        let at_validation = report
+            .validation
+            .as_ref()
+            .map_or(String::new(), |o| format!(" ({:.2} there, {} missed)", o.per_hour, percent(o.missed)));
         let mut text = format!(
-            "\nOn {:.1} hours of test clips at {} to {} dB, with thresholds chosen on validation clips for {} false alarms per hour:\n\
+            "\nOn {:.1} hours of test clips at {} to {} dB, at the threshold {:.4}, chosen on validation clips for at most {} false alarms per hour{at_validation}:\n\
              missed   {} of {} words, {} (95 % interval {} to {})\n\
              alarms   {:.2} per hour ({least:.2} to {most:.2}): {} in other words, {} in noise, {} in words of the network\n",
             report.hours,
             report.snr_db[0],
             report.snr_db[1],
+            chosen.threshold.unwrap_or(f64::NAN),
             report.wanted_false_alarms_per_hour,
             chosen.spoken - chosen.detected,
             chosen.spoken,
@@ -353,7 +369,7 @@ impl Calibration<'_> {
         );
         text += &match &report.at_recall {
             Some(o) => format!(
-                "at 95 %  recall {} at one threshold of {:.4}: {:.2} false alarms per hour ({:.2} to {:.2})\n",
+                "at 95 %  recall {} at the threshold {:.4}: {:.2} false alarms per hour ({:.2} to {:.2})\n",
                 percent(1.0 - o.missed),
                 o.threshold.unwrap_or(f64::NAN),
                 o.per_hour,
@@ -382,7 +398,7 @@ fn figure(report: &Report) -> String {
         ..Point::default()
     };
     let curve = Series {
-        name: "one threshold for all words".into(),
+        name: "all thresholds".into(),
         points: report
             .curve
             .iter()
@@ -393,7 +409,7 @@ fn figure(report: &Report) -> String {
         ..Series::default()
     };
     let chosen = Series {
-        name: "thresholds as chosen".into(),
+        name: "as chosen".into(),
         points: [&report.chosen].into_iter().filter(|o| o.false_alarms > 0).map(|o| point(o, String::new())).collect(),
         marks: true,
         ..Series::default()
