@@ -31,7 +31,7 @@ fn a_wrong_command_line_exits_2() {
         (&["train", "--set", "epoch=3"], "there is no setting `epoch`; did you mean `epochs`?"),
         (&["train", "--set", "epochs"], "--set takes KEY=VALUE, and `epochs` has no `=`"),
         (&["train", "--epochs", "0"], "epochs must be a whole number between 1 and 100000, got 0"),
-        (&["train", "--lr", "fast"], "lr must be between 0 and 1000, got `fast`"),
+        (&["train", "--lr", "fast"], "lr must be between 0.000000001 and 1000, got `fast`"),
         (&["train", "--variant", "nb"], "possible values: do, bn, do+bn"),
         (&["train", "--conv", "quick"], "possible values: direct, fast, auto"),
         (&["train", "--set", "conv=quick"], "conv must be direct, fast or auto, got `quick`"),
@@ -427,7 +427,13 @@ fn a_state_dict_of_pytorch_is_recognised_with() {
     // What PyTorch saves has no metadata of ours.
     fs::write(&file, safetensors::serialize(tensors.tensors(), None).unwrap()).unwrap();
     let clip = clip("six");
-    stapes().arg("predict").arg(&file).arg(&clip).assert().code(1).stderr(contains("give --model and --classes"));
+    stapes()
+        .arg("predict")
+        .arg(&file)
+        .arg(&clip)
+        .assert()
+        .code(1)
+        .stderr(contains("`stapes import` with --model and --classes"));
     let own = stapes().arg("predict").arg(&run).arg(&clip).output().unwrap().stdout;
     let args = ["--classes", "bed,cat,one,six", "--model"];
     let torch = stapes().arg("predict").arg(&file).arg(&clip).args(args).arg(tiny()).assert().success();

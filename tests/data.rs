@@ -269,8 +269,8 @@ fn big_endian_and_64_bit_wav_files_are_read() {
 fn embedded_clips_lie_exactly_where_the_index_says() {
     let words = [("tones", TONES_OGG), ("again", TONES_OGG)];
     let index = "word\tclip_name\tsplit\tlen_samples\n\
-                 tones\ta_nohash_0.wav\ttraining\t4001\ntones\tb_nohash_0.wav\tvalidation\t5002\n\
-                 tones\tc_nohash_0.wav\ttesting\t2997\nagain\td_nohash_0.wav\ttraining\t100\n";
+                 tones\ta_nohash_0.wav\ttraining\t4001\n\tb_nohash_0.wav\tvalidation\t5002\n\
+                 \tc_nohash_0.wav\ttesting\t2997\nagain\td_nohash_0.wav\ttraining\t100\n";
     let source = Source::Embedded(Embedded { words: &words, index });
     let config =
         DataConfig { length: 5_002, split: SplitRule::Official, cache: CacheMode::Off, ..DataConfig::default() };
@@ -291,6 +291,7 @@ fn embedded_clips_lie_exactly_where_the_index_says() {
     for (wrong, says) in [
         ("tones\ta\ttraining", "line 1"),
         ("nobody\ta\ttraining\t1", "no sound for `nobody`"),
+        ("\ta\ttraining\t1", "no sound for ``"),
         ("tones\ta\tlearning\t1", "`learning` is no split"),
         ("tones\ta\ttraining\t-1", "`-1` is no number of samples"),
         ("tones\ta\ttraining\t12001", "ends at sample 12000"),

@@ -11,14 +11,19 @@ use safetensors::Dtype;
 use serde_json::Value;
 use stapes::base::rng::{Key, Stream};
 use stapes::base::{Shape, Standardisation};
-use stapes::data::{Crop, DataConfig, Dataset, Format, Source, Split, read_clip};
+use stapes::data::{Crop, DataConfig, Dataset, Format, Source, Split, SplitRule, Standardise, read_clip};
 use stapes::exec::Device;
-use stapes::export::{Export, ExportError, Layers, Operation, ReplayClips, onnx, replay};
+use stapes::export::{
+    CCode, CDescription, CNetwork, Export, ExportError, IntegerNetwork, Layers, Operation, ReplayClips, Stages,
+    calibrate, compare_integer, onnx, replay,
+};
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
 use stapes::ops::{Add, BatchNorm, Conv1d, Linear, Over, Relu, SoftmaxCrossEntropy, WeightedSum};
+use stapes::simd::Isa;
 use stapes::train::{Bundle, Model, Predictor, Weights, Which, file_shape, to_file_order};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -220,6 +225,57 @@ fn bundle(spec: &NetworkSpec, classes: usize, seed: u64) -> Bundle {
     let standardisation =
         (spec.input.channels == 2).then(|| Standardisation::new(vec![0.2, -0.1], vec![0.5, 2.0]).unwrap());
     Bundle { network, weights, classes, standardisation, file: "test".into(), folder: None, config: None }
+}
+
+/// A mean far from zero, and a length that no recording of the tests has: every clip is padded.
+#[test]
+fn a_clip_that_is_shorter_than_the_input_is_padded_as_in_training() {
+    let text = MIXED.replace("length = 1203, channels = 2", "length = 9000, channels = 1");
+    let spec = NetworkSpec::parse(&text, "mixed.toml").unwrap();
+    let standardisation = Standardisation::new(vec![0.4], vec![0.1]).unwrap();
+    let reading = DataConfig {
+        classes: Some(["bed", "cat", "one", "six"].map(Into::into).to_vec()),
+        length: spec.input.length,
+        format: Format { rate_hz: 8_000, channels: 1 },
+        split: SplitRule::Random { seed: 1 },
+        standardise: Standardise::By(standardisation.clone()),
+        ..DataConfig::default()
+    };
+    let data = Dataset::open(&Source::open(&clips()).unwrap(), &reading, &|_, _, _| ControlFlow::Continue(())).unwrap();
+    let bundle = Bundle { standardisation: Some(standardisation), ..bundle(&spec, 4, 3) };
+    let layers = Layers::of(&bundle).unwrap().fold_norms().unwrap();
+    let mut predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).build().unwrap();
+    let [mut trained, mut exported, mut zeros] = [(); 3].map(|()| vec![0.0; data.row_len()]);
+    let mut farthest = 0f32;
+    for clip in 0..data.clips().len() {
+        assert!(data.clips()[clip].len_samples < 9_000);
+        data.write_input(clip, &mut trained);
+        data.write_for(bundle.standardisation.as_ref(), clip, &mut exported);
+        data.samples(clip).write(&mut zeros);
+        predictor.run(&trained).unwrap();
+        let [padded, with_zeros] = [&exported, &zeros].map(|input| layers.logits::<f32>(input).unwrap());
+        for ((a, b), c) in predictor.logits(0).iter().zip(padded).zip(with_zeros) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+            farthest = farthest.max((a - c).abs());
+        }
+    }
+    assert!(farthest > 0.1, "zeros before standardisation are another input: {farthest}");
+    // What the export command replays, and what it compares in integers.
+    let replayed = ReplayClips::of_recordings(&bundle, &data, 1);
+    let first = data.in_split(Split::Testing)[0] as usize;
+    data.write_for(bundle.standardisation.as_ref(), first, &mut exported);
+    assert_eq!(replayed.inputs, exported);
+    let stages = Stages::new(&layers, "integers").unwrap();
+    let integer = IntegerNetwork::new(&stages, &calibrate(&bundle, &stages, &data, 8).unwrap()).unwrap();
+    let compared = compare_integer(&bundle, &integer, &data, usize::MAX, Isa::best()).unwrap();
+    let evaluated = predictor.evaluate(&Arc::new(data), Split::Testing).unwrap();
+    assert_eq!(compared.accuracies[0], evaluated.accuracy);
+    // Files say with what a clip is padded.
+    let classes = &bundle.classes;
+    let description = CDescription { name: "m", network: "n", classes, rate_hz: 8_000, remarks: &[] };
+    let header = CCode::new(CNetwork::Float(&stages), &description).unwrap().header;
+    assert!(header.contains("#define M_INPUT_PADDING { 4e-1f }"), "{header}");
+    assert!(bundle.metadata()["stapes.standardisation"].contains("\"mean\":[0.4]"));
 }
 
 /// The clips `[n, length, channels]` as a file of `[n, channels, length]`, and the logits of the library as a file.
@@ -499,7 +555,13 @@ fn a_wrong_import_is_refused() {
     state_dict(&path("bytes.safetensors"), &[("conv1.weight".into(), Dtype::I8, vec![8, 1, 9], vec![0; 72])]);
     refused(&path("bytes.safetensors"), &model, 1, "is stored as I8; convert it to F32");
     refused(&path("empty.safetensors"), &["--model", "custom32-8"], 2, "--classes is missing");
-    refused(&path("empty.safetensors"), &[], 1, "give --model and --classes");
+    refused(&path("empty.safetensors"), &[], 1, "`stapes import` with --model and --classes");
+    fs::write(path("notes.txt"), "yes\n").unwrap();
+    for arguments in [&model[..], &[]] {
+        refused(&path("notes.txt"), arguments, 1, "is a text file, not a safetensors file");
+        refused(dir.path(), arguments, 1, "is a folder without a run; give the .safetensors file in it");
+        refused(&path("none.safetensors"), arguments, 1, "cannot read");
+    }
     refused(&trained(), &model, 2, "is a run folder");
     let best = trained().join("best.safetensors");
     refused(&best, &["--model", tiny.to_str().unwrap(), "--classes", "bed,cat,six,one"], 1, "`classes[2]`");

@@ -2,15 +2,17 @@
 
 use stapes::base::rng::{Key, Stream};
 use stapes::base::{Name, Standardisation};
+use stapes::data::{DataConfig, Dataset, Format, Source, Split};
 use stapes::export::{
     CCode, CDescription, CNetwork, Calibration, Calibrator, ExportError, IntegerExecutor, IntegerNetwork, Layers,
-    Range, Stages, check_name,
+    Range, Stages, calibrate, check_name,
 };
 use stapes::graph::Graph;
 use stapes::nn::{self, Initialisation, Network, NetworkSpec, Variant};
 use stapes::simd::Isa;
-use stapes::train::{Model, Predictor, Weights};
+use stapes::train::{Bundle, Model, Predictor, Weights, Which};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -359,5 +361,70 @@ fn names_that_are_no_names_in_c_are_refused() {
     for name in ["", "2x", "_x", "a-b", "a b", "int", "class", "é", "../x", &"x".repeat(49)] {
         let error = check_name(name).unwrap_err().to_string();
         assert!(error.contains("--name"), "{name}: {error}");
+    }
+}
+
+/// The clips of `STAPES_DATA` as a run reads them.
+fn recordings_of(bundle: &Bundle, data: &Path) -> Dataset {
+    let input = bundle.network.spec.input;
+    let reading = DataConfig {
+        classes: Some(bundle.classes.clone()),
+        allow_other_words: true,
+        length: input.length,
+        format: Format { rate_hz: input.sample_rate, channels: input.channels as u32 },
+        ..DataConfig::default()
+    };
+    Dataset::open(&Source::open(data).unwrap(), &reading, &|_, _, _| ControlFlow::Continue(())).unwrap()
+}
+
+/// Runs that the variable `STAPES_RUNS` names, separated by colons, as C code in integers on 500 test clips of `STAPES_DATA`.
+#[test]
+#[ignore = "needs trained runs and their recordings, which the repository does not have"]
+fn code_in_integers_on_real_clips() {
+    let (Ok(runs), Ok(data)) = (std::env::var("STAPES_RUNS"), std::env::var("STAPES_DATA")) else {
+        return println!("skipped: STAPES_RUNS and STAPES_DATA are not set");
+    };
+    if !has_compiler() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for run_folder in runs.split(':') {
+        let bundle = Bundle::open(Path::new(run_folder), Which::Best).unwrap();
+        assert!(bundle.standardisation.is_none(), "the program takes samples of 16 bits, padded with zeros");
+        let data = recordings_of(&bundle, Path::new(&data));
+        let stages = Stages::new(&Layers::of(&bundle).unwrap().fold_norms().unwrap(), "C code").unwrap();
+        let integer = IntegerNetwork::new(&stages, &calibrate(&bundle, &stages, &data, 256).unwrap()).unwrap();
+        let names: Vec<Name> = (0..bundle.classes.len()).map(|i| format!("word \"{i}\"").as_str().into()).collect();
+        let description =
+            CDescription { name: "model", network: "test", classes: &names, rate_hz: 16_000, remarks: &[] };
+        let code = CCode::new(CNetwork::Integer(&stages, &integer), &description).unwrap();
+        let test = data.in_split(Split::Testing);
+        let n = test.len().min(500);
+        let numbers: Vec<u32> = (0..n).map(|i| test[i * test.len() / n]).collect();
+        let mut inputs = vec![0.0; n * data.row_len()];
+        for (&clip, input) in numbers.iter().zip(inputs.chunks_exact_mut(data.row_len())) {
+            data.write_input(clip as usize, input);
+        }
+        let Some(logits) = run(folder.path(), &code, &["-O2"], &inputs) else { continue };
+        let mut predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).build().unwrap();
+        let largest =
+            |logits: &[f32]| (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        let (mut correct, mut flips, mut difference) = ([0, 0], 0, 0f32);
+        let of_clips = inputs.chunks_exact(data.row_len()).zip(logits.chunks_exact(names.len()));
+        for (&clip, (input, logits)) in numbers.iter().zip(of_clips) {
+            assert_eq!(logits, integer.logits(input).unwrap(), "{run_folder}: {}", data.clips()[clip as usize].name);
+            predictor.run(input).unwrap();
+            let exact = predictor.logits(0);
+            let label = data.clips()[clip as usize].class as usize;
+            let classes = [largest(exact), largest(logits)];
+            correct.iter_mut().zip(classes).for_each(|(correct, class)| *correct += usize::from(class == label));
+            flips += usize::from(classes[0] != classes[1]);
+            difference = exact.iter().zip(logits).fold(difference, |most, (a, b)| most.max((a - b).abs()));
+        }
+        assert_eq!(logits.len(), n * names.len());
+        println!(
+            "{run_folder}: {n} clips, the bits of the reference for all; correct {} in floating point, {} in integers; another class for {flips}; largest logit difference {difference:.2}",
+            correct[0], correct[1]
+        );
     }
 }

@@ -5,6 +5,8 @@ mod program;
 use predicates::prelude::*;
 use predicates::str::contains;
 use program::*;
+use stapes::nn::{self, Variant};
+use stapes::train::{SETTINGS, TrainConfig, Values};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -169,7 +171,10 @@ fn every_wrong_value_names_the_setting_its_values_and_what_it_got() {
         ("dropout=2", "dropout must be at least 0 and below 1, got 2"),
         ("dropout=-0.1", "dropout must be at least 0 and below 1, got -0.1"),
         ("beta1=1", "beta1 must be between 0 and 0.999999, got 1"),
-        ("lr=nan", "lr must be between 0 and 1000, got NaN"),
+        ("lr=nan", "lr must be between 0.000000001 and 1000, got NaN"),
+        ("lr=0", "lr must be between 0.000000001 and 1000, got 0"),
+        ("average=0.99999999", "average must be between 0 and 0.999999, got 0.99999999"),
+        ("mask_seconds=0", "mask_seconds must be between 0.001 and 60, got 0"),
         ("batch=1.5", "batch must be a whole number between 1 and 1048576, got 1.5"),
         ("strict=maybe", "strict must be true or false, got `maybe`"),
         ("init=zero", "init must be he-normal, he-uniform, glorot-normal, glorot-uniform or pytorch, got `zero`"),
@@ -212,4 +217,61 @@ fn a_precision_that_has_no_effect_is_said() {
     let run = trained();
     let told = stapes().args(["eval", "--device", "cpu", "--precision", "bf16"]).arg(&run).assert().success();
     told.stderr(contains("note: a processor always computes in f32; bf16 has an effect on a GPU only"));
+}
+
+fn any_config() -> TrainConfig {
+    let mut config = TrainConfig::new(nn::find("custom32-8").unwrap().spec(Variant::Do));
+    config.set("schedule", "step", "test").unwrap(); // `step_every` and `step_factor` are settings of it
+    config
+}
+
+#[test]
+fn the_ends_of_every_range_are_taken_and_what_is_beyond_is_refused() {
+    // With a rate, a length or a share of zero nothing would be learned or altered, or no number would come out.
+    let above_zero = [
+        "lr",
+        "eps",
+        "step_factor",
+        "step_every",
+        "mask_seconds",
+        "temperature",
+        "unknown_share",
+        "silence_share",
+        "epochs",
+        "batch",
+    ];
+    for setting in SETTINGS {
+        let (inside, beyond) = match setting.values {
+            Values::Whole(low, high) => (vec![low.to_string(), high.to_string()], vec![(high + 1).to_string()]),
+            Values::Between(low, high) => {
+                let outside = [low - 1e-10, high + 0.001 * high.abs()];
+                (vec![low.to_string(), high.to_string()], outside.map(|value| value.to_string()).to_vec())
+            }
+            Values::Below(low, high) => (vec![low.to_string()], vec![high.to_string()]),
+            _ => continue,
+        };
+        let (key, mut config) = (setting.key, any_config());
+        for value in &inside {
+            config.set(key, value, "test").unwrap_or_else(|error| panic!("{error}"));
+        }
+        let signed = key.starts_with("snr_"); // decibels
+        let small = if signed { "-200" } else { "-1e-7" };
+        for value in beyond.iter().map(String::as_str).chain(["nan", "NaN", "inf", "-inf", "", small]) {
+            let error = config.set(key, value, "test").expect_err(&format!("{key} = {value}")).to_string();
+            assert!(error.starts_with(&format!("test: {key} must be ")), "{error}");
+        }
+        assert_eq!(config.set(key, "0", "test").is_err(), above_zero.contains(&key), "{key} = 0");
+    }
+}
+
+/// Numbers that are below 1 in double precision and 1 in the precision in which they are used.
+#[test]
+fn no_decay_is_rounded_to_1() {
+    let mut config = any_config();
+    for key in ["average", "beta1", "beta2"] {
+        assert!(config.set(key, "0.99999999", "test").is_err(), "{key}");
+        config.set(key, "0.999999", "test").unwrap();
+    }
+    let decays = [config.average, config.adam.beta1, config.adam.beta2];
+    assert!(decays.iter().all(|&decay| decay < 1.0), "{decays:?}");
 }

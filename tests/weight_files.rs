@@ -169,7 +169,14 @@ fn case_26_what_is_not_a_complete_safetensors_file_is_called_what_it_is() {
         (b"\x80\x02}q\x00(X\x0b\x00\x00\x00conv1", &["a Python pickle", python]),
         (b"\x89HDF\r\n\x1a\n", &["an HDF5 file", "safetensors"]),
         (b"", &["an empty file"]),
-        (b"conv1.weight = [1, 2, 3]\n", &["another kind of file, not a safetensors file"]),
+        (b"conv1.weight = [1, 2, 3]\n", &["a text file, not a safetensors file", python]),
+        (b"yes\n", &["a text file, not a safetensors file", python]),
+        (b"{\"conv\": {\"weight\": [1, 2, 3]}}\n", &["a text file"]),
+        (b"version https://git-lfs.github.com/spec/v1\n", &["a pointer of Git LFS"]),
+        (b"\x93NUMPY\x01\0v\0{'descr': '<f4'}", &["a NumPy array"]),
+        (&[&[7; 8], &b"{\"a\": 1}"[..]].concat(), &["another kind of file, not a safetensors file", python]),
+        (&whole[..5], &["it is cut short"]),
+        (&whole[..8], &["it is cut short"]),
         (b"\x10\0\0\0\0\0\0\0{\"a\xff\x1b[31m\": 1}  ", &["is damaged"]),
     ] {
         let file = dir.path().join("state.pt");

@@ -70,6 +70,12 @@ impl Standardisation {
         &self.deviation
     }
 
+    /// Fills `frames`, `[frames, channels]`, with the mean of each channel, which [`Standardisation::apply`] turns into 0: the padding of a clip that is
+    /// standardised together with it.
+    pub fn fill_padding(&self, frames: &mut [f32]) {
+        frames.iter_mut().zip(self.mean.iter().cycle()).for_each(|(x, &mean)| *x = mean);
+    }
+
     /// Standardises `frames`, `[frames, channels]`, in place.
     pub fn apply(&self, frames: &mut [f32]) {
         for frame in frames.chunks_mut(self.channels()) {

@@ -1,4 +1,4 @@
-//! `stapes listen --calibrate`: misses and false alarms on long recordings, and the thresholds for a wanted rate.
+//! `stapes listen --calibrate`: misses and false alarms on long recordings, and the threshold for a wanted rate.
 
 use super::context::Context;
 use super::ending::{Ending, usage};
@@ -7,12 +7,12 @@ use super::table::{Table, left, right};
 use super::{interrupt, output, recordings};
 use crate::base::name::display_path;
 use crate::base::{Name, Temporary};
-use crate::data::{Dataset, ExtraClasses, SHARES, SILENCE, Source, Split, UnknownClass, UnknownFrom};
+use crate::data::{Dataset, ExtraClasses, SHARES, SILENCE, Split, UnknownClass, UnknownFrom};
 use crate::figure::{Axis, Plot, Point, Series};
 use crate::listen::calibration::{
     Cause, Material, Operating, Outputs, Recording, RecordingSettings, Tally, choose, sweep,
 };
-use crate::listen::{Manifest, Recogniser, StreamOptions};
+use crate::listen::{Manifest, Recogniser, StreamOptions, is_word};
 use crate::train::{RunFolder, TrainConfig, write_atomically};
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
@@ -26,7 +26,7 @@ const RECALL: f64 = 0.95;
 #[command(next_help_heading = "Calibration")]
 #[group(id = "calibration")]
 pub struct Args {
-    /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the thresholds.
+    /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the threshold.
     #[arg(long, conflicts_with_all = ["sound", "write_manifest", "save_triggers"])]
     pub calibrate: bool,
     /// Length of each recording in hours.
@@ -35,7 +35,7 @@ pub struct Args {
     /// Smallest and largest signal-to-noise ratio of words and background, in decibels.
     #[arg(long, value_name = "LOW,HIGH", default_value = "5,25", requires = "calibrate", allow_hyphen_values = true)]
     snr: String,
-    /// False alarms per hour for which the thresholds are chosen.
+    /// False alarms per hour for which the threshold is chosen.
     #[arg(long, value_name = "N", default_value_t = 1.0, requires = "calibrate")]
     false_alarms: f64,
     /// Clips of other words in the recordings: words of the data, other-words for all that are no classes, or folders [default: as in the run, else other-words].
@@ -58,14 +58,16 @@ struct Report {
     hours: f64,
     snr_db: [f64; 2],
     wanted_false_alarms_per_hour: f64,
-    /// On the test recording, with the thresholds that were chosen on the validation recording.
+    /// On the validation recording, at the threshold that was chosen on it.
+    validation: Option<Operating>,
+    /// On the test recording, at this threshold.
     chosen: Operating,
     false_alarms_by_cause: Causes,
     words: Vec<Word>,
     /// On the test recording, at the highest threshold with this recall.
     at_recall: Option<Operating>,
     recall: f64,
-    /// The test recording at thresholds that all words share.
+    /// The test recording at other thresholds.
     curve: Vec<Operating>,
 }
 
@@ -79,7 +81,6 @@ struct Causes {
 #[derive(Serialize)]
 struct Word {
     word: Name,
-    threshold: f64,
     spoken: u64,
     detected: u64,
     false_alarms: u64,
@@ -139,7 +140,6 @@ fn open(args: &Args, context: &Context, config: &TrainConfig) -> Result<Dataset>
 
 fn has_other_words(path: Option<&Path>, classes: &[Name]) -> Result<bool> {
     let Some(path) = path.filter(|path| path.is_dir() && !classes.is_empty()) else { return Ok(false) };
-    let _ = Source::open(path)?;
     let mut folders = std::fs::read_dir(path)
         .map_err(|e| anyhow!("cannot read {}: {e}; check the path", display_path(path)))?
         .flatten()
@@ -163,12 +163,12 @@ fn snr(text: &str) -> Result<[f64; 2]> {
 
 impl Calibration<'_> {
     fn run(mut self, run: &Path) -> Result<()> {
-        let (_, detected) = self.listen(Split::Validation, &mut |_, _, _| Ok(()))?;
-        let manifest =
-            choose(&sweep(&detected, &self.recogniser.manifest), &self.recogniser.manifest, self.args.false_alarms);
+        let detected = self.listen(Split::Validation, &self.material(Split::Validation)?)?;
+        let points = sweep(&detected, &self.recogniser.manifest);
+        let (manifest, validation) = choose(&points, &self.recogniser.manifest, self.args.false_alarms);
         drop(detected);
         self.recogniser.manifest = manifest.clone();
-        let (_, detected) = self.listen(Split::Testing, &mut |_, _, _| Ok(()))?;
+        let detected = self.listen(Split::Testing, &self.material(Split::Testing)?)?;
         let chosen = detected.tally(&manifest);
         let curve: Vec<Operating> = sweep(&detected, &manifest).into_iter().map(|(operating, _)| operating).collect();
         drop(detected);
@@ -176,7 +176,7 @@ impl Calibration<'_> {
             Some(folder) => Some(self.hard_negatives(folder, &manifest)?),
             None => None,
         };
-        let report = self.report(&manifest, &chosen, curve);
+        let report = self.report(&manifest, validation, &chosen, curve);
         let path = Manifest::path_for(run);
         write_atomically(&path, manifest.to_toml().as_bytes())?;
         let out = self.args.out.clone().unwrap_or_else(|| run.join("calibration"));
@@ -188,48 +188,55 @@ impl Calibration<'_> {
         if let (Some(count), Some(folder)) = (mined, &self.args.hard_negatives) {
             self.context.remark(&format!("negatives {count} files in {}", display_path(folder)));
         }
+        if report.validation.as_ref().is_some_and(|o| o.per_hour > self.args.false_alarms) {
+            self.context.remark(
+                "note: every threshold has more false alarms than that on validation clips; the highest is taken",
+            );
+        }
         self.context.remark(&format!("manifest {}", display_path(&path)));
         self.context.remark(&format!("tables   {}", display_path(&out)));
         Ok(())
     }
 
-    /// Listens to the recording of a split, and gives the material and the settings it was made of to `then`.
-    fn listen(
-        &self,
-        split: Split,
-        then: &mut dyn FnMut(&Material<'_>, RecordingSettings, &Outputs) -> Result<()>,
-    ) -> Result<(RecordingSettings, Outputs)> {
+    /// What the recording of a split is made of.
+    fn material(&self, split: Split) -> Result<Material<'_>> {
+        let (data, known) = (&self.data, &self.recogniser.manifest.words);
+        let class = |clip: u32| &data.classes()[data.clips()[clip as usize].class as usize];
         // The background has its noise from recordings, so that no segments of `_silence_` are needed.
-        let classes = self.data.classes();
-        let silent = |&clip: &u32| classes[self.data.clips()[clip as usize].class as usize].as_str() == Some(SILENCE);
-        let clips: Vec<u32> = self.data.in_split(split).into_iter().filter(|clip| !silent(clip)).collect();
-        let samples = |clip: usize| {
-            let mut samples = vec![0.0; self.data.length()];
-            self.data.samples(clips[clip] as usize).write(&mut samples);
-            samples
-        };
-        let word = |clip: &u32| {
-            let class = &classes[self.data.clips()[*clip as usize].class as usize];
-            self.recogniser.manifest.words.iter().position(|word| word == class && crate::listen::is_word(word))
-        };
+        let clips: Vec<u32> =
+            data.in_split(split).into_iter().filter(|&clip| class(clip).as_str() != Some(SILENCE)).collect();
+        let word = |&clip: &u32| known.iter().position(|word| word == class(clip) && is_word(word));
         let words: Vec<Option<usize>> = clips.iter().map(word).collect();
         if !words.iter().any(Option::is_some) {
             bail!(
                 "there are no {split} clips of the words, so nothing can be measured; give the run's recordings with --data"
             );
         }
-        let noise = self.data.background(&self.config.noise_from, split)?;
-        let material = Material { words, samples: &samples, noise };
+        let samples = move |clip: usize| {
+            let mut samples = vec![0.0; data.length()];
+            data.samples(clips[clip] as usize).write(&mut samples);
+            samples
+        };
+        let noise = data.background(&self.config.noise_from, split)?;
+        Ok(Material { words, samples: Box::new(samples), noise })
+    }
+
+    fn settings(&self, split: Split) -> RecordingSettings {
         let rate_hz = self.recogniser.rate_hz();
-        let settings = RecordingSettings {
+        RecordingSettings {
             rate_hz,
             samples: (self.args.hours * 3600.0 * f64::from(rate_hz)) as u64,
             seed: self.context.seed.unwrap_or(1).wrapping_mul(3).wrapping_add(split as u64),
             snr_db: self.snr_db,
-        };
+        }
+    }
+
+    /// Listens to the recording of a split.
+    fn listen(&self, split: Split, material: &Material<'_>) -> Result<Outputs> {
+        let settings = self.settings(split);
         let progress = Measuring::new(self.context);
-        let minutes = |samples: u64| (samples / u64::from(rate_hz) / 60) as usize;
-        let mut recording = Recording::new(&material, settings);
+        let minutes = |samples: u64| (samples / u64::from(settings.rate_hz) / 60) as usize;
+        let mut recording = Recording::new(material, settings);
         let detected = Outputs::listen(&self.recogniser, &mut recording, &self.options, &mut |samples| {
             progress.report(&format!("minutes of {split} clips"), minutes(samples), minutes(settings.samples));
             !interrupt::requested()
@@ -238,39 +245,41 @@ impl Calibration<'_> {
         if interrupt::requested() {
             return Err(Ending::Interrupted("the calibration was stopped; nothing was written".into()).into());
         }
-        then(&material, settings, &detected)?;
-        Ok((settings, detected))
+        Ok(detected)
     }
 
     /// Writes the windows of false alarms in a recording of training clips, those in which no word of the network is spoken.
     fn hard_negatives(&self, folder: &Path, manifest: &Manifest) -> Result<usize> {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
-        let mut count = 0;
-        self.listen(Split::Training, &mut |material, settings, detected| {
-            let mut alarms = detected.tally(manifest).false_alarms;
-            alarms.retain(|alarm| alarm.cause != Cause::Word);
-            alarms.sort_by_key(|alarm| alarm.start);
-            let starts: Vec<i64> = alarms.iter().map(|alarm| alarm.start).collect();
-            let mut failed = Ok(());
-            detected.sounds(&mut Recording::new(material, settings), &starts, &mut |number, sound| {
-                if failed.is_ok() {
-                    let word = &manifest.words[alarms[number].detection.word];
-                    let name = format!("alarm-{}-{number:05}.wav", super::listen::in_a_file_name(word));
-                    failed = write_wav(&folder.join(name), sound, settings.rate_hz);
-                    count += 1;
-                }
-            });
-            failed
-        })?;
-        Ok(count)
+        let (material, settings) = (self.material(Split::Training)?, self.settings(Split::Training));
+        let detected = self.listen(Split::Training, &material)?;
+        let mut alarms = detected.tally(manifest).false_alarms;
+        alarms.retain(|alarm| alarm.cause != Cause::Word);
+        alarms.sort_by_key(|alarm| alarm.start);
+        let starts: Vec<i64> = alarms.iter().map(|alarm| alarm.start).collect();
+        let (mut count, mut written) = (0, Ok(()));
+        detected.sounds(&mut Recording::new(&material, settings), &starts, &mut |number, sound| {
+            if written.is_ok() {
+                let word = &manifest.words[alarms[number].detection.word];
+                let name = format!("alarm-{}-{number:05}.wav", super::listen::in_a_file_name(word));
+                written = write_wav(&folder.join(name), sound, settings.rate_hz);
+                count += 1;
+            }
+        });
+        written.map(|()| count)
     }
 
-    fn report(&self, manifest: &Manifest, tally: &Tally, curve: Vec<Operating>) -> Report {
-        let words = (0..manifest.words.len()).filter(|&class| crate::listen::is_word(&manifest.words[class]));
+    fn report(
+        &self,
+        manifest: &Manifest,
+        validation: Option<Operating>,
+        tally: &Tally,
+        curve: Vec<Operating>,
+    ) -> Report {
+        let words = (0..manifest.words.len()).filter(|&class| is_word(&manifest.words[class]));
         let word = |class: usize| Word {
             word: manifest.words[class].clone(),
-            threshold: manifest.threshold_of(&manifest.words[class]),
             spoken: tally.spoken[class],
             detected: tally.detected[class],
             false_alarms: tally.false_alarms_of(class),
@@ -280,7 +289,8 @@ impl Calibration<'_> {
             hours: tally.hours,
             snr_db: self.snr_db,
             wanted_false_alarms_per_hour: self.args.false_alarms,
-            chosen: Operating::of(tally, None),
+            validation,
+            chosen: Operating::of(tally, Some(manifest.threshold)),
             false_alarms_by_cause: Causes {
                 words: tally.caused_by(Cause::Word),
                 other_words: tally.caused_by(Cause::OtherWord),
@@ -318,13 +328,12 @@ impl Calibration<'_> {
 
     fn print(&self, report: &Report) -> Result<()> {
         let chosen = &report.chosen;
-        let columns = [left("word"), right("threshold"), right("spoken"), right("detected"), right("missed")];
-        let mut table = Table::new(columns.into_iter().chain([right("false alarms")]));
+        let columns = [left("word"), right("spoken"), right("detected"), right("missed"), right("false alarms")];
+        let mut table = Table::new(columns);
         for word in &report.words {
             let missed = (word.spoken - word.detected) as f64 / word.spoken.max(1) as f64;
             table.row([
                 word.word.to_string(),
-                format!("{:.4}", word.threshold),
                 word.spoken.to_string(),
                 word.detected.to_string(),
                 percent(missed),
@@ -335,13 +344,18 @@ impl Calibration<'_> {
         let [low, high] = chosen.missed_interval;
         let [least, most] = chosen.per_hour_interval;
         let causes = &report.false_alarms_by_cause;
+        let at_validation = report
+            .validation
+            .as_ref()
+            .map_or(String::new(), |o| format!(" ({:.2} there, {} missed)", o.per_hour, percent(o.missed)));
         let mut text = format!(
-            "\nOn {:.1} hours of test clips at {} to {} dB, with thresholds chosen on validation clips for {} false alarms per hour:\n\
+            "\nOn {:.1} hours of test clips at {} to {} dB, at the threshold {:.4}, chosen on validation clips for at most {} false alarms per hour{at_validation}:\n\
              missed   {} of {} words, {} (95 % interval {} to {})\n\
              alarms   {:.2} per hour ({least:.2} to {most:.2}): {} in other words, {} in noise, {} in words of the network\n",
             report.hours,
             report.snr_db[0],
             report.snr_db[1],
+            chosen.threshold.unwrap_or(f64::NAN),
             report.wanted_false_alarms_per_hour,
             chosen.spoken - chosen.detected,
             chosen.spoken,
@@ -355,7 +369,7 @@ impl Calibration<'_> {
         );
         text += &match &report.at_recall {
             Some(o) => format!(
-                "at 95 %  recall {} at one threshold of {:.4}: {:.2} false alarms per hour ({:.2} to {:.2})\n",
+                "at 95 %  recall {} at the threshold {:.4}: {:.2} false alarms per hour ({:.2} to {:.2})\n",
                 percent(1.0 - o.missed),
                 o.threshold.unwrap_or(f64::NAN),
                 o.per_hour,
@@ -384,7 +398,7 @@ fn figure(report: &Report) -> String {
         ..Point::default()
     };
     let curve = Series {
-        name: "one threshold for all words".into(),
+        name: "all thresholds".into(),
         points: report
             .curve
             .iter()
@@ -395,7 +409,7 @@ fn figure(report: &Report) -> String {
         ..Series::default()
     };
     let chosen = Series {
-        name: "thresholds as chosen".into(),
+        name: "as chosen".into(),
         points: [&report.chosen].into_iter().filter(|o| o.false_alarms > 0).map(|o| point(o, String::new())).collect(),
         marks: true,
         ..Series::default()

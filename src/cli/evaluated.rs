@@ -30,7 +30,7 @@ pub struct Options {
     split: Option<Part>,
     /// Average the probabilities over N shifts of each clip, 20 ms apart (5: 0, +-20 and +-40 ms); N is odd and takes N times as long.
     #[arg(long, value_name = "N", default_value_t)]
-    shifts: Shifts,
+    pub shifts: Shifts,
     /// Weights: those with the highest accuracy on the validation clips, or those of the last step.
     #[arg(long, value_enum, default_value = "best")]
     weights: Weighing,
@@ -57,6 +57,21 @@ enum Part {
 enum Weighing {
     Best,
     Last,
+}
+
+impl Options {
+    /// The weights of each run.
+    pub fn which(&self) -> Which {
+        match self.weights {
+            Weighing::Best => Which::Best,
+            Weighing::Last => Which::Last,
+        }
+    }
+
+    /// The algorithm of convolutions for a run with this configuration.
+    pub fn conv_of(&self, config: &TrainConfig) -> Result<ConvChoice> {
+        settings::conv(self.conv.as_deref(), config.conv)
+    }
 }
 
 /// The runs and the recordings that the command line names.
@@ -165,11 +180,8 @@ fn sorted<'a>(options: &Options, paths: &'a [PathBuf]) -> Result<Paths<'a>> {
 
 /// Opens a run and its recordings, or the other ones; those of an earlier run are not read again.
 fn open(options: &Options, context: &Context, path: &Path, other: Option<&Path>, earlier: &[Run]) -> Result<Run> {
-    let which = match options.weights {
-        Weighing::Best => Which::Best,
-        Weighing::Last => Which::Last,
-    };
-    let Bundle { network, weights, folder, config, classes, standardisation, .. } = Bundle::open(path, which)?;
+    let Bundle { network, weights, folder, config, classes, standardisation, .. } =
+        Bundle::open(path, options.which())?;
     let (Some(folder), Some(mut config)) = (folder, config) else {
         bail!("{} is not a run folder; give the folder that `stapes train` made", display_path(path));
     };
@@ -260,7 +272,7 @@ fn predictions(
     split: Option<Split>,
     device: &Device,
 ) -> Result<Evaluation> {
-    let conv = settings::conv(options.conv.as_deref(), run.config.conv)?;
+    let conv = options.conv_of(&run.config)?;
     let precision = settings::precision(options.precision.as_deref(), run.config.precision)?;
     let device = device.clone().precision(precision);
     settings::remark_on_precision(context, precision, &device);

@@ -1,5 +1,6 @@
 //! `stapes export`: a trained network as a file for other programs.
 
+use super::integer::CALIBRATION_CLIPS;
 use clap::ValueEnum;
 use std::path::PathBuf;
 
@@ -19,9 +20,6 @@ The format c is a header and a source file in C99 without other libraries and wi
 
 /// Clips of the replay, if the command line does not say.
 const CLIPS: u32 = 100;
-
-/// Clips of the calibration, if the command line does not say.
-const CALIBRATION_CLIPS: u32 = 256;
 
 /// Options of `stapes export`.
 #[derive(Debug, clap::Args)]
@@ -90,7 +88,7 @@ mod built {
     use crate::cli::ending::usage;
     use crate::cli::table::{bytes, count, thousands};
     use crate::cli::{interrupt, output, recordings};
-    use crate::data::{DataConfig, Dataset, Split};
+    use crate::data::{DataConfig, Dataset};
     use crate::exec::Device;
     use crate::export::web::Detection;
     use crate::export::{Export, ReplayClips};
@@ -172,7 +170,7 @@ mod built {
     pub(super) fn replay_clips(args: &Args, context: &Context, bundle: &Bundle, data: Option<&Dataset>) -> ReplayClips {
         let input = bundle.network.graph.shape(bundle.network.audio);
         let noise = || ReplayClips::noise(input, args.clips as usize, context.seed.unwrap_or(1));
-        data.map_or_else(noise, |data| of_recordings(data, args.clips as usize))
+        data.map_or_else(noise, |data| ReplayClips::of_recordings(bundle, data, args.clips as usize))
     }
 
     /// The recordings, not standardised; none if there are none, which is remarked on.
@@ -210,21 +208,6 @@ mod built {
         use crate::data::DataError;
         matches!(error.downcast_ref(), Some(DataError::Interrupted))
             || matches!(error.downcast_ref(), Some(Ending::Interrupted(_)))
-    }
-
-    /// So many test clips, evenly spread over all; other clips if there are no test clips.
-    fn of_recordings(data: &Dataset, most: usize) -> ReplayClips {
-        let test = data.in_split(Split::Testing);
-        let (source, numbers) = match test.is_empty() {
-            true => ("clips", (0..data.clips().len() as u32).collect()),
-            false => ("test clips", test),
-        };
-        let n = most.min(numbers.len());
-        let mut inputs = vec![0.0; n * data.row_len()];
-        for (i, input) in inputs.chunks_exact_mut(data.row_len()).enumerate() {
-            data.samples(numbers[i * numbers.len() / n] as usize).write(input);
-        }
-        ReplayClips { source, inputs }
     }
 
     fn report(args: &Args, context: &Context, format: Format, export: &Export) -> Result<()> {

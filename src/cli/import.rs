@@ -6,7 +6,7 @@ use super::table::count;
 use super::{output, settings};
 use crate::base::name::display_path;
 use crate::train::{Bundle, RunFolder, Which};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +45,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if same_file(&args.file, &args.out) {
         return Err(usage("--out is the file that is read; give another one"));
     }
+    if args.file.is_dir() && RunFolder::open(&args.file).is_err() {
+        bail!(
+            "{} is a folder without a run; give the .safetensors file in it, which Python writes with `save_file` of safetensors.torch",
+            display_path(&args.file)
+        );
+    }
     let bundle = bundle_of(&args.file, args.model.as_deref(), args.variant.as_deref(), args.classes.as_deref())?;
     bundle.save(&args.out, [])?;
     let (file, network) = (display_path(&args.out), &bundle.network);
@@ -74,8 +80,7 @@ pub fn bundle_of(run: &Path, model: Option<&str>, variant: Option<&str>, classes
     if model.is_none() && classes.is_none() && variant.is_none() {
         return Ok(Bundle::open(run, Which::Best)?);
     }
-    if run.is_dir() {
-        RunFolder::open(run)?;
+    if RunFolder::open(run).is_ok() {
         return Err(usage(format!(
             "{} is a run folder, which knows its network; --model, --variant and --classes go with a weight file",
             display_path(run)

@@ -33,8 +33,8 @@ The network is computed on a window of the last second every hop_ms milliseconds
 decision_ms after its probability reaches the threshold, and no other word within refractory_ms. A network that was trained on words only takes every sound for one of them: \
 train it with --unknown and --silence before it listens.
 
---calibrate builds two long recordings from the run's validation and test clips, clips of other words and background noise, and listens to them as to any stream. It chooses for each word the threshold \
-with which there are at most --false-alarms per hour in the first, writes them to listen.toml, and reports missed words and false alarms in the second with 95 % intervals, as a table and a figure.";
+--calibrate builds two long recordings from the run's validation and test clips, clips of other words and background noise, and listens to them as to any stream. It chooses the threshold of all words \
+with which there are at most --false-alarms per hour in the first, writes it to listen.toml, and reports missed words and false alarms in the second with 95 % intervals, as a table and a figure.";
 
 /// Options of `stapes listen`.
 #[derive(Debug, clap::Args)]

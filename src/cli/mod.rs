@@ -20,6 +20,7 @@ mod gradcheck;
 mod help;
 mod hints;
 mod import;
+mod integer;
 mod interrupt;
 mod listen;
 mod man;

@@ -3,12 +3,13 @@
 use super::clip_files::{ToInput, is_stdin, name, samples};
 use super::context::Context;
 use super::ending::{Ending, usage};
-use super::{import, output, settings};
+use super::{import, integer, output, settings};
 use crate::base::Name;
 use crate::data::{ClipArray, Crop, Format, Sample};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Bundle, Predictor};
+use crate::simd::Isa;
+use crate::train::{Bundle, Prediction, Predictor};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,13 @@ Examples:
   stapes predict runs/NAME --top 3 recordings/*.wav
   arecord -d 1 -f S16_LE -r 16000 -t wav - | stapes predict runs/NAME -
   stapes predict runs/NAME trials.npz
+  stapes predict runs/NAME --int8 clip.wav
   stapes predict weights.safetensors --model custom32-8 --classes yes,no a.wav
 
 Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
 Of an .npz file, every clip of its array x is recognised; `trials.npz[7]` is the one in row 7, counted from 0.
 Sound of any sample rate is resampled, longer clips are cut to the length of the network's input, shorter ones padded with zeros.
+With --int8 the network has weights and activations of 8 bits, whose ranges are measured on the training clips of the run.
 A tab, a line feed, a backslash or a byte that cannot be shown in a name is printed as \\t, \\n, \\\\ or \\xNN.";
 
 /// Files in a batch.
@@ -60,6 +63,14 @@ pub struct Args {
     /// Precision of matrix products on a GPU [default: f32].
     #[arg(long, value_name = "HOW", value_parser = Precision::NAMES)]
     precision: Option<String>,
+    /// Compute with weights and activations of 8 bits.
+    #[arg(long, conflicts_with_all = ["model", "conv", "precision"])]
+    int8: bool,
+    #[command(flatten)]
+    integer: integer::Options,
+    /// The run's own recordings, whose training clips are used for 8 bits, if they have been moved.
+    #[arg(long, value_name = "DIR|FILE", requires = "int8")]
+    data: Option<PathBuf>,
 }
 
 /// A class and its probability.
@@ -96,15 +107,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let crop = crop(args, &bundle)?;
     let arrays = args.clips.iter().any(|path| ClipArray::is_named_so(path));
     let batch = if arrays { BATCH } else { BATCH.min(args.clips.len()) };
-    let conv = conv(args, &bundle)?;
-    // A GPU takes longer to start than the processor needs for a few clips.
-    let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
-    let device = context.device_if_asked()?.precision(precision);
-    settings::remark_on_precision(context, precision, &device);
-    let predictor = Predictor::builder(bundle.network, bundle.weights).batch(batch).conv(conv);
+    let network = match args.int8 {
+        true => {
+            let (network, _) = integer::network(&args.integer, context, &bundle, None, args.data.as_deref())?;
+            Computed::Integer(network, context.isa)
+        }
+        false => Computed::Float(Box::new(predictor(args, context, &bundle, batch)?)),
+    };
     let mut queue = Queue {
         context,
-        predictor: predictor.device(device).build()?,
+        network,
+        batch,
         classes: bundle.classes,
         to_input: ToInput { crop, format, standardisation: bundle.standardisation },
         top: args.top.into(),
@@ -138,10 +151,44 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if queue.failed > 0 { Err(Ending::Reported.into()) } else { Ok(()) }
 }
 
+/// The network in floating point.
+fn predictor(args: &Args, context: &Context, bundle: &Bundle, batch: usize) -> Result<Predictor> {
+    // A GPU takes longer to start than the processor needs for a few clips.
+    let precision = settings::precision(args.precision.as_deref(), Precision::F32)?;
+    let device = context.device_if_asked()?.precision(precision);
+    settings::remark_on_precision(context, precision, &device);
+    let predictor = Predictor::builder(&bundle.network, bundle.weights.clone()).batch(batch).conv(conv(args, bundle)?);
+    Ok(predictor.device(device).build()?)
+}
+
+/// A network in one of both forms.
+enum Computed {
+    Float(Box<Predictor>),
+    Integer(integer::IntegerNetwork, Isa),
+}
+
+impl Computed {
+    /// The predictions for the first `n` clips of `inputs`, a whole batch.
+    fn predict(&mut self, inputs: &[f32], n: usize) -> Result<Vec<Prediction>> {
+        match self {
+            Computed::Float(predictor) => {
+                predictor.run(inputs)?;
+                Ok((0..n).map(|sample| predictor.prediction(sample)).collect())
+            }
+            Computed::Integer(network, isa) => {
+                let logits = network.logits_of_clips(inputs, *isa)?;
+                Ok(logits[..n].iter().map(|logits| Prediction::of_logits(logits)).collect())
+            }
+        }
+    }
+}
+
 /// Clips that wait until there are enough of them for a batch.
 struct Queue<'a> {
     context: &'a Context,
-    predictor: Predictor,
+    network: Computed,
+    /// Clips of a batch.
+    batch: usize,
     classes: Vec<Name>,
     to_input: ToInput,
     top: usize,
@@ -162,7 +209,7 @@ impl Queue<'_> {
             self.to_input.write(samples, input);
         }
         self.waiting.push((file, samples.map(drop)));
-        if self.waiting.len() == self.predictor.batch() { self.finish() } else { Ok(()) }
+        if self.waiting.len() == self.batch { self.finish() } else { Ok(()) }
     }
 
     /// Adds every clip of an array.
@@ -181,13 +228,10 @@ impl Queue<'_> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        self.predictor.run(&self.inputs)?;
-        for (sample, (file, read)) in self.waiting.drain(..).enumerate() {
+        let predictions = self.network.predict(&self.inputs, self.waiting.len())?;
+        for ((file, read), prediction) in self.waiting.drain(..).zip(predictions) {
             let line = match read {
-                Ok(()) => {
-                    let probabilities = self.predictor.prediction(sample).probabilities;
-                    recognised(file, &self.classes, &probabilities, self.top)
-                }
+                Ok(()) => recognised(file, &self.classes, &prediction.probabilities, self.top),
                 Err(error) => {
                     self.failed += 1;
                     output::note(&format!("stapes: error: {error}"));

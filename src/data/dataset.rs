@@ -398,6 +398,19 @@ impl Dataset {
         }
     }
 
+    /// Writes clip number `clip` as a program gives it to a network that standardises its input itself, `[length, channels]`, to `input`: with full
+    /// scale 1 for sound, not standardised, and with padding that `standardisation`, if there is one, turns into 0.
+    ///
+    /// # Panics
+    /// There is no such clip.
+    pub fn write_for(&self, standardisation: Option<&Standardisation>, clip: usize, input: &mut [f32]) {
+        self.samples(clip).write(input);
+        if let Some(standardisation) = standardisation {
+            let used = self.used_len(clip).min(input.len());
+            standardisation.fill_padding(&mut input[used..]);
+        }
+    }
+
     /// Values of an input: length times channels.
     pub fn row_len(&self) -> usize {
         self.length * self.format.channels as usize

@@ -56,16 +56,20 @@ fn parse<'a>(embedded: &Embedded<'a>) -> Result<Vec<Row<'a>>, DataError> {
     let mut rows = Vec::new();
     // Where the last clip of each word ends.
     let mut ends = BTreeMap::new();
+    let mut before = [""; 4];
     for (at, text) in embedded.index.lines().enumerate() {
         let line = at + 1;
         let wrong = |reason: String| DataError::BadIndex { line, reason };
         if text.is_empty() || (line == 1 && text.starts_with("word\t")) {
             continue;
         }
-        let columns: Vec<&str> = text.split('\t').collect();
+        let mut columns: Vec<&str> = text.split('\t').collect();
+        // An empty column has the value of the row before.
+        columns.iter_mut().zip(before).filter(|(own, _)| own.is_empty()).for_each(|(own, before)| *own = before);
         let &[word, clip, split, len] = columns.as_slice() else {
             return Err(wrong(format!("it has {} columns instead of 4", columns.len())));
         };
+        before = [word, clip, split, len];
         if !embedded.words.iter().any(|(w, _)| *w == word) {
             return Err(wrong(format!("there is no sound for `{word}`")));
         }

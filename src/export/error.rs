@@ -72,6 +72,9 @@ pub enum ExportError {
         /// What they are for.
         purpose: &'static str,
     },
+    /// A thread for a measurement cannot be started.
+    #[error("a thread for the measurement cannot be started; end other programs, or measure later")]
+    NoThread,
     /// The replay differs by more than rounding explains.
     #[error(
         "the exported network differs from the trained one: the largest difference of a logit over {clips} clips is {difference:.1e}, \

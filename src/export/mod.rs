@@ -22,7 +22,7 @@ pub use execute::Real;
 pub use exported::Export;
 pub use int8::{
     Calibration, Calibrator, IntegerComparison, IntegerExecutor, IntegerNetwork, IntegerResidual, IntegerStage,
-    Multiplier, Range, calibrate, compare_integer,
+    IntegerTiming, Multiplier, Range, calibrate, compare_integer, integer_network, label_flips, time_integer,
 };
 pub use layers::{ConvolutionGeometry, Layer, Layers, Operation, Tensor};
 pub use replay::{Replay, ReplayClips, replay};

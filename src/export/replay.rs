@@ -4,6 +4,7 @@ use super::error::ExportError;
 use super::layers::Layers;
 use crate::base::Shape;
 use crate::base::rng::{Key, Stream};
+use crate::data::{Dataset, Split};
 use crate::exec::Device;
 use crate::train::{Bundle, Predictor};
 use rayon::prelude::*;
@@ -19,7 +20,8 @@ const LARGEST_DIFFERENCE: f64 = 1e-3;
 pub struct ReplayClips {
     /// What they are: `test clips`, `clips of seeded noise`.
     pub source: &'static str,
-    /// `[n, length, channels]`, with full scale 1, not standardised.
+    /// `[n, length, channels]`, with full scale 1, not standardised. The network standardises all of it; a short clip has the padding of a training if it
+    /// is filled with the means ([`Standardisation::fill_padding`](crate::base::Standardisation::fill_padding)).
     pub inputs: Vec<f32>,
 }
 
@@ -34,6 +36,22 @@ impl ReplayClips {
             inputs.extend((0..size as u64).map(|i| (scale * noise.normal(clip * size as u64 + i)) as f32));
         }
         ReplayClips { source: "clips of seeded noise", inputs }
+    }
+
+    /// At most `most` test clips of `data`, evenly spread over all; other clips if there are no test clips. A short clip is padded with what the
+    /// standardisation of the network turns into 0, as its training did.
+    pub fn of_recordings(bundle: &Bundle, data: &Dataset, most: usize) -> ReplayClips {
+        let test = data.in_split(Split::Testing);
+        let (source, numbers) = match test.is_empty() {
+            true => ("clips", (0..data.clips().len() as u32).collect()),
+            false => ("test clips", test),
+        };
+        let n = most.min(numbers.len());
+        let mut inputs = vec![0.0; n * data.row_len()];
+        for (i, input) in inputs.chunks_exact_mut(data.row_len().max(1)).enumerate() {
+            data.write_for(bundle.standardisation.as_ref(), numbers[i * numbers.len() / n] as usize, input);
+        }
+        ReplayClips { source, inputs }
     }
 }
 

@@ -67,8 +67,7 @@ impl Bundle {
         }
         let weights = WeightFile::read(&file)?;
         let Some(identity) = identity(&weights)? else {
-            let reason = "it does not store which network it is; give --model and --classes".into();
-            return Err(TrainError::OtherNetwork { path: file, reason });
+            return Err(TrainError::NoIdentity(file));
         };
         #[cfg(feature = "audio")]
         let config = match &folder {

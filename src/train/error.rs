@@ -118,7 +118,7 @@ pub enum TrainError {
         advice: String,
     },
     /// A weight file is damaged.
-    #[error("{} is damaged ({reason}); train again or take another file of the run", display_path(.path))]
+    #[error("{} is damaged ({reason}); train again, take another file of the run, or save it again with the program that it is from", display_path(.path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -154,6 +154,12 @@ pub enum TrainError {
         /// The first difference.
         reason: String,
     },
+    /// A weight file does not store its network and classes, as a state dict does not.
+    #[error(
+        "{} holds weights and does not say of which network and classes; `stapes import` with --model and --classes makes a file of it that does",
+        display_path(.0)
+    )]
+    NoIdentity(PathBuf),
     /// A layer to be frozen does not exist.
     #[error(
         "`freeze`: the network `{network}` has no layer `{name}` with weights{hint}; its layers are {layers}: name some of them, separated by commas, or give all-but-head"

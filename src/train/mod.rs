@@ -26,6 +26,7 @@ mod evaluation_report;
 mod event_file;
 #[cfg(feature = "audio")]
 mod features;
+mod foreign;
 mod freeze;
 pub mod gpu_bench;
 pub mod gradcheck;

@@ -174,7 +174,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Optimisation,
         "lr",
-        Values::Between(0.0, 1e3),
+        Values::Between(1e-9, 1e3),
         "Adam's learning rate; the largest one of a schedule",
         |c, v| parsed(v).map(|lr| c.adam.lr = lr),
         |c| float(c.adam.lr),
@@ -233,7 +233,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Optimisation,
         "step_factor",
-        Values::Between(0.0, 1.0),
+        Values::Between(0.000_001, 1.0),
         "see `step_every`",
         |c, v| {
             *step_schedule(c)?.1 = parsed(v)?;
@@ -284,7 +284,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Optimisation,
         "smoothing",
-        Values::Below(0.0, 1.0),
+        Values::Between(0.0, 0.999),
         "label smoothing: share of each label's probability that is distributed evenly over all classes",
         |c, v| parsed(v).map(|smoothing| c.smoothing = smoothing),
         |c| double(c.smoothing),
@@ -292,7 +292,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Optimisation,
         "average",
-        Values::Below(0.0, 1.0),
+        Values::Between(0.0, 0.999_999),
         "decay of the exponential moving average of the weights, which is then what is evaluated and saved; 0 for none",
         |c, v| parsed(v).map(|average| c.average = average),
         |c| float(c.average),
@@ -396,7 +396,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Augmentation,
         "mask_seconds",
-        Values::Between(0.0, 60.0),
+        Values::Between(0.001, 60.0),
         "longest such stretch, in seconds; the shortest is a quarter of it",
         |c, v| parsed(v).map(|seconds| c.augment.mask_seconds = seconds),
         |c| double(c.augment.mask_seconds),

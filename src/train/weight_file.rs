@@ -1,6 +1,7 @@
 //! Weight files: safetensors with PyTorch's names, shapes and order, so that a state dict goes both ways.
 
 use super::error::TrainError;
+use super::foreign;
 use super::run_folder::write_atomically;
 use super::weights::{Weights, file_shape, from_file_order, to_file_order};
 use crate::base::name::display;
@@ -9,8 +10,6 @@ use crate::graph::{Graph, Parameter};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Metadata key of the hash of everything else in the file.
@@ -28,11 +27,7 @@ const HASH_LEN: usize = 40;
 const METADATA: &str = "__metadata__";
 
 /// Bytes of the header's length at the beginning of a file.
-const PREAMBLE: usize = 8;
-
-/// What an advice to convert a file to safetensors says.
-const SAVE_AS_SAFETENSORS: &str = "save it as safetensors, in Python: `from safetensors.torch import save_file; \
-                                   save_file(model.state_dict(), \"model.safetensors\")`";
+pub(super) const PREAMBLE: usize = 8;
 
 /// Saves the weights of any graph as safetensors, completely or not at all.
 ///
@@ -174,10 +169,7 @@ pub(super) struct WeightFile {
 impl WeightFile {
     /// Reads a file; refuses one that is not safetensors, and one whose content is not that of its hash.
     pub(super) fn read(path: &Path) -> Result<WeightFile, TrainError> {
-        let bytes = read_regular(path)?;
-        if let Some(looks_like) = foreign_format(&bytes) {
-            return Err(TrainError::NotSafetensors { path: path.into(), looks_like, advice: advice(&bytes) });
-        }
+        let bytes = foreign::read(path)?;
         let refused = |e| damaged(path, structure_fault(e, &bytes));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(refused)?;
         let metadata = header.metadata().iter().flatten();
@@ -317,54 +309,6 @@ fn common_prefix<'p>(tensors: &SafeTensors<'_>, mut parameters: impl Iterator<It
     let mut prefixes = names.iter().filter_map(|name| name.strip_suffix(first));
     let candidate = prefixes.find(|prefix| prefix.ends_with('.') && names.iter().all(|name| name.starts_with(prefix)));
     candidate.unwrap_or_default().to_string()
-}
-
-/// Reads a regular file; a device or a pipe could have no end.
-fn read_regular(path: &Path) -> Result<Vec<u8>, TrainError> {
-    let io = TrainError::io("read", path, "check the path");
-    let metadata = fs::metadata(path).map_err(&io)?;
-    if !metadata.is_file() {
-        let looks_like = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
-        let advice = "give a .safetensors file".into();
-        return Err(TrainError::NotSafetensors { path: path.into(), looks_like: looks_like.into(), advice });
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(metadata.len() + 1).read_to_end(&mut bytes)).map_err(io)?;
-    Ok(bytes)
-}
-
-/// What a file is that is not safetensors, as far as its first bytes tell.
-fn foreign_format(bytes: &[u8]) -> Option<String> {
-    let known: [(&[u8], &str); 9] = [
-        (b"PK\x03\x04", "a zip archive, as PyTorch's `torch.save` writes it"),
-        (b"\x80\x02", "a Python pickle, as PyTorch's older `torch.save` writes it"),
-        (b"\x80\x03", "a Python pickle"),
-        (b"\x80\x04", "a Python pickle"),
-        (b"\x80\x05", "a Python pickle"),
-        (b"\x89HDF", "an HDF5 file, as Keras writes it"),
-        (b"GGUF", "a GGUF file"),
-        (b"RIFF", "a WAV file"),
-        (b"\x1f\x8b", "a gzip file"),
-    ];
-    if bytes.is_empty() {
-        return Some("an empty file".into());
-    }
-    // The header of safetensors is a JSON object after its length, whose bytes may be those of any other format.
-    if bytes.get(PREAMBLE) == Some(&b'{') {
-        return None;
-    }
-    if let Some((_, what)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some((*what).into());
-    }
-    (bytes.len() > PREAMBLE).then(|| "another kind of file".into())
-}
-
-/// The way out for a file that is not safetensors.
-fn advice(bytes: &[u8]) -> String {
-    match bytes {
-        [b'P' | 0x80 | 0x89 | b'G', ..] => SAVE_AS_SAFETENSORS.into(),
-        _ => "give a run folder or a .safetensors file".into(),
-    }
 }
 
 /// What is wrong with the structure of a safetensors file.

@@ -81,7 +81,7 @@ impl Augment {
             ("snr_low", self.snr_low, -100.0, self.snr_high),
             ("speed", self.speed, 0.0, 1.0),
             ("mask", self.mask, 0.0, 1.0),
-            ("mask_seconds", self.mask_seconds, 0.0, 60.0),
+            ("mask_seconds", self.mask_seconds, 0.001, 60.0),
             ("mixup", self.mixup, 0.0, 100.0),
         ] {
             if !(min..=max).contains(&value) {

@@ -15,6 +15,7 @@ extern "C" {
 #define @MACRO@_SAMPLE_RATE @RATE@u   /* frames per second */
 #define @MACRO@_INPUT_LENGTH @LENGTH@u   /* frames of a clip */
 #define @MACRO@_INPUT_CHANNELS @CHANNELS@u   /* samples of a frame */
+#define @MACRO@_INPUT_PADDING { @PADDING@ }   /* for each channel the sample, full scale 1, that fills up the end of a shorter clip */
 #define @MACRO@_CLASSES @CLASSES@u
 #define @MACRO@_CLASS_NAMES { @CLASS_NAMES@ }
 #define @MACRO@_RAM_BYTES @RAM@u   /* static memory; the clip is the caller's */

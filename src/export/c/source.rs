@@ -137,12 +137,16 @@ impl Values<'_> {
         let about: Vec<String> = about.map(comment).collect();
         let names: Vec<String> = classes.iter().map(string).collect();
         let input = self.network.input();
+        let mut padding = vec![0.0; input.c];
+        self.network.standardisation().iter().for_each(|values| values.fill_padding(&mut padding));
+        let padding: Vec<String> = padding.into_iter().map(literal).collect();
         let values = [
             ("TITLE", comment(&title).trim_start_matches(" * ").to_string()),
             ("ABOUT", about.join("\n *\n")),
             ("RATE", rate_hz.to_string()),
             ("LENGTH", input.l.to_string()),
             ("CHANNELS", input.c.to_string()),
+            ("PADDING", padding.join(", ")),
             ("CLASSES", classes.len().to_string()),
             ("RAM", self.ram_bytes.to_string()),
             ("WEIGHTS", self.weight_bytes.to_string()),

@@ -16,11 +16,13 @@ mod execute;
 mod fast;
 mod multiplier;
 mod quantise;
+mod timing;
 
 pub use calibrate::{Calibration, Calibrator, Range};
-pub use compare::{IntegerComparison, calibrate, compare_integer};
+pub use compare::{IntegerComparison, calibrate, compare_integer, integer_network, label_flips};
 pub use fast::IntegerExecutor;
 pub use multiplier::{LARGEST_TERM, Multiplier};
+pub use timing::{IntegerTiming, time_integer};
 
 use super::stages::Form;
 use crate::base::{Shape, Standardisation};

@@ -91,10 +91,10 @@ fn check(stage: &Stage, index: usize) -> Result<(), ExportError> {
         })
     };
     if index == 0 && !matches!(stage.form.kernel, Kernel::Convolution(_)) {
-        return refuse("the first layer must be a convolution; export it in floating point");
+        return refuse("the first layer must be a convolution; compute it in floating point, without --int8");
     }
     if stage.form.kernel == Kernel::Mean && stage.form.input.l > MOST_ROWS {
-        return refuse("its mean is over too many rows; export it in floating point");
+        return refuse("its mean is over too many rows; compute it in floating point, without --int8");
     }
     Ok(())
 }

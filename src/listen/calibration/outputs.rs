@@ -1,7 +1,6 @@
 //! The probabilities of every window of a recording, and what a detector makes of them.
 
 use super::recording::{Recording, Spoken};
-use crate::base::Name;
 use crate::listen::{Detection, Detector, ListenError, Manifest, Recogniser, StreamOptions};
 use crate::train::softmax;
 
@@ -189,9 +188,4 @@ impl Outputs {
             at += done as i64;
         }
     }
-}
-
-/// The words of a manifest, for tables.
-pub(super) fn is_class(manifest: &Manifest, class: usize) -> Option<&Name> {
-    manifest.words.get(class).filter(|word| crate::listen::is_word(word))
 }

@@ -18,7 +18,7 @@ pub struct Material<'a> {
     /// The word of each clip; none if it is not one of the network's.
     pub words: Vec<Option<usize>>,
     /// The samples of a clip, at the network's rate.
-    pub samples: &'a dyn Fn(usize) -> Vec<f32>,
+    pub samples: Box<dyn Fn(usize) -> Vec<f32> + 'a>,
     /// Recordings of background noise, at the network's rate; none of them is empty.
     pub noise: Vec<Vec<f32>>,
 }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_sound_is_where_the_list_says_and_the_noise_as_loud_as_asked() {
-        let quiet = Material { words: vec![Some(0), Some(1), None], samples: &burst, noise: Vec::new() };
+        let quiet = Material { words: vec![Some(0), Some(1), None], samples: Box::new(burst), noise: Vec::new() };
         let (clean, spoken) = made(&quiet, 10.0);
         assert!(clean.len() >= 400_000 && spoken.len() > 20);
         for word in [Some(0), Some(1), None] {

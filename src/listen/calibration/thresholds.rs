@@ -1,6 +1,6 @@
-//! Misses and false alarms at many thresholds, and the thresholds for a wanted rate.
+//! Misses and false alarms at many thresholds, and the threshold for a wanted rate.
 
-use super::outputs::{Outputs, Tally, is_class};
+use super::outputs::{Outputs, Tally};
 use crate::listen::Manifest;
 use crate::train::{poisson, wilson};
 use serde::Serialize;
@@ -19,7 +19,7 @@ fn grid() -> impl Iterator<Item = f64> {
 /// Misses and false alarms at a threshold.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Operating {
-    /// The threshold of all words; none if each has its own.
+    /// The threshold of all words; none if some have their own.
     pub threshold: Option<f64>,
     /// Words that were spoken.
     pub spoken: u64,
@@ -67,42 +67,36 @@ pub fn sweep(detected: &Outputs, manifest: &Manifest) -> Vec<(Operating, Tally)>
     grid().map(at).collect()
 }
 
-/// The thresholds with which there are at most `per_hour` false alarms, for each word its own, chosen on a sweep: starting with the lowest thresholds, the threshold is raised of the word
-/// for which this removes the most false alarms for each word that is then missed.
-pub fn choose(sweep: &[(Operating, Tally)], manifest: &Manifest, per_hour: f64) -> Manifest {
-    let mut chosen = manifest.clone();
-    chosen.thresholds.clear();
-    let Some((_, first)) = sweep.first() else { return chosen };
-    let words: Vec<usize> = (0..manifest.words.len()).filter(|&class| is_class(manifest, class).is_some()).collect();
-    let alarms = |class: usize, step: usize| sweep[step].1.false_alarms_of(class) as f64;
-    let hits = |class: usize, step: usize| sweep[step].1.detected[class] as f64;
-    let mut at = vec![0; manifest.words.len()];
-    loop {
-        let total: f64 = words.iter().map(|&class| alarms(class, at[class])).sum();
-        if total / first.hours.max(1e-9) <= per_hour {
-            break;
-        }
-        // How much a word gains by a higher threshold, which may be several steps away.
-        let gain = |class: usize| {
-            (at[class] + 1..sweep.len())
-                .map(|step| {
-                    let removed = alarms(class, at[class]) - alarms(class, step);
-                    let lost = (hits(class, at[class]) - hits(class, step)).max(0.0);
-                    (removed / (lost + 0.5), step)
-                })
-                .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
+/// The settings with the lowest threshold of a sweep from which on there are at most `per_hour` false alarms, and what the sweep has at it; the highest
+/// threshold if all have more. All words share it: a threshold for each word would follow the few clips that its false alarms are from.
+pub fn choose(sweep: &[(Operating, Tally)], manifest: &Manifest, per_hour: f64) -> (Manifest, Option<Operating>) {
+    let enough = sweep.iter().rev().take_while(|(operating, _)| operating.per_hour <= per_hour).last();
+    let chosen = enough.or(sweep.last()).map(|(operating, _)| operating.clone());
+    let threshold = chosen.as_ref().and_then(|operating| operating.threshold).unwrap_or(manifest.threshold);
+    // Rounded up, so that nothing more is detected; what is a rounding error away from five digits has them.
+    let threshold = ((threshold * 1e5 - 1e-6).ceil() / 1e5).min(1.0);
+    (Manifest { threshold, thresholds: Default::default(), ..manifest.clone() }, chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_is_the_lowest_from_which_on_there_are_few_enough_false_alarms() {
+        let point = |(threshold, per_hour): (f64, f64)| {
+            let operating = Operating::of(&Tally::default(), Some(threshold));
+            (Operating { per_hour, ..operating }, Tally::default())
         };
-        let best = words.iter().filter_map(|&class| gain(class).map(|(gain, step)| (gain, class, step)));
-        let Some((gain, class, step)) = best.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))) else { break };
-        if gain <= 0.0 {
-            break;
+        // A higher threshold can have more: what it leaves out no longer hides what follows.
+        let sweep: Vec<_> = [(0.5, 40.0), (0.6, 9.0), (0.7, 11.0), (0.812_341, 10.0), (0.9, 2.0)].map(point).into();
+        let mut manifest = Manifest::new(vec!["yes".into(), "no".into()], 16_000);
+        manifest.thresholds.insert("no".into(), 0.3);
+        for (wanted, threshold) in [(10.0, 0.81235), (100.0, 0.5), (2.0, 0.9), (1.0, 0.9)] {
+            let (chosen, at) = choose(&sweep, &manifest, wanted);
+            assert_eq!((chosen.threshold, chosen.thresholds.len()), (threshold, 0), "{wanted}");
+            assert!((at.unwrap().threshold.unwrap() - threshold).abs() < 1e-4);
         }
-        at[class] = step;
+        assert_eq!(choose(&[], &manifest, 1.0).0.threshold, manifest.threshold);
     }
-    let thresholds: Vec<f64> = sweep.iter().filter_map(|(operating, _)| operating.threshold).collect();
-    for class in words {
-        let rounded = (thresholds[at[class]] * 1e5).round() / 1e5;
-        chosen.thresholds.insert(manifest.words[class].clone(), rounded);
-    }
-    chosen
 }
