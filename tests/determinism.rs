@@ -279,6 +279,27 @@ fn large_batches_do_not_depend_on_threads() {
     }
 }
 
+/// On the CPU a submitted step is computed at once, and there is nothing to wait for.
+#[test]
+fn a_submitted_step_on_the_cpu_is_a_step() {
+    let network = network(PLAIN);
+    let length = network.graph.shape(network.audio).size();
+    let rows: Vec<Vec<i16>> =
+        (0..5).map(|r| (0..length).map(|i| ((i * 37 + r * 1001) % 4096) as i16).collect()).collect();
+    let labels = [0.0, 1.0, 2.0];
+    let mut trainers = [(); 2].map(|()| Trainer::builder(&network).batch(4).seed(SEED).build().unwrap());
+    let [submitting, stepping] = &mut trainers;
+    assert!(!submitting.upload_clips(rows.iter().map(|row| &row[..])).unwrap(), "there is no GPU");
+    let done = submitting.submit(&[3, 0, 4], |clip| &rows[clip as usize], &labels).unwrap();
+    let inputs: Vec<f32> =
+        [3, 0, 4].into_iter().flat_map(|r: usize| &rows[r]).map(|&s| f32::from(s) / 32768.0).collect();
+    assert_eq!(done, [stepping.step(&inputs, &labels).unwrap()]);
+    assert!(submitting.wait().unwrap().is_empty());
+    assert_eq!(submitting.weights().params[..], stepping.weights().params[..]);
+    assert!(submitting.submit(&[0; 5], |clip| &rows[clip as usize], &[0.0; 5]).is_err(), "more than the batch");
+    assert!(submitting.submit(&[0], |_| &[], &[0.0]).is_err(), "a clip without samples");
+}
+
 /// Each on a pool of one thread, at the same time, as the small networks of a study may be trained.
 #[test]
 fn networks_trained_side_by_side_learn_what_they_do_alone() {

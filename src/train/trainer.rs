@@ -393,8 +393,8 @@ impl Trainer {
         Ok(n)
     }
 
-    /// Makes clips available by number for [`Trainer::submit`] on a GPU: `rows`, 16-bit samples, each as long as the model's input. All of
-    /// them are copied to the GPU if its memory suffices. Returns whether there is a GPU.
+    /// Makes clips available by number for [`Trainer::submit`]: `rows`, 16-bit samples, each as long as the model's input. All of
+    /// them are copied to the GPU if its memory suffices; on the CPU nothing is copied. Returns whether there is a GPU.
     ///
     /// # Errors
     /// The GPU fails.
@@ -407,27 +407,33 @@ impl Trainer {
 
     /// Puts a step on uploaded clips in the queue of a GPU, and returns while the GPU computes; `samples` returns the clips for which the
     /// GPU's memory did not suffice. If the queue is full, waits first and returns the results, as [`Trainer::wait`] does; if the loss
-    /// of one of those steps is not finite, this step is not submitted.
+    /// of one of those steps is not finite, this step is not submitted. On the CPU the step is computed at once, on the clips that `samples` returns, and
+    /// its result is returned.
     ///
     /// # Errors
-    /// The batch is larger than [`TrainerBuilder::batch`], or the GPU fails.
+    /// The batch is larger than [`TrainerBuilder::batch`], the clips do not have the length of the model's input, or the GPU fails.
     ///
     /// # Panics
-    /// If no clips were uploaded, or the labels are not those of as many samples as there are clips.
+    /// On a GPU, if no clips were uploaded, or the labels are not those of as many samples as there are clips.
     pub fn submit<'r>(
         &mut self,
         clips: &[u32],
         samples: impl Fn(u32) -> &'r [i16],
         labels: &[f32],
     ) -> Result<Vec<Step>, TrainError> {
+        if let Executor::Cpu(_) = &self.executor {
+            let inputs = clips.iter().flat_map(|&clip| samples(clip)).map(|&sample| f32::from(sample) * FULL_SCALE);
+            return Ok(vec![self.step(&inputs.collect::<Vec<f32>>(), labels)?]);
+        }
         let full = matches!(&self.executor, Executor::Cuda(cuda) if cuda.queue_is_full());
         let done = if full { self.wait()? } else { Vec::new() };
         if done.last().is_none_or(|step| step.loss.is_finite()) {
             self.reserve(clips.len())?;
             let (draw, rates) = (self.draw(), self.rates());
-            let Executor::Cuda(cuda) = &mut self.executor else { panic!("clips are uploaded to a GPU only") };
-            cuda.submit_clips((clips, samples), labels, draw, rates)?;
-            self.count_submitted(clips.len());
+            if let Executor::Cuda(cuda) = &mut self.executor {
+                cuda.submit_clips((clips, samples), labels, draw, rates)?;
+                self.count_submitted(clips.len());
+            }
         }
         Ok(done)
     }
