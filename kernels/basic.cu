@@ -69,6 +69,23 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         make_float4(v.x > 0.0f ? g.x : 0.0f, v.y > 0.0f ? g.y : 0.0f, v.z > 0.0f ? g.z : 0.0f, v.w > 0.0f ? g.w : 0.0f));
 }
 
+// What a leaky ReLU multiplies v by.
+__device__ __forceinline__ float leak(float v, float slope) { return v > 0.0f ? 1.0f : slope; }
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    leaky_relu_forward(const float* x, float* y, float slope, int count) {
+  Four at = four_of(count);
+  float4 v = load(x, at);
+  store(y, at, make_float4(v.x * leak(v.x, slope), v.y * leak(v.y, slope), v.z * leak(v.z, slope), v.w * leak(v.w, slope)));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    leaky_relu_backward(const float* y, const float* dy, float* dx, float slope, int count) {
+  Four at = four_of(count);
+  float4 v = load(y, at), g = load(dy, at);
+  store(dx, at, make_float4(g.x * leak(v.x, slope), g.y * leak(v.y, slope), g.z * leak(v.z, slope), g.w * leak(v.w, slope)));
+}
+
 __device__ __forceinline__ float4 sum_of(float4 a, float4 b) {
   return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }

@@ -10,6 +10,7 @@ pub mod depthwise_conv1d;
 pub mod device;
 pub mod dropout;
 pub mod fusion;
+pub mod leaky_relu;
 pub mod linear;
 pub mod max_pool1d;
 pub mod op;
@@ -24,6 +25,7 @@ pub use conv_block::ConvBlock;
 pub use conv1d::{Conv1d, Padding};
 pub use depthwise_conv1d::DepthwiseConv1d;
 pub use dropout::Dropout;
+pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
 pub use max_pool1d::MaxPool1d;
 pub use op::{Algorithms, ConvChoice, Op, PlannedOp, ShapeError};
@@ -50,6 +52,7 @@ pub const ALL: &[Family] = &[
     Family { name: "conv_block", cases: conv_block::cases },
     Family { name: "depthwise_conv1d", cases: depthwise_conv1d::cases },
     Family { name: "dropout", cases: dropout::cases },
+    Family { name: "leaky_relu", cases: leaky_relu::cases },
     Family { name: "linear", cases: linear::cases },
     Family { name: "max_pool1d", cases: max_pool1d::cases },
     Family { name: "relu", cases: relu::cases },
