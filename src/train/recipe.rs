@@ -217,7 +217,7 @@ mod tests {
             ("lr = ", "not TOML"),
             ("lrr = 1", "did you mean `lr`?"),
             ("seed = 1", "belongs to a run"),
-            ("lr = -1", "lr must be between 0 and 1000, got -1"),
+            ("lr = -1", "lr must be between 0.000000001 and 1000, got -1"),
             ("lr = [1]", "`lr` is a array"),
             ("summary = 1", "not text"),
             ("from = 1", "not a list of tables"),
