@@ -279,6 +279,22 @@ fn large_batches_do_not_depend_on_threads() {
     }
 }
 
+/// More threads than a trainer was built for allocate what they need.
+#[test]
+fn a_step_may_run_on_other_threads_than_the_trainer_was_built_on() {
+    for text in [PLAIN, NORMED] {
+        let network = network(text);
+        let (inputs, labels) = batch_of(37, &network, 0);
+        let build = || Trainer::builder(&network).batch(37).seed(SEED).build().unwrap();
+        let mut built_on = [1, 2, 16].map(|threads| on_threads(threads, build));
+        let steps = built_on.each_mut().map(|trainer| {
+            on_threads(9, || trainer.step(&inputs, &labels).unwrap());
+            on_threads(1, || trainer.step(&inputs, &labels).unwrap().loss.to_bits())
+        });
+        assert!(steps.iter().all(|&loss| loss == steps[0]), "{steps:?}: {text}");
+    }
+}
+
 /// On the CPU a submitted step is computed at once, and there is nothing to wait for.
 #[test]
 fn a_submitted_step_on_the_cpu_is_a_step() {
