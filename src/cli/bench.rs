@@ -101,7 +101,14 @@ fn scaling(network: &Arc<Network>, options: &BenchOptions, context: &Context) ->
 }
 
 fn show_scaling(network: &Network, s: &Scaling) -> String {
-    let mut table = Table::new(["threads", "ms", "speed-up", "GB/s", "measured ms", "measured speed-up"].map(right));
+    let mut table = Table::new([
+        right("threads"),
+        right("ms"),
+        right("speed-up"),
+        right("GB/s").optional(2),
+        right("measured ms"),
+        right("measured speed-up").optional(1),
+    ]);
     let alone = s.predictions[0].measured_seconds;
     for Prediction { threads, seconds, speedup, bytes_per_second, measured_seconds } in &s.predictions {
         let ratio = alone.zip(*measured_seconds).map(|(one, many)| one / many);
@@ -117,10 +124,10 @@ fn show_scaling(network: &Network, s: &Scaling) -> String {
     }
     let mut parts = Table::new([
         left("part of a step"),
-        right("times"),
+        right("times").optional(2),
         right("items"),
         right("ms"),
-        right("ms of the longest items"),
+        right("longest item").optional(1),
     ]);
     for Kind { name, parts: times, least_items, seconds, critical_seconds } in &s.kinds {
         let what = match *name {
@@ -142,7 +149,7 @@ fn show_scaling(network: &Network, s: &Scaling) -> String {
         "{}\ntraining step of {}, {}\n\n{table}\n{parts}\n\
          ms, speed-up: predicted from the items of each part, timed on one thread; what threads cost each other is left out\n\
          GB/s: {:.1} MB that pass through memory in a step, divided by its time; compare it with what the machine's memory gives\n\
-         items: the fewest of any part; no more threads can take part in it\n",
+         items: the fewest of any part; no more threads can take part in it; longest item: its ms, the sum over the parts\n",
         title(network),
         count(s.batch as u64, "clip"),
         s.isa,

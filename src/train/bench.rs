@@ -162,13 +162,7 @@ pub fn bench(
     let plan = Plan::new(&network.graph, &model.training_options(batch).conv(conv))?;
     let threads = rayon::current_num_threads();
     let numbers = batch.saturating_mul(network.graph.shape(network.audio).size());
-    let bytes = numbers.saturating_mul(4).saturating_add(plan.memory_bytes(threads));
-    if bytes > MOST_STEP_BYTES {
-        return Err(TrainError::TooLargeToMeasure { batch, bytes });
-    }
-    // Parameters, running statistics, both moments and the batch.
-    let more = network.graph.params_len().saturating_mul(3).saturating_add(numbers).saturating_mul(4);
-    check_memory(&plan, threads, more)?;
+    check_step(network, &plan, threads)?;
     let mut layers = Vec::with_capacity(plan.nodes.len());
     let mut cpu_time = CpuTime::default();
     for (i, node) in plan.nodes.iter().enumerate() {
@@ -210,6 +204,18 @@ pub fn bench(
         step,
         recognise,
     })
+}
+
+/// Refuses a plan for training steps that take more memory than there is, or than a measurement should take.
+pub(super) fn check_step(network: &Network, plan: &Plan, threads: usize) -> Result<(), TrainError> {
+    let numbers = plan.n.saturating_mul(network.graph.shape(network.audio).size());
+    let bytes = numbers.saturating_mul(4).saturating_add(plan.memory_bytes(threads));
+    if bytes > MOST_STEP_BYTES {
+        return Err(TrainError::TooLargeToMeasure { batch: plan.n, bytes });
+    }
+    // Parameters, running statistics, both moments and the batch.
+    let more = network.graph.params_len().saturating_mul(3).saturating_add(numbers).saturating_mul(4);
+    Ok(check_memory(plan, threads, more)?)
 }
 
 /// The inputs of a node, with labels where it reads them.

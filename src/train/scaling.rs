@@ -7,7 +7,7 @@
 //! The prediction leaves out what threads cost each other: their start in each part, and the memory bandwidth that they share. For the latter it says how
 //! many bytes pass through memory, and at which rate they would have to.
 
-use super::bench::{measure, median};
+use super::bench::{check_step, measure, median};
 use super::error::TrainError;
 use super::model::Model;
 use super::trainer::Trainer;
@@ -87,6 +87,7 @@ pub fn scaling(
 ) -> Result<Scaling, TrainError> {
     let model = Model::from(network);
     let plan = Arc::new(Plan::new(&network.graph, &model.training_options(batch).conv(conv))?);
+    check_step(network, &plan, most)?;
     let measured: Vec<usize> = THREADS.into_iter().filter(|&threads| threads <= most).collect();
     let total = measured.len() + 1;
     done("the parts of a step", 0, total);
