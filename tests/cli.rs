@@ -358,7 +358,12 @@ fn a_network_is_measured() {
     let kinds: Vec<&str> =
         told["kinds"].as_array().unwrap().iter().map(|kind| kind["name"].as_str().unwrap()).collect();
     assert!(["samples", "optimiser", "prepare"].iter().all(|name| kinds.contains(name)), "{kinds:?}");
-    bench().args(["--scaling", "--batch", "1000000"]).assert().code(1).stderr(contains("give a smaller --batch"));
+    stapes()
+        .args(["bench", "--scaling", "--batch", "1000000"])
+        .arg(tiny())
+        .assert()
+        .code(1)
+        .stderr(contains("give a smaller --batch"));
     let table = String::from_utf8(bench().arg("--scaling").output().unwrap().stdout).unwrap();
     assert!(table.contains("speed-up") && table.lines().all(|line| line.chars().count() <= 80), "{table}");
 
