@@ -151,12 +151,12 @@ fn compare(network: &Network, frozen: &[NodeId], options: &PlanOptions, isa: Isa
     let mut expected = reference.parameter_gradients.clone();
     for id in graph.ids().filter(|id| frozen.contains(id)) {
         let node = graph.node(id);
-        let params = node.params_at..node.params_at + node.spec.params_len();
+        let params = node.params.range();
         if gradients[params.clone()].iter().any(|&g| g != 0.0) {
             return Some(format!("the frozen layer {} has a gradient", node.name));
         }
         expected[params].fill(0.0);
-        let numbers = node.state_at..node.state_at + node.spec.state_len();
+        let numbers = node.state.range();
         if state[numbers.clone()] != weights.state[numbers] {
             return Some(format!("the running statistics of the frozen layer {} change", node.name));
         }
@@ -217,7 +217,7 @@ fn every_frozen_operation_has_the_input_gradient_of_the_reference() {
         let [op_params, loss_params] = [op, loss].map(|id| tensors(&graph.node(id).spec.params, id.index() as u64));
         let mut params = vec![0.0; graph.params_len()];
         params[..op_params.len()].copy_from_slice(&op_params);
-        params[graph.node(loss).params_at..][..loss_params.len()].copy_from_slice(&loss_params);
+        params[graph.node(loss).params.range()].copy_from_slice(&loss_params);
         let mut state = tensors(&graph.node(op).spec.state, 7);
         state.resize(graph.state_len(), 0.0);
         let inputs: Vec<Vec<f64>> = (0..case.inputs.len()).map(|i| case.input(i)).collect();
@@ -251,8 +251,8 @@ fn find(graph: &Graph, names: &[&str]) -> Vec<NodeId> {
 }
 
 /// The bits of the numbers of a node in an arena.
-fn bits(arena: &[f32], at: usize, len: usize) -> Vec<u32> {
-    arena[at..at + len].iter().map(|v| v.to_bits()).collect()
+fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|v| v.to_bits()).collect()
 }
 
 #[test]
@@ -283,21 +283,21 @@ fn five_steps_change_what_learns_and_leave_frozen_layers_as_they_are_to_the_bit(
         let ((weights, adam), (new_weights, new_adam)) = train(2);
         for id in layers(graph) {
             let node = graph.node(id);
-            let (params, state) = ((node.params_at, node.spec.params_len()), (node.state_at, node.spec.state_len()));
+            let (params, state) = (node.params.range(), node.state.range());
             let arenas = [
-                ("parameters", &weights.params, &new_weights.params, params),
-                ("first moments", &adam.m, &new_adam.m, params),
+                ("parameters", &weights.params, &new_weights.params, params.clone()),
+                ("first moments", &adam.m, &new_adam.m, params.clone()),
                 ("second moments", &adam.v, &new_adam.v, params),
                 ("running statistics", &weights.state, &new_weights.state, state),
             ];
-            for (what, old, new, (at, len)) in arenas {
-                let same = bits(old, at, len) == bits(new, at, len);
-                let expected = frozen.contains(&id) || len == 0;
+            for (what, old, new, range) in arenas {
+                let same = bits(&old[range.clone()]) == bits(&new[range.clone()]);
+                let expected = frozen.contains(&id) || range.is_empty();
                 assert_eq!(same, expected, "{what} of {} with {names:?} frozen", node.name);
             }
         }
         let (_, (single, _)) = train(1);
-        assert_eq!(bits(&single.params, 0, single.params.len()), bits(&new_weights.params, 0, single.params.len()));
+        assert_eq!(bits(&single.params), bits(&new_weights.params));
     }
 }
 
@@ -376,7 +376,7 @@ fn frozen_ranges_begin_at_cache_lines_and_leave_what_learns() {
     assert!(whole.frozen.is_empty());
     assert!(whole.learning().into_iter().eq(std::iter::once(0..graph.params_len())));
     let plan = Plan::new(graph, &options.frozen(find(graph, &["conv3", "conv1", "bn1"]))).unwrap();
-    let at = |name: &str| graph.node(graph.find(name).unwrap()).params_at;
+    let at = |name: &str| graph.node(graph.find(name).unwrap()).params.range().start;
     assert_eq!(plan.frozen, [0..at("conv2"), at("conv3")..at("bn3")]);
     assert_eq!(plan.learning(), [at("conv2")..at("conv3"), at("bn3")..graph.params_len()]);
     assert!(plan.learning().iter().all(|range| range.start.is_multiple_of(16)));

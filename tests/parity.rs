@@ -13,7 +13,8 @@ use stapes::ops::case::{Case, Fill, Input};
 use stapes::ops::conv_block::Norm;
 use stapes::ops::device::Precision;
 use stapes::ops::op::{
-    Backward, Forward, MAX_INPUTS, Merge, Pass, Phase, PlannedOp, ReferenceBackward, ReferenceForward, Spec,
+    Backward, BatchGradient, Forward, MAX_INPUTS, Merge, Pass, Phase, PlannedOp, ReferenceBackward, ReferenceForward,
+    Spec, TensorRanges, TensorsMut,
 };
 use stapes::ops::{ALL, BatchNorm, Conv1d, ConvBlock, ConvChoice, MaxPool1d, Op, Over, Padding, WeightedSum};
 use stapes::simd::Isa;
@@ -36,6 +37,8 @@ struct Setting<'c> {
     dy: Vec<f64>,
     params: Vec<f64>,
     state: Vec<f64>,
+    /// The tensors in `params` and in `state`.
+    own: [TensorRanges; 2],
     draw: Key,
 }
 
@@ -48,6 +51,7 @@ impl<'c> Setting<'c> {
             dy: noise(case.n * spec.y.size(), 1),
             params: tensors(&spec.params, 2),
             state: tensors(&spec.state, 3),
+            own: [&spec.params, &spec.state].map(|tensors| TensorRanges::new(0, tensors)),
             // What `Cpu` makes of the key of a step for the node after the inputs.
             draw: step_key().with(shapes.len() as u64),
             case,
@@ -61,9 +65,17 @@ impl<'c> Setting<'c> {
         let (n, shapes, draw) = (self.case.n, &self.shapes[..], self.draw);
         let mut y = vec![0.0; self.dy.len()];
         let mut state = self.state.clone();
-        let params = &self.params[..];
-        let forward = &mut ReferenceForward { n, shapes, x: &x, params, state: &mut state, draw, y: &mut y };
-        self.case.op.reference_forward(forward);
+        let [own_params, own_state] = &self.own;
+        let params = own_params.of(&self.params);
+        self.case.op.reference_forward(&mut ReferenceForward {
+            n,
+            shapes,
+            x: &x,
+            params,
+            state: own_state.of_mut(&mut state),
+            draw,
+            y: &mut y,
+        });
         let mut dx: Vec<Vec<f64>> = self.x.iter().map(|x| vec![0.0; x.len()]).collect();
         let mut dparams = vec![0.0; self.params.len()];
         self.case.op.reference_backward(&mut ReferenceBackward {
@@ -71,11 +83,11 @@ impl<'c> Setting<'c> {
             shapes,
             x: &x,
             params,
-            state: &state,
+            state: own_state.of(&state),
             draw,
             dy: &self.dy,
             dx: &mut dx,
-            dparams: &mut dparams,
+            dparams: own_params.of_mut(&mut dparams),
         });
         Results { y, state, dx, dparams }
     }
@@ -147,7 +159,8 @@ impl<'s> KernelRun<'s> {
         let planned = setting.case.op.plan(&setting.shapes).unwrap();
         let params = narrow(&setting.params);
         let mut batch_saved = poison(spec.batch_saved);
-        planned.prepare(isa, &params, &narrow(&setting.state), &mut batch_saved);
+        let [own_params, own_state] = &setting.own;
+        planned.prepare(isa, own_params.of(&params), own_state.of(&narrow(&setting.state)), &mut batch_saved);
         KernelRun {
             setting,
             planned,
@@ -188,8 +201,8 @@ impl<'s> KernelRun<'s> {
                     from: 0,
                     saved: &mut self.saved[sample],
                     scratch: &mut poison(spec.scratch),
-                    params: &self.params,
-                    state: &self.state,
+                    params: self.setting.own[0].of(&self.params),
+                    state: self.setting.own[1].of(&self.state),
                     batch_saved: &self.batch_saved,
                 };
                 self.planned.forward(self.isa, phase, &mut b);
@@ -214,6 +227,14 @@ impl<'s> KernelRun<'s> {
                 if spec.reads_x {
                     self.x.iter().zip(&mut x).for_each(|(all, x)| *x = of(all, n, sample));
                 }
+                let dparams = self.setting.own[0].of_mut(&mut self.dparams);
+                if *kind == Phase::Batch {
+                    let (y, dy) = (of(&self.y, n, sample), of(&dy, n, sample));
+                    for (tensor, from, gradient) in dparams.pieces(self.planned.gradient_piece()) {
+                        self.planned.batch_gradient(self.isa, &mut BatchGradient { x, y, dy, tensor, from, gradient });
+                    }
+                    continue;
+                }
                 let last = phase + 1 == spec.backward.len();
                 let mut dx: [&mut [f32]; MAX_INPUTS] = [&mut [], &mut []];
                 for (all, dx) in self.dx.iter_mut().zip(&mut dx).filter(|_| last || self.in_place) {
@@ -226,17 +247,16 @@ impl<'s> KernelRun<'s> {
                     y: if spec.reads_y { of(&self.y, n, sample) } else { &[] },
                     dy: if self.in_place { &[] } else { of(&dy, n, sample) },
                     dx,
-                    dparams: &mut self.dparams,
-                    from: 0,
+                    dparams: if *kind == Phase::Groups { TensorsMut::none() } else { dparams },
                     saved: &mut self.saved[sample],
                     scratch: &mut poison(spec.scratch),
-                    params: &self.params,
+                    params: self.setting.own[0].of(&self.params),
                     batch_saved: &self.batch_saved,
                 };
                 self.planned.backward(self.isa, phase, &mut b);
             }
         }
-        self.planned.reorder_gradients(&mut self.dparams, &mut poison(spec.scratch));
+        self.planned.reorder_gradients(self.setting.own[0].of_mut(&mut self.dparams), &mut poison(spec.scratch));
     }
 
     fn merge(&mut self, pass: Pass) {
@@ -245,9 +265,12 @@ impl<'s> KernelRun<'s> {
             pass,
             n: self.setting.case.n,
             saved: &|sample| &saved[sample][..],
-            params: &self.params,
-            dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
-            state: &mut self.state,
+            params: self.setting.own[0].of(&self.params),
+            dparams: match pass {
+                Pass::Backward => self.setting.own[0].of_mut(&mut self.dparams),
+                Pass::Forward => TensorsMut::none(),
+            },
+            state: self.setting.own[1].of_mut(&mut self.state),
             batch_saved: &mut self.batch_saved,
         });
     }

@@ -403,8 +403,8 @@ fn frozen_layers_stay_as_they_are_on_the_device_and_the_others_learn_as_on_the_p
         let gradients = on_gpu.gradients().unwrap();
         for id in network.graph.ids() {
             let node = network.graph.node(id);
-            let params = node.params_at..node.params_at + node.spec.params_len();
-            let state = node.state_at..node.state_at + node.spec.state_len();
+            let params = node.params.range();
+            let state = node.state.range();
             let of = |trainer: &Trainer| {
                 let (weights, adam) = (trainer.weights(), trainer.adam());
                 let [w, m, v] = [&weights.params, &adam.m, &adam.v].map(|arena| bits(&arena[params.clone()]));

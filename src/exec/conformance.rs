@@ -153,8 +153,8 @@ impl CaseGraph {
             n: case.n,
             shapes: &shapes,
             x: &x,
-            params: &self.params,
-            state: &mut self.state.clone(),
+            params: node.params.of(&self.params),
+            state: node.state.of_mut(&mut self.state.clone()),
             draw: step_key(),
             y: &mut y,
         });

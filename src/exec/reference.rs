@@ -46,8 +46,8 @@ impl<'g> Reference<'g> {
                 n,
                 shapes: &shapes,
                 x: &x,
-                params: &params[node.params_at..][..node.spec.params_len()],
-                state: &mut state[node.state_at..][..node.spec.state_len()],
+                params: node.params.of(params),
+                state: node.state.of_mut(state),
                 draw: draw.with(i as u64),
                 y: &mut y,
             });
@@ -78,12 +78,12 @@ impl<'g> Reference<'g> {
                 n: self.n,
                 shapes: &shapes,
                 x: &x,
-                params: &params[node.params_at..][..node.spec.params_len()],
-                state: &self.state[node.state_at..][..node.spec.state_len()],
+                params: node.params.of(params),
+                state: node.state.of(&self.state),
                 draw: self.draw.with(i as u64),
                 dy: &self.gradients[i],
                 dx: &mut dx,
-                dparams: &mut self.parameter_gradients[node.params_at..][..node.spec.params_len()],
+                dparams: node.params.of_mut(&mut self.parameter_gradients),
             });
             for (&x, dx) in node.inputs.iter().zip(dx) {
                 self.gradients[x.index()] = dx;

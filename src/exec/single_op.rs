@@ -7,8 +7,8 @@ use crate::base::{
 };
 use crate::ops::case::{Fill, Input};
 use crate::ops::op::{
-    Backward, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError,
-    Spec,
+    Backward, BatchGradient, Forward, MAX_INPUTS, Merge, Op, Pass, Phase, PlannedOp, ReferenceBackward,
+    ReferenceForward, ShapeError, Spec, TensorRanges, TensorsMut,
 };
 use crate::simd::Isa;
 use std::ops::Range;
@@ -32,7 +32,9 @@ pub struct SingleOp<'o> {
     scratch: Aligned,
     params: Aligned,
     dparams: Aligned,
+    own_params: TensorRanges,
     state: Aligned,
+    own_state: TensorRanges,
     batch_saved: Aligned,
 }
 
@@ -73,8 +75,10 @@ impl<'o> SingleOp<'o> {
             all
         };
         let params = draw(spec.params_len(), Fill::Normal, 1);
+        let state = Aligned::zeros(spec.state_len());
+        let [own_params, own_state] = [&spec.params, &spec.state].map(|tensors| TensorRanges::new(0, tensors));
         let mut batch_saved = Aligned::zeros(spec.batch_saved);
-        planned.prepare(isa, &params, &Aligned::zeros(spec.state_len()), &mut batch_saved);
+        planned.prepare(isa, own_params.of(&params), own_state.of(&state), &mut batch_saved);
         let x = inputs.iter().zip(2..).map(|(input, tag)| draw(n * input.shape.size(), input.fill, tag));
         Ok(SingleOp {
             op,
@@ -91,7 +95,9 @@ impl<'o> SingleOp<'o> {
             scratch: Aligned::zeros(spec.scratch),
             dparams: Aligned::zeros(params.len()),
             params,
-            state: Aligned::zeros(spec.state_len()),
+            own_params,
+            state,
+            own_state,
             batch_saved,
             shapes,
             spec,
@@ -134,8 +140,8 @@ impl<'o> SingleOp<'o> {
                     from: 0,
                     saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
-                    params: &self.params,
-                    state: &self.state,
+                    params: self.own_params.of(&self.params),
+                    state: self.own_state.of(&self.state),
                     batch_saved: &self.batch_saved,
                 };
                 self.planned.forward(self.isa, phase, &mut b);
@@ -155,27 +161,36 @@ impl<'o> SingleOp<'o> {
                 for (k, given) in self.x.iter().enumerate().filter(|_| self.spec.reads_x) {
                     x[k] = &given[numbers(self.shapes[k].size(), &samples)];
                 }
-                let dx = if data { self.shapes[0].size() } else { 0 };
                 let of_output = numbers(self.spec.y.size(), &samples);
+                let y = if self.spec.reads_y { &self.y[of_output.clone()] } else { &[] };
+                let dy = &self.dy[of_output];
+                let dparams = self.own_params.within(if weights { &mut self.dparams } else { &mut [] });
+                if *kind == Phase::Batch {
+                    for (tensor, from, gradient) in dparams.pieces(self.planned.gradient_piece()) {
+                        let mut b = BatchGradient { x, y, dy, tensor, from, gradient };
+                        self.planned.batch_gradient(self.isa, &mut b);
+                    }
+                    continue;
+                }
+                let dx = if data { self.shapes[0].size() } else { 0 };
                 let mut b = Backward {
                     sample: samples.start,
                     draw: self.draw,
                     x,
-                    y: if self.spec.reads_y { &self.y[of_output.clone()] } else { &[] },
-                    dy: &self.dy[of_output],
+                    y,
+                    dy,
                     dx: [&mut self.dx[numbers(dx, &samples)], &mut []],
-                    dparams: if weights { &mut self.dparams } else { &mut [] },
-                    from: 0,
+                    dparams: if *kind == Phase::Groups { TensorsMut::none() } else { dparams },
                     saved: &mut self.saved[numbers(self.spec.saved, &samples)],
                     scratch: &mut self.scratch,
-                    params: &self.params,
+                    params: self.own_params.of(&self.params),
                     batch_saved: &self.batch_saved,
                 };
                 self.planned.backward(self.isa, phase, &mut b);
             }
         }
         if weights {
-            self.planned.reorder_gradients(&mut self.dparams, &mut self.scratch);
+            self.planned.reorder_gradients(self.own_params.of_mut(&mut self.dparams), &mut self.scratch);
         }
     }
 
@@ -186,20 +201,22 @@ impl<'o> SingleOp<'o> {
         let x: Vec<&[f64]> = x.iter().map(|x| &x[..]).collect();
         let (n, draw, params, mut state) = (self.n, self.draw, widen(&self.params), widen(&self.state));
         let mut y = vec![0.0; self.y.len()];
-        let forward = &mut ReferenceForward { n, shapes, x: &x, params: &params, state: &mut state, draw, y: &mut y };
+        let (params, own_state) = (self.own_params.of(&params), &self.own_state);
+        let forward =
+            &mut ReferenceForward { n, shapes, x: &x, params, state: own_state.of_mut(&mut state), draw, y: &mut y };
         self.op.reference_forward(forward);
         let mut dx: Vec<Vec<f64>> = x.iter().map(|x| vec![0.0; x.len()]).collect();
-        let mut dparams = vec![0.0; params.len()];
+        let mut dparams = vec![0.0; self.dparams.len()];
         self.op.reference_backward(&mut ReferenceBackward {
             n,
             shapes,
             x: &x,
-            params: &params,
-            state: &state,
+            params,
+            state: own_state.of(&state),
             draw,
             dy: &widen(&self.dy),
             dx: &mut dx,
-            dparams: &mut dparams,
+            dparams: self.own_params.of_mut(&mut dparams),
         });
         self.dparams.fill(0.0);
         self.forward();
@@ -217,9 +234,12 @@ impl<'o> SingleOp<'o> {
             pass,
             n: self.n,
             saved: &|sample| &saved[sample * len..][..len],
-            params: &self.params,
-            dparams: if pass == Pass::Backward { &mut self.dparams } else { &mut [] },
-            state: &mut self.state,
+            params: self.own_params.of(&self.params),
+            dparams: match pass {
+                Pass::Backward => self.own_params.of_mut(&mut self.dparams),
+                Pass::Forward => TensorsMut::none(),
+            },
+            state: self.own_state.of_mut(&mut self.state),
             batch_saved: &mut self.batch_saved,
         });
     }

@@ -310,14 +310,13 @@ fn operation(node: &Node, shapes: &[Shape], weights: &Weights) -> Result<Operati
 
 /// The parameters and the state of a node.
 fn tensors(node: &Node, weights: &Weights) -> [Vec<Tensor>; 2] {
-    let places =
-        [(&node.spec.params, node.params_at, &weights.params), (&node.spec.state, node.state_at, &weights.state)];
-    places.map(|(specs, mut at, arena)| {
-        let tensor = specs.iter().map(|spec| {
-            let values = arena[at..at + spec.len()].to_vec();
-            at += spec.len();
-            Tensor { layout: spec.layout, values }
-        });
-        tensor.collect()
+    let places = [(&node.spec.params, &node.params, &weights.params), (&node.spec.state, &node.state, &weights.state)];
+    places.map(|(specs, ranges, arena)| {
+        let tensors = ranges.of(arena);
+        let tensor = |(i, spec): (usize, &crate::ops::op::TensorSpec)| Tensor {
+            layout: spec.layout,
+            values: tensors[i].to_vec(),
+        };
+        specs.iter().enumerate().map(tensor).collect()
     })
 }

@@ -1,7 +1,7 @@
 //! The graph: operations and shapes, recorded once through a builder that reads like the network.
 
 use crate::base::{Shape, aligned::round_up};
-use crate::ops::op::{Layout, MAX_INPUTS, Op, Phase, Role, ShapeError, Spec, TensorSpec};
+use crate::ops::op::{Layout, MAX_INPUTS, Op, Phase, Role, ShapeError, Spec, TensorRanges, TensorSpec};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -112,10 +112,10 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// The requirements of the operation for the shapes of its inputs; for an input only the shape is used.
     pub spec: Spec,
-    /// Where its parameters begin in the parameter arena.
-    pub params_at: usize,
-    /// Where its state begins in the state arena.
-    pub state_at: usize,
+    /// Its tensors in the parameter arena.
+    pub params: TensorRanges,
+    /// Its tensors in the state arena.
+    pub state: TensorRanges,
 }
 
 /// A named tensor in the parameter or state arena.
@@ -204,8 +204,8 @@ impl Graph {
             name: name.into(),
             op,
             inputs: inputs.to_vec(),
-            params_at: self.params_len,
-            state_at: self.state_len,
+            params: TensorRanges::new(self.params_len, &spec.params),
+            state: TensorRanges::new(self.state_len, &spec.state),
             spec,
         };
         self.params_len += params;
@@ -270,22 +270,21 @@ impl Graph {
 
     /// The parameters, in the order of the arena.
     pub fn parameters(&self) -> Vec<Parameter> {
-        self.tensors(|n| (n.params_at, &n.spec.params))
+        self.tensors(|n| (&n.params, &n.spec.params))
     }
 
     /// The state, which is kept but not trained (running statistics), in the order of the arena.
     pub fn states(&self) -> Vec<Parameter> {
-        self.tensors(|n| (n.state_at, &n.spec.state))
+        self.tensors(|n| (&n.state, &n.spec.state))
     }
 
-    fn tensors<'a>(&'a self, of: impl Fn(&'a Node) -> (usize, &'a Vec<TensorSpec>)) -> Vec<Parameter> {
+    fn tensors<'a>(&'a self, of: impl Fn(&'a Node) -> (&'a TensorRanges, &'a Vec<TensorSpec>)) -> Vec<Parameter> {
         let mut all = Vec::new();
         for node in &self.nodes {
-            let (mut offset, tensors) = of(node);
-            for t in tensors {
+            let (ranges, tensors) = of(node);
+            for (offset, t) in ranges.starts().zip(tensors) {
                 let name = format!("{}.{}", node.name, t.suffix);
                 all.push(Parameter { name, offset, len: t.len(), layout: t.layout, role: t.role });
-                offset += t.len();
             }
         }
         all

@@ -17,7 +17,7 @@
 use super::builder::NodeId;
 use crate::base::Shape;
 use crate::ops::device::{Passes, Products};
-use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, PlannedOp, Spec};
+use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, PlannedOp, Spec, TensorRanges};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -161,10 +161,10 @@ pub struct Lowered {
     pub shapes: [Shape; MAX_INPUTS],
     /// How many inputs there are.
     pub inputs: usize,
-    /// Its slice of the parameter arena.
-    pub params: Range<usize>,
-    /// Its slice of the state arena.
-    pub state: Range<usize>,
+    /// Its tensors in the parameter arena.
+    pub params: TensorRanges,
+    /// Its tensors in the state arena.
+    pub state: TensorRanges,
     /// Whether it has parameters that do not learn: its backward pass, if there is one, computes the gradients of the inputs only.
     pub frozen: bool,
     /// Its launches in a plan for a GPU.

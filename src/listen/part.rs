@@ -76,9 +76,8 @@ impl Part {
         let mut own = Weights::zeros(&graph);
         for (copy, id) in of {
             let (to, from) = (graph.node(copy), network.graph.node(id));
-            let (params, state) = (from.spec.params_len(), from.spec.state_len());
-            own.params[to.params_at..][..params].copy_from_slice(&weights.params[from.params_at..][..params]);
-            own.state[to.state_at..][..state].copy_from_slice(&weights.state[from.state_at..][..state]);
+            own.params[to.params.range()].copy_from_slice(&weights.params[from.params.range()]);
+            own.state[to.state.range()].copy_from_slice(&weights.state[from.state.range()]);
         }
         let options = PlanOptions::new(how.batch, Work::Infer(target)).conv(how.conv);
         let mut cpu = Cpu::new(Arc::new(Plan::new(&graph, &options)?), how.isa)?;

@@ -19,7 +19,7 @@ use super::conv1d::{Geometry, Padding};
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
     Backward, Forward, Layout, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec,
-    TensorSpec, inputs,
+    TensorSpec, Tensors, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{DepthwiseProduct, DepthwiseUpdate, Isa};
@@ -86,7 +86,7 @@ impl Op for DepthwiseConv1d {
 
     fn reference_forward(&self, b: &mut ReferenceForward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let (c, (w, bias)) = (g.c_in, b.params.split_at(g.k * g.c_in));
+        let (c, [w, bias]) = (g.c_in, b.params.each());
         for sample in 0..b.n {
             for l in 0..g.l_out {
                 for j in 0..c {
@@ -99,7 +99,7 @@ impl Op for DepthwiseConv1d {
 
     fn reference_backward(&self, b: &mut ReferenceBackward<'_>) {
         let g = self.planned(b.shapes[0]);
-        let (c, (dw, db)) = (g.c_in, b.dparams.split_at_mut(g.k * g.c_in));
+        let (c, w, [dw, db]) = (g.c_in, &b.params[0], b.dparams.each());
         for sample in 0..b.n {
             for l in 0..g.l_out {
                 for j in 0..c {
@@ -107,7 +107,7 @@ impl Op for DepthwiseConv1d {
                     for (t, i) in taps(&g, l) {
                         let at = (sample * g.l_in + i) * c + j;
                         dw[t * c + j] += b.x[0][at] * dy;
-                        b.dx[0][at] += b.params[t * c + j] * dy;
+                        b.dx[0][at] += w[t * c + j] * dy;
                     }
                     if let Some(db) = db.get_mut(j) {
                         *db += dy;
@@ -124,12 +124,12 @@ impl PlannedOp for Planned<DepthwiseConv1d, Geometry> {
     }
 
     /// Packs the weights of backward-data, residue by residue in the order of its windows' taps.
-    fn prepare(&self, _isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+    fn prepare(&self, _isa: Isa, params: Tensors<'_>, _state: Tensors<'_>, batch_saved: &mut [f32]) {
         let g = self.geometry;
         let mut rows = batch_saved.chunks_exact_mut(g.c_in);
         for residue in residues(&g) {
             let taps = (0..residue.windows.taps).map(|q| residue.last_tap - q * residue.tap_step);
-            taps.zip(&mut rows).for_each(|(t, row)| row.copy_from_slice(&params[t * g.c_in..][..g.c_in]));
+            taps.zip(&mut rows).for_each(|(t, row)| row.copy_from_slice(&params[0][t * g.c_in..][..g.c_in]));
         }
     }
 
@@ -140,7 +140,7 @@ impl PlannedOp for Planned<DepthwiseConv1d, Geometry> {
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let g = self.geometry;
-        let (c, (w, init)) = (g.c_in, b.params.split_at(g.k * g.c_in));
+        let (c, [w, init]) = (g.c_in, b.params.each());
         let windows = forward_windows(&g).starting_at(b.from / c);
         let count = b.y.len() / c;
         isa.run(DepthwiseProduct { windows, c, x: b.x[0], w, init, y: b.y, y_step: 1, count });
@@ -150,7 +150,7 @@ impl PlannedOp for Planned<DepthwiseConv1d, Geometry> {
         let g = self.geometry;
         let c = g.c_in;
         if !b.dparams.is_empty() {
-            let (dw, db) = b.dparams.split_at_mut(g.k * c);
+            let [dw, db] = b.dparams.each();
             let windows = forward_windows(&g);
             isa.run(DepthwiseUpdate { windows, c, x: b.x[0], dy: b.dy, count: g.l_out, dw, db });
         }
@@ -185,11 +185,11 @@ impl PlannedOp for Planned<DepthwiseConv1d, Geometry> {
         let threads = |rows: usize| rows * if c.is_multiple_of(4) { c / 4 } else { c };
         let forward = Launch::over("depthwise_forward", threads(n * g.l_out.div_ceil(DEVICE_ROWS)), 1)
             .with(Operand::X(0))
-            .with(Operand::Params);
-        let forward = if self.op.bias { forward.at(Operand::Params, weights) } else { forward.null() };
+            .with(Operand::Params(0));
+        let forward = if self.op.bias { forward.with(Operand::Params(1)) } else { forward.null() };
         let data = Launch::over("depthwise_backward_data", threads(n * g.l_in), 1)
             .with(Operand::Dy)
-            .with(Operand::Params)
+            .with(Operand::Params(0))
             .with(Operand::Dx(0));
         let numbers = weights + if self.op.bias { c } else { 0 };
         let sums = WeightSums::of(n * g.l_out, c, g.k);
@@ -304,6 +304,7 @@ mod tests {
     use super::*;
     use crate::exec::SingleOp;
     use crate::ops::case::{Fill, Input};
+    use crate::ops::op::{TensorRanges, TensorsMut};
 
     #[test]
     fn it_is_a_convolution_whose_other_weights_are_zero() {
@@ -320,13 +321,14 @@ mod tests {
             let depthwise = DepthwiseConv1d { k, stride, dilation, padding, bias: true };
             let conv = Conv1d { c_out: c, k, stride, dilation, padding, bias: true };
             let run = |op: &dyn Op, params: &[f64]| {
-                let mut y = vec![0.0; op.spec(&[shape]).unwrap().y.size()];
+                let spec = op.spec(&[shape]).unwrap();
+                let mut y = vec![0.0; spec.y.size()];
                 op.reference_forward(&mut ReferenceForward {
                     n: 1,
                     shapes: &[shape],
                     x: &[&x],
-                    params,
-                    state: &mut [],
+                    params: TensorRanges::new(0, &spec.params).of(params),
+                    state: TensorsMut::none(),
                     draw: key,
                     y: &mut y,
                 });

@@ -110,12 +110,12 @@ pub enum Operand {
     Scratch,
     /// Kept from [`Passes::prepare`] or forward on: [`Passes::batch_saved`] numbers.
     BatchSaved,
-    /// The op's parameters.
-    Params,
-    /// Their gradients, to be assigned.
-    DParams,
-    /// The op's state.
-    State,
+    /// A tensor of the op's parameters.
+    Params(usize),
+    /// Its gradient, to be assigned. The weights and the bias of a layer follow one another in memory, so that one kernel may assign both.
+    DParams(usize),
+    /// A tensor of the op's state.
+    State(usize),
     /// The key of this step's random numbers, one `unsigned long long`.
     Draw,
 }

@@ -12,8 +12,8 @@
 use super::case::Case;
 use super::device::{Batch, Launch, Operand, Passes};
 use super::op::{
-    Backward, Forward, Layout, Op, PER_BATCH, PER_GROUP, PER_SAMPLE, Planned, PlannedOp, ReferenceBackward,
-    ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
+    Backward, BatchGradient, Forward, Layout, Op, PER_BATCH, PER_GROUP, PER_SAMPLE, Planned, PlannedOp,
+    ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec, Tensors, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{Isa, Kernel, Product, RankUpdate, Simd, panels};
@@ -76,8 +76,8 @@ impl Op for Linear {
         let (size, out) = (b.shapes[0].size(), self.out);
         for s in 0..b.n {
             for j in 0..out {
-                let bias = if self.bias { b.params[size * out + j] } else { 0.0 };
-                let sum: f64 = (0..size).map(|i| b.x[0][s * size + i] * b.params[i * out + j]).sum();
+                let bias = b.params.get(1).get(j).unwrap_or(&0.0);
+                let sum: f64 = (0..size).map(|i| b.x[0][s * size + i] * b.params[0][i * out + j]).sum();
                 b.y[s * out + j] = bias + sum;
             }
         }
@@ -89,11 +89,11 @@ impl Op for Linear {
             for j in 0..out {
                 let dy = b.dy[s * out + j];
                 for i in 0..size {
-                    b.dx[0][s * size + i] += dy * b.params[i * out + j];
-                    b.dparams[i * out + j] += dy * b.x[0][s * size + i];
+                    b.dx[0][s * size + i] += dy * b.params[0][i * out + j];
+                    b.dparams[0][i * out + j] += dy * b.x[0][s * size + i];
                 }
                 if self.bias {
-                    b.dparams[size * out + j] += dy;
+                    b.dparams[1][j] += dy;
                 }
             }
         }
@@ -105,8 +105,8 @@ impl PlannedOp for Planned<Linear, Shape> {
         &self.spec
     }
 
-    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        isa.run(Pack { depth: self.geometry.size(), out: self.op.out, params, batch_saved });
+    fn prepare(&self, isa: Isa, params: Tensors<'_>, _state: Tensors<'_>, batch_saved: &mut [f32]) {
+        isa.run(Pack { depth: self.geometry.size(), out: self.op.out, weights: params.get(0), batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
@@ -115,7 +115,7 @@ impl PlannedOp for Planned<Linear, Shape> {
             a: b.x[0],
             depth,
             packed: &b.batch_saved[..packed_len(depth, out)],
-            init: &b.params[depth * out..],
+            init: b.params.get(1),
             c: b.y,
             outputs: out,
         });
@@ -125,27 +125,32 @@ impl PlannedOp for Planned<Linear, Shape> {
         (PIECE / self.op.out).max(1).next_multiple_of(PIECE_ROWS) * self.op.out
     }
 
-    fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
+    fn batch_gradient(&self, isa: Isa, b: &mut BatchGradient<'_>) {
         let (depth, out) = (self.geometry.size(), self.op.out);
-        let of_parameters = phase == 0; // phase 0 of `PER_SAMPLE` and of `PER_BATCH`
-        if of_parameters && !b.dparams.is_empty() {
-            let (x, dy, row) = (b.x[0], b.dy, b.from / out);
-            let rows = (b.dparams.len() / out).min(depth.saturating_sub(row));
-            let (dw, db) = b.dparams.split_at_mut(rows * out);
-            isa.run(RankUpdate {
-                a: &x[row.min(x.len())..],
-                a_stride: depth,
-                b: dy,
-                b_stride: out,
-                positions: dy.len() / out,
-                c: dw,
-                fresh: false,
-                m: rows,
-                outputs: out,
-            });
-            for dy in dy.chunks_exact(out) {
-                db.iter_mut().zip(dy).for_each(|(db, &dy)| *db += dy);
+        if b.tensor == 1 {
+            for dy in b.dy.chunks_exact(out) {
+                b.gradient.iter_mut().zip(&dy[b.from..]).for_each(|(db, &dy)| *db += dy);
             }
+            return;
+        }
+        isa.run(RankUpdate {
+            a: &b.x[0][b.from / out..],
+            a_stride: depth,
+            b: b.dy,
+            b_stride: out,
+            positions: b.dy.len() / out,
+            m: b.gradient.len() / out,
+            c: b.gradient,
+            fresh: false,
+            outputs: out,
+        });
+    }
+
+    fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
+        let (depth, out) = (self.geometry.size(), self.op.out);
+        let gradients: [&mut [f32]; 2] = b.dparams.each();
+        for (tensor, gradient) in gradients.into_iter().enumerate().filter(|(_, gradient)| !gradient.is_empty()) {
+            self.batch_gradient(isa, &mut BatchGradient { x: b.x, y: b.y, dy: b.dy, tensor, from: 0, gradient });
         }
         if !b.dx[0].is_empty() {
             let packed = &b.batch_saved[packed_len(depth, out)..];
@@ -165,7 +170,7 @@ impl PlannedOp for Planned<Linear, Shape> {
 struct Pack<'a> {
     depth: usize,
     out: usize,
-    params: &'a [f32],
+    weights: &'a [f32],
     batch_saved: &'a mut [f32],
 }
 
@@ -175,14 +180,14 @@ const TURNED: usize = 16;
 impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) {
-        let Pack { depth, out, params, batch_saved } = self;
+        let Pack { depth, out, weights, batch_saved } = self;
         let (forward, backward) = batch_saved.split_at_mut(packed_len(depth, out));
         for panel in panels(S::LANES, S::TILE_VECTORS, out) {
             let width = panel.vectors * S::LANES;
             let to = &mut forward[depth * panel.offset..][..depth * width];
-            for (to, row) in to.chunks_exact_mut(width).zip(params.chunks_exact(out)) {
-                let (weights, rest) = to.split_at_mut(panel.outputs);
-                weights.copy_from_slice(&row[panel.first..][..panel.outputs]);
+            for (to, row) in to.chunks_exact_mut(width).zip(weights.chunks_exact(out)) {
+                let (own, rest) = to.split_at_mut(panel.outputs);
+                own.copy_from_slice(&row[panel.first..][..panel.outputs]);
                 rest.fill(0.0);
             }
         }
@@ -193,7 +198,7 @@ impl Kernel for Pack<'_> {
                 for i in 0..width {
                     let to = to[i..].iter_mut().step_by(width);
                     if i < panel.outputs {
-                        let row = &params[(panel.first + i) * out..][first..];
+                        let row = &weights[(panel.first + i) * out..][first..];
                         to.zip(row).for_each(|(to, weight)| *to = *weight);
                     } else {
                         to.for_each(|to| *to = 0.0);
@@ -273,22 +278,22 @@ impl Sizes {
     }
 
     fn with_bias(self, launch: Launch) -> Launch {
-        if self.bias { launch.at(Operand::Params, self.depth * self.out) } else { launch.null() }
+        if self.bias { launch.with(Operand::Params(1)) } else { launch.null() }
     }
 
     /// One launch per pass.
     fn small(self) -> Passes {
         let Sizes { n, depth, out, bias } = self;
         let (numbers, macs) = (n * (depth + out) + self.weights(), (n * depth * out) as u64);
-        let forward = Launch::new("linear_forward_small", n, 256).with(Operand::X(0)).with(Operand::Params);
+        let forward = Launch::new("linear_forward_small", n, 256).with(Operand::X(0)).with(Operand::Params(0));
         let forward = self.ints(self.with_bias(forward).with(Operand::Y)).costs(numbers, 2 * macs);
         let blocks = self.weights().div_ceil(256) + (n * depth).div_ceil(256);
         let backward = Launch::new("linear_backward_small", blocks, 256)
             .with(Operand::X(0))
             .with(Operand::Dy)
-            .with(Operand::Params)
+            .with(Operand::Params(0))
             .with(Operand::Dx(0))
-            .with(Operand::DParams)
+            .with(Operand::DParams(0)) // and the bias after the weights
             .int(n);
         let backward = self.ints(backward).int(usize::from(bias)).costs(2 * numbers, 4 * macs);
         Passes { forward: vec![forward], backward: vec![backward], ..Passes::default() }
@@ -309,7 +314,7 @@ impl Sizes {
                 false => launch,
             };
             let launch = self.ints(launch.with(to_here).int(n));
-            let launch = if to == Operand::DParams { launch.int(usize::from(bias)) } else { launch };
+            let launch = if to == Operand::DParams(0) { launch.int(usize::from(bias)) } else { launch };
             let numbers = m * k + k * j + pieces * m * j;
             let mut launches = vec![launch.int(piece).costs(numbers, 2 * (m * j * k) as u64)];
             if pieces > 1 {
@@ -321,11 +326,11 @@ impl Sizes {
             }
             launches
         };
-        let forward = product("linear_forward", [Operand::X(0), Operand::Params], (n, out, depth), Operand::Y);
+        let forward = product("linear_forward", [Operand::X(0), Operand::Params(0)], (n, out, depth), Operand::Y);
         let rows = depth + usize::from(bias);
         let mut backward =
-            product("linear_backward_weight", [Operand::X(0), Operand::Dy], (rows, out, n), Operand::DParams);
-        let data = product("linear_backward_data", [Operand::Dy, Operand::Params], (n, depth, out), Operand::Dx(0));
+            product("linear_backward_weight", [Operand::X(0), Operand::Dy], (rows, out, n), Operand::DParams(0));
+        let data = product("linear_backward_data", [Operand::Dy, Operand::Params(0)], (n, depth, out), Operand::Dx(0));
         backward.extend(data.into_iter().map(|launch| launch.only_for(Operand::Dx(0))));
         Passes { scratch, forward, backward, ..Passes::default() }
     }

@@ -242,6 +242,7 @@ pub fn cases() -> Vec<Case> {
 mod tests {
     use super::*;
     use crate::base::rng::{Key, Stream};
+    use crate::ops::op::Tensors;
 
     fn loss_and_saved(logits: &[f32], label: f32) -> (f32, Vec<f32>) {
         of_label(0.0, logits, &[label])
@@ -257,8 +258,8 @@ mod tests {
             y: &mut y,
             saved: &mut saved,
             scratch: &mut [],
-            params: &[],
-            state: &[],
+            params: Tensors::NONE,
+            state: Tensors::NONE,
             batch_saved: &[],
         };
         let x = [logits, label].map(|x| Shape::new(1, x.len()));

@@ -95,10 +95,7 @@ fn targets(graph: &Graph, loss: NodeId, point: &Point) -> (Vec<Target>, f64) {
     reference.backward(params, loss);
     // A bias in front of batch norm: the gradients of its outputs are not zero, but their sum is.
     let cancels = |p: &Parameter| {
-        let node = graph
-            .ids()
-            .zip(graph.nodes())
-            .find(|(_, node)| (node.params_at..node.params_at + node.spec.params_len()).contains(&p.offset));
+        let node = graph.ids().zip(graph.nodes()).find(|(_, node)| node.params.range().contains(&p.offset));
         let reached = |id: NodeId| reference.gradients[id.index()].iter().any(|&g| g != 0.0);
         matches!(p.role, Role::Bias { .. } | Role::Shift) && node.is_some_and(|(id, _)| reached(id))
     };

@@ -122,9 +122,8 @@ pub fn transfer(
         )));
     }
     for (other, node) in pairs {
-        let (params, state) = (node.spec.params_len(), node.spec.state_len());
-        weights.params[node.params_at..][..params].copy_from_slice(&from.weights.params[other.params_at..][..params]);
-        weights.state[node.state_at..][..state].copy_from_slice(&from.weights.state[other.state_at..][..state]);
+        weights.params[node.params.range()].copy_from_slice(&from.weights.params[other.params.range()]);
+        weights.state[node.state.range()].copy_from_slice(&from.weights.state[other.state.range()]);
     }
     let [theirs, ours] = [&from.network, into].map(|network| network.spec.input.sample_rate);
     let unused = with_weights(source).filter(|(_, node)| target.find(&node.name).is_none());

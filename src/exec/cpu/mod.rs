@@ -10,7 +10,7 @@ use super::memory;
 use crate::base::aligned::{Aligned, OutOfMemory};
 use crate::base::rng::Key;
 use crate::graph::{BufferLoc, NodeId, Plan, Space, Stage, Step};
-use crate::ops::op::{Backward, Merge, Pass};
+use crate::ops::op::{BatchGradient, Merge, Pass, TensorsMut};
 use crate::simd::Isa;
 use buffers::{Shard, own, range, whole};
 use clock::Clock;
@@ -77,7 +77,7 @@ impl Cpu {
         let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
         let mut learning: Vec<usize> = (0..plan.nodes.len()).collect();
         learning.retain(|&i| plan.trains() && !plan.nodes[i].frozen && !plan.nodes[i].params.is_empty());
-        learning.sort_by_key(|&i| plan.nodes[i].params.start);
+        learning.sort_by_key(|&i| plan.nodes[i].params.range().start);
         Ok(Cpu {
             isa,
             n: plan.n,
@@ -129,7 +129,7 @@ impl Cpu {
         let nodes =
             self.batch_saved.iter_mut().zip(&self.plan.nodes).filter(|(batch_saved, _)| !batch_saved.is_empty());
         on_all_threads((&self.clock, "prepare"), nodes, |(batch_saved, node)| {
-            node.planned.prepare(isa, &params[node.params.clone()], &state[node.state.clone()], batch_saved);
+            node.planned.prepare(isa, node.params.of(params), node.state.of(state), batch_saved);
         });
     }
 
@@ -159,7 +159,7 @@ impl Cpu {
                     self.merge(&plan.steps[*step], params, state);
                     self.clock.finish(start);
                 }
-                Stage::Batch(step) => self.sum_per_batch(&plan.steps[*step], inputs, draw),
+                Stage::Batch(step) => self.sum_per_batch(&plan.steps[*step], inputs),
                 Stage::Samples(_) | Stage::Groups(_) => {
                     let (isa, batch_saved, piece_scratch) = (self.isa, &self.batch_saved[..], &self.piece_scratch[..]);
                     let clock = &self.clock;
@@ -203,19 +203,20 @@ impl Cpu {
         let (mut rest, mut at) = (&mut self.gradient[..], 0);
         let nodes = self.learning.iter().map(|&i| {
             let node = &plan.nodes[i];
-            let (own, after) = std::mem::take(&mut rest)[node.params.start - at..].split_at_mut(node.params.len());
-            (rest, at) = (after, node.params.end);
+            let range = node.params.range();
+            let (own, after) = std::mem::take(&mut rest)[range.start - at..].split_at_mut(range.len());
+            (rest, at) = (after, range.end);
             (node, own)
         });
         on_all_threads((&self.clock, "reorder"), nodes, |(node, gradient)| {
             let scratch = &mut own(&self.workspaces)[..node.spec.scratch];
-            node.planned.reorder_gradients(gradient, scratch);
+            node.planned.reorder_gradients(node.params.within(gradient), scratch);
         });
     }
 
     /// Computes the parameter gradients of a node from all samples in order, piece by piece on all threads. The result does not depend on
     /// which thread computes a piece.
-    fn sum_per_batch(&mut self, step: &Step, inputs: &[&[f32]], draw: Key) {
+    fn sum_per_batch(&mut self, step: &Step, inputs: &[&[f32]]) {
         let Some(i) = step.node else { return };
         let (node, isa) = (&self.plan.nodes[i], self.isa);
         self.clock.begin("collect");
@@ -235,26 +236,10 @@ impl Cpu {
             _ => &[],
         });
         self.clock.finish(start);
-        let piece = node.planned.gradient_piece();
-        let dparams = &mut self.gradient[node.params.clone()];
-        let piece = piece.clamp(1, dparams.len().max(1));
-        on_all_threads((&self.clock, "batch"), dparams.chunks_mut(piece).enumerate(), |(number, dparams)| {
-            dparams.fill(0.0);
-            let mut b = Backward {
-                sample: 0,
-                draw: draw.with(node.id.index() as u64),
-                x: [x0, x1],
-                y,
-                dy,
-                dx: [&mut [], &mut []],
-                dparams,
-                from: number * piece,
-                saved: &mut [],
-                scratch: &mut [],
-                params: &[],
-                batch_saved: &[],
-            };
-            node.planned.backward(isa, step.phase, &mut b);
+        let pieces = node.params.of_mut(&mut self.gradient).pieces(node.planned.gradient_piece());
+        on_all_threads((&self.clock, "batch"), pieces, |(tensor, from, gradient)| {
+            gradient.fill(0.0);
+            node.planned.batch_gradient(isa, &mut BatchGradient { x: [x0, x1], y, dy, tensor, from, gradient });
         });
     }
 
@@ -273,9 +258,12 @@ impl Cpu {
             pass: step.pass,
             n: self.n,
             saved: &saved,
-            params: &params[node.params.clone()],
-            dparams: if step.pass == Pass::Backward { &mut self.gradient[node.params.clone()] } else { &mut [] },
-            state: &mut state[node.state.clone()],
+            params: node.params.of(params),
+            dparams: match step.pass {
+                Pass::Backward => node.params.of_mut(&mut self.gradient),
+                Pass::Forward => TensorsMut::none(),
+            },
+            state: node.state.of_mut(state),
             batch_saved: &mut self.batch_saved[i],
         });
     }

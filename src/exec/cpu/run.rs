@@ -169,11 +169,11 @@ impl Run<'_> {
             _ => &*own,
         });
         let draw = self.draw.with(node.id.index() as u64);
-        let params = &self.params[node.params.clone()];
+        let params = node.params.of(self.params);
         let batch_saved = &self.batch_saved[i];
         match step.pass {
             Pass::Forward => {
-                let state = &self.state[node.state.clone()];
+                let state = node.state.of(self.state);
                 let b = Forward { sample, draw, x, y, from: 0, saved, scratch, params, state, batch_saved };
                 let piece = if self.piece_scratch.is_empty() { None } else { node.planned.piece() };
                 match piece {
@@ -182,8 +182,8 @@ impl Run<'_> {
                 }
             }
             Pass::Backward => {
-                let (dx, from) = ([dx0, dx1], 0);
-                let mut b = Backward { sample, draw, x, y, dy, dx, dparams, from, saved, scratch, params, batch_saved };
+                let (dx, dparams) = ([dx0, dx1], node.params.within(dparams));
+                let mut b = Backward { sample, draw, x, y, dy, dx, dparams, saved, scratch, params, batch_saved };
                 node.planned.backward(self.isa, step.phase, &mut b);
             }
         }

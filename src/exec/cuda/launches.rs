@@ -359,9 +359,9 @@ impl OperandAddresses<'_> {
             Operand::Scratch => number(scratch, 0),
             Operand::Draw => Some(queue.draw()),
             Operand::BatchSaved => number(batch_saved, batch_saved_of[self.planned.node?].start),
-            Operand::Params => number(params, self.node()?.params.start),
-            Operand::DParams => number(dparams, self.node()?.params.start),
-            Operand::State => number(state, self.node()?.state.start),
+            Operand::Params(i) => number(params, self.node()?.params.starts().nth(i)?),
+            Operand::DParams(i) => number(dparams, self.node()?.params.starts().nth(i)?),
+            Operand::State(i) => number(state, self.node()?.state.starts().nth(i)?),
             _ => {
                 let in_place = self.node().is_some_and(|node| node.spec.in_place);
                 let loc = self.planned.step.as_ref()?.loc(operand, in_place)?;

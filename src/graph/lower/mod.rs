@@ -363,11 +363,12 @@ impl<'a> Lowering<'a> {
                     continue;
                 }
                 let end = parts.last().map_or(0, |part| round_up(part.at + part.params.len()));
-                let at = parts.iter().find(|part| part.params == node.params).map_or(end, |part| part.at);
+                let params = node.params.range();
+                let at = parts.iter().find(|part| part.params == params).map_or(end, |part| part.at);
                 if at == end {
-                    parts.push(Accumulated { params: node.params.clone(), at });
+                    parts.push(Accumulated { params: params.clone(), at });
                 }
-                sums[tick] = at..at + node.params.len();
+                sums[tick] = at..at + params.len();
             }
             parts
         };
@@ -404,7 +405,7 @@ impl<'a> Lowering<'a> {
         let trains = self.trains();
         let once =
             self.nodes.iter().filter(|node| trains && !node.frozen && node.spec.backward.contains(&Phase::Batch));
-        let mut summed_per_batch: Vec<_> = once.map(|node| node.params.clone()).collect();
+        let mut summed_per_batch: Vec<_> = once.map(|node| node.params.range()).collect();
         summed_per_batch.sort_by_key(|params| params.start);
         let readable = |of: &[Buffer], g: usize| loc_of(of[self.stands_for[g]]);
         let graph_nodes = 0..self.graph.nodes().len();

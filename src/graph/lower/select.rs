@@ -6,7 +6,7 @@ use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
 use crate::ops::fusion::{Fused, LONGEST_CHAIN, fuse};
-use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Op, PER_SAMPLE, PlannedOp, Spec};
+use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Op, PER_SAMPLE, PlannedOp, Spec, TensorRanges};
 use std::iter::successors;
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,8 +62,8 @@ impl Lowering<'_> {
             self.nodes.push(Lowered {
                 id: NodeId(i),
                 name: node.name.clone(),
-                params: node.params_at..node.params_at + spec.params_len(),
-                state: node.state_at..node.state_at + spec.state_len(),
+                params: node.params.clone(),
+                state: node.state.clone(),
                 op,
                 planned,
                 spec,
@@ -91,7 +91,8 @@ impl Lowering<'_> {
     pub(super) fn frozen_ranges(&self) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for (_, node) in self.graph.nodes().iter().enumerate().filter(|(i, _)| self.freezes(*i)) {
-            let range = node.params_at..node.params_at + round_up(node.spec.params_len());
+            let Range { start, end } = node.params.range();
+            let range = start..round_up(end);
             match ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => ranges.push(range),
@@ -184,9 +185,8 @@ impl Lowering<'_> {
             });
             let (planned, spec) = planned(&*op, &name, &node.shapes[..node.inputs])?;
             self.check_gradient(&name, (id.index(), frozen), &*op, &spec)?;
-            let with_params = all().filter(|node| !node.params.is_empty());
-            let params = node.params.start..with_params.map(|node| node.params.end).max().unwrap_or(node.params.end);
-            let state = all().map(|node| node.state.clone()).find(|state| !state.is_empty()).unwrap_or(0..0);
+            let params = TensorRanges::joined(all().map(|node| &node.params));
+            let state = TensorRanges::joined(all().map(|node| &node.state));
             let fused = Lowered { id, name, op, planned, spec, params, state, frozen, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
@@ -227,7 +227,7 @@ impl Lowering<'_> {
     /// Whether the parameters of `next` follow those of `node` in the arena, if both have some: then one slice contains both.
     fn adjoin(&self, node: usize, next: usize) -> bool {
         let [node, next] = [node, next].map(|node| &self.nodes[node].params);
-        node.is_empty() || next.is_empty() || next.start == round_up(node.end)
+        node.is_empty() || next.is_empty() || next.range().start == round_up(node.range().end)
     }
 
     /// How many nodes of `chain`, from its first on, are alike: of those with parameters, all learn or all are frozen.

@@ -112,8 +112,8 @@ pub(crate) fn merge(m: &Merge) -> Launch {
 }
 
 /// `y = (x - mean) / std * scale + shift`; parameters are scale and shift.
-pub(crate) fn apply(x: At, moments: At, params: At, y: At, rows: usize, c: usize) -> Launch {
-    with(maps("norm_apply", rows, c), [x, moments, params, (params.0, params.1 + c), y])
+fn apply(moments: At, rows: usize, c: usize) -> Launch {
+    with(maps("norm_apply", rows, c), [(X(0), 0), moments, (Params(0), 0), (Params(1), 0), (Y, 0)])
         .int(rows)
         .int(c)
         .costs((2 * rows + 4) * c, 3 * (rows * c) as u64)
@@ -224,9 +224,9 @@ fn parameter_gradients(rows: usize, c: usize) -> Vec<Launch> {
         gradient_merge(&GradientMerge {
             partials,
             moments,
-            scale: (Params, 0),
-            dscale: Some((DParams, 0)),
-            dshift: Some((DParams, c)),
+            scale: (Params(0), 0),
+            dscale: Some((DParams(0), 0)),
+            dshift: Some((DParams(1), 0)),
             coefficients: None,
             pieces: pieces(rows, c),
             count: rows,
@@ -243,7 +243,7 @@ pub(super) fn training(Shape { l, c }: Shape, eps: f64, momentum: f64, n: usize)
     backward.push(
         with(
             maps("norm_gradient_apply", rows, c),
-            [(X(0), 0), (Dy, 0), moments, (Params, 0), (DParams, 0), (DParams, c)],
+            [(X(0), 0), (Dy, 0), moments, (Params(0), 0), (DParams(0), 0), (DParams(1), 0)],
         )
         .with(Dx(0))
         .int(rows)
@@ -259,12 +259,12 @@ pub(super) fn training(Shape { l, c }: Shape, eps: f64, momentum: f64, n: usize)
             statistics((X(0), 0), partials, rows, c),
             merge(&Merge {
                 partials,
-                scale: (Params, 0),
-                shift: (Params, c),
+                scale: (Params(0), 0),
+                shift: (Params(1), 0),
                 moments,
                 affine: None,
-                running_mean: Some((State, 0)),
-                running_variance: Some((State, c)),
+                running_mean: Some((State(0), 0)),
+                running_variance: Some((State(1), 0)),
                 n: 1,
                 l: rows,
                 piece_rows: piece_rows(c),
@@ -272,7 +272,7 @@ pub(super) fn training(Shape { l, c }: Shape, eps: f64, momentum: f64, n: usize)
                 eps,
                 momentum,
             }),
-            apply((X(0), 0), moments, (Params, 0), (Y, 0), rows, c),
+            apply(moments, rows, c),
         ],
         backward,
         ..Passes::default()
@@ -285,7 +285,7 @@ pub(super) fn inference(Shape { l, c }: Shape, eps: f64, n: usize) -> Passes {
     let moments = (BatchSaved, 0);
     let mut backward = parameter_gradients(rows, c);
     backward.push(
-        with(maps("norm_scale", rows, c), [(Dy, 0), moments, (Params, 0), (Dx(0), 0)])
+        with(maps("norm_scale", rows, c), [(Dy, 0), moments, (Params(0), 0), (Dx(0), 0)])
             .int(rows)
             .int(c)
             .costs((2 * rows + 2) * c, (rows * c) as u64)
@@ -296,12 +296,12 @@ pub(super) fn inference(Shape { l, c }: Shape, eps: f64, n: usize) -> Passes {
         batch_saved: 2 * c,
         reads_x: true,
         prepare: vec![
-            with(Launch::over("norm_running_moments", c, 1), [(State, 0), (State, c), moments])
+            with(Launch::over("norm_running_moments", c, 1), [(State(0), 0), (State(1), 0), moments])
                 .int(c)
                 .float(eps as f32)
                 .costs(4 * c, 3 * c as u64),
         ],
-        forward: vec![apply((X(0), 0), moments, (Params, 0), (Y, 0), rows, c)],
+        forward: vec![apply(moments, rows, c)],
         backward,
         ..Passes::default()
     }

@@ -39,8 +39,8 @@ impl Op for BatchNormInference {
         let Shape { c, .. } = self.over.view(b.shapes[0]);
         for (i, y) in b.y.iter_mut().enumerate() {
             let j = i % c;
-            let xhat = (b.x[0][i] - b.state[j]) / (b.state[c + j] + self.eps).sqrt();
-            *y = b.params[j] * xhat + b.params[c + j];
+            let xhat = (b.x[0][i] - b.state[0][j]) / (b.state[1][j] + self.eps).sqrt();
+            *y = b.params[0][j] * xhat + b.params[1][j];
         }
     }
 
@@ -48,10 +48,10 @@ impl Op for BatchNormInference {
         let Shape { c, .. } = self.over.view(b.shapes[0]);
         for (i, &dy) in b.dy.iter().enumerate() {
             let j = i % c;
-            let std = (b.state[c + j] + self.eps).sqrt();
-            b.dx[0][i] += b.params[j] * dy / std;
-            b.dparams[j] += dy * (b.x[0][i] - b.state[j]) / std;
-            b.dparams[c + j] += dy;
+            let std = (b.state[1][j] + self.eps).sqrt();
+            b.dx[0][i] += b.params[0][j] * dy / std;
+            b.dparams[0][j] += dy * (b.x[0][i] - b.state[0][j]) / std;
+            b.dparams[1][j] += dy;
         }
     }
 }
@@ -64,12 +64,12 @@ impl PlannedOp for Planned<BatchNormInference, Shape> {
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let Shape { l, c } = self.geometry;
         let (mean, inv_std) = b.saved.split_at_mut(c);
-        let (running_mean, running_var) = b.state.split_at(c);
+        let [running_mean, running_var] = b.state.each();
         mean.copy_from_slice(running_mean);
         for (inv_std, &var) in inv_std.iter_mut().zip(running_var) {
             *inv_std = (1.0 / (f64::from(var) + self.op.eps).sqrt()) as f32;
         }
-        let (weight, bias) = b.params.split_at(c);
+        let [weight, bias] = b.params.each();
         isa.run(Affine { x: b.x[0], l, mean, inv_std, weight, bias, y: b.y, scratch: b.scratch });
     }
 
@@ -80,13 +80,13 @@ impl PlannedOp for Planned<BatchNormInference, Shape> {
             let (sums, scratch) = b.scratch.split_at_mut(2 * c);
             let (dy_sum, product_sum) = sums.split_at_mut(c);
             isa.run(GradientSums { x: b.x[0], dy: b.dy, l, mean, dy_sum, product_sum, scratch });
-            let (dw, db) = b.dparams.split_at_mut(c);
+            let [dw, db] = b.dparams.each();
             for j in 0..c {
                 dw[j] += product_sum[j] * inv_std[j];
                 db[j] += dy_sum[j];
             }
         }
-        let weight = &b.params[..c];
+        let weight = b.params.get(0);
         for (dx, dy) in b.dx[0].chunks_exact_mut(c).zip(b.dy.chunks_exact(c)) {
             for (j, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
                 *dx = weight[j] * inv_std[j] * dy;

@@ -28,7 +28,7 @@ use super::case::Case;
 use super::device::{Batch, Passes};
 use super::op::{
     Backward, Forward, Inference, Layout, Merge, Op, Pass, Phase, Planned, PlannedOp, ReferenceBackward,
-    ReferenceForward, Role, ShapeError, Spec, TensorSpec, inputs,
+    ReferenceForward, Role, ShapeError, Spec, TensorSpec, TensorsMut, inputs,
 };
 use crate::base::Shape;
 use crate::simd::Isa;
@@ -128,11 +128,13 @@ impl Op for BatchNorm {
         for j in 0..c {
             let (mean, var) = reference_statistics(b.x[0], c, j);
             for i in (j..m * c).step_by(c) {
-                b.y[i] = b.params[j] * (b.x[0][i] - mean) / (var + self.eps).sqrt() + b.params[c + j];
+                b.y[i] = b.params[0][j] * (b.x[0][i] - mean) / (var + self.eps).sqrt() + b.params[1][j];
             }
             let unbiased = var * m as f64 / (m - 1).max(1) as f64;
-            b.state[j] += self.momentum * (mean - b.state[j]);
-            b.state[c + j] += self.momentum * (unbiased - b.state[c + j]);
+            for (tensor, new) in [mean, unbiased].into_iter().enumerate() {
+                let running = &mut b.state[tensor][j];
+                *running += self.momentum * (new - *running);
+            }
         }
     }
 
@@ -147,10 +149,10 @@ impl Op for BatchNorm {
             let dw: f64 = all().map(|i| b.dy[i] * (b.x[0][i] - mean) / std).sum();
             for i in all() {
                 let xhat = (b.x[0][i] - mean) / std;
-                b.dx[0][i] += b.params[j] / std * (b.dy[i] - db / m as f64 - xhat * dw / m as f64);
+                b.dx[0][i] += b.params[0][j] / std * (b.dy[i] - db / m as f64 - xhat * dw / m as f64);
             }
-            b.dparams[j] += dw;
-            b.dparams[c + j] += db;
+            b.dparams[0][j] += dw;
+            b.dparams[1][j] += db;
         }
     }
 }
@@ -167,7 +169,7 @@ impl PlannedOp for Planned<BatchNorm, Shape> {
             isa.run(Statistics { x: b.x[0], l, mean, m2, scratch: b.scratch });
         } else {
             let (mean, inv_std) = b.batch_saved[..2 * c].split_at(c);
-            let (weight, bias) = b.params.split_at(c);
+            let [weight, bias] = b.params.each();
             isa.run(Affine { x: b.x[0], l, mean, inv_std, weight, bias, y: b.y, scratch: b.scratch });
         }
     }
@@ -179,7 +181,7 @@ impl PlannedOp for Planned<BatchNorm, Shape> {
             let mean = &b.batch_saved[..c];
             isa.run(GradientSums { x: b.x[0], dy: b.dy, l, mean, dy_sum, product_sum, scratch: b.scratch });
         } else if !b.dx[0].is_empty() {
-            let weight = &b.params[..c];
+            let weight = b.params.get(0);
             isa.run(InputGradient {
                 x: b.x[0],
                 dy: b.dy,
@@ -212,7 +214,7 @@ impl BatchNorm {
             let (mean, squares) = together(l, (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j])));
             b.batch_saved[j] = mean as f32;
             b.batch_saved[c + j] = self.inv_std(squares / (b.n * l) as f64);
-            self.follow(b.state, (c, j), mean, squares / ((b.n * l) as f64 - 1.0).max(1.0));
+            self.follow(&mut b.state, j, mean, squares / ((b.n * l) as f64 - 1.0).max(1.0));
         }
     }
 
@@ -221,11 +223,12 @@ impl BatchNorm {
         (1.0 / (variance + self.eps).sqrt()) as f32
     }
 
-    /// The running statistics of channel `j` of `c` follow a batch's mean and unbiased variance.
-    pub(super) fn follow(&self, state: &mut [f32], (c, j): (usize, usize), mean: f64, variance: f64) {
-        for (at, new) in [(j, mean), (c + j, variance)] {
-            let old = f64::from(state[at]);
-            state[at] = (old + self.momentum * (new - old)) as f32;
+    /// The running statistics of channel `j` follow a batch's mean and unbiased variance.
+    pub(super) fn follow(&self, state: &mut TensorsMut<'_>, j: usize, mean: f64, variance: f64) {
+        for (tensor, new) in [mean, variance].into_iter().enumerate() {
+            let running = &mut state[tensor][j];
+            let old = f64::from(*running);
+            *running = (old + self.momentum * (new - old)) as f32;
         }
     }
 }
@@ -244,8 +247,8 @@ fn merge_gradients(l: usize, c: usize, b: &mut Merge<'_>) {
     for j in 0..c {
         let samples = (0..b.n).map(|i| ((b.saved)(i)[j], (b.saved)(i)[c + j]));
         let sums = gradient_sums(samples, b.batch_saved[c + j], b.n * l);
-        b.dparams[j] += sums.scale;
-        b.dparams[c + j] += sums.shift;
+        b.dparams[0][j] += sums.scale;
+        b.dparams[1][j] += sums.shift;
         (b.batch_saved[2 * c + j], b.batch_saved[3 * c + j]) = sums.terms;
     }
 }

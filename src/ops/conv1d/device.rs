@@ -221,10 +221,10 @@ impl Convolution {
         round_up(self.parts() * self.packed_shape().iter().product::<usize>())
     }
 
-    /// Packs the weights from `Params`; for the gradient of the input (`backward`, when this is its convolution) flipped and
+    /// Packs the weights from the first parameter tensor; for the gradient of the input (`backward`, when this is its convolution) flipped and
     /// transposed.
     pub fn pack(&self, packed: At, backward: bool) -> Launch {
-        self.pack_from((Params, 0), if backward { self.c_in } else { self.c_out }, packed, backward)
+        self.pack_from((Params(0), 0), if backward { self.c_in } else { self.c_out }, packed, backward)
     }
 
     /// The same from weights of `columns` outputs, of which those beyond the convolution's are zeros.
@@ -354,14 +354,15 @@ impl Convolution {
 }
 
 /// Puts two launches into `passes`: the one that writes a gradient's partial sums, `[pieces][numbers]`, to the address that `sums` is
-/// given, and the one that adds the pieces. The `zeros` parameters after the `numbers` get a gradient of zero.
+/// given, and the one that adds the pieces. `numbers` counts the weights, and the bias if it has a
+/// gradient; the `zeros` parameters after them get one of zero.
 pub(crate) fn reduction(sums: impl Fn(At) -> Launch, [pieces, numbers, zeros]: [usize; 3], passes: &mut Passes) {
     let partials = pieces * numbers;
     let keeps = partials <= KEPT_PARTIALS;
     let at = if keeps { (BatchSaved, passes.batch_saved) } else { (Scratch, 0) };
     let threads = if pieces > 64 { 1024 } else { 256 };
     let reduce = Launch::new("conv_reduce", (numbers + zeros).div_ceil(32), threads);
-    let reduce = with(reduce, [Some(at), Some((DParams, 0))]).int(pieces).int(numbers).int(zeros);
+    let reduce = with(reduce, [Some(at), Some((DParams(0), 0))]).int(pieces).int(numbers).int(zeros);
     let reduce = reduce.costs(partials + numbers + zeros, partials as u64).many();
     if keeps {
         passes.backward.push(sums(at).concurrent());
@@ -411,7 +412,7 @@ impl Conv1d {
         let backward_data = conv.backward_data();
         let (weights, backward_weights) = ((BatchSaved, 0), (BatchSaved, conv.packed()));
         let gradient = Rows::plain((Dy, 0), l_out, c_out);
-        let bias = self.bias.then_some((Params, g.weights()));
+        let bias = self.bias.then_some((Params(1), 0));
         let mut passes = Passes {
             batch_saved: conv.packed() + backward_data.packed(),
             reads_x: true,
@@ -478,8 +479,8 @@ mod tests {
                         Saved => n * passes.saved,
                         Scratch => passes.scratch,
                         BatchSaved => passes.batch_saved,
-                        Params | DParams => spec.params_len(),
-                        Operand::State => spec.state_len(),
+                        Params(tensor) | DParams(tensor) => spec.params[tensor].len(),
+                        Operand::State(tensor) => spec.state[tensor].len(),
                         _ => continue,
                     };
                     assert!(at < len, "{name}: {} is given {operand:?} {at} of {len}", launch.kernel);

@@ -23,7 +23,7 @@ pub(super) mod windows;
 use super::device::{Batch, Passes};
 use super::op::{
     Algorithms, Backward, Forward, Layout, Op, Planned, PlannedOp, ReferenceBackward, ReferenceForward, Role,
-    ShapeError, Spec, TensorSpec, inputs,
+    ShapeError, Spec, TensorSpec, Tensors, inputs,
 };
 use crate::base::Shape;
 use crate::simd::{Isa, Product};
@@ -124,10 +124,6 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    fn weights(&self) -> usize {
-        self.k * self.c_in * self.c_out
-    }
-
     /// Numbers of packed weights for the forward pass; those for backward-data follow.
     fn packed_forward(&self) -> usize {
         Product::packed_len(self.k * self.c_in, self.c_out)
@@ -181,21 +177,21 @@ impl PlannedOp for Planned<Conv1d, Geometry> {
         Algorithms { forward: "direct", backward_data: "direct", backward_weight: "direct" }
     }
 
-    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
+    fn prepare(&self, isa: Isa, params: Tensors<'_>, _state: Tensors<'_>, batch_saved: &mut [f32]) {
         let g = self.geometry;
-        isa.run(cpu::Pack { g, w: &params[..g.weights()], packed: batch_saved });
+        isa.run(cpu::Pack { g, w: params.get(0), packed: batch_saved });
     }
 
     fn forward(&self, isa: Isa, _phase: usize, b: &mut Forward<'_>) {
         let g = self.geometry;
-        let bias = &b.params[g.weights()..];
+        let bias = b.params.get(1);
         cpu::Conv1dForward { g, x: b.x[0], packed: b.batch_saved, bias, y: b.y, scratch: b.scratch }.run(isa);
     }
 
     fn backward(&self, isa: Isa, _phase: usize, b: &mut Backward<'_>) {
         let g = self.geometry;
         if !b.dparams.is_empty() {
-            let (dw, db) = b.dparams.split_at_mut(g.weights());
+            let [dw, db] = b.dparams.each();
             cpu::Conv1dBackwardWeight { g, x: b.x[0], dy: b.dy, dw, db, scratch: b.scratch }.run(isa);
         }
         let [dx, _] = &mut b.dx;

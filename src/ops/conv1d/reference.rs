@@ -16,7 +16,7 @@ fn products(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
 }
 
 pub fn forward(g: &Geometry, b: &mut ReferenceForward<'_>) {
-    let (w, bias) = b.params.split_at(g.weights());
+    let [w, bias] = b.params.each();
     for sample in 0..b.n {
         let x = &b.x[0][sample * g.l_in * g.c_in..];
         let y = &mut b.y[sample * g.l_out * g.c_out..][..g.l_out * g.c_out];
@@ -34,7 +34,7 @@ pub fn forward(g: &Geometry, b: &mut ReferenceForward<'_>) {
 }
 
 pub fn backward(g: &Geometry, b: &mut ReferenceBackward<'_>) {
-    let (dw, db) = b.dparams.split_at_mut(g.weights());
+    let (w, [dw, db]) = (&b.params[0], b.dparams.each());
     for sample in 0..b.n {
         let x = &b.x[0][sample * g.l_in * g.c_in..];
         let dy = &b.dy[sample * g.l_out * g.c_out..][..g.l_out * g.c_out];
@@ -47,7 +47,7 @@ pub fn backward(g: &Geometry, b: &mut ReferenceBackward<'_>) {
                 for o in 0..g.c_out {
                     let weight = (t * g.c_in + i) * g.c_out + o;
                     dw[weight] += x[j * g.c_in + i] * dy[l * g.c_out + o];
-                    dx[j * g.c_in + i] += b.params[weight] * dy[l * g.c_out + o];
+                    dx[j * g.c_in + i] += w[weight] * dy[l * g.c_out + o];
                 }
             }
         });

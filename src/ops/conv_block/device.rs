@@ -6,7 +6,7 @@
 //! input channel the norm needs no rows either: `mono_norm_device.rs`.
 
 use super::geometry::Geometry;
-use super::planned::BlockPlan;
+use super::planned::{BIAS, BlockPlan, SCALE, SHIFT};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::device::{
@@ -21,8 +21,6 @@ use Operand::{BatchSaved, DParams, Dx, Dy, Params, Saved, Scratch, State, X, Y};
 pub(super) struct Block {
     pub g: Geometry,
     pub conv: Convolution,
-    /// Where the norm's parameters begin.
-    pub norm_at: usize,
 }
 
 impl Block {
@@ -41,7 +39,7 @@ impl Block {
             pad: g.pad as isize,
             products: batch.products,
         };
-        Block { g, conv, norm_at: planned.norm_at }
+        Block { g, conv }
     }
 
     /// With batch norm in training.
@@ -50,7 +48,7 @@ impl Block {
     }
 
     pub fn bias(&self) -> Option<At> {
-        Some((Params, self.g.weights()))
+        Some((Params(BIAS), 0))
     }
 
     pub fn input(&self) -> Rows {
@@ -113,13 +111,13 @@ impl Block {
 
     /// In inference: the norm's affine map follows the packed weights in memory.
     pub fn running(&self, eps: f64) -> Passes {
-        let (c, scale) = (self.g.c_out, self.norm_at);
+        let c = self.g.c_out;
         let affine = (BatchSaved, self.conv.packed());
         let map = running_affine(&RunningAffine {
-            scale: (Params, scale),
-            shift: (Params, scale + c),
-            mean: (State, 0),
-            variance: (State, c),
+            scale: (Params(SCALE), 0),
+            shift: (Params(SHIFT), 0),
+            mean: (State(0), 0),
+            variance: (State(1), 0),
             bias: self.bias(),
             affine,
             c,
@@ -143,7 +141,7 @@ impl Block {
         let argmax = (Saved, rows + n * kept);
         let numbers = |i: usize| (BatchSaved, self.packed() + i * round_up(3 * c));
         let (moments, affine, coefficients) = (numbers(0), numbers(1), numbers(2));
-        let (scale, shift) = ((Params, self.norm_at), (Params, self.norm_at + c));
+        let (scale, shift) = ((Params(SCALE), 0), (Params(SHIFT), 0));
         let chosen = pooled.unwrap_or(z);
 
         let mut forward = self.observe(z, pooled, argmax);
@@ -155,8 +153,8 @@ impl Block {
             shift,
             moments,
             affine: Some(affine),
-            running_mean: Some((State, 0)),
-            running_variance: Some((State, c)),
+            running_mean: Some((State(0), 0)),
+            running_variance: Some((State(1), 0)),
             n: samples,
             l,
             piece_rows: piece,
@@ -178,17 +176,16 @@ impl Block {
             backward,
             ..Passes::default()
         };
-        // The bias, which the norm takes away, has no gradient, nor have the numbers up to the norm's.
+        // The bias, which the norm removes, has a gradient of zero.
         let dz = Rows { argmax: Some(argmax), norm: Some((z, coefficients)), ..self.gradient_rows() };
-        let zeros = self.norm_at - self.g.weights();
-        self.conv.gradients(&dz, self.backward_weights(), (false, zeros), &mut passes);
+        self.conv.gradients(&dz, self.backward_weights(), (false, c), &mut passes);
         passes
     }
 
     /// The gradients of scale and shift, and the coefficients of the gradient of the rows.
     fn norm_gradients(&self, argmax: At, chosen: At, moments: At, coefficients: At) -> Vec<Launch> {
         let Geometry { l_out, c_out: c, .. } = self.g;
-        let (n, cells, scale) = (self.conv.n, self.g.cells(), (Params, self.norm_at));
+        let (n, cells, scale) = (self.conv.n, self.g.cells(), (Params(SCALE), 0));
         let (dy, partials) = ((Dy, 0), (Scratch, 0));
         let sums = GradientSums { dy, argmax: Some(argmax), z: chosen, moments, partials, rows: n * cells, c };
         vec![
@@ -197,8 +194,8 @@ impl Block {
                 partials,
                 moments,
                 scale,
-                dscale: Some((DParams, self.norm_at)),
-                dshift: Some((DParams, self.norm_at + c)),
+                dscale: Some((DParams(SCALE), 0)),
+                dshift: Some((DParams(SHIFT), 0)),
                 coefficients: Some(coefficients),
                 pieces: pieces(n * cells, c),
                 count: n * l_out,
@@ -214,7 +211,7 @@ impl Block {
         let short = 2 * rows.next_multiple_of(tile) > 3 * rows;
         let output = Output {
             mode: Mode::Observe,
-            scale: Some((Params, self.norm_at)),
+            scale: Some((Params(SCALE), 0)),
             pooled,
             argmax: Some(argmax),
             partials: (!short).then_some(partials),

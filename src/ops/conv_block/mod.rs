@@ -77,12 +77,9 @@ mod spread;
 mod weight;
 
 use super::batch_norm::{BatchNormInference, Over};
-use super::op::{
-    Inference, Layout, Op, Phase, PlannedOp, ReferenceBackward, ReferenceForward, Role, ShapeError, Spec, TensorSpec,
-    inputs,
-};
+use super::op::{Inference, Op, Phase, PlannedOp, ReferenceBackward, ReferenceForward, ShapeError, Spec, inputs};
 use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d, Padding};
-use crate::base::{Shape, aligned::round_up};
+use crate::base::Shape;
 pub use cases::cases;
 use geometry::{Geometry, WeightGradPath};
 use mono_norm::MonoNormed;
@@ -157,8 +154,8 @@ impl ConvBlock {
         }
     }
 
-    /// The requirements of the block of geometry `g`, except for its memory.
-    fn tensors(&self, g: &Geometry, x: &[Shape]) -> Result<Spec, ShapeError> {
+    /// The requirements of the block, except for its memory.
+    fn tensors(&self, x: &[Shape]) -> Result<Spec, ShapeError> {
         let convolved = self.conv.spec(x)?;
         let norm = match self.norm {
             Norm::None => None,
@@ -169,21 +166,13 @@ impl ConvBlock {
             Some(pool) => pool.spec(&[convolved.y])?.y,
             None => convolved.y,
         };
-        let (mut params, mut state, length) = (convolved.params, Vec::new(), g.weights() + g.c_out);
+        let (mut params, mut state) = (convolved.params, Vec::new());
         if let Some(norm) = norm {
-            // The norm's parameters begin at a cache line, as in the graph's arena.
-            let layout = Layout::Vector { c: norm_at(g) - length };
-            params.extend((norm_at(g) > length).then_some(TensorSpec { suffix: "padding", layout, role: Role::Shift }));
             params.extend(norm.params);
             state = norm.state;
         }
         Ok(Spec { params, state, reads_x: true, macs: convolved.macs, ..Spec::new(y) })
     }
-}
-
-/// Where the norm's parameters begin: after the convolution's, at a cache line, as in the graph's arena.
-fn norm_at(g: &Geometry) -> usize {
-    round_up(g.weights() + g.c_out)
 }
 
 /// Statistics before the output, sums before the gradient.
@@ -197,7 +186,7 @@ impl Op for ConvBlock {
     fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [shape] = inputs(self.name(), x)?;
         let g = self.geometry(shape)?;
-        let spec = self.tensors(&g, x)?;
+        let spec = self.tensors(x)?;
         let block = BlockPlan::new(g, &self.norm, self.learns, spec);
         Ok(match (self.norm, block.weights) {
             (Norm::None, _) => Box::new(Plain::new(block, None)),

@@ -13,15 +13,15 @@
 
 use super::convolve::{Rows, Stored};
 use super::geometry::Geometry;
-use super::norm::{Channels, sign};
+use super::norm::Channels;
 use super::norm_gradient::{NormGradient, RecomputedRows, recomputed_scratch};
-use super::planned::BlockPlan;
+use super::planned::{BIAS, BlockPlan, SCALE, SHIFT, WEIGHT, sign};
 use super::{NORM_PHASES, device, forward, pooled_weight};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::gradient_sums;
 use crate::ops::device::{Batch, Passes};
-use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec};
+use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec, Tensors};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Most taps.
@@ -109,9 +109,8 @@ impl PlannedOp for MonoNormed {
         self.block.algorithms()
     }
 
-    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        let scale = &params[self.block.norm_at..];
-        self.block.pack(isa, params, (|o| sign(scale[o]), |_| 1.0), batch_saved);
+    fn prepare(&self, isa: Isa, params: Tensors<'_>, _state: Tensors<'_>, batch_saved: &mut [f32]) {
+        self.block.pack_signed(isa, params, batch_saved);
     }
 
     /// Moments; then the convolution with the norm in its weights.
@@ -128,7 +127,7 @@ impl PlannedOp for MonoNormed {
 
     /// The sparse sums; then, if it is needed, the gradient of the audio, from recomputed rows.
     fn backward(&self, isa: Isa, phase: usize, b: &mut Backward<'_>) {
-        let BlockPlan { g, norm_at, numbers_at, data_at: [packed, _], .. } = self.block;
+        let BlockPlan { g, numbers_at, data_at: [packed, _], .. } = self.block;
         let (sums, argmax) = saved(&g, b.saved);
         if phase == 0 {
             sums.fill(0.0);
@@ -141,7 +140,7 @@ impl PlannedOp for MonoNormed {
         }
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
         let (own, scratch) = scratch.split_at_mut(recomputed_scratch(&g));
-        let terms = NormGradient::terms(&b.batch_saved[numbers_at..], &b.params[norm_at..][..g.c_out], terms);
+        let terms = NormGradient::terms(&b.batch_saved[numbers_at..], &b.params[SCALE], terms);
         let gradient = NormGradient { g, dy: b.dy, argmax, y: &[], terms };
         let dz = RecomputedRows { gradient, x: b.x[0], packed: &b.batch_saved[..packed], scratch: own.into() };
         self.block.backward_data(isa, (&dz, 0..g.l), b.batch_saved, &mut *b.dx[0], scratch);
@@ -273,7 +272,7 @@ impl Channels<'_, '_> {
     fn taps(&self, j: usize) -> [f64; TAPS] {
         let mut taps = [0.0; TAPS];
         for (t, tap) in taps.iter_mut().enumerate().take(self.g.k) {
-            *tap = f64::from(self.merge.params[t * self.g.c_out + j]);
+            *tap = f64::from(self.merge.params[WEIGHT][t * self.g.c_out + j]);
         }
         taps
     }
@@ -281,7 +280,7 @@ impl Channels<'_, '_> {
     /// Statistics, and the weights with the norm in them.
     fn moments_forward(self) {
         let moments = self.moments();
-        let (c, k, statistics_at, norm_at) = (self.g.c_out, self.g.k, self.statistics_at, self.norm_at);
+        let (c, k, statistics_at) = (self.g.c_out, self.g.k, self.statistics_at);
         let m = (self.merge.n * self.g.l_out) as f64;
         for j in 0..c {
             let w = self.taps(j);
@@ -290,7 +289,7 @@ impl Channels<'_, '_> {
             let variance = (square - mean * mean).max(0.0);
             let inv_std = self.norm.inv_std(variance);
             let b = &mut *self.merge;
-            let (scale, bias) = (b.params[norm_at + j], b.params[k * c + j]);
+            let (scale, bias) = (b.params[SCALE][j], b.params[BIAS][j]);
             b.batch_saved[statistics_at + j] = sign(scale) * mean as f32;
             b.batch_saved[statistics_at + c + j] = inv_std;
             let size = f64::from(scale) * f64::from(inv_std);
@@ -298,9 +297,9 @@ impl Channels<'_, '_> {
             for (t, w) in w.iter().enumerate().take(k) {
                 folded[t * c + j] = (size * w) as f32;
             }
-            folded[k * c + j] = (f64::from(b.params[norm_at + c + j]) - size * mean) as f32;
+            folded[k * c + j] = (f64::from(b.params[SHIFT][j]) - size * mean) as f32;
             let unbiased = variance * m / (m - 1.0).max(1.0);
-            self.norm.follow(b.state, (c, j), mean + f64::from(bias), unbiased);
+            self.norm.follow(&mut b.state, j, mean + f64::from(bias), unbiased);
         }
     }
 
@@ -308,7 +307,7 @@ impl Channels<'_, '_> {
     fn moments_backward(self) {
         let moments = self.moments();
         let [_, sums_at, ..] = offsets(&self.g);
-        let (c, k, statistics_at, norm_at) = (self.g.c_out, self.g.k, self.statistics_at, self.norm_at);
+        let (c, k, statistics_at) = (self.g.c_out, self.g.k, self.statistics_at);
         let m = self.merge.n * self.g.l_out;
         for j in 0..c {
             let w = self.taps(j);
@@ -319,14 +318,14 @@ impl Channels<'_, '_> {
                 sparse.iter_mut().enumerate().take(k + 1).for_each(|(t, sum)| *sum += f64::from(saved[t * c + j]));
             }
             let total = std::mem::take(&mut sparse[k]);
-            let scale = f64::from(b.params[norm_at + j]);
-            let (sign, inv_std) = (f64::from(sign(b.params[norm_at + j])), b.batch_saved[statistics_at + c + j]);
+            let scale = f64::from(b.params[SCALE][j]);
+            let (sign, inv_std) = (f64::from(sign(b.params[SCALE][j])), b.batch_saved[statistics_at + c + j]);
             let mean = sign * f64::from(b.batch_saved[statistics_at + j]);
             let products = dot(&w, &sparse[..TAPS]) - mean * total;
             // Of the signed rows, as everywhere.
             let sums = gradient_sums(std::iter::once((total as f32, (sign * products) as f32)), inv_std, m);
-            b.dparams[norm_at + j] += (products * f64::from(inv_std)) as f32;
-            b.dparams[norm_at + c + j] += total as f32;
+            b.dparams[SCALE][j] += (products * f64::from(inv_std)) as f32;
+            b.dparams[SHIFT][j] += total as f32;
             (b.batch_saved[statistics_at + 2 * c + j], b.batch_saved[statistics_at + 3 * c + j]) = sums.terms;
             let inv_std = f64::from(inv_std);
             let (mean_gradient, slope) = (total / m as f64, products * inv_std * inv_std / m as f64);
@@ -334,7 +333,7 @@ impl Channels<'_, '_> {
                 let x = moments.sums[t];
                 let deviations = dot(&w, &moments.products[t]) - mean * x;
                 let dw = scale * inv_std * (sparse - mean_gradient * x - slope * deviations);
-                b.dparams[t * c + j] += dw as f32;
+                b.dparams[WEIGHT][t * c + j] += dw as f32;
             }
         }
     }

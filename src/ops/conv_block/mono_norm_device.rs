@@ -7,6 +7,7 @@
 
 use super::Geometry;
 use super::device::Block;
+use super::planned::{SCALE, SHIFT, WEIGHT};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::device::At;
@@ -107,10 +108,10 @@ impl Block {
     fn mono_fold(&self, norm: BatchNorm, at: &Buffers) -> Launch {
         let Geometry { l_out, c_out: c, k, .. } = self.g;
         let (n, pieces, outputs) = (self.conv.n, self.conv.n * l_out.div_ceil(PIECE), self.conv.packed() / TAPS);
-        let [w, scale, shift] = [0, self.norm_at, self.norm_at + c].map(|number| (Params, number));
+        let [w, scale, shift] = [WEIGHT, SCALE, SHIFT].map(|tensor| (Params(tensor), 0));
         let launch = Launch::new("mono_norm_fold", 1, FOLD_THREADS).with(Scratch);
         let launch = with(launch, [Some(w), self.bias(), Some(scale), Some(shift)]);
-        let written = [at.moments, at.channels, at.folded, at.bias, (State, 0), (State, c)];
+        let written = [at.moments, at.channels, at.folded, at.bias, (State(0), 0), (State(1), 0)];
         [pieces, n * l_out, k, c, outputs]
             .into_iter()
             .fold(with(launch, written.map(Some)), Launch::int)
@@ -123,11 +124,11 @@ impl Block {
     fn mono_gradients(&self, at: &Buffers, pieces: usize) -> Launch {
         let Geometry { l_out, c_out: c, k, .. } = self.g;
         let launch = Launch::new("mono_norm_gradients", c.div_ceil(GRADIENT_CHANNELS), GRADIENT_THREADS);
-        let read = [(Scratch, 0), (Params, 0), (Params, self.norm_at), at.moments, at.channels];
-        let written = [(DParams, 0), (DParams, self.norm_at), (DParams, self.norm_at + c), at.slopes];
+        let read = [(Scratch, 0), (Params(WEIGHT), 0), (Params(SCALE), 0), at.moments, at.channels];
+        let written = [(DParams(WEIGHT), 0), (DParams(SCALE), 0), (DParams(SHIFT), 0), at.slopes];
         let launch = with(with(launch, read.map(Some)), written.map(Some));
-        // The bias, which the norm takes away, has no gradient, nor have the numbers up to the norm's.
-        let zeros = self.norm_at - self.g.weights();
+        // The bias, which the norm removes, has a gradient of zero.
+        let zeros = c;
         [pieces, self.conv.n * l_out, zeros, k, c]
             .into_iter()
             .fold(launch, Launch::int)
@@ -141,7 +142,7 @@ impl Block {
         let forward = Convolution { products: Products::Fma, ..self.conv };
         let pack = self.mono_backward().pack_from(at.folded, self.conv.packed() / TAPS, at.backward, true);
         let launch = Launch::new("mono_norm_input", n * pieces, THREADS);
-        let means = with(launch, [(X(0), 0), (Params, 0), at.slopes, (Dx(0), 0)].map(Some));
+        let means = with(launch, [(X(0), 0), (Params(WEIGHT), 0), at.slopes, (Dx(0), 0)].map(Some));
         let means = [l, l_out, pad, k, c, pieces].into_iter().fold(means, Launch::int);
         let means = means.costs(3 * n * l + (k + 4) * c, 2 * (n * l * k * (k + 1)) as u64);
         [pack, forward.input_gradient(rows, at.backward), means].map(|launch| launch.only_for(Dx(0)))

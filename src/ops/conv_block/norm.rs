@@ -16,14 +16,14 @@ use super::convolve::Stored;
 use super::geometry::{Convolution, Geometry, WeightGradPath};
 use super::norm_forward::{Activate, NormForward};
 use super::norm_gradient::{GradientSums, NormGradient, TurnRows};
-use super::planned::BlockPlan;
+use super::planned::{BIAS, BlockPlan, SCALE, SHIFT, sign};
 use super::weight::{self, DenseWeight};
 use super::{NORM_PHASES, device};
 use crate::base::aligned::round_up;
 use crate::ops::BatchNorm;
 use crate::ops::batch_norm::{gradient_sums, together};
 use crate::ops::device::{Batch, Passes};
-use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec};
+use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec, Tensors};
 use crate::simd::Isa;
 use crate::simd::transform::GROUP;
 
@@ -67,11 +67,6 @@ pub fn saved<'a>(g: &Geometry, saved: &'a mut [f32]) -> Saved<'a> {
 /// while both are made of them, and what either needs beside them is not read too often.
 const BOTH_ROWS: usize = 384;
 
-/// 1, or -1 where the norm's scale is negative.
-pub fn sign(scale: f32) -> f32 {
-    if scale < 0.0 { -1.0 } else { 1.0 }
-}
-
 /// The planned form with batch norm in training.
 #[derive(Debug)]
 pub struct Normed {
@@ -104,14 +99,14 @@ impl Normed {
     /// The gradients of input and weights from dense rows. Each block of rows is turned into its gradient once, and serves both gradients while it
     /// is in the caches.
     fn gradients(&self, isa: Isa, b: &mut Backward<'_>) {
-        let BlockPlan { g, norm_at, numbers_at, data, .. } = self.block;
+        let BlockPlan { g, numbers_at, data, .. } = self.block;
         let saved = saved(&g, b.saved);
         let (terms, scratch) = b.scratch.split_at_mut(round_up(4 * g.c_out));
-        let terms = NormGradient::terms(&b.batch_saved[numbers_at..], &b.params[norm_at..][..g.c_out], terms);
+        let terms = NormGradient::terms(&b.batch_saved[numbers_at..], &b.params[SCALE], terms);
         let gradient = NormGradient { g, dy: b.dy, argmax: saved.argmax, y: b.y, terms };
         let (sums, scratch) = scratch.split_at_mut(weight::sums_len(&self.sums));
         let learns = !b.dparams.is_empty();
-        let dw = if learns { &mut b.dparams[..g.weights()] } else { &mut [] };
+        let [dw] = b.dparams.each();
         let mut of_weights = DenseWeight { conv: self.sums, x: b.x[0], dw, sums };
         let mut turned = 0;
         for first in (0..g.l.max(g.l_out)).step_by(BOTH_ROWS) {
@@ -142,20 +137,19 @@ impl PlannedOp for Normed {
         self.block.algorithms()
     }
 
-    fn prepare(&self, isa: Isa, params: &[f32], _state: &[f32], batch_saved: &mut [f32]) {
-        let scale = &params[self.block.norm_at..];
-        self.block.pack(isa, params, (|o| sign(scale[o]), |_| 1.0), batch_saved);
+    fn prepare(&self, isa: Isa, params: Tensors<'_>, _state: Tensors<'_>, batch_saved: &mut [f32]) {
+        self.block.pack_signed(isa, params, batch_saved);
     }
 
     /// Convolution, pool and statistics; then the norm.
     fn forward(&self, isa: Isa, phase: usize, b: &mut Forward<'_>) {
-        let BlockPlan { g, norm_at, numbers_at, data_at: [packed, _], .. } = self.block;
+        let BlockPlan { g, numbers_at, data_at: [packed, _], .. } = self.block;
         let saved = saved(&g, b.saved);
         if phase == 0 {
             NormForward { g, x: b.x[0], packed: &b.batch_saved[..packed], saved, scratch: b.scratch }.run(isa);
             return;
         }
-        let (statistics, norm) = (&b.batch_saved[numbers_at..][..2 * g.c_out], &b.params[norm_at..]);
+        let (statistics, norm) = (&b.batch_saved[numbers_at..][..2 * g.c_out], [&b.params[SCALE], &b.params[SHIFT]]);
         let z = if g.window > 1 { saved.pooled } else { saved.z };
         isa.run(Activate { z, statistics, norm, y: b.y, argmax: saved.argmax });
     }
@@ -185,8 +179,6 @@ impl PlannedOp for Normed {
 pub struct Channels<'a, 'b> {
     pub g: Geometry,
     pub norm: BatchNorm,
-    /// Where the norm's parameters begin.
-    pub norm_at: usize,
     /// Where in `batch_saved` `[mean, inv_std, a, b]` begin: the signed rows' statistics, and the terms of their gradient. With one
     /// input channel the folded weights and bias follow.
     pub statistics_at: usize,
@@ -196,13 +188,13 @@ pub struct Channels<'a, 'b> {
 impl<'a, 'b> Channels<'a, 'b> {
     /// Of a block with `norm`.
     pub fn new(block: &BlockPlan, norm: BatchNorm, merge: &'a mut Merge<'b>) -> Channels<'a, 'b> {
-        let &BlockPlan { g, norm_at, numbers_at: statistics_at, .. } = block;
-        Channels { g, norm, norm_at, statistics_at, merge }
+        let &BlockPlan { g, numbers_at: statistics_at, .. } = block;
+        Channels { g, norm, statistics_at, merge }
     }
 
     /// From every sample's sums over its rows.
     pub fn of_rows(self) {
-        let Channels { g, norm, norm_at, statistics_at, merge: b } = self;
+        let Channels { g, norm, statistics_at, merge: b } = self;
         let c = g.c_out;
         let [z, pooled, ..] = lengths(&g);
         let m = b.n * g.l_out;
@@ -211,19 +203,19 @@ impl<'a, 'b> Channels<'a, 'b> {
                 let sums = &(b.saved)(i)[z + pooled..];
                 (sums[j], sums[c + j])
             };
-            let sign = sign(b.params[norm_at + j]);
+            let sign = sign(b.params[SCALE][j]);
             match b.pass {
                 Pass::Forward => {
                     let (mean, squares) = together(g.l_out, (0..b.n).map(of));
                     b.batch_saved[statistics_at + j] = mean as f32;
                     b.batch_saved[statistics_at + c + j] = norm.inv_std(squares / m as f64);
-                    let mean = f64::from(sign) * mean + f64::from(b.params[g.weights() + j]);
-                    norm.follow(b.state, (c, j), mean, squares / (m as f64 - 1.0).max(1.0));
+                    let mean = f64::from(sign) * mean + f64::from(b.params[BIAS][j]);
+                    norm.follow(&mut b.state, j, mean, squares / (m as f64 - 1.0).max(1.0));
                 }
                 Pass::Backward => {
                     let sums = gradient_sums((0..b.n).map(of), b.batch_saved[statistics_at + c + j], m);
-                    b.dparams[norm_at + j] += sign * sums.scale;
-                    b.dparams[norm_at + c + j] += sums.shift;
+                    b.dparams[SCALE][j] += sign * sums.scale;
+                    b.dparams[SHIFT][j] += sums.shift;
                     (b.batch_saved[statistics_at + 2 * c + j], b.batch_saved[statistics_at + 3 * c + j]) = sums.terms;
                 }
             }

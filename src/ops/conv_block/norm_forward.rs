@@ -162,7 +162,7 @@ pub struct Activate<'a> {
     /// `[mean, inv_std]` of the signed rows.
     pub statistics: &'a [f32],
     /// `[scale, shift]`.
-    pub norm: &'a [f32],
+    pub norm: [&'a [f32]; 2],
     pub y: &'a mut [f32],
     /// Empty without pool.
     pub argmax: &'a mut [u8],
@@ -172,8 +172,9 @@ impl Kernel for Activate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Activate { z, statistics, norm, y, argmax } = self;
-        let c = norm.len() / 2;
-        assert!(z.len() == y.len() && y.len().is_multiple_of(c) && statistics.len() >= 2 * c);
+        let [scale, shift] = norm;
+        let c = scale.len();
+        assert!(z.len() == y.len() && y.len().is_multiple_of(c) && shift.len() == c && statistics.len() >= 2 * c);
         assert!(argmax.is_empty() || argmax.len() == y.len());
         for j in (0..c).step_by(S::LANES) {
             let lanes = (c - j).min(S::LANES);
@@ -183,9 +184,9 @@ impl Kernel for Activate<'_> {
             unsafe {
                 let load = |from: *const f32| if whole { s.load(from) } else { s.load_first(from, lanes) };
                 let mean = load(statistics.as_ptr().add(j));
-                let scale = load(norm.as_ptr().add(j));
+                let scale = load(scale.as_ptr().add(j));
                 let scale = s.mul(s.max(scale, s.sub(s.zero(), scale)), load(statistics.as_ptr().add(c + j)));
-                let shift = load(norm.as_ptr().add(c + j));
+                let shift = load(shift.as_ptr().add(j));
                 for row in (j..y.len()).step_by(c) {
                     let value = s.fma(s.sub(load(z.as_ptr().add(row)), mean), scale, shift);
                     let to = y.as_mut_ptr().add(row);

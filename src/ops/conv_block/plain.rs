@@ -6,10 +6,10 @@
 use super::forward;
 use super::geometry::WeightGradPath;
 use super::gradient::Unpooled;
-use super::planned::BlockPlan;
+use super::planned::{BIAS, BlockPlan, WEIGHT};
 use super::{device, pooled_weight, spread, weight};
 use crate::ops::device::{Batch, Passes};
-use crate::ops::op::{Algorithms, Backward, Forward, PlannedOp, Spec};
+use crate::ops::op::{Algorithms, Backward, Forward, PlannedOp, Spec, Tensors, TensorsMut};
 use crate::simd::Isa;
 
 /// The planned form.
@@ -54,17 +54,16 @@ impl PlannedOp for Plain {
         self.block.algorithms()
     }
 
-    fn prepare(&self, isa: Isa, params: &[f32], state: &[f32], batch_saved: &mut [f32]) {
-        let BlockPlan { g, norm_at, numbers_at, .. } = &self.block;
+    fn prepare(&self, isa: Isa, params: Tensors<'_>, state: Tensors<'_>, batch_saved: &mut [f32]) {
         let Some(eps) = self.eps else {
-            return self.block.pack(isa, params, (|_| 1.0, |_| 1.0), batch_saved);
+            return self.block.pack(isa, &params[WEIGHT], (|_| 1.0, |_| 1.0), batch_saved);
         };
-        let scale = &params[*norm_at..];
+        let ([weight, bias, scale, shift], [mean, variance]) = (params.each(), state.each());
         // By which the norm multiplies output channel `o` of the convolution.
-        let factor = |o: usize| scale[o] / (state[g.c_out + o] + eps as f32).sqrt();
-        self.block.pack(isa, params, (factor, factor), batch_saved);
-        for (o, bias) in batch_saved[*numbers_at..].iter_mut().enumerate() {
-            *bias = (params[g.weights() + o] - state[o]) * factor(o) + scale[g.c_out + o];
+        let factor = |o: usize| scale[o] / (variance[o] + eps as f32).sqrt();
+        self.block.pack(isa, weight, (factor, factor), batch_saved);
+        for (o, folded) in batch_saved[self.block.numbers_at..].iter_mut().enumerate() {
+            *folded = (bias[o] - mean[o]) * factor(o) + shift[o];
         }
     }
 
@@ -78,7 +77,7 @@ impl PlannedOp for Plain {
         let BlockPlan { g, learns, numbers_at, data_at: [packed, _], .. } = self.block;
         let argmax_len = if g.window > 1 && learns { b.y.len() } else { 0 };
         let argmax = &mut bytemuck::cast_slice_mut(b.saved)[..argmax_len];
-        let bias = if self.eps.is_some() { &b.batch_saved[numbers_at..] } else { &b.params[g.weights()..] };
+        let bias = if self.eps.is_some() { &b.batch_saved[numbers_at..] } else { &b.params[BIAS] };
         let (packed, cell) = (&b.batch_saved[..packed], b.from / g.c_out);
         forward::Forward { g, x: b.x[0], packed, bias, cell, y: b.y, argmax, scratch: b.scratch }.run(isa);
     }
@@ -89,7 +88,7 @@ impl PlannedOp for Plain {
         debug_assert!(b.dparams.is_empty() || self.eps.is_none(), "a frozen block has no such gradients");
         let dz = Unpooled { g, dy: b.dy, argmax: &bytemuck::cast_slice(b.saved)[..argmax_len], y: b.y };
         if !b.dparams.is_empty() {
-            let (dw, db) = b.dparams.split_at_mut(g.weights());
+            let [dw, db] = b.dparams.each();
             let (x, dy, argmax, scratch) = (b.x[0], dz.dy, dz.argmax, &mut *b.scratch);
             match self.block.weights {
                 WeightGradPath::Sparse => pooled_weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.sparse(isa),
@@ -111,7 +110,7 @@ impl PlannedOp for Plain {
         spread::Spread { g, dy: dz.dy, argmax: dz.argmax, packed, dx, scratch }.run(isa);
     }
 
-    fn reorder_gradients(&self, dparams: &mut [f32], scratch: &mut [f32]) {
+    fn reorder_gradients(&self, dparams: TensorsMut<'_>, scratch: &mut [f32]) {
         self.block.reorder_gradients(dparams, scratch);
     }
 

@@ -3,12 +3,26 @@
 
 use super::convolve::{Convolve, Pack, Rows};
 use super::geometry::{Convolution, Geometry, WeightGradPath};
-use super::{Norm, mono_norm, norm_at, norm_gradient, pooled_weight, spread, weight};
+use super::{Norm, mono_norm, norm_gradient, pooled_weight, spread, weight};
 use crate::base::aligned::round_up;
-use crate::ops::op::{Algorithms, Spec};
+use crate::ops::op::{Algorithms, Spec, Tensors, TensorsMut};
 use crate::simd::Isa;
 use crate::simd::transform::PlainRows;
 use std::ops::Range;
+
+/// The numbers of the block's parameter tensors: those of the convolution, then those of the norm.
+pub const WEIGHT: usize = 0;
+/// See [`WEIGHT`].
+pub const BIAS: usize = 1;
+/// See [`WEIGHT`].
+pub const SCALE: usize = 2;
+/// See [`WEIGHT`].
+pub const SHIFT: usize = 3;
+
+/// 1, or -1 where the norm's scale is negative.
+pub fn sign(scale: f32) -> f32 {
+    if scale < 0.0 { -1.0 } else { 1.0 }
+}
 
 /// A conv_block for an input of known shape.
 #[derive(Debug)]
@@ -25,8 +39,6 @@ pub struct BlockPlan {
     pub spread_below: f64,
     /// How the gradient of the weights is computed.
     pub weights: WeightGradPath,
-    /// Where the norm's parameters begin.
-    pub norm_at: usize,
     /// In the memory for all samples, where the packed weights of backward-data begin: those of the dense convolution, and those of the sparse gradient.
     pub data_at: [usize; 2],
     /// Where the norm's numbers begin, after the packed weights.
@@ -52,7 +64,6 @@ impl BlockPlan {
             data,
             spread_below,
             weights: g.weight_grad_path(forward, !batch),
-            norm_at: norm_at(&g),
             data_at: [dense_at, sparse_at],
             numbers_at,
             spec: tensors,
@@ -103,12 +114,12 @@ impl BlockPlan {
     pub fn pack(
         &self,
         isa: Isa,
-        params: &[f32],
+        weights: &[f32],
         (forward, data): (impl Fn(usize) -> f32, impl Fn(usize) -> f32),
         batch_saved: &mut [f32],
     ) {
         let g = &self.g;
-        let at = |tap: usize, i: usize, o: usize| params[(tap * g.c_in + i) * g.c_out + o];
+        let at = |tap: usize, i: usize, o: usize| weights[(tap * g.c_in + i) * g.c_out + o];
         let [dense_at, sparse_at] = self.data_at;
         let packed = &mut batch_saved[..self.forward.packed()];
         isa.run(Pack { conv: self.forward, weight: |tap, i, o| forward(o) * at(tap, i, o), packed });
@@ -118,14 +129,20 @@ impl BlockPlan {
         }
         let sparse = &mut batch_saved[sparse_at..self.numbers_at];
         if !sparse.is_empty() {
-            spread::pack(g, params, sparse);
+            spread::pack(g, weights, sparse);
         }
     }
 
+    /// Packs the weights for a norm in training: those of the forward convolution with the sign of their channel's scale.
+    pub fn pack_signed(&self, isa: Isa, params: Tensors<'_>, batch_saved: &mut [f32]) {
+        let scale = &params[SCALE];
+        self.pack(isa, &params[WEIGHT], (|o| sign(scale[o]), |_| 1.0), batch_saved);
+    }
+
     /// Brings the accumulated gradients into the order of the parameters.
-    pub fn reorder_gradients(&self, dparams: &mut [f32], scratch: &mut [f32]) {
+    pub fn reorder_gradients(&self, mut dparams: TensorsMut<'_>, scratch: &mut [f32]) {
         if matches!(self.weights, WeightGradPath::Sparse) {
-            pooled_weight::reorder_gradients(&self.g, &mut dparams[..self.g.weights()], scratch);
+            pooled_weight::reorder_gradients(&self.g, &mut dparams[WEIGHT], scratch);
         }
     }
 
