@@ -137,10 +137,10 @@ impl Plan {
     fn step_macs(&self, step: &Step) -> u64 {
         let Some(node) = step.node.map(|node| &self.nodes[node]) else { return 0 };
         let (phases, times) = match step.pass {
-            Pass::Forward => (node.spec.forward, 1),
+            Pass::Forward => (node.needs.forward, 1),
             Pass::Backward => {
                 let (data, weight) = backward_computes(step, node);
-                (node.spec.backward, u64::from(data) + u64::from(weight))
+                (node.needs.backward, u64::from(data) + u64::from(weight))
             }
         };
         if step.phase + 1 == phases.len() { times * node.spec.macs } else { 0 }

@@ -105,7 +105,7 @@ impl Plan {
         for (i, node) in self.nodes.iter().enumerate() {
             let backward = self.steps.iter().find(|step| step.node == Some(i) && step.pass == Pass::Backward);
             let wanted = |launch: &&Launch| {
-                let there = |operand| backward.is_some_and(|step| step.loc(operand, node.spec.in_place).is_some());
+                let there = |operand| backward.is_some_and(|step| step.loc(operand, node.needs.in_place).is_some());
                 launch.only_for.is_none_or(there)
             };
             let launches = node.passes.iter().flat_map(of).filter(wanted);
@@ -144,7 +144,7 @@ impl Plan {
             Pass::Backward => &passes.backward,
         };
         let wanted =
-            |launch: &&Launch| launch.only_for.is_none_or(|operand| step.loc(operand, node.spec.in_place).is_some());
+            |launch: &&Launch| launch.only_for.is_none_or(|operand| step.loc(operand, node.needs.in_place).is_some());
         let mut all: Vec<_> = launches.iter().filter(wanted).map(|launch| planned(step, launch.clone())).collect();
         for (k, to) in step.add_to.iter().enumerate().filter(|(_, to)| to.space != Space::None) {
             let len = self.n * to.len;

@@ -17,7 +17,7 @@
 use super::builder::NodeId;
 use crate::base::Shape;
 use crate::ops::device::{Passes, Products};
-use crate::ops::op::{ConvChoice, MAX_INPUTS, Op, Pass, PlannedOp, Spec, TensorRanges};
+use crate::ops::op::{ConvChoice, MAX_INPUTS, Needs, Op, Pass, PlannedOp, Spec, TensorRanges};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -155,8 +155,10 @@ pub struct Lowered {
     pub op: Arc<dyn Op>,
     /// That op for its inputs.
     pub planned: Arc<dyn PlannedOp>,
-    /// What it needs: on a GPU not what [`PlannedOp::spec`] says, but what its launches need.
+    /// What that op needs on the CPU.
     pub spec: Spec,
+    /// What its passes need on the device of the plan.
+    pub needs: Needs,
     /// Shapes of its inputs.
     pub shapes: [Shape; MAX_INPUTS],
     /// How many inputs there are.
@@ -355,7 +357,7 @@ impl Plan {
             1 => 1,
             _ => Plan::shards_of(n, self.trains(), self.sums_len()),
         };
-        let batch_saved = self.nodes.iter().map(|node| node.spec.batch_saved as u128).sum::<u128>();
+        let batch_saved = self.nodes.iter().map(|node| node.needs.batch_saved as u128).sum::<u128>();
         let gradient = if self.trains() { self.params_len as u128 } else { 0 };
         let accumulators = gradient + accumulators(shards, threads) as u128 * self.sums_len() as u128;
         let activations = shards as u128 * n.div_ceil(shards) as u128 * self.shard_len as u128;

@@ -74,7 +74,7 @@ impl Cpu {
         let arenas = |count: usize, len: usize| -> Result<Vec<Mutex<Aligned>>, OutOfMemory> {
             (0..count).map(|_| Ok(Mutex::new(Aligned::try_zeros(len)?))).collect()
         };
-        let scratch = plan.nodes.iter().map(|node| node.spec.scratch).max().unwrap_or(0);
+        let scratch = plan.nodes.iter().map(|node| node.needs.scratch).max().unwrap_or(0);
         let mut learning: Vec<usize> = (0..plan.nodes.len()).collect();
         learning.retain(|&i| plan.trains() && !plan.nodes[i].frozen && !plan.nodes[i].params.is_empty());
         learning.sort_by_key(|&i| plan.nodes[i].params.range().start);
@@ -95,7 +95,7 @@ impl Cpu {
             batch_saved: plan
                 .nodes
                 .iter()
-                .map(|node| Aligned::try_zeros(node.spec.batch_saved))
+                .map(|node| Aligned::try_zeros(node.needs.batch_saved))
                 .collect::<Result<_, _>>()?,
             collected: Aligned::try_zeros(plan.collected_len())?,
             clock: Clock::default(),
@@ -209,7 +209,7 @@ impl Cpu {
             (node, own)
         });
         on_all_threads((&self.clock, "reorder"), nodes, |(node, gradient)| {
-            let scratch = &mut own(&self.workspaces)[..node.spec.scratch];
+            let scratch = &mut own(&self.workspaces)[..node.needs.scratch];
             node.planned.reorder_gradients(node.params.within(gradient), scratch);
         });
     }

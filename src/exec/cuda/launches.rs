@@ -46,8 +46,8 @@ fn batch_saved_ranges(plan: &Plan) -> (Vec<Range<usize>>, usize) {
     let mut len = 0;
     let ranges = plan.nodes.iter().map(|node| {
         let from = len;
-        len += node.spec.batch_saved.next_multiple_of(LINE);
-        from..from + node.spec.batch_saved
+        len += node.needs.batch_saved.next_multiple_of(LINE);
+        from..from + node.needs.batch_saved
     });
     (ranges.collect(), len)
 }
@@ -363,7 +363,7 @@ impl OperandAddresses<'_> {
             Operand::DParams(i) => number(dparams, self.node()?.params.starts().nth(i)?),
             Operand::State(i) => number(state, self.node()?.state.starts().nth(i)?),
             _ => {
-                let in_place = self.node().is_some_and(|node| node.spec.in_place);
+                let in_place = self.node().is_some_and(|node| node.needs.in_place);
                 let loc = self.planned.step.as_ref()?.loc(operand, in_place)?;
                 Some(self.memory.address(self.gpu, self.plan, loc))
             }

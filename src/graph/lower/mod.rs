@@ -150,18 +150,18 @@ impl<'a> Lowering<'a> {
     fn may_overwrite(&self, i: usize) -> bool {
         let input = self.reads[i][0];
         let maker = self.nodes.iter().position(|n| n.id.0 == input);
-        let spec = &self.nodes[i].spec;
-        spec.in_place
-            && !spec.reads_x
+        let needs = &self.nodes[i].needs;
+        needs.in_place
+            && !needs.reads_x
             && !self.kept_as_any(input)
             && self.readers(input) == 1
-            && maker.is_some_and(|maker| !self.has_backward() || !self.nodes[maker].spec.reads_y)
+            && maker.is_some_and(|maker| !self.has_backward() || !self.nodes[maker].needs.reads_y)
     }
 
     fn forward(&mut self) {
         for i in 0..self.nodes.len() {
             let id = self.nodes[i].id.0;
-            let spec = self.nodes[i].spec.clone();
+            let (size, needs) = (self.nodes[i].spec.y.size(), self.nodes[i].needs);
             let mut x = [Buffer::None; MAX_INPUTS];
             self.reads[i].iter().zip(&mut x).for_each(|(&input, x)| *x = self.activation[input]);
             let y = if self.may_overwrite(i) {
@@ -172,15 +172,15 @@ impl<'a> Lowering<'a> {
                 }
                 y
             } else {
-                self.buffer(spec.y.size(), self.kept_as_any(id))
+                self.buffer(size, self.kept_as_any(id))
             };
             self.activation[id] = y;
-            let saved = self.buffer(spec.saved, false);
+            let saved = self.buffer(needs.saved, false);
             self.saved.push(saved);
-            let phases = spec.forward;
+            let phases = needs.forward;
             for (phase, kind) in phases.iter().enumerate() {
                 let writes = phase + 1 == phases.len();
-                let scratch = self.buffer(spec.scratch, false);
+                let scratch = self.buffer(needs.scratch, false);
                 self.draft(Draft {
                     node: Some(i),
                     pass: Pass::Forward,
@@ -227,7 +227,7 @@ impl<'a> Lowering<'a> {
 
     fn backward_of(&mut self, i: usize) {
         let id = self.nodes[i].id.0;
-        let spec = self.nodes[i].spec.clone();
+        let needs = self.nodes[i].needs;
         let reads = self.reads[i].clone();
         if !self.trains() && !reads.iter().any(|&input| self.needs[input]) {
             // The gradient of its output is kept, and no other depends on it.
@@ -238,7 +238,7 @@ impl<'a> Lowering<'a> {
         let mut add_to = [Buffer::None; MAX_INPUTS];
         let mut dy = self.gradient[id];
         for (k, &input) in reads.iter().enumerate() {
-            if spec.reads_x {
+            if needs.reads_x {
                 x[k] = self.activation[input];
             }
             if !self.needs[input] {
@@ -252,24 +252,24 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             let kept = self.kept_as_any(input);
-            let in_place = k == 0 && spec.in_place && !self.kept_as_any(id) && self.readers(input) == 1 && !kept;
+            let in_place = k == 0 && needs.in_place && !self.kept_as_any(id) && self.readers(input) == 1 && !kept;
             dx[k] = if in_place { std::mem::replace(&mut dy, Buffer::None) } else { self.buffer(size, kept) };
             self.gradient[input] = dx[k];
         }
-        for (phase, kind) in spec.backward.iter().enumerate() {
+        for (phase, kind) in needs.backward.iter().enumerate() {
             if *kind == Phase::Batch && self.nodes[i].frozen {
                 // It computes the gradients of the parameters only.
                 continue;
             }
-            let writes = phase + 1 == spec.backward.len();
-            let scratch = self.buffer(spec.scratch, false);
+            let writes = phase + 1 == needs.backward.len();
+            let scratch = self.buffer(needs.scratch, false);
             self.draft(Draft {
                 node: Some(i),
                 pass: Pass::Backward,
                 phase,
                 kind: *kind,
                 x,
-                y: if spec.reads_y { self.activation[id] } else { Buffer::None },
+                y: if needs.reads_y { self.activation[id] } else { Buffer::None },
                 dy,
                 dx: if writes || dy == Buffer::None { dx } else { [Buffer::None; MAX_INPUTS] },
                 add_to: if writes { add_to } else { [Buffer::None; MAX_INPUTS] },
@@ -404,7 +404,7 @@ impl<'a> Lowering<'a> {
         });
         let trains = self.trains();
         let once =
-            self.nodes.iter().filter(|node| trains && !node.frozen && node.spec.backward.contains(&Phase::Batch));
+            self.nodes.iter().filter(|node| trains && !node.frozen && node.needs.backward.contains(&Phase::Batch));
         let mut summed_per_batch: Vec<_> = once.map(|node| node.params.range()).collect();
         summed_per_batch.sort_by_key(|params| params.start);
         let readable = |of: &[Buffer], g: usize| loc_of(of[self.stands_for[g]]);

@@ -6,7 +6,7 @@ use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
 use crate::ops::fusion::{Fused, LONGEST_CHAIN, fuse};
-use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Op, PER_SAMPLE, PlannedOp, Spec, TensorRanges};
+use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Needs, Op, PlannedOp, Spec, TensorRanges};
 use std::iter::successors;
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ impl Lowering<'_> {
                 state: node.state.clone(),
                 op,
                 planned,
+                needs: Needs::from(&spec),
                 spec,
                 shapes,
                 inputs: reads.len(),
@@ -187,7 +188,8 @@ impl Lowering<'_> {
             self.check_gradient(&name, (id.index(), frozen), &*op, &spec)?;
             let params = TensorRanges::joined(all().map(|node| &node.params));
             let state = TensorRanges::joined(all().map(|node| &node.state));
-            let fused = Lowered { id, name, op, planned, spec, params, state, frozen, ..node.clone() };
+            let needs = Needs::from(&spec);
+            let fused = Lowered { id, name, op, planned, spec, needs, params, state, frozen, ..node.clone() };
             self.nodes[last] = fused;
             self.reads[last] = self.reads[first].clone();
             for &gone in chain[..count - 1].iter().rev() {
@@ -215,10 +217,7 @@ impl Lowering<'_> {
                 // `check_gradient` has made sure that it has no backward pass.
                 (passes.backward, passes.finish) = (Vec::new(), Vec::new());
             }
-            let spec = &mut node.spec;
-            (spec.saved, spec.batch_saved, spec.scratch) = (passes.saved, passes.batch_saved, 0);
-            (spec.reads_x, spec.reads_y, spec.in_place) = (passes.reads_x, passes.reads_y, passes.in_place);
-            (spec.forward, spec.backward) = (PER_SAMPLE, PER_SAMPLE);
+            node.needs = Needs::from(&passes);
             node.passes = Some(passes);
         }
         Ok(())

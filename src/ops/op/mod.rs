@@ -12,7 +12,9 @@ mod tensors;
 pub use choice::{Algorithms, ConvChoice};
 pub(crate) use planned::Planned;
 pub use planned::{Backward, BatchGradient, Forward, MAX_INPUTS, Merge, PlannedOp};
-pub use spec::{Layout, PER_BATCH, PER_GROUP, PER_SAMPLE, Pass, Phase, Role, ShapeError, Spec, TensorSpec, inputs};
+pub use spec::{
+    Layout, Needs, PER_BATCH, PER_GROUP, PER_SAMPLE, Pass, Phase, Role, ShapeError, Spec, TensorSpec, inputs,
+};
 pub use tensors::{TensorRanges, Tensors, TensorsMut};
 
 use crate::base::{Shape, rng::Key};

@@ -1,6 +1,7 @@
 //! What an operation needs: its tensors, its memory, its phases.
 
 use crate::base::Shape;
+use crate::ops::device::Passes;
 use thiserror::Error;
 
 /// The reason why an operation cannot be applied to its inputs.
@@ -154,6 +155,37 @@ pub struct Spec {
     pub backward: &'static [Phase],
     /// Multiply-accumulate operations (MACs) of the forward pass per sample.
     pub macs: u64,
+}
+
+/// What the passes of an operation need on the device of a plan: on the CPU that of its [`Spec`], on a GPU that of its
+/// [`Passes`](crate::ops::device::Passes). Lengths are in elements of `f32`; all are explained at [`Spec`].
+#[allow(missing_docs, reason = "the fields are those of Spec")]
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    pub saved: usize,
+    pub scratch: usize,
+    pub batch_saved: usize,
+    pub reads_x: bool,
+    pub reads_y: bool,
+    pub in_place: bool,
+    pub forward: &'static [Phase],
+    pub backward: &'static [Phase],
+}
+
+impl From<&Spec> for Needs {
+    fn from(spec: &Spec) -> Needs {
+        let &Spec { saved, scratch, batch_saved, reads_x, reads_y, in_place, forward, backward, .. } = spec;
+        Needs { saved, scratch, batch_saved, reads_x, reads_y, in_place, forward, backward }
+    }
+}
+
+impl From<&Passes> for Needs {
+    /// A pass is one step for the whole batch, and its scratch memory belongs to the device.
+    fn from(passes: &Passes) -> Needs {
+        let &Passes { saved, batch_saved, reads_x, reads_y, in_place, .. } = passes;
+        let (forward, backward) = (PER_SAMPLE, PER_SAMPLE);
+        Needs { saved, scratch: 0, batch_saved, reads_x, reads_y, in_place, forward, backward }
+    }
 }
 
 impl Spec {
