@@ -183,6 +183,7 @@ fn unsafe_code_stays_in_its_files() {
         "ops/conv_block/norm_gradient.rs",
         "ops/conv_block/pooled_weight.rs",
         "ops/conv_block/weight.rs",
+        "exec/cpu/helpers.rs",
         "exec/cuda/clips.rs",
         "exec/cuda/gpu.rs",
         "exec/cuda/launches.rs",

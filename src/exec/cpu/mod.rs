@@ -2,6 +2,7 @@
 
 mod buffers;
 mod clock;
+mod helpers;
 mod run;
 mod sum_tree;
 
@@ -15,7 +16,8 @@ use crate::simd::Isa;
 use buffers::{Shard, own, range, whole};
 use clock::Clock;
 pub use clock::Part;
-use run::{Run, on_all_threads};
+use helpers::Helpers;
+use run::{Pieces, Run, on_all_threads};
 use std::sync::{Arc, Mutex};
 use sum_tree::SumTree;
 
@@ -37,8 +39,8 @@ pub struct Cpu {
     learning: Vec<usize>,
     /// One for each thread; a thread takes the one with its own number, so that no thread waits.
     workspaces: Vec<Mutex<Aligned>>,
-    /// One for each thread, where several threads may share a sample: temporary memory for pieces of a sample of another thread.
-    piece_scratch: Vec<Mutex<Aligned>>,
+    /// For the pieces of a sample that several threads share.
+    pieces: Pieces,
     /// The packed weights and the statistics of each node.
     batch_saved: Vec<Aligned>,
     /// The operands of a step that takes many samples at once, collected from the shards.
@@ -88,10 +90,10 @@ impl Cpu {
             workspaces: arenas(threads, plan.workspace_len)?,
             // For batches of a single sample only: a thread that waits for the pieces of its sample might take another sample
             // meanwhile, and has only one workspace.
-            piece_scratch: arenas(
-                if plan.has_backward() || plan.n > 1 || threads == 1 { 0 } else { threads },
-                scratch,
-            )?,
+            pieces: Pieces {
+                scratch: arenas(if plan.has_backward() || plan.n > 1 || threads == 1 { 0 } else { threads }, scratch)?,
+                helpers: Helpers::default(),
+            },
             batch_saved: plan
                 .nodes
                 .iter()
@@ -161,10 +163,9 @@ impl Cpu {
                 }
                 Stage::Batch(step) => self.sum_per_batch(&plan.steps[*step], inputs),
                 Stage::Samples(_) | Stage::Groups(_) => {
-                    let (isa, batch_saved, piece_scratch) = (self.isa, &self.batch_saved[..], &self.piece_scratch[..]);
-                    let clock = &self.clock;
-                    let run =
-                        Run { plan: &plan, n, isa, batch_saved, params, state, inputs, draw, piece_scratch, clock };
+                    let (isa, batch_saved, pieces, clock) =
+                        (self.isa, &self.batch_saved[..], &self.pieces, &self.clock);
+                    let run = Run { plan: &plan, n, isa, batch_saved, params, state, inputs, draw, pieces, clock };
                     let shards = &mut self.shards[..plan.shards_for(n)];
                     match stage {
                         Stage::Groups(step) => {

@@ -2,6 +2,7 @@
 
 use super::buffers::{Shard, add, operands, own, whole};
 use super::clock::Clock;
+use super::helpers::Helpers;
 use super::sum_tree::SumTree;
 use crate::base::{aligned::Aligned, rng::Key};
 use crate::graph::{BufferLoc, Plan, Space, Stage, Step};
@@ -10,6 +11,13 @@ use crate::simd::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
+
+/// What is needed where several threads compute one sample.
+pub(super) struct Pieces {
+    /// Temporary memory for pieces of a sample of another thread, one for each thread; none where each sample is computed by one thread.
+    pub scratch: Vec<Mutex<Aligned>>,
+    pub helpers: Helpers,
+}
 
 /// What does not change during a run.
 #[derive(Clone, Copy)]
@@ -22,7 +30,7 @@ pub(super) struct Run<'a> {
     pub state: &'a [f32],
     pub inputs: &'a [&'a [f32]],
     pub draw: Key,
-    pub piece_scratch: &'a [Mutex<Aligned>],
+    pub pieces: &'a Pieces,
     pub clock: &'a Clock,
 }
 
@@ -59,14 +67,16 @@ impl Run<'_> {
         let len = self.plan.sums_of_stage(stage);
         let count = shards.len();
         on_all_threads((self.clock, "samples"), shards.iter_mut().enumerate(), |(number, shard)| {
-            let mut workspace = own(workspaces);
             let mut each = |sums: &mut [f32]| {
+                let mut workspace = own(workspaces);
                 for sample in shard.samples.clone() {
                     steps.iter().for_each(|step| self.step(step, sample, shard, &mut workspace, sums));
                 }
             };
             if len == 0 {
-                each(&mut []);
+                // The scratch memory is for as many threads as there were when it was allocated.
+                let threads = self.pieces.scratch.len().min(rayon::current_num_threads());
+                self.pieces.helpers.run(threads.saturating_sub(1), || each(&mut []));
             } else {
                 let mut sums = tree.begin(len);
                 each(&mut sums);
@@ -175,7 +185,7 @@ impl Run<'_> {
             Pass::Forward => {
                 let state = node.state.of(self.state);
                 let b = Forward { sample, draw, x, y, from: 0, saved, scratch, params, state, batch_saved };
-                let piece = if self.piece_scratch.is_empty() { None } else { node.planned.piece() };
+                let piece = if self.pieces.scratch.is_empty() { None } else { node.planned.piece() };
                 match piece {
                     Some(piece) => self.forward_in_pieces(&*node.planned, piece, b),
                     None => node.planned.forward(self.isa, step.phase, &mut { b }),
@@ -189,12 +199,16 @@ impl Run<'_> {
         }
     }
 
-    /// Computes the output of one sample on all threads, in pieces of a multiple of `piece` numbers.
+    /// Computes the output of one sample, in pieces of a multiple of `piece` numbers on all threads that help.
     fn forward_in_pieces(&self, op: &dyn PlannedOp, piece: usize, b: Forward<'_>) {
         let Forward { sample, draw, x, params, state, batch_saved, .. } = b;
-        let numbers = b.y.len().div_ceil(self.piece_scratch.len()).next_multiple_of(piece);
-        b.y.par_chunks_mut(numbers).enumerate().for_each(|(i, y)| {
-            let (scratch, saved) = (&mut own(self.piece_scratch)[..], &mut [][..]);
+        let numbers = b.y.len().div_ceil(self.pieces.scratch.len()).next_multiple_of(piece);
+        let count = b.y.len().div_ceil(numbers);
+        let pieces = Mutex::new(b.y.chunks_mut(numbers).enumerate());
+        let next = || pieces.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+        self.pieces.helpers.for_each(count, &|_| {
+            let Some((i, y)) = next() else { return };
+            let (scratch, saved) = (&mut own(&self.pieces.scratch)[..], &mut [][..]);
             let from = i * numbers;
             op.forward(
                 self.isa,
