@@ -171,6 +171,12 @@ fn a_file_describes_a_study_and_its_faults_are_one_sentence() {
         ("networks = ['custom32-8']\n[grid]\nlr = [-1]", "lr must be between"),
         ("network = ['custom32-8']", "line 1: unknown field `network`"),
         ("networks = ['custom32-8']\nseeds = 1000000", "100000 are the most"),
+        ("networks = ['custom32-8']\nseeds = 9000000000000000000", "it has 9000000000000000000 seeds"),
+        (
+            "networks = ['custom32-8']\nseeds = [1, -2]",
+            "line 2: expected a number of seeds, or a list of seeds from 0 on",
+        ),
+        ("networks = ['custom32-8']\n[grid]\nlr = []", "`lr` in [grid] has no values"),
     ] {
         fs::write(&file, text).unwrap();
         let told = stapes().args(["study", "run"]).arg(&file).assert().failure();

@@ -18,7 +18,7 @@ const MOST_RUNS: usize = 100_000;
 
 /// The seeds of each network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of seeds, or a list of seeds from 0 on")]
 pub enum Seeds {
     /// 1 to this number.
     Count(u64),
@@ -114,7 +114,13 @@ impl StudySpec {
             [] => vec![Variant::default()],
             names => names.iter().map(|name| name.parse().map_err(fail)).collect::<Result<Vec<Variant>, _>>()?,
         };
+        if let Some((key, _)) = self.grid.iter().find(|(_, values)| values.is_empty()) {
+            return Err(fail(format!("`{key}` in [grid] has no values; give at least one, or leave the key out")));
+        }
         let seeds: Vec<u64> = match &self.seeds {
+            Seeds::Count(count) if *count > MOST_RUNS as u64 => {
+                return Err(fail(format!("it has {count} seeds, and {MOST_RUNS} are the most; give fewer")));
+            }
             Seeds::Count(count) => (1..=*count).collect(),
             Seeds::List(list) => list.clone(),
         };

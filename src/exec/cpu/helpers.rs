@@ -144,19 +144,16 @@ mod tests {
             pool(threads).install(|| {
                 let helpers = Helpers::default();
                 for run in 0..20 {
-                    let sums = helpers.run(threads - 1, || {
-                        (0..100)
-                            .map(|job| {
-                                let count = (job + run) % 9;
-                                let calls: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-                                helpers.for_each(count, &|number| {
-                                    calls[number].fetch_add(1, Ordering::Relaxed);
-                                });
-                                calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1)
-                            })
-                            .all(|once| once)
-                    });
-                    assert!(sums, "{threads} threads, run {run}");
+                    let once = |job: usize| {
+                        let count = (job + run) % 9;
+                        let calls: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                        helpers.for_each(count, &|number| {
+                            calls[number].fetch_add(1, Ordering::Relaxed);
+                        });
+                        calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1)
+                    };
+                    let all = helpers.run(threads - 1, || (0..100).all(once));
+                    assert!(all, "{threads} threads, run {run}");
                 }
             });
         }
