@@ -280,9 +280,6 @@ pub struct Plan {
 const MAX_SHARDS: usize = 256;
 /// The most memory for the gradient accumulators if every shard has one, in numbers (512 MiB), unless one shard exceeds it.
 const MAX_SUMS: usize = 1 << 27;
-/// The most groups of shards. A group reads all weights of a large dense layer: fewer read them less often, more occupy more threads.
-const MAX_GROUPS: usize = 8;
-
 impl Plan {
     /// Whether gradients of the parameters are computed.
     pub fn trains(&self) -> bool {
@@ -324,9 +321,12 @@ impl Plan {
         (p * n / shards).min(n)..((p + 1) * n / shards).min(n)
     }
 
-    /// How many groups of shards there are in a batch of `n` samples; group `g` begins with shard `g * shards / groups`.
-    pub fn groups_for(&self, n: usize) -> usize {
-        self.shards_for(n).min(MAX_GROUPS)
+    /// How many groups of shards there are in a batch of `n` samples on this many threads; group `g` begins with shard `g * shards / groups`.
+    ///
+    /// Each group reads all weights of a large dense layer: fewer groups read them less often. On few threads there are two groups for each, so that
+    /// a thread that is late does not keep the others waiting. The result of a sample does not depend on its group.
+    pub fn groups_for(&self, n: usize, threads: usize) -> usize {
+        self.shards_for(n).min(if threads < 4 { 2 * threads } else { threads.max(8) }).max(1)
     }
 
     /// Numbers in an accumulator of a stage.

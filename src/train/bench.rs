@@ -169,7 +169,7 @@ pub fn bench(
         done(&node.name, i, plan.nodes.len() + 2);
         let refused = |source| GraphError::Shape { node: node.name.clone(), source };
         let (makes, inputs, group_len) =
-            (plan.backward_of(i), inputs_of(network, node), batch.div_ceil(plan.groups_for(batch)));
+            (plan.backward_of(i), inputs_of(network, node), batch.div_ceil(plan.groups_for(batch, threads)));
         let layer = Layer { node, makes, inputs, group_len, isa };
         layers.push(layer.bench(batch, quick, &mut cpu_time).map_err(refused)?);
     }

@@ -1,8 +1,9 @@
 //! Predicts the time of a training step on many threads from a measurement on one.
 //!
-//! A step consists of parts, one after the other; the items of a part (samples, nodes, chunks of the parameters) may be executed side by side, and
-//! their number does not depend on the number of threads ([`Cpu::measure`]). Each item is timed on one thread, and the items of each part are given
-//! to the threads in the order in which an executor gives them: the next one to the first thread that is free.
+//! A step consists of parts, one after the other; the items of a part (samples, nodes, chunks of the parameters) may be executed side by side. Only
+//! the number of groups of samples, for large dense layers, depends on the number of threads: such a step is measured for each number of groups
+//! ([`Cpu::measure`]). Each item is timed on one thread, and the items of each part are given to the threads in the order in which an executor gives
+//! them: the next one to the first thread that is free.
 //!
 //! The prediction leaves out what threads cost each other: their start in each part, and the memory bandwidth that they share. For the latter it says how
 //! many bytes pass through memory, and at which rate they would have to.
@@ -13,13 +14,14 @@ use super::model::Model;
 use super::trainer::Trainer;
 use crate::base::rng::{Key, Stream};
 use crate::exec::{Cpu, Part};
-use crate::graph::Plan;
+use crate::graph::{Plan, Stage};
 use crate::nn::Network;
 use crate::ops::ConvChoice;
 use crate::optim::{Adam, AdamSettings, CHUNK};
 use crate::simd::Isa;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,7 +69,7 @@ pub struct Scaling {
     pub isa: &'static str,
     /// Bytes that pass through memory in a step, if the caches keep what is used within one sample of a stage.
     pub bytes: u64,
-    /// The parts of a step, by kind.
+    /// The parts of a step, by kind, cut as on the most threads.
     pub kinds: Vec<Kind>,
     /// Steps on 1 to 64 threads.
     pub predictions: Vec<Prediction>,
@@ -92,9 +94,16 @@ pub fn scaling(
     let total = measured.len() + 1;
     done("the parts of a step", 0, total);
     let work = Work { model: &model, batch, conv, isa, quick };
-    let parts = pool(1)?.install(|| work.parts(&plan))?;
+    let grouped = plan.stages.iter().any(|stage| matches!(stage, Stage::Groups(_)));
+    let groups_on = |threads: usize| if grouped { plan.groups_for(batch, threads) } else { 1 };
+    let mut parts_of: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
+    for threads in THREADS {
+        if let Entry::Vacant(entry) = parts_of.entry(groups_on(threads)) {
+            entry.insert(pool(1)?.install(|| work.parts(&plan, threads))?);
+        }
+    }
     let bytes = plan.moved_bytes();
-    let one = predicted(&parts, 1);
+    let one = predicted(&parts_of[&groups_on(1)], 1);
     let mut predictions = Vec::new();
     for threads in THREADS {
         let measured_seconds = match measured.iter().position(|&t| t == threads) {
@@ -104,12 +113,13 @@ pub fn scaling(
             }
             None => None,
         };
-        let seconds = predicted(&parts, threads);
+        let seconds = predicted(&parts_of[&groups_on(threads)], threads);
         let (speedup, bytes_per_second) = (one / seconds, bytes as f64 / seconds);
         predictions.push(Prediction { threads, seconds, speedup, bytes_per_second, measured_seconds });
     }
     let (name, isa) = (network.spec.name.clone(), isa.name());
-    Ok(Scaling { name, batch, isa, bytes, kinds: kinds(&parts), predictions })
+    let kinds = kinds(&parts_of[&groups_on(THREADS[THREADS.len() - 1])]);
+    Ok(Scaling { name, batch, isa, bytes, kinds, predictions })
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainError> {
@@ -180,8 +190,8 @@ impl Work<'_> {
         result.map(|()| seconds)
     }
 
-    /// The parts of a training step, each item with the median of its times.
-    fn parts(&self, plan: &Arc<Plan>) -> Result<Vec<Part>, TrainError> {
+    /// The parts of a training step as on this many threads, each item with the median of its times.
+    fn parts(&self, plan: &Arc<Plan>, threads: usize) -> Result<Vec<Part>, TrainError> {
         let (trainer, clips, labels) = self.trainer()?;
         let mut weights = trainer.weights().clone();
         let mut cpu = Cpu::new(plan.clone(), self.isa)?;
@@ -190,7 +200,7 @@ impl Work<'_> {
         let draw = Key::new(1, Stream::Dropout);
         cpu.prepare(&weights.params, &weights.state);
         cpu.run(&weights.params, &mut weights.state, &given, draw);
-        cpu.measure(true);
+        cpu.measure(Some(threads));
         let mut runs = Vec::new();
         for _ in 0..if self.quick { 3 } else { 15 } {
             cpu.run(&weights.params, &mut weights.state, &given, draw);

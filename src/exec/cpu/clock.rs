@@ -15,14 +15,20 @@ pub struct Part {
 /// Nothing is measured unless it is switched on.
 #[derive(Default)]
 pub(super) struct Clock {
-    on: bool,
+    /// While it is on, the number of threads for which items are cut.
+    threads: Option<usize>,
     parts: Mutex<Vec<Part>>,
 }
 
 impl Clock {
-    /// Switches the measurement on or off.
-    pub fn switch(&mut self, on: bool) {
-        self.on = on;
+    /// Switches the measurement on, with items as on this many threads, or off.
+    pub fn switch(&mut self, threads: Option<usize>) {
+        self.threads = threads;
+    }
+
+    /// The number of threads for which items are cut: those of the current pool, unless others are measured.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(rayon::current_num_threads)
     }
 
     /// The parts since the last call, in their order.
@@ -32,7 +38,7 @@ impl Clock {
 
     /// Begins a part.
     pub fn begin(&self, name: &'static str) {
-        if self.on {
+        if self.threads.is_some() {
             self.parts().push(Part { name, seconds: Vec::new() });
         }
     }
@@ -47,7 +53,7 @@ impl Clock {
 
     /// The beginning of an item; none if nothing is measured.
     pub fn start(&self) -> Option<Instant> {
-        self.on.then(Instant::now)
+        self.threads.map(|_| Instant::now())
     }
 
     /// The end of an item of the part that was begun last.

@@ -110,9 +110,10 @@ impl Cpu {
         &self.plan
     }
 
-    /// Begins or ends the measurement of the parts of each run and each preparation. A run that is measured allocates memory.
-    pub fn measure(&mut self, on: bool) {
-        self.clock.switch(on);
+    /// Begins the measurement of the parts of each run and each preparation, cut into items as on this many threads, or ends it. A run that is
+    /// measured allocates memory.
+    pub fn measure(&mut self, threads: Option<usize>) {
+        self.clock.switch(threads);
     }
 
     /// The parts that were measured since the last call, in their order.

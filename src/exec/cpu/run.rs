@@ -98,7 +98,8 @@ impl Run<'_> {
 
     /// Executes one step with all samples of a group of shards at once, group by group.
     pub fn groups(&self, step: &Step, shards: &mut [Shard], collected: &mut [f32], workspaces: &[Mutex<Aligned>]) {
-        let (count, mut shards, mut collected) = (self.plan.groups_for(self.n), shards, collected);
+        let (mut shards, mut collected) = (shards, collected);
+        let count = self.plan.groups_for(self.n, self.clock.threads());
         let (all, width) = (shards.len(), step.collected_len());
         let groups = (0..count).map(|g| {
             let (group, rest) = std::mem::take(&mut shards).split_at_mut((g + 1) * all / count - g * all / count);

@@ -101,7 +101,8 @@ pub enum Phase {
     /// One call per sample, in any order, on any thread.
     Samples,
     /// One call per group of samples, with all of them one after the other in every operand, and without `dparams`. For operations with so
-    /// many weights that reading them once per sample is slow.
+    /// many weights that reading them once per sample is slow. How many samples a group has depends on the number of threads, so the result of a
+    /// sample must not depend on the group.
     Groups,
     /// Backward, before the gradients of the inputs: the gradients of the parameters are computed once for the whole batch, in pieces
     /// ([`PlannedOp::batch_gradient`](super::PlannedOp::batch_gradient)), each from all samples in their order. For operations with so many parameters that accumulating their
