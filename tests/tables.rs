@@ -114,6 +114,50 @@ fn arrays_train_evaluate_predict_and_give_features() {
     stapes().args(["train", "--resume"]).arg(&run).args(["--epochs", "13"]).assert().success();
 }
 
+/// What a command prints.
+fn printed(command: &mut assert_cmd::Command) -> String {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert!(output.status.success(), "{text}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_is_printed_on_arrays_says_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = arrays(dir.path(), "waves.npz", 1.0);
+    let trained = |name: &str, seed: &str| {
+        let mut command = train(dir.path(), &data, name);
+        printed(command.args(["--recipe", "plain", "--epochs", "1", "--seed", seed]))
+    };
+    let texts = [trained("a", "1"), trained("b", "2")];
+    let (a, b) = (dir.path().join("runs/a"), dir.path().join("runs/b"));
+    let with = |command: &str, arguments: &[&Path]| printed(stapes().arg(command).args(arguments));
+    let evaluated = with("eval", &[&a]);
+    assert!(evaluated.contains("1 group") && evaluated.contains("accuracy by group: median"), "{evaluated}");
+    let again = with("eval", &[&a, &data]);
+    assert!(again.contains("0 more are of the same groups, so the accuracy is too high for new groups"), "{again}");
+    let compared = with("compare", &[&a, &b, &data]);
+    assert!(compared.contains("2,000 resamples of 10 groups"), "{compared}");
+    let several = with("eval", &[&a, &b]);
+    let listed = with("data", &[&data]);
+    assert!(listed.contains("120 clips of 3 classes, 10 groups"), "{listed}");
+    let mut all = vec![evaluated, again, compared, several, listed];
+    all.extend(texts);
+    if cfg!(feature = "export") {
+        all.push(printed(stapes().args(["eval", "--int8"]).arg(&a)));
+    }
+    if cfg!(feature = "classify") {
+        all.push(printed(stapes().args(["classify", "--classifiers", "knn"]).arg(&a)));
+    }
+    for text in &all {
+        // The name of the option, and of its value, is the same for all data.
+        let text = text.replace("--split speaker", "");
+        let wrong = ["speaker", "voice", "people"].into_iter().find(|word| text.contains(word));
+        assert_eq!(wrong, None, "{text}");
+    }
+}
+
 #[test]
 fn a_study_of_arrays_gives_networks_their_shape_and_leaves_out_alterations_of_sound() {
     let dir = tempfile::tempdir().unwrap();

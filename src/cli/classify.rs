@@ -48,6 +48,7 @@ mod built {
     use crate::cli::ending::usage;
     use crate::cli::table::{Table, count, left, right, thousands};
     use crate::cli::{models, output, recordings, report};
+    use crate::data::Grouping;
     use crate::train::classify::{Activations, Classified, Classifier, Features, Score};
     use crate::train::{
         Bundle, EVAL_BATCH, FeatureLayer, Predictor, Resampled, TrainConfig, Which, csv_field, write_atomically,
@@ -83,6 +84,8 @@ mod built {
     struct Outcome {
         run: String,
         network: String,
+        #[serde(skip)]
+        grouping: Grouping,
         /// Training, validation and test clips.
         clips: [usize; 3],
         own: OfNetwork,
@@ -186,6 +189,7 @@ mod built {
         Ok(Outcome {
             run: display_path(&args.run),
             network: models::described(&config.network),
+            grouping: activations.data().grouping(),
             clips,
             own: OfNetwork { validation_accuracy: own.validation.accuracy, test: own.test_score() },
             layers,
@@ -250,8 +254,8 @@ mod built {
         }
         let first = outcome.layers.iter().flat_map(|of| &of.classifiers).next();
         let resampled = match first.map(|of| of.network.resampled) {
-            Some(Resampled::Speakers) => "whole speakers",
-            _ => "single clips",
+            Some(Resampled::Speakers) => format!("whole {}", outcome.grouping.plural()),
+            _ => "single clips".into(),
         };
         format!(
             "{}\n\n{table}\npoints: the accuracy of the classifier less that of the network; the interval is from 2,000 resamples of {resampled}\n",

@@ -176,7 +176,7 @@ fn two(context: &Context, of: &Comparison, evaluations: [&Evaluation; 2], data: 
     let Agreement { both, only_first, only_second, neither } = of.agreement;
     let [low, high] = of.interval.map(points);
     let resampled = match of.resampled {
-        Resampled::Speakers => format!("2,000 resamples of {}", count(of.speakers, "speaker")),
+        Resampled::Speakers => format!("2,000 resamples of {}", count(of.speakers, data.grouping().noun())),
         Resampled::Clips => "2,000 resamples of the clips".into(),
     };
     let mut text = format!(

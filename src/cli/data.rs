@@ -98,7 +98,7 @@ fn show(audit: &Audit, data: &Dataset, all: bool) -> String {
     text += &unused(audit);
     for kind in FindingKind::ALL {
         let Some(&total) = audit.totals.get(&kind) else { continue };
-        text += &format!("\n{}: {}\n", kind.name(), thousands(total as u64));
+        text += &format!("\n{}: {}\n", kind.name(data.grouping()), thousands(total as u64));
         let named = if all { total } else { NAMED };
         for finding in audit.findings.iter().filter(|f| f.kind == kind).take(named) {
             text += &line(&format!("  {}: {}", finding.subject, finding.detail), "    ");

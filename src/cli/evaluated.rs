@@ -221,14 +221,17 @@ fn remark_on_recordings(context: &Context, runs: &[Run], other: bool) {
         }
         let Overlap { clips, clips_of_speakers } = run.overlap.unwrap_or_default();
         if clips + clips_of_speakers > 0 {
+            let grouping = run.data.grouping();
             context.remark(&format!(
-                "note: of the {} of {}, {} were used to train {} and {} more are of the same speakers, so the accuracy is too \
-                 high for new voices",
+                "note: of the {} of {}, {} were used to train {} and {} more are of the same {}, so the accuracy is too high \
+                 for {}",
                 count(run.data.clips().len() as u64, "clip"),
                 run.data.source(),
                 thousands(clips),
                 display_path(run.folder.path()),
                 thousands(clips_of_speakers),
+                grouping.plural(),
+                grouping.others(),
             ));
         }
     }

@@ -2,32 +2,37 @@
 
 use super::recordings::name_list;
 use crate::base::Name;
-use crate::data::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
+use crate::data::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Grouping, Hint};
 
-/// A hint about a data set, of sound or of arrays, as a remark of one line.
-pub fn note(hint: &Hint, sound: bool) -> String {
+/// A hint about a data set of recordings or of arrays as a remark of one line.
+pub fn note(hint: &Hint, grouping: Grouping) -> String {
+    let (plural, unknown) = (grouping.plural(), grouping.why_unknown());
     match hint {
         Hint::FewClips { classes } => format!(
             "note: fewer than {FEW_CLIPS} training clips of {}: such classes are learned badly; add recordings",
             with_numbers(classes)
         ),
-        Hint::FewSpeakers { classes } if !sound => format!(
-            "note: fewer than {FEW_SPEAKERS} groups in the training clips of {}: clips of other groups will be recognised less well",
-            with_numbers(classes)
-        ),
-        Hint::FewSpeakers { classes } => format!(
-            "note: fewer than {FEW_SPEAKERS} speakers in the training clips of {}: other voices will be recognised badly; add \
-             recordings of other people",
-            with_numbers(classes)
-        ),
-        Hint::UnknownSpeakers if !sound => {
-            "note: there is no array `group`, so every clip counts as a group of its own; if several clips are of one \
-                                            person or one session, the measured accuracy is too high for new ones"
-                .into()
+        Hint::FewSpeakers { classes } => {
+            let classes = with_numbers(classes);
+            let so = match grouping {
+                Grouping::Speakers => format!("other voices will be recognised badly; add {}", grouping.more()),
+                Grouping::Groups => format!("clips of other {plural} will be recognised less well"),
+            };
+            format!("note: fewer than {FEW_SPEAKERS} {plural} in the training clips of {classes}: {so}")
         }
-        Hint::UnknownSpeakers => "note: no file name is SPEAKER_nohash_NUMBER, so speakers cannot be told apart; one \
-                                  speaker can be in several splits, and the measured accuracy too high for new voices"
-            .into(),
+        Hint::UnknownSpeakers => {
+            let so = match grouping {
+                Grouping::Speakers => {
+                    "speakers cannot be told apart; one speaker can be in several splits, and the measured accuracy too high \
+                     for new voices"
+                }
+                Grouping::Groups => {
+                    "every clip counts as a group of its own; if several clips are of one person or one session, the \
+                     measured accuracy is too high for new ones"
+                }
+            };
+            format!("note: {unknown}, so {so}")
+        }
         Hint::SmallValidation { clips } => format!(
             "note: fewer than {FEW_VALIDATION_CLIPS} validation clips ({clips}): which epoch is the best is largely chance"
         ),

@@ -31,7 +31,7 @@ mod built {
     use crate::cli::ending::usage;
     use crate::cli::table::{count, thousands};
     use crate::cli::{interrupt, recordings};
-    use crate::data::{Dataset, Split};
+    use crate::data::{Dataset, Grouping, Split};
     use crate::exec::DeviceChoice;
     use crate::export::{IntegerNetwork, IntegerTiming, integer_network, label_flips, time_integer};
     use crate::ops::ConvChoice;
@@ -53,6 +53,8 @@ mod built {
         difference: f64,
         interval: [f64; 2],
         resampled: Resampled,
+        #[serde(skip)]
+        grouping: Grouping,
         p: f64,
         label_flips: usize,
         calibration_clips: usize,
@@ -109,6 +111,7 @@ mod built {
             difference,
             interval,
             resampled,
+            grouping: data.grouping(),
             p,
             label_flips: label_flips(float, &integer),
             calibration_clips: *calibration_clips,
@@ -120,7 +123,7 @@ mod built {
     impl Beside {
         /// The result for people.
         pub fn text(&self) -> String {
-            let over = if self.resampled == Resampled::Speakers { "speakers" } else { "clips" };
+            let over = if self.resampled == Resampled::Speakers { self.grouping.plural() } else { "clips" };
             let IntegerTiming { seconds_f32, seconds, ratio, clips } = self.time;
             format!(
                 "int8     accuracy {:.4} instead of {:.4} in floating point: difference {:+.2} points (95 % interval over {over} {:+.2} to {:+.2}, p = {:.2}), another class for {} of {}\n\

@@ -167,7 +167,7 @@ pub fn count_classes(data: &Dataset) -> String {
 
 /// `9 speakers`, or `9 groups` of arrays.
 pub fn count_speakers(data: &Dataset, n: usize) -> String {
-    count(n as u64, if data.is_sound() { "speaker" } else { "group" })
+    count(n as u64, data.grouping().noun())
 }
 
 /// What the added classes of a data set are made of, a line for each.

@@ -52,13 +52,10 @@ pub fn interval([low, high]: [f64; 2]) -> String {
 
 /// What the clips' speakers, or the groups of arrays, mean for the accuracy.
 fn speakers(report: &EvaluationReport) -> String {
-    let (noun, others, unknown) = match report.sound {
-        true => ("speaker", "new voices", "no file name is SPEAKER_nohash_NUMBER"),
-        false => ("group", "new groups", "there is no array `group`"),
-    };
+    let (noun, plural, others) = (report.grouping.noun(), report.grouping.plural(), report.grouping.others());
     let narrow = format!("the interval takes clips as independent, which is too narrow for {others}");
     let Some(of) = &report.speakers else {
-        return format!("{narrow}; there is none over {noun}s, because {unknown}");
+        return format!("{narrow}; there is none over {plural}, because {}", report.grouping.why_unknown());
     };
     let number = count(of.speakers, noun);
     let mut text = match of.interval {
@@ -66,7 +63,7 @@ fn speakers(report: &EvaluationReport) -> String {
             "for {others} the 95 % interval is {}, from {number}: the clips of one {noun} are not independent",
             interval(over)
         ),
-        None => format!("{narrow}; {number} are too few for one over {noun}s"),
+        None => format!("{narrow}; {number} are too few for one over {plural}"),
     };
     text += &format!(
         "\naccuracy by {noun}: median {:.3}, 10 % quantile {:.3}, 90 % quantile {:.3}",
@@ -76,14 +73,14 @@ fn speakers(report: &EvaluationReport) -> String {
         of.worst.iter().map(|one| format!("{} {:.3} ({} of {})", one.speaker, one.accuracy, one.correct, one.clips));
     let worst = worst.collect::<Vec<_>>().join(", ");
     if !worst.is_empty() {
-        text += &format!("\nworst {noun}s with at least five clips: {worst}");
+        text += &format!("\nworst {plural} with at least five clips: {worst}");
     }
     text
 }
 
 /// Several runs on the same clips: a line for each, their mean, and the mean of their probabilities.
 pub fn several(names: &[String], reports: &[EvaluationReport], mean: &Mean, ensemble: &EvaluationReport) -> String {
-    let heads = [left("run"), right("accuracy"), right("95 % interval"), right("new voices").optional(2)];
+    let heads = [left("run"), right("accuracy"), right("95 % interval"), right(ensemble.grouping.others()).optional(2)];
     let mut table = Table::new(heads.into_iter().chain([right("loss").optional(3), right("calib. error").optional(4)]));
     for (name, report) in names.iter().zip(reports) {
         let e = &report.evaluation;

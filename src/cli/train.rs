@@ -121,7 +121,7 @@ fn start(args: &Args, context: &Context) -> Result<PathBuf> {
     let session = Session::start(config.clone(), data.clone(), claim, device)?;
     context.remark(&introduction(context, &config, args.settings.recipe()?.as_ref(), &data, &session));
     left_out.iter().for_each(|remark| context.remark(remark));
-    Hint::of(&data).iter().for_each(|hint| context.remark(&hints::note(hint, data.is_sound())));
+    Hint::of(&data).iter().for_each(|hint| context.remark(&hints::note(hint, data.grouping())));
     work(context, &config, &data, session)
 }
 
@@ -183,7 +183,7 @@ fn resume(args: &Args, path: &Path, context: &Context) -> Result<PathBuf> {
 /// Whether there are training clips, checked before anything is written.
 fn check_training_clips(data: &Dataset) -> Result<(), DataError> {
     match data.in_split(Split::Training).len() {
-        0 => Err(DataError::EmptySplit { split: Split::Training }),
+        0 => Err(DataError::EmptySplit { split: Split::Training, grouping: data.grouping() }),
         _ => Ok(()),
     }
 }

@@ -371,7 +371,7 @@ fn clips_of(data: &Dataset, split: Option<Split>, batch: usize) -> Result<Vec<u3
     let clips = split.map_or_else(|| (0..data.clips().len() as u32).collect(), |split| data.in_split(split));
     match split {
         _ if !clips.is_empty() => Ok(clips),
-        Some(split) => Err(DataError::EmptySplit { split }),
+        Some(split) => Err(DataError::EmptySplit { split, grouping: data.grouping() }),
         None => Err(DataError::NoClips { data: data.source().into(), first: None }),
     }
 }

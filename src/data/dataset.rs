@@ -14,6 +14,7 @@ use super::clip::Format;
 use super::data_config::DataConfig;
 use super::error::{ClipError, DataError};
 use super::extra::{self, Classes, Extra};
+use super::grouping::Grouping;
 use super::layout;
 use super::ledger::{Ledger, Reason};
 use super::load::{self, Survey};
@@ -264,7 +265,7 @@ impl Dataset {
     /// Says which splits and classes have no clips, and which entries of the official lists were of no use.
     fn remark_on_splits(&mut self) {
         let (leaking, speakers) = self.leaking_speakers();
-        let (nouns, noun) = if self.is_sound() { ("speakers", "speaker") } else { ("groups", "group") };
+        let grouping = self.grouping();
         let what = match (self.split_rule, self.listed) {
             (SplitRule::Random { .. }, _) => Some("the random split".to_string()),
             (_, Some(listed)) => Some(listed.to_string()),
@@ -272,12 +273,13 @@ impl Dataset {
         };
         if let (Some(what), true) = (what, leaking > 0) {
             self.remarks.push(format!(
-                "{what} puts {leaking} of {speakers} {nouns} into more than one split, so the measured accuracy will be \
-                 optimistic"
+                "{what} puts {leaking} of {speakers} {} into more than one split, so the measured accuracy will be \
+                 optimistic",
+                grouping.plural()
             ));
         }
         let listed = self.listed.filter(|_| !matches!(self.split_rule, SplitRule::Random { .. }));
-        let speakers = split::Speakers { number: speakers, noun, nouns };
+        let speakers = (speakers, grouping);
         self.remarks.extend(split::remarks((self.split_rule, listed), &self.classes, &self.counts(), speakers));
         let unmatched = self.ledger.count(Reason::UnmatchedListEntry);
         if unmatched > 0 && self.split_rule == SplitRule::Official {
@@ -349,6 +351,11 @@ impl Dataset {
     /// Whether the clips are sound, in 16 bits, and not arrays.
     pub fn is_sound(&self) -> bool {
         matches!(self.banks[0].rows, Held::I16(_))
+    }
+
+    /// What is never divided between splits: speakers, or in arrays groups.
+    pub fn grouping(&self) -> Grouping {
+        if self.is_sound() { Grouping::Speakers } else { Grouping::Groups }
     }
 
     /// How each channel is standardised, if it is.

@@ -10,6 +10,7 @@ use crate::base::name::display_path;
 
 use super::augment::no_noise_text;
 use super::extra::{ExtraError, SILENCE, UNKNOWN};
+use super::grouping::Grouping;
 use super::split::Split;
 
 /// Why one clip cannot be used. Its text continues the sentence "`clip`: .." and advises for a clip of a data set;
@@ -300,10 +301,12 @@ pub enum DataError {
         missing: String,
     },
     /// A split without clips.
-    #[error("there are no {split} clips; use --split random or add recordings of other people")]
+    #[error("there are no {split} clips; use --split random or add {}", .grouping.more())]
     EmptySplit {
         /// The split.
         split: Split,
+        /// What is never divided between splits.
+        grouping: Grouping,
     },
     /// An input length, rate, channel count or batch size that cannot be.
     #[error("the {what} of {value} cannot be; it must lie between {min} and {max}")]

@@ -8,6 +8,7 @@ use crate::base::Name;
 
 use super::dataset::{ClipMeta, Dataset};
 use super::error::ClipFault;
+use super::grouping::Grouping;
 use super::ledger::Ledger;
 use super::samples::Samples;
 use super::split::Split;
@@ -58,8 +59,8 @@ impl FindingKind {
         FindingKind::TooShort,
     ];
 
-    /// The kind in words, for a table.
-    pub const fn name(self) -> &'static str {
+    /// The kind in words, for a table of a data set with this grouping.
+    pub const fn name(self, grouping: Grouping) -> &'static str {
         match self {
             FindingKind::Unreadable => "unreadable",
             FindingKind::Empty => "empty",
@@ -70,7 +71,10 @@ impl FindingKind {
             FindingKind::Silent => "silent",
             FindingKind::Clipped => "clipped",
             FindingKind::Duplicate => "duplicate",
-            FindingKind::SpeakerInTwoSplits => "speaker in two splits",
+            FindingKind::SpeakerInTwoSplits => match grouping {
+                Grouping::Speakers => "speaker in two splits",
+                Grouping::Groups => "group in two splits",
+            },
         }
     }
 }

@@ -42,6 +42,7 @@ mod error;
 mod extra;
 mod findings;
 mod folder;
+mod grouping;
 mod hints;
 mod layout;
 mod ledger;
@@ -81,6 +82,7 @@ pub use extra::{
     ExtraClasses, ExtraError, OTHER_WORDS, SHARES, SILENCE, SilenceClass, UNKNOWN, UnknownClass, UnknownFrom,
 };
 pub use findings::{Audit, ClassCount, Finding, FindingKind};
+pub use grouping::Grouping;
 pub use hints::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 pub use ledger::{Ledger, Omission, Reason};
 pub use npz::NpzWriter;

@@ -8,6 +8,8 @@ use crate::base::Name;
 use crate::base::rng::{Key, Stream};
 use crate::base::sha1::Sha1;
 
+use super::grouping::Grouping;
+
 /// What a clip is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,21 +142,14 @@ pub(super) fn random_splits(seed: u64, word: &Name, len: usize) -> Vec<Split> {
     splits
 }
 
-/// How many speakers, or groups, a data set has, and what they are called.
-#[derive(Clone, Copy)]
-pub(super) struct Speakers {
-    pub(super) number: usize,
-    pub(super) noun: &'static str,
-    pub(super) nouns: &'static str,
-}
-
 /// Remarks for the user about a division into splits: which splits have no clips, and which classes have none to train
-/// with. `listed` is what gives the splits, if the source does; `counts` has the training, validation and test clips of each class.
+/// with. `listed` is what gives the splits, if the source does; `counts` has the training, validation and test clips of each class; `number` is how many
+/// speakers or groups there are.
 pub(super) fn remarks(
     (rule, listed): (SplitRule, Option<&'static str>),
     classes: &[Name],
     counts: &[[usize; 3]],
-    speakers: Speakers,
+    (number, grouping): (usize, Grouping),
 ) -> Vec<String> {
     const SHOWN: usize = 5; // classes
     let total = |split: Split| counts.iter().map(|of| of[split as usize]).sum::<usize>();
@@ -165,15 +160,16 @@ pub(super) fn remarks(
     }
     let empty = empty.join(" and no ");
     if !empty.is_empty() {
-        let Speakers { number, noun, nouns } = speakers;
-        let speakers = if number == 1 { format!("one {noun}") } else { format!("{number} {nouns}") };
+        let noun = grouping.noun();
+        let speakers = if number == 1 { format!("one {noun}") } else { format!("{number} {}", grouping.plural()) };
         remarks.push(match (rule, listed) {
             (SplitRule::Speaker | SplitRule::Official, Some(listed)) => {
                 format!("{listed} leaves no {empty} clips; complete it, or use `--split random`")
             }
             (SplitRule::Speaker, None) => format!(
                 "the split by {noun} leaves no {empty} clips, because there are clips of {speakers} only; use \
-                 `--split random`, or add recordings of other people"
+                 `--split random`, or add {}",
+                grouping.more()
             ),
             (SplitRule::Official, None) => {
                 format!("the official lists leave no {empty} clips; use `--split speaker` or `--split random`")
@@ -193,8 +189,9 @@ pub(super) fn remarks(
         let more = if untrained.len() > SHOWN { ", .." } else { "" };
         remarks.push(format!(
             "the network cannot learn {}{more}: all clips of the class are in other splits than training; use \
-             `--split random`, or add recordings of other people",
-            untrained[..untrained.len().min(SHOWN)].join(", ")
+             `--split random`, or add {}",
+            untrained[..untrained.len().min(SHOWN)].join(", "),
+            grouping.more()
         ));
     }
     remarks

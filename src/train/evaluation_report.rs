@@ -7,7 +7,7 @@ use super::run_claim::RunClaim;
 use super::run_folder::write_together;
 use super::speakers::SpeakerSpread;
 use crate::base::Name;
-use crate::data::Dataset;
+use crate::data::{Dataset, Grouping};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -33,9 +33,9 @@ pub struct EvaluationReport {
     /// The recordings, if all of them were evaluated and not a split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recordings: Option<String>,
-    /// Whether the clips are sound, whose speakers are people; in arrays they are groups.
+    /// What [`EvaluationReport::speakers`] is about: speakers, or the groups of arrays.
     #[serde(skip)]
-    pub sound: bool,
+    pub grouping: Grouping,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -59,7 +59,7 @@ impl EvaluationReport {
         });
         EvaluationReport {
             recordings: evaluation.split.is_none().then(|| data.source().to_string()),
-            sound: data.is_sound(),
+            grouping: data.grouping(),
             calibration: Calibration::of(&evaluation),
             speakers: SpeakerSpread::of(&evaluation, data),
             worst_mistakes: worst_mistakes.collect(),

@@ -152,7 +152,7 @@ fn check(config: &TrainConfig, data: &Dataset) -> Result<(), TrainError> {
 /// How many clips an epoch uses; at least one.
 pub fn training_clips(data: &Dataset) -> Result<usize, TrainError> {
     match data.clips_per_epoch() {
-        0 => Err(DataError::EmptySplit { split: Split::Training }.into()),
+        0 => Err(DataError::EmptySplit { split: Split::Training, grouping: data.grouping() }.into()),
         clips => Ok(clips),
     }
 }

@@ -144,6 +144,33 @@ fn a_group_is_never_divided_and_each_split_has_one() {
 }
 
 #[test]
+fn sentences_on_arrays_say_groups_and_those_on_recordings_speakers() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = open(&made(folder.path(), (40, 3), |npz| npz.i64s("group", &[7; 40]).unwrap())).unwrap();
+    assert_eq!(data.grouping(), Grouping::Groups);
+    let remark = "the split by group leaves no validation and no test clips, because there are clips of one group only; use \
+                  `--split random`, or add clips of other groups";
+    assert!(data.remarks().iter().any(|text| text == remark), "{:?}", data.remarks());
+    let error = Batches::eval(Arc::new(data), Split::Testing, 4).map(drop).unwrap_err().to_string();
+    assert_eq!(error, "there are no testing clips; use --split random or add clips of other groups");
+    let mixed = open(&file("numbers.npz")).unwrap();
+    assert_eq!(Audit::of(&mixed).totals[&FindingKind::SpeakerInTwoSplits], 10);
+    assert_eq!(FindingKind::SpeakerInTwoSplits.name(mixed.grouping()), "group in two splits");
+    let clips = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clips");
+    let words = DataConfig { classes: Some(vec!["bed".into(), "six".into()]), ..DataConfig::default() };
+    let words = DataConfig { cache: CacheMode::Off, ..words };
+    let source = Source::open(&clips).unwrap();
+    let recordings = Dataset::open(&source, &words, &|_, _, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(recordings.grouping(), Grouping::Speakers);
+    for (grouping, words) in [
+        (Grouping::Speakers, ["speaker", "speakers", "new voices", "recordings of other people"]),
+        (Grouping::Groups, ["group", "groups", "new groups", "clips of other groups"]),
+    ] {
+        assert_eq!([grouping.noun(), grouping.plural(), grouping.others(), grouping.more()], words);
+    }
+}
+
+#[test]
 fn clips_of_another_length_are_cut_or_padded_and_those_of_other_channels_or_rates_refused() {
     let (path, all) = (file("labels.npz"), open(&file("labels.npz")).unwrap());
     let of = |length: usize, crop: Crop, windows: usize| {

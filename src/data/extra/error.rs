@@ -8,6 +8,7 @@ use crate::base::Name;
 use crate::base::name::display_path;
 
 use super::SHARES;
+use crate::data::grouping::Grouping;
 
 /// Why the classes `_unknown_` and `_silence_` cannot be made.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -76,9 +77,12 @@ pub enum ExtraError {
     },
     /// No unknown clip is for training.
     #[error(
-        "there are no training clips of `_unknown_`, only of other splits; add recordings of other people, or use --split random"
+        "there are no training clips of `_unknown_`, only of other splits; add {}, or use --split random", .grouping.more()
     )]
-    NoTrainingClips,
+    NoTrainingClips {
+        /// What is never divided between splits.
+        grouping: Grouping,
+    },
     /// A folder of sound for a data set of arrays.
     #[error(
         "the clips of {data} are arrays, to which the sound files of a folder cannot be added; name words of the data in --unknown"

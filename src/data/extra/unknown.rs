@@ -196,7 +196,7 @@ pub(super) fn choose(data: &mut Dataset, class: u32, share: f64, words: [usize; 
     }
     let training = of(data, Split::Training).len();
     if training == 0 {
-        return Err(ExtraError::NoTrainingClips.into());
+        return Err(ExtraError::NoTrainingClips { grouping: data.grouping() }.into());
     }
     let mut used = used.into_iter();
     data.keep_clips(|_| used.next().unwrap_or(true));
