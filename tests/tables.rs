@@ -158,6 +158,61 @@ fn what_is_printed_on_arrays_says_groups() {
     }
 }
 
+/// Removes the line `standardise = false` from the settings of a run, also from those in its weight files, as they are in runs of
+/// programs that did not have this setting.
+fn without_standardise(run: &Path) {
+    const LINE: &str = "standardise = false\n";
+    let config = run.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains(LINE));
+    fs::write(&config, text.replace(LINE, "")).unwrap();
+    let mut changed = 0;
+    for file in fs::read_dir(run).unwrap().map(|file| file.unwrap().path()) {
+        if file.extension().is_none_or(|end| end != "safetensors") {
+            continue;
+        }
+        let bytes = fs::read(&file).unwrap();
+        let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut header: Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+        let metadata = header["__metadata__"].as_object_mut().unwrap();
+        metadata.remove("stapes.hash").unwrap();
+        for value in metadata.values_mut() {
+            let text = value.as_str().unwrap();
+            changed += u32::from(text.contains(LINE));
+            *value = text.replace(LINE, "").into();
+        }
+        header.sort_all_objects();
+        let mut hash = sha1_smol::Sha1::from(header.to_string());
+        hash.update(&bytes[end..]);
+        header["__metadata__"]["stapes.hash"] = hash.digest().to_string().into();
+        let header = header.to_string();
+        fs::write(&file, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[end..]].concat())
+            .unwrap();
+    }
+    assert!(changed > 0, "no weight file has the settings of the run");
+}
+
+#[test]
+fn a_run_on_arrays_without_the_setting_standardise_is_evaluated_and_resumed_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = arrays(dir.path(), "waves.npz", 1.0);
+    let run = |name: &str| {
+        train(dir.path(), &data, name).args(["--recipe", "plain", "--epochs", "1"]).assert().success();
+        dir.path().join("runs").join(name)
+    };
+    let (now, before) = (run("now"), run("before"));
+    without_standardise(&before);
+    let accuracy = |run: &Path| json(stapes().args(["eval", "--json"]).arg(run))["loss"].clone();
+    assert_eq!(accuracy(&now), accuracy(&before));
+    let resumed =
+        |run: &Path| json(stapes().args(["train", "--json", "--epochs", "2", "--resume"]).arg(run))["weights"].clone();
+    assert!(resumed(&now).is_string());
+    assert_eq!(resumed(&now), resumed(&before));
+    assert_eq!(accuracy(&now), accuracy(&before));
+    let predicted = |run: &Path| stapes().arg("predict").arg(run).arg(&data).output().unwrap().stdout;
+    assert_eq!(predicted(&now), predicted(&before));
+}
+
 #[test]
 fn a_study_of_arrays_gives_networks_their_shape_and_leaves_out_alterations_of_sound() {
     let dir = tempfile::tempdir().unwrap();
