@@ -59,6 +59,23 @@ fn recordings_that_are_not_there() {
     assert!(!runs.exists(), "nothing is left behind");
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_in_a_build_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (words, runs) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/words"), dir.path().join("runs"));
+    let file = words.join("test-00000-of-00001.parquet");
+    let how =
+        "which this program was built without; build it with `cargo install --locked --path . --features parquet`";
+    refused(&mut train_on(&file, &runs), &["test-00000-of-00001.parquet is data in Parquet", how]);
+    refused(&mut train_on(&words, &runs), &["tests/parquet/words is data in Parquet", how]);
+    refused(
+        stapes().arg("predict").arg(trained()).arg(&file),
+        &["test-00000-of-00001.parquet is data in Parquet", how],
+    );
+    assert!(!runs.exists(), "nothing is left behind");
+}
+
 #[test]
 fn clips_that_are_broken() {
     let dir = tempfile::tempdir().unwrap();

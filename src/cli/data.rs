@@ -24,7 +24,7 @@ const NAMED: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder, .tar or .tar.gz of recordings with one folder for each word, .csv list of sound files, or .npz file of arrays; if omitted, the embedded recordings.
+    /// Folder, .tar or .tar.gz of recordings with one folder for each word, .csv list of sound files, .npz file of arrays, or .parquet files; if omitted, the embedded recordings.
     #[arg(value_name = "DIR|FILE")]
     path: Option<PathBuf>,
     /// Words to examine, separated by commas (`\,` is a comma within a word); if omitted, all.

@@ -1,17 +1,18 @@
-//! `stapes predict`: recognises the words in sound files, or the classes of the clips in arrays.
+//! `stapes predict`: recognises the words in sound files, or the classes of the clips in arrays and Parquet files.
 
 use super::clip_files::{ToInput, is_stdin, name, samples};
 use super::context::Context;
 use super::ending::{Ending, usage};
 use super::{import, integer, output, settings};
 use crate::base::Name;
-use crate::data::{ClipArray, Crop, Format, Sample};
+use crate::data::{ClipArray, Crop, Format, Sample, read_parquet_clips};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
 use crate::simd::Isa;
 use crate::train::{Bundle, Prediction, Predictor};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -24,7 +25,7 @@ Examples:
   stapes predict weights.safetensors --model custom32-8 --classes yes,no a.wav
 
 Prints one line per file: name, class and probability, separated by tabs (with --json one object per line).
-Of an .npz file, every clip of its array x is recognised; `trials.npz[7]` is the one in row 7, counted from 0.
+Of an .npz file, every clip of its array x is recognised; `trials.npz[7]` is the one in row 7, counted from 0. The same goes for the rows of .parquet files, which the Cargo feature `parquet` reads.
 Sound of any sample rate is resampled, longer clips are cut to the length of the network's input, shorter ones padded with zeros.
 With --int8 the network has weights and activations of 8 bits, whose ranges are measured on the training clips of the run.
 A tab, a line feed, a backslash or a byte that cannot be shown in a name is printed as \\t, \\n, \\\\ or \\xNN.";
@@ -38,7 +39,7 @@ const BATCH: usize = 32;
 pub struct Args {
     /// Folder of a run, or a .safetensors file.
     run: PathBuf,
-    /// Sound files (WAV, FLAC, Ogg Vorbis), or .npz and .npy files of clips; - reads a sound file from standard input.
+    /// Sound files (WAV, FLAC, Ogg Vorbis), or .npz, .npy and .parquet files of clips; - reads a sound file from standard input.
     #[arg(required = true, value_name = "CLIP")]
     clips: Vec<PathBuf>,
     /// Number of classes to print for each file, the most probable first.
@@ -105,8 +106,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let format = Format { rate_hz: input.sample_rate, channels: u32::try_from(input.channels).unwrap_or(u32::MAX) };
     let row = input.length * input.channels;
     let crop = crop(args, &bundle)?;
-    let arrays = args.clips.iter().any(|path| ClipArray::is_named_so(path));
-    let batch = if arrays { BATCH } else { BATCH.min(args.clips.len()) };
+    let many = args.clips.iter().any(|path| ClipArray::is_named_so(path) || is_parquet(path));
+    let batch = if many { BATCH } else { BATCH.min(args.clips.len()) };
     let network = match args.int8 {
         true => {
             let (network, _) = integer::network(&args.integer, context, &bundle, None, args.data.as_deref())?;
@@ -133,6 +134,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 Ok(array) => queue.add_all(path, &array)?,
                 Err(error) => queue.add::<f32>(file, Err(error.into()))?,
             }
+            continue;
+        }
+        if is_parquet(path) {
+            queue.add_rows(path)?;
             continue;
         }
         let samples = samples(path, format);
@@ -215,12 +220,33 @@ impl Queue<'_> {
     /// Adds every clip of an array.
     fn add_all(&mut self, path: &Path, array: &ClipArray) -> Result<()> {
         for number in 0..array.shape.clips {
-            let file =
-                Name::from_bytes(&[path.as_os_str().as_encoded_bytes(), format!("[{number}]").as_bytes()].concat());
+            let file = row_name(path, number);
             let clip = array.clip(number).map_err(|fault| anyhow!("{file}: {}", fault.in_command(None)));
             self.add(file, clip)?;
         }
         Ok(())
+    }
+
+    /// Adds the clip in every row of a Parquet file.
+    fn add_rows(&mut self, path: &Path) -> Result<()> {
+        let (mut number, mut failed) = (0, None);
+        let read = read_parquet_clips(path, self.to_input.format, &mut |clip| {
+            let file = row_name(path, number);
+            number += 1;
+            let clip = clip.map_err(|fault| anyhow!("{file}: {}", fault.in_command(None)));
+            match self.add(file, clip.as_ref().map(|clip| &clip.samples[..]).map_err(|error| anyhow!("{error}"))) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match (failed, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => self.add::<f32>(Name::from_os(path.as_os_str()), Err(error.into())),
+            (None, Ok(())) => Ok(()),
+        }
     }
 
     /// Computes and prints what waits.
@@ -242,6 +268,16 @@ impl Queue<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the name of a file is that of a Parquet file.
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"))
+}
+
+/// A row of a file of clips.
+fn row_name(path: &Path, number: usize) -> Name {
+    Name::from_bytes(&[path.as_os_str().as_encoded_bytes(), format!("[{number}]").as_bytes()].concat())
 }
 
 /// The crop that was given, or that of the run.

@@ -23,7 +23,7 @@ const PLACE: &str = "command line";
 /// Settings of a run as options.
 #[derive(Debug, clap::Args)]
 pub struct Settings {
-    /// Folder or .tar.gz of recordings, one folder per word; .csv list of sound files; .npz file of arrays; if omitted, the embedded recordings of twelve words.
+    /// Folder or .tar.gz of recordings, one folder per word; .csv list of sound files; .npz file of arrays; .parquet files; if omitted, the embedded recordings of twelve words.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
     /// Network, by name (`stapes models` lists them) or by TOML file [default: custom32-8].

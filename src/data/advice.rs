@@ -49,6 +49,7 @@ impl ClipFault {
             ClipFault::Rate { .. } => format!("correct its header or {discard}"),
             ClipFault::TooLong { .. } | ClipFault::FileTooLarge { .. } => "cut it into shorter clips".into(),
             ClipFault::Repeated => "rename one of them".into(),
+            ClipFault::MissingBytes => format!("write the file again with it or {discard}"),
         };
         format!("{}; {remedy}", self.cause())
     }
@@ -83,6 +84,7 @@ impl ClipFault {
             ClipFault::FileTooLarge { limit_mib } => format!("its file is larger than {limit_mib} MiB"),
             ClipFault::Damaged { reason } => format!("its compressed data are damaged ({reason})"),
             ClipFault::Repeated => "the data set contains another clip of this name".into(),
+            ClipFault::MissingBytes => "its row has no sound: `audio.bytes` is null".into(),
         }
     }
 }

@@ -12,9 +12,9 @@ use super::error::DataError;
 use super::tar_stream::{TarFault, is_header};
 
 /// Bytes that the content of a compressed archive may have whatever its size.
-const FREE_BYTES: u64 = 256 << 20;
+pub(super) const FREE_BYTES: u64 = 256 << 20;
 /// How many times its size a larger archive may expand to. Recordings shrink to a half or a tenth.
-const MAX_RATIO: u64 = 50;
+pub(super) const MAX_RATIO: u64 = 50;
 /// First two bytes of a gzip stream.
 const GZIP: [u8; 2] = [0x1F, 0x8B];
 

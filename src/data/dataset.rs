@@ -30,7 +30,7 @@ use super::table::Table;
 /// One clip of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipMeta {
-    /// `word/file`; in a list of sound files the path, in arrays the number of the row from 0.
+    /// `word/file`; in a list of sound files the path, in arrays the number of the row from 0, in Parquet files `file/row` with the name of the sound.
     pub name: Name,
     /// Index into the classes.
     pub class: u32,
@@ -319,7 +319,7 @@ impl Dataset {
             Source::Folder(root) => Some(root.join(name.to_path())),
             Source::Manifest(path) => Some(manifest::file_of(path, name)),
             Source::Arrays(path) => Some(path.clone()),
-            Source::Archive(_) | Source::Embedded(_) => None,
+            Source::Archive(_) | Source::Parquet(_) | Source::Embedded(_) => None,
         }
     }
 

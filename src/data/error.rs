@@ -106,6 +106,8 @@ pub enum ClipFault {
     },
     /// Another clip of the same class has the same file name.
     Repeated,
+    /// A row of a Parquet file in which the sound is null.
+    MissingBytes,
 }
 
 /// A clip of a data set that cannot be used, and why.
@@ -121,7 +123,7 @@ pub struct ClipError {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one, a .csv list of sound files, or an .npz file", display_path(.path))]
+    #[error("{} does not exist; give a folder of word folders or a .tar.gz of one, a .csv list of sound files, an .npz file, or .parquet files", display_path(.path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
@@ -135,7 +137,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file that is not an archive.
-    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz), .csv list or .npz file; give one of these", display_path(.path))]
+    #[error("{} is neither a folder nor a tar archive (.tar or .tar.gz), .csv list, .npz or .parquet file; give one of these", display_path(.path))]
     NotASource {
         /// The file.
         path: PathBuf,
@@ -153,6 +155,20 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong, and what to do; continues a sentence that begins with the file.
         reason: String,
+    },
+    /// A Parquet file that cannot be used as a data set.
+    #[error("{} {reason}", display_path(.path))]
+    BadParquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do; continues a sentence that begins with the file.
+        reason: String,
+    },
+    /// A Parquet file, or a folder of such files, and a build without the feature `parquet`.
+    #[error("{} is data in Parquet, which this program was built without; build it with `cargo install --locked --path . --features parquet`", display_path(.path))]
+    WithoutParquet {
+        /// The file or folder.
+        path: PathBuf,
     },
     /// A list of sound files that cannot be used as a data set.
     #[error("{}, line {line}: {reason}", display_path(.path))]

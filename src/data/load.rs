@@ -7,10 +7,11 @@ use super::arrays::{self, Arrays};
 use super::error::DataError;
 use super::layout::Found;
 use super::manifest::{self, Manifest};
+use super::parquet_files::ParquetSet;
 use super::prepare::{Sink, Stop};
 use super::source::{Source, Wanted, modified_ns};
 use super::table::Table;
-use super::{archive, embedded, folder};
+use super::{archive, embedded, folder, parquet_files};
 
 /// The state of a source: when its hash changes, a cache of it is out of date.
 pub(super) struct Survey {
@@ -20,6 +21,8 @@ pub(super) struct Survey {
     manifest: Option<Manifest>,
     /// The arrays, without the samples.
     pub(super) arrays: Option<Arrays>,
+    /// The rows of Parquet files, without the sound.
+    parquet: Option<ParquetSet>,
     /// A hash of names, sizes and times of change (of the content where it is in memory).
     pub(super) inputs: [u8; 20],
 }
@@ -27,20 +30,21 @@ pub(super) struct Survey {
 impl Survey {
     /// The state of a list of sound files, which is in no cache.
     pub(super) fn of_files(files: Manifest) -> Survey {
-        Survey { folder: None, manifest: Some(files), arrays: None, inputs: Default::default() }
+        Survey { folder: None, manifest: Some(files), arrays: None, parquet: None, inputs: Default::default() }
     }
 
     /// What the source says of its clips, if it is no collection of word folders.
     pub(super) fn table(&self) -> Option<&Table> {
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.table);
-        manifest.or(self.arrays.as_ref().map(|arrays| &arrays.table))
+        let arrays = || self.arrays.as_ref().map(|arrays| &arrays.table);
+        manifest.or_else(arrays).or_else(|| self.parquet.as_ref().map(ParquetSet::table))
     }
 }
 
 /// What is known of a source before its clips are read.
 pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
     let mut hash = Sha1::new();
-    let (mut folder, mut manifest, mut arrays) = (None, None, None);
+    let (mut folder, mut manifest, mut arrays, mut parquet) = (None, None, None, None);
     match source {
         Source::Folder(path) => {
             let listing = folder::list(path)?;
@@ -58,6 +62,11 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
             manifest = Some(list);
         }
         Source::Arrays(path) => arrays = Some(arrays::survey(path)?),
+        Source::Parquet(path) => {
+            let set = parquet_files::survey(path)?;
+            set.hash(&mut hash);
+            parquet = Some(set);
+        }
         Source::Embedded(embedded) => {
             hash.update(embedded.index);
             for (word, ogg) in embedded.words {
@@ -67,7 +76,7 @@ pub(super) fn survey(source: &Source<'_>) -> Result<Survey, DataError> {
             }
         }
     }
-    Ok(Survey { folder, manifest, arrays, inputs: hash.finalize() })
+    Ok(Survey { folder, manifest, arrays, parquet, inputs: hash.finalize() })
 }
 
 /// Reads the wanted clips of `source` into `sink` in any order. The clips of an archive get provisional names, and the
@@ -81,6 +90,9 @@ pub(super) fn read(
     if let Some(manifest) = &survey.manifest {
         return manifest::read(manifest, wanted, sink).map(|()| (manifest.table.found(), None));
     }
+    if let Some(set) = &survey.parquet {
+        return parquet_files::read(set, wanted, sink).map(|()| (set.table().found(), None));
+    }
     match (source, &survey.folder) {
         (Source::Folder(_), Some(listing)) => {
             folder::read(listing, wanted, sink).map(|()| (listing.found.clone(), None))
@@ -91,7 +103,7 @@ pub(super) fn read(
         }
         (Source::Archive(path), _) => archive::read(path, wanted, sink).map(|(found, names)| (found, Some(names))),
         // Surveyed above, or read without this function.
-        (Source::Manifest(_) | Source::Arrays(_), _) => Ok((Found::default(), None)),
+        (Source::Manifest(_) | Source::Arrays(_) | Source::Parquet(_), _) => Ok((Found::default(), None)),
         (Source::Embedded(embedded), _) => embedded::read(embedded, wanted, sink).map(|found| (found, None)),
     }
 }

@@ -1,7 +1,7 @@
 //! From recordings to batches.
 //!
 //! ```text
-//! Source (folder, .tar.gz, .csv, .npz, embedded) --> Dataset (classes, splits, rows of i16 or f32) --> Batches (rows of f32, prefetched)
+//! Source (folder, .tar.gz, .csv, .npz, .parquet, embedded) --> Dataset (classes, splits, rows of i16 or f32) --> Batches (rows of f32, prefetched)
 //!          read_clip: WAV, FLAC, Vorbis      the cache stores the rows, Audit examines them
 //! ```
 //!
@@ -53,6 +53,11 @@ mod member_tree;
 mod npy;
 mod npz;
 mod ogg;
+#[cfg(feature = "parquet")]
+mod parquet_files;
+#[cfg(not(feature = "parquet"))]
+#[path = "no_parquet.rs"]
+mod parquet_files;
 mod pcm;
 mod prepare;
 mod quiet_panic;
@@ -86,6 +91,7 @@ pub use grouping::Grouping;
 pub use hints::{FEW_CLIPS, FEW_SPEAKERS, FEW_VALIDATION_CLIPS, Hint};
 pub use ledger::{Ledger, Omission, Reason};
 pub use npz::NpzWriter;
+pub use parquet_files::read_parquet_clips;
 pub use samples::{Sample, Samples};
 pub use sound_stream::SoundStream;
 pub use source::{Embedded, Progress, Source, Stage, is_sound_file};

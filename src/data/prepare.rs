@@ -25,7 +25,7 @@ pub(super) const BLOCK_CLIPS: usize = 256;
 /// Largest file that can be a clip.
 pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Most values of a clip in a data set, channels counted: 17 minutes of 16 kHz mono.
-const MAX_CLIP_VALUES: usize = 1 << 24;
+pub(super) const MAX_CLIP_VALUES: usize = 1 << 24;
 
 /// What is known of a clip besides its samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

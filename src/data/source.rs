@@ -1,4 +1,4 @@
-//! Where a data set comes from: a folder of word folders, a tar archive of one, a list of sound files, arrays, or sound inside the program.
+//! Where a data set comes from: a folder of word folders, a tar archive of one, a list of sound files, arrays, Parquet files, or sound inside the program.
 
 use std::fs::File;
 use std::io::Read;
@@ -28,6 +28,9 @@ pub enum Source<'a> {
     Manifest(PathBuf),
     /// An `.npz` file of NumPy: the arrays `x` `[n, length, channels]` and `y` `[n]`, and if they are given `classes`, `group`, `split` and `rate`.
     Arrays(PathBuf),
+    /// A `.parquet` file, or a folder of such files, with the bytes of a sound file in each row: the columns `audio` (a struct of `bytes` and `path`)
+    /// and `label`, and if they are given `speaker_id` and `split`. Read with the feature `parquet`.
+    Parquet(PathBuf),
     /// Sound inside the program.
     Embedded(Embedded<'a>),
 }
@@ -43,11 +46,11 @@ pub struct Embedded<'a> {
 }
 
 impl Source<'static> {
-    /// The folder, the archive, the list or the arrays at `path`. The content of a file decides what it is, except for a list, whose name ends in
-    /// `.csv`.
+    /// The folder, the archive, the list, the arrays or the Parquet files at `path`. The content of a file decides what it is, except for a list, whose
+    /// name ends in `.csv`. A folder is one of Parquet files if it has some and no word folders.
     ///
     /// # Errors
-    /// Nothing is there, it cannot be read, or it is nothing of that kind.
+    /// Nothing is there, it cannot be read, it is nothing of that kind, or it is data in Parquet and this is a build without it.
     pub fn open(path: &Path) -> Result<Source<'static>, DataError> {
         let at_path = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
@@ -55,7 +58,10 @@ impl Source<'static> {
         };
         let meta = std::fs::metadata(path).map_err(at_path)?;
         if meta.is_dir() {
-            return Ok(Source::Folder(path.into()));
+            return match parquet_files_in(path).is_ok_and(|files| !files.is_empty()) {
+                true => parquet(path),
+                false => Ok(Source::Folder(path.into())),
+            };
         }
         if !meta.is_file() {
             return Err(DataError::SpecialFile { path: path.into() }); // opening a pipe could wait for ever
@@ -64,6 +70,9 @@ impl Source<'static> {
         File::open(path).and_then(|f| f.take(512).read_to_end(&mut head)).map_err(at_path)?;
         if head.starts_with(npy::MAGIC) || arrays::is_npz(&head) || ends_with(path, "npz") {
             return Ok(Source::Arrays(path.into()));
+        }
+        if head.starts_with(b"PAR1") || head.starts_with(b"PARE") || ends_with(path, "parquet") {
+            return parquet(path);
         }
         if ends_with(path, "csv") {
             return Ok(Source::Manifest(path.into()));
@@ -83,9 +92,11 @@ impl Source<'_> {
     /// The source in words: its path, or "the embedded set".
     pub fn describe(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) | Source::Manifest(path) | Source::Arrays(path) => {
-                name::display_path(path)
-            }
+            Source::Folder(path)
+            | Source::Archive(path)
+            | Source::Manifest(path)
+            | Source::Arrays(path)
+            | Source::Parquet(path) => name::display_path(path),
             Source::Embedded(_) => "the embedded set".into(),
         }
     }
@@ -109,6 +120,7 @@ impl Source<'_> {
             Source::Archive(path) => Some(Source::Archive(path.clone())),
             Source::Manifest(path) => Some(Source::Manifest(path.clone())),
             Source::Arrays(path) => Some(Source::Arrays(path.clone())),
+            Source::Parquet(path) => Some(Source::Parquet(path.clone())),
             Source::Embedded(_) => None,
         }
     }
@@ -116,13 +128,42 @@ impl Source<'_> {
     /// What stays the same when the source's content changes: the name of its cache is made of it.
     pub(super) fn identity(&self) -> String {
         match self {
-            Source::Folder(path) | Source::Archive(path) | Source::Manifest(path) | Source::Arrays(path) => {
+            Source::Folder(path)
+            | Source::Archive(path)
+            | Source::Manifest(path)
+            | Source::Arrays(path)
+            | Source::Parquet(path) => {
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
                 Name::from_os(path.as_os_str()).to_string()
             }
             Source::Embedded(_) => "embedded".into(),
         }
     }
+}
+
+/// Data in Parquet, if this build reads it.
+fn parquet(path: &Path) -> Result<Source<'static>, DataError> {
+    match cfg!(feature = "parquet") {
+        true => Ok(Source::Parquet(path.into())),
+        false => Err(DataError::WithoutParquet { path: path.into() }),
+    }
+}
+
+/// The Parquet files directly in a folder, sorted by name; none if it has word folders.
+pub(super) fn parquet_files_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let failed = |source| DataError::Io { path: folder.into(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().map(Name::from_os).unwrap_or_default();
+        if ends_with(&path, "parquet") && !name.as_bytes().starts_with(b".") && path.is_file() {
+            files.push(path);
+        } else if is_word(&name) && path.is_dir() {
+            return Ok(Vec::new());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Whether the name of a file has this extension.

@@ -114,7 +114,12 @@ pub fn speaker_percentage(speaker: &Name) -> f64 {
 
 /// The split of a clip by its speaker: below 10 % validation, below 20 % testing, else training.
 pub fn which_set(clip: &Name) -> Split {
-    let percentage = speaker_percentage(&speaker(clip));
+    split_of_speaker(&speaker(clip))
+}
+
+/// The split of the clips of a speaker.
+pub(super) fn split_of_speaker(speaker: &Name) -> Split {
+    let percentage = speaker_percentage(speaker);
     if percentage < 10.0 {
         Split::Validation
     } else if percentage < 20.0 {

@@ -168,7 +168,7 @@ impl Request<'_> {
         let file_of = |name: &Name| match self.source {
             Source::Folder(root) => Some(root.join(name.to_path())),
             Source::Manifest(path) => Some(manifest::file_of(path, name)),
-            Source::Archive(_) | Source::Arrays(_) | Source::Embedded(_) => None,
+            Source::Archive(_) | Source::Arrays(_) | Source::Parquet(_) | Source::Embedded(_) => None,
         };
         let mut refused = index.problems.iter().filter(|p| matches!(p.fault, ClipFault::Unreadable { .. }));
         refused.any(|problem| {

@@ -1,4 +1,4 @@
-//! Data sets that say of each clip which class it is of: arrays and CSV files. Their clips have no word folders, and may name a speaker, or a
+//! Data sets that say of each clip which class it is of: arrays, CSV files and Parquet files. Their clips have no word folders, and may name a speaker, or a
 //! group that counts as one, and a split.
 
 use std::collections::HashMap;
@@ -33,15 +33,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table of `rows`, all of which have a split if `listed` names what gives it; otherwise whole speakers are dealt. The order of `classes` is
-    /// that of the network's outputs.
+    /// A table of `rows`, all of which have a split if `listed` names what gives it; if some have none, whole speakers are dealt. The order of `classes`
+    /// is that of the network's outputs.
     pub(super) fn new(
         classes: Vec<Name>,
         mut rows: Vec<Row>,
         listed: Option<&'static str>,
         named_speakers: bool,
     ) -> Table {
-        if listed.is_none() {
+        if rows.iter().any(|row| row.split.is_none()) {
             deal(&mut rows);
         }
         let mut counts: HashMap<Name, u64> = HashMap::new();

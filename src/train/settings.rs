@@ -19,7 +19,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         Group::Data,
         "data",
-        Values::Text("a folder, a .tar.gz, .csv or .npz file, or `embedded` for the built-in recordings"),
+        Values::Text("a folder, a .tar.gz, .csv, .npz or .parquet file, or `embedded` for the built-in recordings"),
         "the data set; a relative path starts at the current folder",
         |c, v| {
             c.data = (v != EMBEDDED).then(|| PathBuf::from(v));

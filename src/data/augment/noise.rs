@@ -95,7 +95,9 @@ impl NoiseBank {
                     _ if data.noise().is_empty() => Vec::new(),
                     Some(Source::Folder(root)) => files_of(&root.join(NOISE))?,
                     Some(Source::Archive(path)) => archive::read_noise(path, MAX_SAMPLES)?,
-                    Some(Source::Manifest(_) | Source::Arrays(_) | Source::Embedded(_)) | None => Vec::new(),
+                    Some(Source::Manifest(_) | Source::Arrays(_) | Source::Parquet(_) | Source::Embedded(_)) | None => {
+                        Vec::new()
+                    }
                 };
                 let (bank, first) = decode(files, rate_hz);
                 if !bank.tracks.is_empty() {
