@@ -21,7 +21,7 @@ impl ShapeError {
     }
 }
 
-/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most implementations of [`Op::plan`] begin with it.
+/// The shapes of the inputs of `op`, if there are `N` of them and none is empty. Most implementations of [`Op::plan`](super::Op::plan) begin with it.
 pub fn inputs<const N: usize>(op: &'static str, x: &[Shape]) -> Result<[Shape; N], ShapeError> {
     let many = || ShapeError::new(op, format!("it takes {N} input{}, not {}", if N == 1 { "" } else { "s" }, x.len()));
     let shapes: [Shape; N] = x.try_into().map_err(|_| many())?;
