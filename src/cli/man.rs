@@ -57,10 +57,14 @@ fn synopsis(command: &clap::Command) -> String {
             (None, Some(short)) => format!("-{short}"),
             (None, None) => String::new(),
         };
-        let takes_value = arg.get_num_args().is_some_and(|range| range.takes_values());
-        let value = if takes_value { values(arg) } else { String::new() };
+        let range = arg.get_num_args().filter(|range| range.takes_values());
+        let equals = if arg.is_require_equals_set() { "=" } else { "" };
+        let value = range.map_or(String::new(), |_| format!("{equals}{}", values(arg)));
+        let optional = !flag.is_empty() && range.is_some_and(|range| range.min_values() == 0);
+        let value = if optional { format!("[{value}]") } else { value };
         let repeated = matches!(arg.get_action(), clap::ArgAction::Append);
-        let item = [flag, value].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let item = [flag, value].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let item = item.join(if equals.is_empty() { " " } else { "" });
         let item = if arg.is_required_set() { item } else { format!("[{item}]") };
         text += &format!(" {item}{}", if repeated { " .." } else { "" });
     }
