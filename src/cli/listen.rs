@@ -1,18 +1,15 @@
 //! `stapes listen`: recognises words in a long recording, or in a stream of sound as it arrives.
 
-use super::clip_files::{is_stdin, name};
 use super::context::Context;
 use super::ending::{Ending, usage};
+use super::sound::{self, Source};
 use super::table::count;
 use super::{calibrate, interrupt, output};
 use crate::base::Name;
 use crate::base::name::{display, display_path};
-use crate::data::{ClipFault, SoundStream};
 use crate::listen::{Event, Manifest, Recogniser, Stream, StreamOptions, is_word};
 use crate::train::write_atomically;
-use anyhow::{Result, anyhow, bail};
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use anyhow::{Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,9 +39,8 @@ with which there are at most --false-alarms per hour in the first, writes it to 
 pub struct Args {
     /// Folder of a run, or a .safetensors file.
     run: PathBuf,
-    /// Sound file (WAV, FLAC, Ogg Vorbis) of any length; - or nothing is standard input.
-    #[arg(value_name = "FILE")]
-    sound: Option<PathBuf>,
+    #[command(flatten)]
+    sound: sound::Args,
     /// Sample rate of samples without a header, in hertz [default: that of the network].
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
     rate: Option<u32>,
@@ -92,38 +88,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
     }
-    let sound_path = args.sound.as_deref().unwrap_or(Path::new("-"));
-    let mut sound = open(sound_path, args.rate.unwrap_or(recogniser.rate_hz()))?;
+    let raw_hz = args.rate.unwrap_or(recogniser.rate_hz());
+    let mut sound = Source::open(&args.sound, raw_hz, "stapes listen RUN")?;
     let stream = recogniser.stream_with(sound.rate_hz(), &options)?;
     if context.verbose {
         context.remark(&describe(&recogniser, &stream));
     }
     let listener = Listener { args, context, rate_hz: recogniser.rate_hz(), events: 0 };
     interrupt::watch()?;
-    listener.run(&mut sound, stream, sound_path)
-}
-
-/// Opens the sound; `raw_hz` is the rate of samples without a header.
-pub fn open(path: &Path, raw_hz: u32) -> Result<SoundStream> {
-    let stdin = is_stdin(path);
-    if stdin && std::io::stdin().is_terminal() {
-        return Err(usage(
-            "there is no sound: standard input is a terminal; give a file, or pipe the sound of a microphone: arecord -f S16_LE -r 16000 -t raw | stapes listen RUN",
-        ));
-    }
-    let bytes: Box<dyn Read + Send + Sync> = match stdin {
-        true => Box::new(std::io::stdin()),
-        false if path.is_dir() => bail!("{} is a folder; give a sound file", display_path(path)),
-        false => {
-            Box::new(File::open(path).map_err(|e| anyhow!("cannot read {}: {e}; check the path", display_path(path)))?)
-        }
-    };
-    SoundStream::open(bytes, stdin.then_some(raw_hz)).map_err(|fault| failed(path, &fault))
-}
-
-/// The sentence of a stream that cannot be used.
-pub fn failed(path: &Path, fault: &ClipFault) -> anyhow::Error {
-    anyhow!("{}: {}", name(path), fault.in_command((!is_stdin(path)).then_some(path)))
+    listener.run(&mut sound, stream)
 }
 
 /// Sets the threshold that an option names.
@@ -171,7 +144,7 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    fn run(mut self, sound: &mut SoundStream, mut stream: Stream, path: &Path) -> Result<()> {
+    fn run(mut self, sound: &mut Source, mut stream: Stream) -> Result<()> {
         let (mut samples, mut busy) = (Vec::new(), 0.0);
         // A stream that breaks off has been detected until there.
         let mut broken = None;
@@ -179,8 +152,8 @@ impl Listener<'_> {
             samples.clear();
             let more = match sound.read(&mut samples) {
                 Ok(more) => more,
-                Err(fault) => {
-                    broken = Some(failed(path, &fault));
+                Err(error) => {
+                    broken = Some(error);
                     false
                 }
             };
@@ -196,14 +169,10 @@ impl Listener<'_> {
         let events = stream.finish()?;
         busy += begun.elapsed().as_secs_f64();
         self.report(&events)?;
-        if sound.left_over() > 0 {
-            self.context.remark(&format!(
-                "note: {} ends within a frame; its last {} left out",
-                name(path),
-                if sound.left_over() == 1 { "byte is".into() } else { format!("{} bytes are", sound.left_over()) }
-            ));
+        if let Some(remark) = sound.left_out() {
+            self.context.remark(&remark);
         }
-        let seconds = sound.samples() as f64 / f64::from(sound.rate_hz());
+        let seconds = sound.seconds();
         self.context.remark(&format!(
             "{} in {seconds:.1} s of sound, computed in {busy:.2} s ({:.0} times as fast as it lasts)",
             count(self.events, "word"),

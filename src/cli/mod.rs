@@ -35,6 +35,7 @@ mod run_name;
 mod runs;
 mod settings;
 mod shell;
+mod sound;
 mod study;
 mod table;
 mod train;

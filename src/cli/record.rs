@@ -1,16 +1,16 @@
 //! `stapes record`: recordings of a new word, cut out of the sound of a microphone.
 
-use super::clip_files::name;
 use super::context::Context;
 use super::ending::{Ending, usage};
+use super::sound::{self, Source};
 use super::table::count;
-use super::{calibrate, interrupt, listen, output};
+use super::{calibrate, interrupt, output};
 use crate::base::Name;
 use crate::base::name::display_path;
 use crate::listen::{Take, TakeFinder};
 use anyhow::{Result, anyhow};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,9 +27,8 @@ reads it. Clips of one speaker stay together when the clips are divided into tra
 pub struct Args {
     /// The word that is spoken; the folder of its recordings has this name.
     word: String,
-    /// Sound file of any length; - or nothing is standard input.
-    #[arg(value_name = "FILE")]
-    sound: Option<PathBuf>,
+    #[command(flatten)]
+    sound: sound::Args,
     /// Number of recordings after which the command ends [default: until the sound ends].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     takes: Option<u32>,
@@ -65,8 +64,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if !(0.1..=60.0).contains(&args.seconds) {
         return Err(usage(format!("--seconds {} is no length of a word; give a number from 0.1 to 60", args.seconds)));
     }
-    let path = args.sound.as_deref().unwrap_or(Path::new("-"));
-    let mut sound = listen::open(path, args.rate)?;
+    let mut sound = Source::open(&args.sound, args.rate, "stapes record WORD")?;
     let mut rate = crate::listen::RateConverter::new(sound.rate_hz(), args.rate)?;
     let folder = args.out.join(&args.word);
     std::fs::create_dir_all(&folder)
@@ -83,8 +81,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         converted.clear();
         let more = match sound.read(&mut samples) {
             Ok(more) => more,
-            Err(fault) => {
-                broken = Some(listen::failed(path, &fault));
+            Err(error) => {
+                broken = Some(error);
                 false
             }
         };
@@ -107,7 +105,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     for take in finder.finish() {
         recorder.write(&take)?;
     }
-    recorder.end(path, broken)
+    recorder.end(&sound, broken)
 }
 
 /// Writes takes.
@@ -155,7 +153,10 @@ impl Recorder<'_> {
         output::line(&format!("{}\t{seconds:.2} s\t{peak_db:.1} dB{remark}", Name::from_os(path.as_os_str())))
     }
 
-    fn end(&self, path: &Path, broken: Option<anyhow::Error>) -> Result<()> {
+    fn end(&self, sound: &Source, broken: Option<anyhow::Error>) -> Result<()> {
+        if let Some(remark) = sound.left_out() {
+            self.context.remark(&remark);
+        }
         self.context.remark(&format!("{} in {}", count(self.count.into(), "recording"), display_path(&self.folder)));
         if let Some(error) = broken {
             return Err(error);
@@ -165,11 +166,11 @@ impl Recorder<'_> {
         }
         match (self.args.takes, self.count) {
             (_, 0) => {
-                Err(anyhow!("{} has no word that stands out from its background; speak louder or nearer", name(path)))
+                Err(anyhow!("{} has no word that stands out from its background; speak louder or nearer", sound.name()))
             }
             (Some(takes), have) if have < takes => Err(anyhow!(
                 "{} ended after {have} of {takes} recordings; run the command again for the rest",
-                name(path)
+                sound.name()
             )),
             _ => Ok(()),
         }
