@@ -69,6 +69,7 @@
 //! - `explain` (default): what a network has learned, [`explain`].
 //! - `export` (default): trained networks as files for other programs, [`export`].
 //! - `cuda` (default): NVIDIA GPUs. The driver is looked for at run time, so a machine without a GPU needs nothing.
+//! - `mic`: microphones in `stapes listen` and `stapes record`. On Linux it needs the headers of ALSA.
 
 // The documentation links to items of all features.
 #![cfg_attr(

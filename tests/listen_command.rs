@@ -113,6 +113,17 @@ fn sound_that_cannot_be_used_is_named_in_a_sentence() {
 }
 
 #[test]
+#[cfg(not(feature = "mic"))]
+fn a_program_without_microphones_says_how_to_get_one() {
+    for arguments in [&["listen", trained().to_str().unwrap(), "--mic"][..], &["record", "lights", "--mic=hw:0"]] {
+        let error = stapes().args(arguments).assert().code(1).get_output().stderr.clone();
+        let error = String::from_utf8(error).unwrap();
+        assert!(error.contains("--features mic") && error.contains("arecord -f S16_LE"), "{error}");
+        assert!(error.contains(&format!("| stapes {} ", arguments[0])), "{error}");
+    }
+}
+
+#[test]
 fn a_stream_that_breaks_off_is_detected_until_there() {
     let whole = recording();
     let cut = &whole[..whole.len() - 20_001];

@@ -27,7 +27,7 @@ const RECALL: f64 = 0.95;
 #[group(id = "calibration")]
 pub struct Args {
     /// Measure misses and false alarms on long recordings made of the run's validation and test clips, and choose the threshold.
-    #[arg(long, conflicts_with_all = ["sound", "write_manifest", "save_triggers"])]
+    #[arg(long, conflicts_with_all = ["sound", "mic", "write_manifest", "save_triggers"])]
     pub calibrate: bool,
     /// Length of each recording in hours.
     #[arg(long, value_name = "H", default_value_t = 3.0, requires = "calibrate")]

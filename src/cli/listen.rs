@@ -16,6 +16,7 @@ use std::time::Instant;
 const EXAMPLES: &str = "\
 Examples:
   arecord -f S16_LE -r 16000 -t raw | stapes listen runs/NAME
+  stapes listen runs/NAME --mic                     the microphone, with the Cargo feature `mic`
   stapes listen runs/NAME meeting.flac
   stapes listen runs/NAME meeting.flac --threshold 0.95 --threshold no=0.99
   stapes listen runs/NAME --write-manifest          then change the thresholds in runs/NAME/listen.toml
@@ -42,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     sound: sound::Args,
     /// Sample rate of samples without a header, in hertz [default: that of the network].
-    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
+    #[arg(long, value_name = "HZ", conflicts_with = "mic", value_parser = clap::value_parser!(u32).range(1_000..=768_000))]
     rate: Option<u32>,
     /// Least averaged probability of all words, or of one; may be given several times.
     #[arg(long, value_name = "P|WORD=P")]
@@ -51,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Write the settings to the manifest and end; thresholds that are given are part of them.
-    #[arg(long, conflicts_with_all = ["sound", "save_triggers"])]
+    #[arg(long, conflicts_with_all = ["sound", "mic", "save_triggers"])]
     write_manifest: bool,
     /// Save the window of each event as a WAV file in this folder.
     #[arg(long, value_name = "DIR")]
@@ -96,6 +97,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let listener = Listener { args, context, rate_hz: recogniser.rate_hz(), events: 0 };
     interrupt::watch()?;
+    if let Some(remark) = sound.remark_at_start() {
+        context.remark(&remark);
+    }
     listener.run(&mut sound, stream)
 }
 

@@ -2,6 +2,8 @@
 
 mod bench;
 mod calibrate;
+#[cfg(feature = "mic")]
+mod capture;
 mod classify;
 mod clip_files;
 mod compare;
@@ -24,6 +26,8 @@ mod integer;
 mod interrupt;
 mod listen;
 mod man;
+#[cfg_attr(not(feature = "mic"), path = "no_microphone.rs")]
+mod microphone;
 mod models;
 mod output;
 mod predict;

@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   arecord -f S16_LE -r 16000 -t raw | stapes record lights --takes 20
   arecord -f S16_LE -r 16000 -t raw | stapes record lights --takes 20 --speaker anna --out my-words
+  stapes record lights --mic --takes 20      the microphone, with the Cargo feature `mic`
   stapes record lights all-takes.wav
 
 Speak the word again and again, with a pause of half a second after each. Every word is written as a WAV file of one second with the word in its middle, OUT/WORD/SPEAKER_nohash_N.wav, as `stapes train --data OUT` \
@@ -74,6 +75,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut recorder = Recorder { args, context, folder, count: 0, next: 1 };
     let meter = !context.quiet && !context.json && std::io::stderr().is_terminal();
     interrupt::watch()?;
+    if let Some(remark) = sound.remark_at_start() {
+        context.remark(&remark);
+    }
     let (mut samples, mut converted) = (Vec::new(), Vec::new());
     let mut broken = None;
     while !recorder.done() && !interrupt::requested() {
