@@ -196,4 +196,17 @@ fn takes_of_a_new_word_are_cut_out_of_the_sound() {
         let quiet = vec![0; 64_000];
         command.args(arguments).current_dir(folder.path()).write_stdin(quiet).assert().code(code);
     }
+    assert!(!folder.path().join("recordings").exists(), "a folder without recordings would be a word without clips");
+    let mut header = recording()[..44].to_vec();
+    header[24..28].fill(0);
+    let file = folder.path().join("no_rate.wav");
+    fs::write(&file, header).unwrap();
+    let run = trained();
+    let lines = [vec!["record", "lights"], vec!["listen", run.to_str().unwrap(), "--save-triggers", "saved"]];
+    for arguments in lines {
+        let told = stapes().args(arguments).arg(&file).current_dir(folder.path()).assert().failure();
+        let error = String::from_utf8_lossy(&told.get_output().stderr).to_string();
+        assert!(error.contains("no_rate.wav: sound of 0 Hz cannot be converted"), "{error}");
+    }
+    assert!(!folder.path().join("saved").exists());
 }

@@ -85,13 +85,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.calibration.calibrate {
         return calibrate::run(&args.calibration, context, &args.run, recogniser, options);
     }
+    let raw_hz = args.rate.unwrap_or(recogniser.rate_hz());
+    let mut sound = Source::open(&args.sound, raw_hz, "stapes listen RUN")?;
+    let stream =
+        recogniser.stream_with(sound.rate_hz(), &options).map_err(|error| anyhow!("{}: {error}", sound.name()))?;
     if let Some(folder) = &args.save_triggers {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(folder)))?;
     }
-    let raw_hz = args.rate.unwrap_or(recogniser.rate_hz());
-    let mut sound = Source::open(&args.sound, raw_hz, "stapes listen RUN")?;
-    let stream = recogniser.stream_with(sound.rate_hz(), &options)?;
     if context.verbose {
         context.remark(&describe(&recogniser, &stream));
     }

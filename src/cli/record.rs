@@ -66,13 +66,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(usage(format!("--seconds {} is no length of a word; give a number from 0.1 to 60", args.seconds)));
     }
     let mut sound = Source::open(&args.sound, args.rate, "stapes record WORD")?;
-    let mut rate = crate::listen::RateConverter::new(sound.rate_hz(), args.rate)?;
+    let mut rate = crate::listen::RateConverter::new(sound.rate_hz(), args.rate)
+        .map_err(|error| anyhow!("{}: {error}", sound.name()))?;
     let folder = args.out.join(&args.word);
+    let made = [&folder, &args.out].into_iter().filter(|folder| !folder.exists()).cloned().collect();
     std::fs::create_dir_all(&folder)
         .map_err(|e| anyhow!("cannot create {}: {e}; check the path", display_path(&folder)))?;
     let window = (args.seconds * f64::from(args.rate)).round() as usize;
     let mut finder = TakeFinder::new(args.rate, window);
-    let mut recorder = Recorder { args, context, folder, count: 0, next: 1 };
+    let mut recorder = Recorder { args, context, folder, made, count: 0, next: 1 };
     let meter = !context.quiet && !context.json && std::io::stderr().is_terminal();
     interrupt::watch()?;
     if let Some(remark) = sound.remark_at_start() {
@@ -117,6 +119,8 @@ struct Recorder<'a> {
     args: &'a Args,
     context: &'a Context,
     folder: PathBuf,
+    /// The folders that were not there before, the innermost first.
+    made: Vec<PathBuf>,
     count: u32,
     /// The number that the next file may have.
     next: u32,
@@ -162,6 +166,10 @@ impl Recorder<'_> {
             self.context.remark(&remark);
         }
         self.context.remark(&format!("{} in {}", count(self.count.into(), "recording"), display_path(&self.folder)));
+        if self.count == 0 {
+            // An empty folder would be a word without clips.
+            self.made.iter().for_each(|folder| _ = std::fs::remove_dir(folder));
+        }
         if let Some(error) = broken {
             return Err(error);
         }
