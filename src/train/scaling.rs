@@ -21,7 +21,6 @@ use crate::optim::{Adam, AdamSettings, CHUNK};
 use crate::simd::Isa;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -96,12 +95,10 @@ pub fn scaling(
     let work = Work { model: &model, batch, conv, isa, quick };
     let grouped = plan.stages.iter().any(|stage| matches!(stage, Stage::Groups(_)));
     let groups_on = |threads: usize| if grouped { plan.groups_for(batch, threads) } else { 1 };
-    let mut parts_of: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
-    for threads in THREADS {
-        if let Entry::Vacant(entry) = parts_of.entry(groups_on(threads)) {
-            entry.insert(pool(1)?.install(|| work.parts(&plan, threads))?);
-        }
-    }
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    THREADS.into_iter().for_each(|threads| _ = counts.entry(groups_on(threads)).or_insert(threads));
+    let parts = pool(1)?.install(|| work.parts(&plan, &counts.values().copied().collect::<Vec<_>>()))?;
+    let parts_of: BTreeMap<usize, Vec<Part>> = counts.into_keys().zip(parts).collect();
     let bytes = plan.moved_bytes();
     let one = predicted(&parts_of[&groups_on(1)], 1);
     let mut predictions = Vec::new();
@@ -190,8 +187,9 @@ impl Work<'_> {
         result.map(|()| seconds)
     }
 
-    /// The parts of a training step as on this many threads, each item with the median of its times.
-    fn parts(&self, plan: &Arc<Plan>, threads: usize) -> Result<Vec<Part>, TrainError> {
+    /// The parts of a training step as on each of these numbers of threads, each item with the median of its times. All numbers are measured in turn,
+    /// and the times of what does not depend on them are taken together, because a machine is not equally fast at all times.
+    fn parts(&self, plan: &Arc<Plan>, threads: &[usize]) -> Result<Vec<Vec<Part>>, TrainError> {
         let (trainer, clips, labels) = self.trainer()?;
         let mut weights = trainer.weights().clone();
         let mut cpu = Cpu::new(plan.clone(), self.isa)?;
@@ -200,27 +198,37 @@ impl Work<'_> {
         let draw = Key::new(1, Stream::Dropout);
         cpu.prepare(&weights.params, &weights.state);
         cpu.run(&weights.params, &mut weights.state, &given, draw);
-        cpu.measure(Some(threads));
-        let mut runs = Vec::new();
+        let mut runs: Vec<Vec<Vec<Part>>> = vec![Vec::new(); threads.len()];
         for _ in 0..if self.quick { 3 } else { 15 } {
-            cpu.run(&weights.params, &mut weights.state, &given, draw);
-            let start = Instant::now();
-            adam.step(self.isa, &mut weights.params, cpu.parameter_gradients(), &plan.frozen);
-            let chunks = plan.params_len.div_ceil(CHUNK).max(1);
-            let of_chunk = start.elapsed().as_secs_f64() / chunks as f64;
-            cpu.prepare(&weights.params, &weights.state);
-            let mut parts = cpu.take_parts();
-            parts.push(Part { name: "optimiser", seconds: vec![of_chunk; chunks] });
-            runs.push(parts);
-        }
-        let mut parts = runs[0].clone();
-        for (p, part) in parts.iter_mut().enumerate() {
-            for (i, seconds) in part.seconds.iter_mut().enumerate() {
-                *seconds = median(&mut runs.iter().map(|run| run[p].seconds[i]).collect::<Vec<_>>());
+            for (runs, &threads) in runs.iter_mut().zip(threads) {
+                cpu.measure(Some(threads));
+                cpu.run(&weights.params, &mut weights.state, &given, draw);
+                let start = Instant::now();
+                adam.step(self.isa, &mut weights.params, cpu.parameter_gradients(), &plan.frozen);
+                let chunks = plan.params_len.div_ceil(CHUNK).max(1);
+                let of_chunk = start.elapsed().as_secs_f64() / chunks as f64;
+                cpu.prepare(&weights.params, &weights.state);
+                let mut parts = cpu.take_parts();
+                parts.push(Part { name: "optimiser", seconds: vec![of_chunk; chunks] });
+                runs.push(parts);
             }
         }
-        Ok(parts)
+        Ok(runs.iter().map(|own| medians(own, &runs)).collect())
     }
+}
+
+/// The parts of `own`, whose runs are some of `all`: each item with the median of its times, in all runs in which the part has as many items.
+fn medians(own: &[Vec<Part>], all: &[Vec<Vec<Part>>]) -> Vec<Part> {
+    let mut parts = own[0].clone();
+    for (p, part) in parts.iter_mut().enumerate() {
+        let items = part.seconds.len();
+        let alike: Vec<&Part> =
+            all.iter().flatten().map(|run| &run[p]).filter(|part| part.seconds.len() == items).collect();
+        for (i, seconds) in part.seconds.iter_mut().enumerate() {
+            *seconds = median(&mut alike.iter().map(|part| part.seconds[i]).collect::<Vec<_>>());
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -235,5 +243,19 @@ mod tests {
         assert_eq!(makespan(&[3.0, 1.0, 1.0, 1.0], 2), 3.0);
         assert_eq!(makespan(&[1.0, 1.0, 1.0, 3.0], 2), 4.0, "the longest comes last");
         assert_eq!(makespan(&[1.0; 32], 32), 1.0);
+    }
+
+    #[test]
+    fn what_does_not_depend_on_the_threads_has_one_median() {
+        let run = |samples: f64, groups: &[f64]| {
+            let part = |name, seconds: &[f64]| Part { name, seconds: seconds.to_vec() };
+            vec![part("samples", &[samples]), part("groups", groups)]
+        };
+        let few = vec![run(1.0, &[4.0]), run(3.0, &[6.0]), run(2.0, &[5.0])];
+        let many = vec![run(9.0, &[1.0, 1.0]), run(8.0, &[2.0, 1.0]), run(7.0, &[3.0, 1.0])];
+        let all = [few, many];
+        let [few, many] = [0, 1].map(|k| medians(&all[k], &all));
+        assert_eq!(few[0].seconds, many[0].seconds);
+        assert_eq!((&few[1].seconds[..], &many[1].seconds[..]), (&[5.0][..], &[2.0, 1.0][..]));
     }
 }
