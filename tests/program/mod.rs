@@ -75,26 +75,37 @@ pub fn train_unnamed(runs: &Path) -> Command {
     command
 }
 
-/// A run of two epochs, trained once for all tests, which may read and evaluate it but not change it.
-pub fn trained() -> PathBuf {
+/// The run of two epochs that is trained once for all tests, in the state in which the training left it.
+fn untouched() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
-    let make = || {
-        let runs = shared().join("runs");
+    RUN.get_or_init(|| {
+        let runs = shared().join("untouched");
         train(&runs, "tiny").args(["--epochs", "2"]).assert().success();
         runs.join("tiny")
-    };
-    RUN.get_or_init(make).clone()
+    })
+}
+
+/// A run of two epochs that all tests share, which may read and evaluate it but not change it.
+pub fn trained() -> PathBuf {
+    static RUN: OnceLock<PathBuf> = OnceLock::new();
+    RUN.get_or_init(|| copy_of_files(untouched(), &shared().join("runs/tiny"))).clone()
 }
 
 /// A copy of the run of [`trained`] that a test may change.
+///
+/// It does not come from the folder of [`trained`], in which evaluations of other tests write and rename files meanwhile.
 pub fn copy_of_run(to: &Path) -> PathBuf {
-    let copy = to.join("copy");
-    fs::create_dir(&copy).unwrap();
-    for entry in fs::read_dir(trained()).unwrap() {
+    copy_of_files(untouched(), &to.join("copy"))
+}
+
+/// Copies the files of a folder to a new one, whose path it gives back.
+fn copy_of_files(from: &Path, to: &Path) -> PathBuf {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
-    copy
+    to.to_path_buf()
 }
 
 /// The standard output of a command, parsed as JSON.
