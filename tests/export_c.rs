@@ -300,11 +300,12 @@ fn vector_instructions_give_the_bits_of_the_reference() {
     for subject in Subject::all() {
         let clips = clips(&subject, 3);
         let integer = IntegerNetwork::new(&subject.stages, &subject.calibration(&clips)).unwrap();
-        for isa in Isa::all() {
+        for (isa, bytes) in Isa::all().into_iter().flat_map(|isa| [(isa, false), (isa, true)]) {
             // One clip after another in the same memory.
-            let mut executor = IntegerExecutor::new(integer.clone(), isa);
+            let mut executor = IntegerExecutor::with_bytes(integer.clone(), isa, bytes);
             for clip in clips.chunks_exact(subject.input_len()) {
-                assert_eq!(executor.logits(clip).unwrap(), integer.logits(clip).unwrap(), "{} {isa:?}", subject.name);
+                let (got, expected) = (executor.logits(clip).unwrap(), integer.logits(clip).unwrap());
+                assert_eq!(got, expected, "{} {isa:?} bytes: {bytes}", subject.name);
             }
             assert!(executor.logits(&clips[1..]).is_err());
         }

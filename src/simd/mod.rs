@@ -47,6 +47,8 @@ mod soundness;
 mod sparse;
 mod tile;
 pub(crate) mod transform;
+#[cfg(all(feature = "export", any(target_arch = "x86_64", test)))]
+mod vnni;
 mod windows;
 pub(crate) mod winograd;
 #[cfg(target_arch = "x86_64")]
@@ -56,7 +58,7 @@ pub use check::{cpu_brand, missing_cpu_features};
 pub(crate) use depthwise::{DepthwiseProduct, DepthwiseUpdate};
 pub(crate) use extent::{product, sum};
 #[cfg(feature = "export")]
-pub(crate) use integer::{IntegerProduct, OUTPUTS, Pairs};
+pub(crate) use integer::{Factors, IntegerProduct, OUTPUTS, Pairs, Quads, prefers_bytes};
 pub use isa::{Isa, Kernel, Simd};
 pub use peak::fma_peak;
 pub(crate) use sparse::{PooledGradient, SparseSpread, SparseUpdate};

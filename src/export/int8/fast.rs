@@ -1,10 +1,11 @@
 //! Computes a network in integers with vector instructions; the bits are those of the reference.
 
+use super::numbers::{Number, Numbers};
 use super::{IntegerNetwork, IntegerStage, Multiplier};
 use crate::export::error::ExportError;
 use crate::export::layers::ConvolutionGeometry;
 use crate::export::stages::{Form, Kernel};
-use crate::simd::{self, IntegerProduct, Isa, OUTPUTS, Pairs, Simd};
+use crate::simd::{self, Factors, IntegerProduct, Isa, OUTPUTS, Pairs, Quads, Simd};
 
 /// Rows of a convolution that are computed before they are pooled, so that their sums stay in the L1 and L2 caches.
 const BLOCK: usize = 96;
@@ -16,24 +17,41 @@ pub struct IntegerExecutor {
     isa: Isa,
     weights: Vec<Packed>,
     /// The input, then the output of each stage, each with the padding that the stage after it needs.
-    values: Vec<Vec<i16>>,
+    values: Vec<Numbers>,
     sums: Vec<[i32; OUTPUTS]>,
 }
 
-/// The weights of a convolution or a dense layer, in the order of the kernel; empty for other stages.
-#[derive(Clone, Default)]
+/// The weights of a convolution or a dense layer, in the order of the kernel; without groups for other stages.
+#[derive(Clone)]
 struct Packed {
-    /// `[groups, pairs]`.
-    weights: Vec<Pairs>,
+    weights: Weights,
     /// `[groups]`.
     bias: Vec<[i32; OUTPUTS]>,
+}
+
+/// Weights for an input of words or of bytes.
+#[derive(Clone)]
+enum Weights {
+    /// `[groups, pairs]`.
+    Pairs(Vec<Pairs>),
+    /// `[groups, quads]`.
+    Quads(Vec<Quads>),
 }
 
 impl IntegerExecutor {
     /// An executor with the memory for a clip.
     pub fn new(network: IntegerNetwork, isa: Isa) -> IntegerExecutor {
-        let weights = network.stages.iter().map(Packed::new).collect();
-        let values = network.stages.iter().map(|stage| vec![stage.zero_in as i16; padded_len(&stage.form)]).collect();
+        IntegerExecutor::with_bytes(network, isa, simd::prefers_bytes(isa))
+    }
+
+    /// An executor that holds numbers of 8 bits as bytes, or all numbers in 16 bits; [`IntegerExecutor::new`] chooses what is faster. The logits are the same.
+    pub fn with_bytes(network: IntegerNetwork, isa: Isa, bytes: bool) -> IntegerExecutor {
+        let most = std::iter::once(i32::from(i16::MAX)).chain(network.stages.iter().map(|stage| stage.most));
+        let stages = network.stages.iter().zip(most).map(|(stage, most)| {
+            let bytes = bytes && most <= i32::from(u8::MAX);
+            (Packed::new(stage, bytes), Numbers::repeated(bytes, stage.zero_in, padded_len(&stage.form)))
+        });
+        let (weights, values) = stages.unzip();
         IntegerExecutor { network, isa, weights, values, sums: Vec::new() }
     }
 
@@ -63,8 +81,9 @@ impl IntegerExecutor {
         }
         let Some(first) = self.network.stages.first() else { return Ok(Vec::new()) };
         let start = first.form.before() * first.form.input.c;
-        let numbers = self.values[0][start..].iter_mut().zip(clip);
-        numbers.for_each(|(number, &x)| *number = self.network.number(x));
+        if let Numbers::Words(numbers) = &mut self.values[0] {
+            numbers[start..].iter_mut().zip(clip).for_each(|(number, &x)| *number = self.network.number(x));
+        }
         for i in 0..self.network.stages.len() {
             self.stage(i);
         }
@@ -79,15 +98,10 @@ impl IntegerExecutor {
         let form = &stage.form;
         let channels = form.output.c;
         let (inputs, outputs) = values.split_at_mut(i + 1);
-        let x = &inputs[i][..];
+        let x = &inputs[i];
         // Where the rows of the network's input, or of the output of a stage, begin.
-        let rows_of = |source: usize| {
-            let reader = &network.stages[source].form;
-            &inputs[source][reader.before() * reader.input.c..]
-        };
-        let residual = form.residual.map(rows_of);
-        let start = network.stages.get(i + 1).map_or(0, |next| next.form.before() * channels);
-        let mut output = outputs.first_mut().map(|output| &mut output[start..][..form.output.size()]);
+        let start_of = |reader: &IntegerStage| reader.form.before() * reader.form.input.c;
+        let start = network.stages.get(i + 1).map_or(0, start_of);
         let block = match is_product(&form.kernel) {
             true => BLOCK.next_multiple_of(form.pool.stride),
             false => form.rows,
@@ -99,25 +113,34 @@ impl IntegerExecutor {
             match form.kernel {
                 _ if is_product(&form.kernel) => {
                     let stride = form.stride() * form.input.c;
-                    let Packed { weights, bias } = &weights[i];
-                    IntegerProduct { x: &x[first * stride..], stride, weights, bias, out: sums }.run(*isa);
+                    let factors = weights[i].factors(x, first * stride);
+                    IntegerProduct { factors, stride, bias: &weights[i].bias, out: sums }.run(*isa);
                 }
-                Kernel::Convolution(geometry) if geometry.depthwise => {
-                    isa.run(Depthwise { stage, geometry, x, sums, groups });
-                }
+                Kernel::Convolution(geometry) if geometry.depthwise => match x {
+                    Numbers::Bytes(x) => isa.run(Depthwise { stage, geometry, x, sums, groups }),
+                    Numbers::Words(x) => isa.run(Depthwise { stage, geometry, x, sums, groups }),
+                },
                 _ => {
-                    let x = &x[form.before() * form.input.c..][..form.input.size()];
-                    let all = stage.sums(x);
+                    let all = stage.sums(&x.words(start_of(stage), form.input.size()));
                     let rows = all.chunks_exact(channels).zip(sums.chunks_exact_mut(groups));
                     rows.for_each(|(row, sums)| sums.as_flattened_mut()[..channels].copy_from_slice(row));
                 }
             }
-            if let Some(output) = &mut output {
-                let residual = residual.map(|rows| &rows[first * channels..]);
+            if let Some(source) = form.residual {
+                let from = start_of(&network.stages[source]) + first * channels;
+                match &inputs[source] {
+                    Numbers::Bytes(x) => isa.run(Add { stage, sums, groups, added: &x[from..] }),
+                    Numbers::Words(x) => isa.run(Add { stage, sums, groups, added: &x[from..] }),
+                }
+            }
+            if let Some(output) = outputs.first_mut() {
                 let first_out = first / form.pool.stride;
                 let pooled = rows.div_ceil(form.pool.stride).min(form.output.l.saturating_sub(first_out));
-                let output = &mut output[first_out * channels..][..pooled * channels];
-                isa.run(Finish { stage, sums, rows, groups, residual, output });
+                let place = start + first_out * channels..start + (first_out + pooled) * channels;
+                match output {
+                    Numbers::Bytes(y) => isa.run(Finish { stage, sums, rows, groups, output: &mut y[place] }),
+                    Numbers::Words(y) => isa.run(Finish { stage, sums, rows, groups, output: &mut y[place] }),
+                }
             }
         }
     }
@@ -132,50 +155,67 @@ fn is_product(kernel: &Kernel) -> bool {
     }
 }
 
-/// Numbers of the input of a stage with its padding, and one more for a window with an odd number of them.
+/// Numbers of the input of a stage with its padding, and three more for a window that does not end with a quad.
 fn padded_len(form: &Form) -> usize {
     let padding = match form.kernel {
         Kernel::Convolution(geometry) => geometry.before + geometry.after,
         _ => 0,
     };
-    (form.input.l + padding) * form.input.c + 1
+    (form.input.l + padding) * form.input.c + 3
 }
 
 impl Packed {
-    fn new(stage: &IntegerStage) -> Packed {
-        if !is_product(&stage.form.kernel) {
-            return Packed::default();
-        }
-        let channels = stage.form.output.c;
-        let inputs = stage.weight.len() / channels.max(1);
-        let weight = |p: usize, o: usize| match p < inputs && o < channels {
-            true => i16::from(stage.weight[p * channels + o]),
+    fn new(stage: &IntegerStage, bytes: bool) -> Packed {
+        let pack = match is_product(&stage.form.kernel) {
+            true => stage.form.output.c,
             false => 0,
         };
-        let pair = |first: usize, p: usize| -> Pairs {
-            std::array::from_fn(|o| [weight(2 * p, first + o), weight(2 * p + 1, first + o)])
-        };
-        let firsts = || (0..channels).step_by(OUTPUTS);
         let bias = |first: usize| std::array::from_fn(|o| stage.bias.get(first + o).copied().unwrap_or(0));
         Packed {
-            weights: firsts().flat_map(|first| (0..inputs.div_ceil(2)).map(move |p| pair(first, p))).collect(),
-            bias: firsts().map(bias).collect(),
+            weights: match bytes {
+                true => Weights::Quads(packed(stage, pack, |weight| weight)),
+                false => Weights::Pairs(packed(stage, pack, i16::from)),
+            },
+            bias: (0..pack).step_by(OUTPUTS).map(bias).collect(),
+        }
+    }
+
+    /// The weights, and the input from `from` on.
+    fn factors<'a>(&'a self, x: &'a Numbers, from: usize) -> Factors<'a> {
+        match (x, &self.weights) {
+            (Numbers::Words(x), Weights::Pairs(weights)) => Factors::Words(&x[from..], weights),
+            (Numbers::Bytes(x), Weights::Quads(weights)) => Factors::Bytes(&x[from..], weights),
+            _ => unreachable!("weights are packed for the numbers of their stage"),
         }
     }
 }
 
+/// The weights of the first `channels` outputs, in groups of outputs and steps of `N` inputs, zeros beyond either.
+fn packed<W, const N: usize>(stage: &IntegerStage, channels: usize, of: fn(i8) -> W) -> Vec<[[W; N]; OUTPUTS]> {
+    let inputs = stage.weight.len() / channels.max(1);
+    let weight = |i: usize, o: usize| match i < inputs && o < channels {
+        true => of(stage.weight[i * channels + o]),
+        false => of(0),
+    };
+    let steps = |first: usize| {
+        (0..inputs.div_ceil(N))
+            .map(move |step| std::array::from_fn(|o| std::array::from_fn(|i| weight(N * step + i, first + o))))
+    };
+    (0..channels).step_by(OUTPUTS).flat_map(steps).collect()
+}
+
 /// The sums of all rows of a depthwise convolution.
-struct Depthwise<'a> {
+struct Depthwise<'a, X> {
     stage: &'a IntegerStage,
     geometry: ConvolutionGeometry,
     /// The input with its padding.
-    x: &'a [i16],
+    x: &'a [X],
     /// `[rows, groups]`.
     sums: &'a mut [[i32; OUTPUTS]],
     groups: usize,
 }
 
-impl simd::Kernel for Depthwise<'_> {
+impl<X: Number> simd::Kernel for Depthwise<'_, X> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let channels = self.stage.form.output.c;
@@ -184,39 +224,53 @@ impl simd::Kernel for Depthwise<'_> {
             sums.copy_from_slice(&self.stage.bias);
             for (t, taps) in self.stage.weight.chunks_exact(channels).enumerate() {
                 let x = &self.x[(r * self.geometry.stride + t * self.geometry.dilation) * channels..][..channels];
-                sums.iter_mut().zip(x).zip(taps).for_each(|((sum, &x), &w)| *sum += i32::from(x) * i32::from(w));
+                sums.iter_mut().zip(x).zip(taps).for_each(|((sum, &x), &w)| *sum += x.into() * i32::from(w));
             }
         }
     }
 }
 
-/// The output of some rows: residual, pool, and numbers of 8 bits.
-struct Finish<'a> {
+/// Adds a residual to the sums of some rows, in 256ths of a number of the output.
+struct Add<'a, X> {
+    stage: &'a IntegerStage,
+    /// `[rows, groups]`.
+    sums: &'a mut [[i32; OUTPUTS]],
+    groups: usize,
+    /// The rows that are added, `[rows, channels]`, and more.
+    added: &'a [X],
+}
+
+impl<X: Number> simd::Kernel for Add<'_, X> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Some(code) = self.stage.residual else { return };
+        let rows = self.added.chunks_exact(self.stage.form.output.c);
+        for (sums, rows) in self.sums.as_flattened_mut().chunks_exact_mut(self.groups * OUTPUTS).zip(rows) {
+            for ((sum, &x), rescale) in sums.iter_mut().zip(rows).zip(&self.stage.rescale) {
+                *sum = rescale.apply(*sum) + code.rescale.apply(x.into() - code.zero);
+            }
+        }
+    }
+}
+
+/// The output of some rows: pool, and numbers of the next stage.
+struct Finish<'a, Y> {
     stage: &'a IntegerStage,
     /// `[rows, groups]`.
     sums: &'a mut [[i32; OUTPUTS]],
     rows: usize,
     groups: usize,
-    /// The rows that are added, `[rows, channels]`, and more.
-    residual: Option<&'a [i16]>,
     /// `[rows after the pool, channels]`.
-    output: &'a mut [i16],
+    output: &'a mut [Y],
 }
 
-impl simd::Kernel for Finish<'_> {
+impl<Y: Number> simd::Kernel for Finish<'_, Y> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let stage = self.stage;
         let (channels, pool) = (stage.form.output.c, stage.form.pool);
         let row_len = self.groups * OUTPUTS;
         let sums = self.sums.as_flattened_mut();
-        if let (Some(rows), Some(code)) = (self.residual, stage.residual) {
-            for (sums, rows) in sums.chunks_exact_mut(row_len).zip(rows.chunks_exact(channels)) {
-                for ((sum, &x), rescale) in sums.iter_mut().zip(rows).zip(&stage.rescale) {
-                    *sum = rescale.apply(*sum) + code.rescale.apply(i32::from(x) - code.zero);
-                }
-            }
-        }
         for (r, output) in self.output.chunks_exact_mut(channels).enumerate() {
             let first = r * pool.stride;
             let window = &mut sums[first * row_len..self.rows.min(first + pool.k) * row_len];
@@ -231,7 +285,7 @@ impl simd::Kernel for Finish<'_> {
                 // What is below 0 becomes 0, so that no shift of a negative number is needed.
                 None if stage.form.relu => numbers.zip(&stage.rescale).for_each(|((y, &sum), rescale)| {
                     let product = sum.max(0) as u64 * rescale.factor as u64 + (1u64 << (rescale.shift - 1));
-                    *y = (product >> rescale.shift).min(stage.most as u64) as i16;
+                    *y = Y::of((product >> rescale.shift).min(stage.most as u64) as i32);
                 }),
                 None => {
                     numbers.zip(&stage.rescale).for_each(|((y, &sum), rescale)| *y = number(rescale.apply(sum), stage))
@@ -242,6 +296,6 @@ impl simd::Kernel for Finish<'_> {
 }
 
 #[inline(always)]
-fn number(value: i32, stage: &IntegerStage) -> i16 {
-    (value + stage.zero_out).clamp(0, stage.most) as i16
+fn number<Y: Number>(value: i32, stage: &IntegerStage) -> Y {
+    Y::of((value + stage.zero_out).clamp(0, stage.most))
 }

@@ -15,6 +15,7 @@ mod compare;
 mod execute;
 mod fast;
 mod multiplier;
+mod numbers;
 mod quantise;
 mod timing;
 
