@@ -175,6 +175,7 @@ fn unsafe_code_stays_in_its_files() {
         "simd/portable.rs",
         "simd/x86.rs",
         "simd/tile.rs",
+        "simd/vnni.rs",
         "simd/winograd.rs",
         "simd/primitives.rs",
         "ops/conv_block/forward.rs",
