@@ -35,11 +35,15 @@ pub(crate) enum Factors<'a> {
 
 /// Whether products of bytes are faster than of words: on processors with AVX-512 VNNI, if AVX-512 is used.
 pub(crate) fn prefers_bytes(isa: Isa) -> bool {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) => Vnni::detect().is_some(),
-        _ => false,
-    }
+    #[cfg(target_arch = "x86_64")]
+    return vnni(isa).is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vnni(isa: Isa) -> Option<Vnni> {
+    matches!(isa, Isa::Avx512(_)).then(Vnni::detect).flatten()
 }
 
 /// `out[r, o] = bias[o] + sum over i of x[r * stride + i] * weight[i, o]`, without overflow if no sum exceeds 32 bits in any order.
@@ -73,7 +77,7 @@ impl IntegerProduct<'_> {
         let needed = (rows - 1).checked_mul(self.stride).and_then(|last| last.checked_add(width * steps));
         assert!(needed.is_some_and(|needed| needed <= numbers), "the input is too short");
         #[cfg(target_arch = "x86_64")]
-        if let (Isa::Avx512(_), Some(vnni)) = (isa, Vnni::detect()) {
+        if let Some(vnni) = vnni(isa) {
             return self.in_bytes(steps, |operands, quads| vnni.run(operands, rows, quads));
         }
         match (isa, self.factors) {

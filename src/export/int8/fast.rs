@@ -81,9 +81,8 @@ impl IntegerExecutor {
         }
         let Some(first) = self.network.stages.first() else { return Ok(Vec::new()) };
         let start = first.form.before() * first.form.input.c;
-        if let Numbers::Words(numbers) = &mut self.values[0] {
-            numbers[start..].iter_mut().zip(clip).for_each(|(number, &x)| *number = self.network.number(x));
-        }
+        let Numbers::Words(numbers) = &mut self.values[0] else { unreachable!("the input has 16 bits") };
+        numbers[start..].iter_mut().zip(clip).for_each(|(number, &x)| *number = self.network.number(x));
         for i in 0..self.network.stages.len() {
             self.stage(i);
         }
