@@ -92,9 +92,10 @@ fn every_launch_of_every_case_is_one_of_the_kernels() {
 }
 
 #[test]
-fn networks_of_the_study_can_be_launched_in_large_batches() {
+fn built_in_networks_can_be_launched_in_large_batches() {
     let entries = entries();
-    for (name, variant) in [("custom32-8", None), ("custom128-9", Some("bn")), ("baseline", None), ("vgg64-16", None)] {
+    let of_study = [("custom32-8", None), ("custom128-9", Some("bn")), ("baseline", None), ("vgg64-16", None)];
+    for (name, variant) in of_study.into_iter().chain([("recommended-s", None)]) {
         let spec = stapes::nn::resolve(name, variant.map(|v| v.parse().unwrap())).unwrap();
         let network = Arc::new(Network::build(&spec, 16).unwrap());
         for products in PRODUCTS {

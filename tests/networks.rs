@@ -123,6 +123,25 @@ fn unknown_names_are_answered_with_the_nearest() {
     assert_eq!(nn::resolve("vgg64-16", Some(Variant::Bn)).unwrap(), nn::find("vgg64-16").unwrap().spec(Variant::Bn));
 }
 
+#[test]
+fn recommended_networks_keep_their_limits_and_have_all_variants() {
+    let largest = |name: &str| if name == "recommended-s" { 95_000 } else { 500_000 };
+    for spec in nn::recommended() {
+        assert!(nn::is_built_in(&spec.name) && nn::find(&spec.name).is_err(), "{}", spec.name);
+        assert_eq!(spec, nn::resolve(&spec.name, None).unwrap());
+        assert!(spec.batch_norm && spec.head.dropout > 0.0);
+        let network = Network::build(&spec, 16).unwrap();
+        assert!(network.params() <= largest(&spec.name), "{}: {}", spec.name, network.params());
+        for variant in [Variant::Do, Variant::Bn, Variant::DoBn] {
+            let spec = nn::built_in(&spec.name, Some(variant)).unwrap();
+            assert_eq!((spec.batch_norm, spec.head.dropout > 0.0), (variant != Variant::Do, variant != Variant::Bn));
+            Network::build(&spec, 2).unwrap();
+        }
+    }
+    let error = nn::resolve("recomended-s", None).unwrap_err().to_string();
+    assert!(error.contains("did you mean `recommended-s`"), "{error}");
+}
+
 fn fixture(name: &str) -> Network {
     let spec = nn::resolve(&format!("fixtures/specs/{name}.toml"), None).unwrap();
     Network::build(&spec, spec.classes.unwrap_or(16)).unwrap()

@@ -91,8 +91,8 @@ def main():
         for way in given.ways:
             run = given.runs / f"{way}-{seed}"
             if not (run / "predictions-test.csv").exists():
-                train = ["train", "--quiet", "--force", "--runs", given.runs, "--name", run.name, "--seed", str(seed), *options(way)]
-                subprocess.run([given.stapes, *train], check=True, stdout=subprocess.DEVNULL)
+                train = ["train", "--quiet", "--force", "--model", "custom32-8", "--runs", given.runs, "--name", run.name, "--seed", str(seed)]
+                subprocess.run([given.stapes, *train, *options(way)], check=True, stdout=subprocess.DEVNULL)
             if given.also and not (run / "predictions-other.csv").exists():
                 subprocess.run([given.stapes, "eval", "--quiet", run, given.also], check=True, stdout=subprocess.DEVNULL)
     splits = ["test", "other"] if given.also else ["test"]

@@ -79,6 +79,7 @@ def main():
     arguments.add_argument("--data", required=True, type=Path)
     arguments.add_argument("--words", required=True, nargs="+")
     arguments.add_argument("--from", required=True, type=Path, dest="base", help="the run to start from")
+    arguments.add_argument("--model", default="custom32-8", help="the network of that run")
     arguments.add_argument("--runs", required=True, type=Path)
     arguments.add_argument("--clips", type=int, nargs="+", default=[10, 20, 30])
     arguments.add_argument("--epochs", type=int, default=60)
@@ -87,10 +88,11 @@ def main():
     arguments.add_argument("--picture", type=Path, help="where the SVG is written")
     arguments.add_argument("--set", nargs="*", default=[], help="more settings")
     given = arguments.parse_args()
+    network = ["--model", given.model]
     ways = {
-        "scratch": [],
-        "tuned": ["--init-from", given.base],
-        "head": ["--init-from", given.base, "--freeze", "all-but-head"],
+        "scratch": network,
+        "tuned": [*network, "--init-from", given.base],
+        "head": [*network, "--init-from", given.base, "--freeze", "all-but-head"],
     }
     results = {}
     for way, options in ways.items():

@@ -98,11 +98,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn list(args: &Args, context: &Context) -> Result<()> {
-    let variant: Variant = args.variant.as_deref().unwrap_or("do").parse().map_err(usage)?;
+    let variant: Option<Variant> = args.variant.as_deref().map(str::parse).transpose().map_err(usage::<String>)?;
+    let classes = args.classes.unwrap_or(STUDY_CLASSES);
     let mut summaries = Vec::new();
     for study in nn::all() {
-        let network = Network::build(&study.spec(variant), args.classes.unwrap_or(STUDY_CLASSES))?;
+        let network = Network::build(&study.spec(variant.unwrap_or_default()), classes)?;
         summaries.push(network.summary(Some(study)));
+    }
+    for mut spec in nn::recommended() {
+        variant.into_iter().for_each(|variant| spec.set_variant(variant));
+        summaries.push(Network::build(&spec, classes)?.summary(None));
     }
     if context.json {
         return output::json(&summaries);
@@ -118,8 +123,12 @@ fn list(args: &Args, context: &Context) -> Result<()> {
          do, bn, do+bn: test accuracy that the study reports with dropout, batch norm, or both\n\
          the study: {STUDY_SOURCE}: {STUDY_TASK}\n",
         count(summaries.len() as u64, "network"),
-        count(args.classes.unwrap_or(STUDY_CLASSES) as u64, "class"),
-        with(variant),
+        count(classes as u64, "class"),
+        match variant {
+            Some(variant) => with(variant).into(),
+            None =>
+                format!("{}; recommended ones {}, which are not of the study", with(Variant::Do), with(Variant::DoBn)),
+        },
     ))
 }
 

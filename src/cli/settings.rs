@@ -9,12 +9,12 @@ use crate::exec::Device;
 use crate::nn::{self, NetworkSpec, Reason, Variant};
 use crate::ops::ConvChoice;
 use crate::ops::device::Precision;
-use crate::train::{Group, Recipe, SETTINGS, Setting, TrainConfig};
+use crate::train::{Bundle, Group, Recipe, SETTINGS, Setting, TrainConfig, Which};
 use anyhow::Result;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// The network that is trained if none is named.
+/// The network that is used if neither the command line nor a recipe names one.
 pub const DEFAULT_MODEL: &str = "custom32-8";
 
 /// The origin of a setting from the command line, for errors.
@@ -26,7 +26,7 @@ pub struct Settings {
     /// Folder or .tar.gz of recordings, one folder per word; .csv list of sound files; .npz file of arrays; .parquet files; if omitted, the embedded recordings of twelve words.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
-    /// Network, by name (`stapes models` lists them) or by TOML file [default: custom32-8].
+    /// Network, by name (`stapes models` lists them) or by TOML file [default: that of --init-from, else of the recipe, else custom32-8].
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: Option<String>,
     /// Way to train: best (augmented clips, learning-rate schedule), plain (as the study), or a TOML file of settings [default: best; none with --config].
@@ -97,6 +97,11 @@ pub fn network(name_or_file: &str, variant: Option<&str>) -> Result<NetworkSpec>
     })
 }
 
+/// The network of a run or weight file, for as many classes as the data has.
+fn network_of(run: &Path) -> Result<NetworkSpec> {
+    Ok(NetworkSpec { classes: None, ..Bundle::open(run, Which::Best)?.network.spec.clone() })
+}
+
 /// The algorithm of convolutions that an option names, else `otherwise`.
 pub fn conv(given: Option<&str>, otherwise: ConvChoice) -> Result<ConvChoice> {
     given.map_or(Ok(otherwise), |name| name.parse().map_err(usage::<String>))
@@ -120,16 +125,21 @@ pub fn words(list: &str) -> Result<Vec<Name>> {
 impl Settings {
     /// The configuration that these settings make, for a run of `epochs` if they are given.
     pub fn resolve(&self, seed: Option<u64>, epochs: Option<u64>) -> Result<TrainConfig> {
-        let mut config = match (&self.config, &self.model) {
-            (Some(file), None) => TrainConfig::load(file)?,
-            (Some(file), Some(model)) => TrainConfig { network: network(model, None)?, ..TrainConfig::load(file)? },
-            (None, model) => TrainConfig::new(network(model.as_deref().unwrap_or(DEFAULT_MODEL), None)?),
+        let recipe = self.recipe()?;
+        let of_recipe = recipe.as_ref().and_then(|recipe| recipe.model.as_deref());
+        let mut config = match (&self.config, &self.model, &self.init_from) {
+            (Some(file), None, _) => TrainConfig::load(file)?,
+            (Some(file), Some(model), _) => TrainConfig { network: network(model, None)?, ..TrainConfig::load(file)? },
+            (None, None, Some(other)) => TrainConfig::new(network_of(other)?),
+            (None, model, _) => {
+                TrainConfig::new(network(model.as_deref().or(of_recipe).unwrap_or(DEFAULT_MODEL), None)?)
+            }
         };
-        if let Some(recipe) = self.recipe()? {
+        if let Some(recipe) = recipe {
             let own = self.epochs.as_ref().and_then(|text| text.parse().ok());
             let built_in = match &self.model {
-                Some(model) => nn::find(model).is_ok(),
-                None => self.config.is_none(),
+                Some(model) => nn::is_built_in(model),
+                None => self.config.is_none() && self.init_from.is_none(),
             };
             recipe.apply(&mut config, epochs.or(own), built_in)?;
         }

@@ -69,7 +69,7 @@ pub enum Reason {
     /// A layer that cannot be built.
     #[error(transparent)]
     Graph(GraphError),
-    /// A name that is not a network of the study.
+    /// A name that is not a built-in network.
     #[error("there is no network `{name}`{}; `stapes models` lists them, and a network of your own is a .toml file",
         nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`")))]
     UnknownNetwork {

@@ -1,4 +1,4 @@
-//! Networks: described in TOML or by a row of the study, built into graphs, listed layer by layer, and initialised.
+//! Networks: described in TOML or by a row of the study, or recommended; built into graphs, listed layer by layer, and initialised.
 //!
 //! A network file with every key. Only `name` and the convolutions are required; the values shown are the defaults, except where a comment
 //! says otherwise:
@@ -39,6 +39,7 @@ mod describe;
 mod error;
 mod init;
 mod parse;
+mod recommended;
 mod rule;
 mod spec;
 mod table;
@@ -48,14 +49,15 @@ pub use describe::{Accuracies, LayerRow, Printed, ReceptiveField, Summary};
 pub use error::{Reason, SpecError};
 pub use init::{Initialisation, initialise};
 pub use parse::from_toml;
+pub use recommended::{built_in, is_built_in, recommended};
 pub use rule::{Family, Rule};
 pub use spec::{Activation, Block, Head, HeadPool, Input, NetworkSpec, Norm, Variant};
 pub use table::{Counting, STUDY_CLASSES, STUDY_SOURCE, STUDY_TASK, Study, all, count_params, find};
 
 use std::path::Path;
 
-/// The network that a user names: a network of the study, in its `do` variant by default, or a TOML file (a name that contains a slash or
-/// ends in `.toml`), as written unless a variant is given.
+/// The network that a user names: a network of the study, in its `do` variant by default, a recommended network, or a TOML file (a name that
+/// contains a slash or ends in `.toml`), both as written unless a variant is given.
 ///
 /// # Errors
 /// There is no such network (the error names a file `NAME.toml`, if there is one, or else the nearest network), or the file cannot be read or describes no network.
@@ -65,12 +67,11 @@ pub fn resolve(name_or_file: &str, variant: Option<Variant>) -> Result<NetworkSp
         variant.into_iter().for_each(|v| spec.set_variant(v));
         return Ok(spec);
     }
-    let found = find(name_or_file).map_err(|error| {
+    built_in(name_or_file, variant).map_err(|error| {
         let file = format!("{name_or_file}.toml");
         match Path::new(&file).is_file() {
             true => Reason::UnknownNetwork { name: name_or_file.into(), nearest: Some(file) }.at("", ""),
             false => error,
         }
-    })?;
-    Ok(found.spec(variant.unwrap_or_default()))
+    })
 }

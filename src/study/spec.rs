@@ -165,11 +165,11 @@ impl StudySpec {
         grid: &[(&str, &toml::Value)],
     ) -> Result<PlannedRun, StudyError> {
         let place = "study";
-        let built_in = nn::find(network).ok();
+        let study = nn::find(network).ok();
         let mut config = TrainConfig::new(nn::resolve(network, Some(variant))?);
         let epochs =
             self.set.get("epochs").and_then(|epochs| epochs.as_integer()).and_then(|epochs| u64::try_from(epochs).ok());
-        recipe.apply(&mut config, epochs, built_in.is_some())?;
+        recipe.apply(&mut config, epochs, nn::is_built_in(network))?;
         // The recipe has a variant of its own, which the study replaces.
         config.network.set_variant(variant);
         config.set("seed", &seed.to_string(), place)?;
@@ -191,7 +191,7 @@ impl StudySpec {
         let settings: String = grid.iter().map(|(key, value)| format!("-{key}={}", plain(value))).collect();
         let name = format!("{}-{variant}{settings}-s{seed}", config.network.name);
         let label = format!("{}{}", config.network.name, settings.replace('-', " "));
-        Ok(PlannedRun { name, label, variant, seed, study: built_in, config })
+        Ok(PlannedRun { name, label, variant, seed, study, config })
     }
 
     /// The names and files of the networks, those of the tables first.

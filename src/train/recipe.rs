@@ -8,6 +8,7 @@ use super::weight_file::quoted;
 use crate::base::name::display_path;
 use crate::base::nearest::nearest;
 use crate::base::text_file;
+use crate::nn;
 use std::path::Path;
 
 /// The recipes in the program.
@@ -25,6 +26,7 @@ const OF_A_RUN: [&str; 9] =
 
 /// Keys of a recipe that are not settings.
 const SUMMARY: &str = "summary";
+const MODEL: &str = "model";
 const FROM: &str = "from";
 
 /// Settings of a run under one name.
@@ -34,6 +36,8 @@ pub struct Recipe {
     pub name: String,
     /// What it does, in one line.
     pub summary: String,
+    /// The built-in network that is trained if none is named.
+    pub model: Option<String>,
     settings: Vec<(String, String)>,
     /// What changes for runs of at least so many epochs, fewest first.
     longer: Vec<(u64, Vec<(String, String)>)>,
@@ -77,7 +81,7 @@ impl Recipe {
         Recipe::parse(&text, &display_path(path))
     }
 
-    /// Reads a recipe: settings as in `config.toml`, a `summary`, and tables `[[from]]` with `epochs` and the settings of runs of at
+    /// Reads a recipe: settings as in `config.toml`, a `summary`, the name of a built-in network as `model`, and tables `[[from]]` with `epochs` and the settings of runs of at
     /// least so many epochs.
     ///
     /// # Errors
@@ -90,6 +94,14 @@ impl Recipe {
             None => String::new(),
             Some(toml::Value::String(text)) => quoted(&text),
             Some(other) => return Err(fail(format!("`{SUMMARY}` is a {}, not text", other.type_str()))),
+        };
+        let model = match table.remove(MODEL) {
+            None => None,
+            Some(toml::Value::String(name)) => {
+                nn::built_in(&name, None).map_err(|e| fail(format!("`{MODEL}`: {e}")))?;
+                Some(name)
+            }
+            Some(other) => return Err(fail(format!("`{MODEL}` is a {}, not the name of a network", other.type_str()))),
         };
         let mut longer = Vec::new();
         match table.remove(FROM) {
@@ -109,11 +121,10 @@ impl Recipe {
             Some(other) => return Err(fail(format!("`{FROM}` is a {}, not a list of tables", other.type_str()))),
         }
         longer.sort_by_key(|(epochs, _)| *epochs);
-        let recipe = Recipe { name: name.into(), summary, settings: pairs(&table).map_err(fail)?, longer };
+        let recipe = Recipe { name: name.into(), summary, model, settings: pairs(&table).map_err(fail)?, longer };
         // Every value is checked now, not when a run is long enough.
-        let mut config = TrainConfig::new(
-            crate::nn::find("custom32-8").expect("a network of the study").spec(crate::nn::Variant::Do),
-        );
+        let mut config =
+            TrainConfig::new(nn::find("custom32-8").expect("a network of the study").spec(nn::Variant::Do));
         recipe.apply(&mut config, Some(u64::MAX), true)?;
         Ok(recipe)
     }
@@ -171,7 +182,7 @@ fn pairs(table: &toml::Table) -> Result<Vec<(String, String)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{self, Variant};
+    use crate::nn::Variant;
 
     fn config() -> TrainConfig {
         TrainConfig::new(nn::find("custom32-8").unwrap().spec(Variant::Do))
@@ -220,6 +231,9 @@ mod tests {
             ("lr = -1", "lr must be between 0.000000001 and 1000, got -1"),
             ("lr = [1]", "`lr` is a array"),
             ("summary = 1", "not text"),
+            ("model = 1", "not the name of a network"),
+            ("model = 'custm32-8'", "did you mean `custom32-8`"),
+            ("model = 'mine.toml'", "there is no network `mine.toml`"),
             ("from = 1", "not a list of tables"),
             ("[[from]]\nlr = 1", "needs `epochs`"),
             ("[[from]]\nepochs = 5\nlr = -1", "lr must be"),
