@@ -126,8 +126,7 @@ fn list(args: &Args, context: &Context) -> Result<()> {
         count(classes as u64, "class"),
         match variant {
             Some(variant) => with(variant).into(),
-            None =>
-                format!("{}; recommended ones {}, which are not of the study", with(Variant::Do), with(Variant::DoBn)),
+            None => format!("{}; recommended networks, not of the study, {}", with(Variant::Do), with(Variant::DoBn)),
         },
     ))
 }

@@ -81,8 +81,8 @@ impl Recipe {
         Recipe::parse(&text, &display_path(path))
     }
 
-    /// Reads a recipe: settings as in `config.toml`, a `summary`, the name of a built-in network as `model`, and tables `[[from]]` with `epochs` and the settings of runs of at
-    /// least so many epochs.
+    /// Reads a recipe: settings as in `config.toml`, a `summary`, the name of a built-in network as `model`, and tables `[[from]]` with
+    /// `epochs` and the settings of runs of at least so many epochs.
     ///
     /// # Errors
     /// It is not TOML, or has a key or a value that it cannot have.
