@@ -257,7 +257,7 @@ fn json_is_whole_and_numbers_agree() {
     let models = json(stapes().args(["models", "--json"]));
     let models = models.as_array().unwrap();
     let of_study = models.iter().filter(|m| !m["study"].is_null()).count();
-    assert_eq!((of_study, models.last().unwrap()["name"].as_str()), (77, Some("recommended-s")));
+    assert_eq!((of_study, models.last().unwrap()["name"].as_str()), (77, Some("recommended-m")));
     let custom = models.iter().find(|m| m["name"] == "custom32-8").unwrap();
     assert_eq!((custom["params"].as_u64(), custom["macs"].is_u64()), (Some(94_768), true));
     let one = json(stapes().args(["models", "custom32-8", "--json"]));

@@ -95,7 +95,7 @@ fn every_launch_of_every_case_is_one_of_the_kernels() {
 fn built_in_networks_can_be_launched_in_large_batches() {
     let entries = entries();
     let of_study = [("custom32-8", None), ("custom128-9", Some("bn")), ("baseline", None), ("vgg64-16", None)];
-    for (name, variant) in of_study.into_iter().chain([("recommended-s", None)]) {
+    for (name, variant) in of_study.into_iter().chain([("recommended-s", None), ("recommended-m", None)]) {
         let spec = stapes::nn::resolve(name, variant.map(|v| v.parse().unwrap())).unwrap();
         let network = Arc::new(Network::build(&spec, 16).unwrap());
         for products in PRODUCTS {

@@ -10,23 +10,38 @@ use stapes::train::Weights;
 use std::sync::Arc;
 
 /// Blocks long enough to be shared, of every window, one without pool, one too short.
-fn network(batch_norm: bool) -> Network {
+const BLOCKS: &str = r#"
+    { conv = 17, kernel = 5, pool = 3 },
+    { conv = 32, kernel = 5, pool = 2 },
+    { conv = 20, kernel = 3 },
+    { conv = 33, kernel = 9, pool = 4, pool_ceil = true, padding = "valid" },
+    { conv = 8, kernel = 5, pool = 3 },
+    { conv = 40, kernel = 5, pool = 3 },
+"#;
+
+/// Blocks with strides: of one input channel and of more, of fewer taps than the stride, and of a stride that is not fused.
+const STRIDED: &str = r#"
+    { conv = 17, kernel = 27, stride = 2, pool = 3 },
+    { conv = 33, kernel = 9, stride = 3, pool = 4, pool_ceil = true, padding = "valid" },
+    { conv = 20, kernel = 3, stride = 4 },
+    { conv = 9, kernel = 21, stride = 18, padding = [20, 20] },
+"#;
+
+fn network(blocks: &str, batch_norm: bool) -> Network {
     let text = format!(
         r#"
         name = "blocks"
         batch_norm = {batch_norm}
         input = {{ length = 4000, channels = 1, sample_rate = 16000 }}
         head = {{ dropout = 0.5 }}
-        block = [
-            {{ conv = 17, kernel = 5, pool = 3 }},
-            {{ conv = 32, kernel = 5, pool = 2 }},
-            {{ conv = 20, kernel = 3 }},
-            {{ conv = 33, kernel = 9, pool = 4, pool_ceil = true, padding = "valid" }},
-            {{ conv = 8, kernel = 5, pool = 3 }},
-            {{ conv = 40, kernel = 5, pool = 3 }},
-        ]"#
+        block = [{blocks}]"#
     );
     Network::build(&NetworkSpec::parse(&text, "test").unwrap(), 7).unwrap()
+}
+
+/// Every list of blocks, without norm and with batch norm.
+fn networks() -> impl Iterator<Item = Network> {
+    [BLOCKS, STRIDED].into_iter().flat_map(|blocks| [false, true].map(|norm| network(blocks, norm)))
 }
 
 /// Weights and running statistics that are anything: scales of both signs, variances above zero.
@@ -54,7 +69,7 @@ fn logits(network: &Network, n: usize, conv: ConvChoice, threads: usize, isa: Is
 
 #[test]
 fn folded_blocks_meet_the_ops_one_by_one() {
-    for network in [network(false), network(true)] {
+    for network in networks() {
         let expected = logits(&network, 2, ConvChoice::Direct, 1, Isa::Scalar);
         let size = expected.iter().map(|y| y * y).sum::<f32>().sqrt();
         assert!(size > 0.1, "the logits are not all near zero");
@@ -70,7 +85,7 @@ fn folded_blocks_meet_the_ops_one_by_one() {
 
 #[test]
 fn threads_that_share_a_clip_change_nothing() {
-    for network in [network(false), network(true)] {
+    for network in networks() {
         let one = logits(&network, 1, ConvChoice::Auto, 1, Isa::best());
         for threads in [2, 3, 5] {
             assert_eq!(one, logits(&network, 1, ConvChoice::Auto, threads, Isa::best()), "{threads} threads");
@@ -78,4 +93,19 @@ fn threads_that_share_a_clip_change_nothing() {
         let many = logits(&network, 5, ConvChoice::Auto, 2, Isa::best());
         assert_eq!(one, many[..7], "one clip alone and among others");
     }
+}
+
+#[test]
+fn a_stride_is_fused_where_there_are_kernels() {
+    let network = network(STRIDED, true);
+    let names = |work: Work| {
+        let plan = Plan::new(&network.graph, &PlanOptions::new(2, work)).unwrap();
+        let names = plan.nodes.iter().map(|node| node.name.clone()).filter(|name| name.starts_with("conv"));
+        names.collect::<Vec<String>>()
+    };
+    assert_eq!(
+        names(Work::Infer(network.logits)),
+        ["conv1+bn1+relu1+pool1", "conv2+bn2+relu2+pool2", "conv3+bn3+relu3", "conv4"]
+    );
+    assert_eq!(names(Work::Train(network.loss)), ["conv1+bn1+relu1+pool1", "conv2", "conv3", "conv4"]);
 }

@@ -4,15 +4,16 @@
 //! - **Update**, `dw[t, j] += sum_r x[row(r, t), j] * dy[r, j]`. Backward-weight.
 //!
 //! A vector holds neighbouring channels of one row, so that no operand is shuffled or broadcast. Rows are contiguous, and a kernel takes one
-//! vector of channels through [`ROWS`] output rows (product), or through a block of rows (update), before the next vector.
+//! vector of channels through a block of rows before the next vector. The number of taps of a tile is known when it is compiled: as a loop, they
+//! would need an address for each row and tap, and most of these would be spilled.
 //!
-//! **Registers.** Product: [`ROWS`] = 8 sums and one vector of weights; the input is an operand of the multiplication. One vector of
-//! weights, which the L1 cache holds, is read per 8 multiplications, so that nearly every load is one of the input. Update: at most
-//! [`TAPS`] = 9 sums of taps, one sum of the bias, one vector of `dy`. Both need at most 11 of the 16 registers of AVX2.
+//! **Registers.** Product: the weights of at most [`TAPS`] = 9 taps and the sum of a row; the input is an operand of the multiplication. The sum is
+//! one chain, but those of neighbouring rows are independent, and the processor executes several rows at once. Update: at most 9 sums of taps,
+//! one sum of the bias, one vector of `dy`. Both need at most 11 of the 16 registers of AVX2, and load one vector for each multiplication.
 //!
-//! **Order of additions.** Product: over the taps, in one chain from `init` on. Update: first the rows that reach into the padding, one
-//! by one; then the other rows in blocks, each of which is summed in one chain and then added to `dw`. Neither depends on the
-//! instruction set.
+//! **Order of additions.** Product: over the taps, in one chain from `init` on; with more taps than a tile has, `y` holds the sum in between.
+//! Update: first the rows that reach into the padding, one by one; then the other rows in blocks, each of which is summed in one chain and then
+//! added to `dw`. Neither depends on the instruction set.
 #![allow(unsafe_code)] // reason: the innermost loops read through pointers; bounds are asserted once, at the entry of a kernel
 
 use super::extent::{product, span};
@@ -20,12 +21,32 @@ use super::isa::{Kernel, Simd};
 use super::windows::Windows;
 use std::ops::Range;
 
-/// Most rows of a tile of the product: enough chains to cover the latency of an addition.
-const ROWS: usize = 8;
-/// Most taps of a tile of the update.
+/// Most taps of a tile.
 const TAPS: usize = 9;
+/// Numbers of the output of a block of the product, about: 8 KiB, so that the rows of both operands stay in the L1 cache for all vectors of channels.
+const BLOCK_NUMBERS: usize = 2048;
+/// Fewest output rows of such a block: the weights of a tile are read once for so many rows.
+const FEWEST_ROWS: usize = 16;
 /// Output rows of a block of the update: with 64 channels its rows of `x` and `dy` are 32 KiB.
 const BLOCK_ROWS: usize = 64;
+
+/// Calls the unsafe function `$of::<S, T>` for the number of taps `T`.
+macro_rules! with_taps {
+    ($of:ident::<$S:ident>($taps:expr, $($argument:expr),*)) => {
+        match $taps {
+            0 => $of::<$S, 0>($($argument),*),
+            1 => $of::<$S, 1>($($argument),*),
+            2 => $of::<$S, 2>($($argument),*),
+            3 => $of::<$S, 3>($($argument),*),
+            4 => $of::<$S, 4>($($argument),*),
+            5 => $of::<$S, 5>($($argument),*),
+            6 => $of::<$S, 6>($($argument),*),
+            7 => $of::<$S, 7>($($argument),*),
+            8 => $of::<$S, 8>($($argument),*),
+            _ => $of::<$S, TAPS>($($argument),*),
+        }
+    };
+}
 
 /// `y[r, j] = init[j] + sum over taps t of x[row(r, t), j] * w[t, j]` for `count` rows, where the rows are those of `windows`.
 pub struct DepthwiseProduct<'a> {
@@ -61,96 +82,101 @@ impl Kernel for DepthwiseProduct<'_> {
         assert!(init.is_empty() || init.len() >= c);
         let y = y.as_mut_ptr();
         let inside = windows.inside(count);
-        let tile = |taps: Range<usize>, row: usize| ProductTile {
-            // A window's first tap inside the input; where no tap is inside, the address is not read.
+        let tile = |taps: Range<usize>, row: usize, rows: usize, resumes: bool| ProductTile {
             x: x.as_ptr().wrapping_offset(windows.row(row, taps.start).wrapping_mul(c as i64) as isize),
             x_stride,
             w: w.as_ptr().wrapping_add(taps.start * c),
-            taps: taps.len(),
             tap_stride,
             init: if init.is_empty() { std::ptr::null() } else { init.as_ptr() },
+            resumes,
             y: y.wrapping_add(row * y_stride),
             y_stride,
+            rows,
             c,
         };
         for row in (0..inside.start).chain(inside.end..count) {
-            // SAFETY: the taps are those that read rows of `x`, which has `rows * c` numbers, `w` has `taps * c`, `init` none or `c`, and `y` has `c`
-            // numbers at every row below `count` (asserted). `y` comes from a mutable borrow that lives as long as this call.
-            unsafe { product_rows::<S, 1>(s, &tile(windows.taps_inside(row), row)) };
-        }
-        let mut row = inside.start;
-        while row < inside.end {
-            let rows = match inside.end - row {
-                ROWS.. => ROWS,
-                4.. => 4,
-                _ => 1,
-            };
-            let tile = tile(0..windows.taps, row);
-            // SAFETY: rows `row..row + rows` are inside: all taps of their windows read rows of `x`; the rest as above.
-            unsafe {
-                match rows {
-                    ROWS => product_rows::<S, ROWS>(s, &tile),
-                    4 => product_rows::<S, 4>(s, &tile),
-                    _ => product_rows::<S, 1>(s, &tile),
-                }
+            let taps = windows.taps_inside(row);
+            for piece in pieces(taps.clone()) {
+                let (len, resumes) = (piece.len(), piece.start > taps.start);
+                // SAFETY: the taps are those that read rows of `x`, which has `rows * c` numbers, `w` has `taps * c`, `init` none or `c`, and `y`
+                // has `c` numbers at every row below `count` (asserted). `y` comes from a mutable borrow that lives as long as this call.
+                unsafe { with_taps!(product_taps::<S>(len, s, &tile(piece, row, 1, resumes))) };
             }
-            row += rows;
+        }
+        let block = (BLOCK_NUMBERS / c).clamp(FEWEST_ROWS, BLOCK_ROWS);
+        for row in inside.clone().step_by(block) {
+            let rows = block.min(inside.end - row);
+            for piece in pieces(0..windows.taps) {
+                let (len, resumes) = (piece.len(), piece.start > 0);
+                // SAFETY: rows `row..row + rows` are inside: all taps of their windows read rows of `x`; the rest as above.
+                unsafe { with_taps!(product_taps::<S>(len, s, &tile(piece, row, rows, resumes))) };
+            }
         }
     }
 }
 
-/// The operands of some neighbouring output rows. Strides are in numbers.
+/// Cuts taps into pieces of at most [`TAPS`] that differ in size by at most one. Of no taps there is one piece, in which a product stores its start.
+fn pieces(taps: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let (first, len) = (taps.start, taps.len());
+    let count = len.div_ceil(TAPS).max(1);
+    (0..count).map(move |piece| first + len * piece / count..first + len * (piece + 1) / count)
+}
+
+/// The operands of some neighbouring taps and output rows. Strides are in numbers.
 struct ProductTile {
     x: *const f32,
     x_stride: usize,
     w: *const f32,
-    taps: usize,
     tap_stride: usize,
     init: *const f32,
+    /// Whether `y` holds the sums of earlier taps.
+    resumes: bool,
     y: *mut f32,
     y_stride: usize,
+    rows: usize,
     c: usize,
 }
 
-/// `R` output rows of all channels.
+/// `T` taps of all channels.
 ///
 /// # Safety
-/// For `r < R` and `t < taps`, `c` numbers from `x + r * x_stride + t * tap_stride` and from `w + t * c` on are readable, and `c` numbers from
-/// `y + r * y_stride` on are writable; `init` is null or has `c` numbers.
+/// For `r < rows` and `k < T`, `c` numbers from `x + r * x_stride + k * tap_stride` and from `w + k * c` on are readable, and `c` numbers from
+/// `y + r * y_stride` on are writable and, if `resumes`, readable; `init` is null or has `c` numbers.
 #[inline(always)]
-unsafe fn product_rows<S: Simd, const R: usize>(s: S, t: &ProductTile) {
+unsafe fn product_taps<S: Simd, const T: usize>(s: S, t: &ProductTile) {
     let whole = t.c / S::LANES * S::LANES;
     // SAFETY: `whole` is a multiple of the lanes, and the last, cut vector ends at `c`.
     unsafe {
         for j in (0..whole).step_by(S::LANES) {
-            product_vector::<S, R, false>(s, t, j);
+            product_vector::<S, T, false>(s, t, j);
         }
         if whole < t.c {
-            product_vector::<S, R, true>(s, t, whole);
+            product_vector::<S, T, true>(s, t, whole);
         }
     }
 }
 
-/// The channels from `j` on of `R` output rows: a vector of them, or those that are left if `CUT`.
+/// The channels from `j` on of `T` taps: a vector of them, or those that are left if `CUT`.
 ///
 /// # Safety
-/// That of [`product_rows`], for a vector that is not cut with `j + LANES <= c`.
+/// That of [`product_taps`], for a vector that is not cut with `j + LANES <= c`.
 #[inline(always)]
-unsafe fn product_vector<S: Simd, const R: usize, const CUT: bool>(s: S, t: &ProductTile, j: usize) {
+unsafe fn product_vector<S: Simd, const T: usize, const CUT: bool>(s: S, t: &ProductTile, j: usize) {
     let lanes = t.c - j;
     // SAFETY: every access below is to channels `j..` of a row that the caller vouches for.
     unsafe {
         let start = if t.init.is_null() { s.zero() } else { load::<S, CUT>(s, t.init.add(j), lanes) };
-        let mut sums = [start; R];
-        for tap in 0..t.taps {
-            let weight = load::<S, CUT>(s, t.w.add(tap * t.c + j), lanes);
-            let x = t.x.add(tap * t.tap_stride + j);
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = s.fma(load::<S, CUT>(s, x.add(r * t.x_stride), lanes), weight, *sum);
-            }
+        let mut weights = [s.zero(); T];
+        for (tap, weight) in weights.iter_mut().enumerate() {
+            *weight = load::<S, CUT>(s, t.w.add(tap * t.c + j), lanes);
         }
-        for (r, sum) in sums.into_iter().enumerate() {
-            store::<S, CUT>(s, t.y.add(r * t.y_stride + j), lanes, sum);
+        for r in 0..t.rows {
+            let (x, y) = (t.x.wrapping_add(r * t.x_stride + j), t.y.add(r * t.y_stride + j));
+            let mut sum = if t.resumes { load::<S, CUT>(s, y, lanes) } else { start };
+            for (tap, &weight) in weights.iter().enumerate() {
+                sum = s.fma(load::<S, CUT>(s, x.add(tap * t.tap_stride), lanes), weight, sum);
+            }
+            store::<S, CUT>(s, y, lanes, sum);
         }
     }
 }
@@ -229,28 +255,12 @@ impl Kernel for DepthwiseUpdate<'_> {
                 }
             }
         }
-        // Pieces of the taps that differ in size by at most one.
-        let pieces = windows.taps.div_ceil(TAPS);
         for row in inside.clone().step_by(BLOCK_ROWS) {
             let rows = BLOCK_ROWS.min(inside.end - row);
-            for piece in 0..pieces {
-                let taps = windows.taps * piece / pieces..windows.taps * (piece + 1) / pieces;
-                let db = if piece == 0 { db } else { std::ptr::null_mut() };
-                let (taps_len, tile) = (taps.len(), tile(taps, row, rows, db));
+            for piece in pieces(0..windows.taps) {
+                let (len, db) = (piece.len(), if piece.start == 0 { db } else { std::ptr::null_mut() });
                 // SAFETY: rows `row..row + rows` are inside: all taps of their windows read rows of `x`; the rest as above.
-                unsafe {
-                    match taps_len {
-                        1 => update_taps::<S, 1>(s, &tile),
-                        2 => update_taps::<S, 2>(s, &tile),
-                        3 => update_taps::<S, 3>(s, &tile),
-                        4 => update_taps::<S, 4>(s, &tile),
-                        5 => update_taps::<S, 5>(s, &tile),
-                        6 => update_taps::<S, 6>(s, &tile),
-                        7 => update_taps::<S, 7>(s, &tile),
-                        8 => update_taps::<S, 8>(s, &tile),
-                        _ => update_taps::<S, TAPS>(s, &tile),
-                    }
-                }
+                unsafe { with_taps!(update_taps::<S>(len, s, &tile(piece, row, rows, db))) };
             }
         }
     }

@@ -5,7 +5,7 @@ use super::{Buffer, GraphError, Lowered, NodeId, Work};
 use crate::base::{Shape, aligned::round_up};
 use crate::graph::Node;
 use crate::ops::device::{Batch, fits_int};
-use crate::ops::fusion::{Fused, LONGEST_CHAIN, fuse};
+use crate::ops::fusion::{Context, Fused, LONGEST_CHAIN, fuse};
 use crate::ops::op::{ConvChoice, Inference, MAX_INPUTS, Needs, Op, PlannedOp, Spec, TensorRanges};
 use std::iter::successors;
 use std::ops::Range;
@@ -169,12 +169,13 @@ impl Lowering<'_> {
                     .collect();
             let chain = &chain[..self.alike(&chain)];
             let ops: Vec<&dyn Op> = chain.iter().map(|&node| &*self.nodes[node].op).collect();
-            let Some(Fused { op, count }) = fuse(choice, &ops) else {
+            let node = &self.nodes[first];
+            let (channels, gradient) = (node.shapes[0].c, self.needs[node.id.index()]);
+            let Some(Fused { op, count }) = fuse(Context { choice, channels, gradient }, &ops) else {
                 first += 1;
                 continue;
             };
             let chain = &chain[..count];
-            let node = &self.nodes[first];
             let name = chain.iter().map(|&node| self.nodes[node].name.as_str()).collect::<Vec<_>>().join("+");
             let last = chain[count - 1];
             let all = || chain.iter().map(|&node| &self.nodes[node]);

@@ -7,7 +7,8 @@ use super::table;
 use crate::base::nearest::nearest;
 
 /// The recommended networks, smallest first.
-const RECOMMENDED: &[(&str, &str)] = &[("recommended-s", include_str!("s.toml"))];
+const RECOMMENDED: &[(&str, &str)] =
+    &[("recommended-s", include_str!("s.toml")), ("recommended-m", include_str!("m.toml"))];
 
 /// The recommended networks as their files describe them, with dropout and batch norm.
 pub fn recommended() -> impl ExactSizeIterator<Item = NetworkSpec> {

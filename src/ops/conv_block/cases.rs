@@ -13,7 +13,8 @@ fn case(l: usize, c_in: usize, conv: Conv1d, window: usize, ceil: bool) -> Case 
     let block = ConvBlock::of(&conv, Norm::None, pool.as_ref(), ConvChoice::Auto).expect("the cases are blocks");
     let valid = if conv.padding == Padding::Valid { "_valid" } else { "" };
     let ceil = if ceil { "_ceil" } else { "" };
-    let name = format!("n2_l{l}_c{c_in}_{}_k{}_p{window}{valid}{ceil}", conv.c_out, conv.k);
+    let stride = if conv.stride > 1 { format!("_s{}", conv.stride) } else { String::new() };
+    let name = format!("n2_l{l}_c{c_in}_{}_k{}{stride}_p{window}{valid}{ceil}", conv.c_out, conv.k);
     // Of Toom-Cook's sums each is a few times less exact than a direct one of as many terms; those of the weights'
     // gradients are one chain over all cells of a batch.
     let terms = (c_in.max(conv.c_out) * conv.k.div_ceil(5)) as f64;
@@ -83,6 +84,35 @@ fn single() -> Vec<Case> {
     cases
 }
 
+/// With batch norm and one input channel, and so many taps that a window does not fit into registers, or a stride: rows, outputs, taps and windows
+/// as in [`single`], taps fewer than the stride, and blocks of sums and moments that are not full.
+fn single_long() -> Vec<Case> {
+    let conv = |c_out, k, stride| Conv1d { stride, ..Conv1d::new(c_out, k) };
+    let padded = |conv: Conv1d, padding| Conv1d { padding, ..conv };
+    let mut cases = vec![
+        normed(3, 101, 1, conv(5, 9, 1), 3, false),
+        normed(2, 75, 1, conv(33, 25, 1), 2, true),
+        normed(1, 300, 1, conv(1, 32, 1), 4, false),
+        normed(3, 200, 1, conv(6, 27, 3), 3, false),
+        normed(5, 40, 1, conv(17, 27, 3), 3, true),
+        normed(2, 1703, 1, conv(9, 5, 3), 3, false),
+        normed(2, 1100, 1, conv(40, 8, 2), 4, true),
+        normed(3, 90, 1, conv(3, 3, 4), 2, false),
+        normed(2, 97, 1, conv(8, 1, 2), 3, true),
+        normed(1, 500, 1, conv(70, 31, 16), 2, true),
+        normed(3, 131, 1, padded(conv(4, 11, 2), Padding::Valid), 3, true),
+        normed(3, 122, 1, padded(conv(4, 10, 5), Padding::Explicit(9, 0)), 2, false),
+        normed(2, 64, 1, padded(conv(7, 9, 3), Padding::Explicit(0, 20)), 4, true),
+    ];
+    let mut far = normed(3, 401, 1, conv(9, 27, 3), 3, false);
+    far.name += "_far";
+    far.inputs[0].fill = Fill::Far;
+    far.tolerance = 4e-6;
+    cases.push(far);
+    cases.push(normed(2, 203, 1, conv(6, 27, 3), 3, false).silent());
+    cases
+}
+
 /// Rows and channels that fill the tiles of a GPU, and others beside them.
 fn long() -> Vec<Case> {
     vec![
@@ -112,6 +142,7 @@ fn real() -> Vec<Case> {
         five(592, 128, 128),
         five(1777, 256, 256),
         normed(2, 16000, 1, Conv1d::new(128, 5), 3, false),
+        normed(2, 16000, 1, Conv1d { stride: 3, ..Conv1d::new(32, 27) }, 3, false),
         normed(2, 5333, 128, Conv1d::new(128, 5), 3, false),
         normed(2, 1777, 256, Conv1d::new(256, 5), 3, false),
         case(5333, 64, Conv1d::new(64, 3), 1, false),
@@ -156,6 +187,7 @@ pub fn cases() -> Vec<Case> {
         cases.extend(plain.into_iter().chain(behind).map(Case::silent));
     }
     cases.extend(single());
+    cases.extend(single_long());
     cases.extend(real());
     cases
 }

@@ -170,18 +170,19 @@ impl<R: Rows, E: Epilogue> Convolve<'_, R, E> {
 
     fn direct(self, isa: Isa) {
         let Convolve { conv, rows: all, packed, source, epilogue, scratch } = self;
-        let Convolution { c_in, c_out, k, .. } = conv;
+        let Convolution { c_in, c_out, k, stride, .. } = conv;
         let (z, scratch) = scratch.split_at_mut((conv.block_rows() * c_out).next_multiple_of(16));
         for first in all.clone().step_by(conv.block_rows()) {
             let rows = conv.block_rows().min(all.end - first);
-            let a = source.rows(isa, first as isize - conv.pad as isize, conv.rows_read(rows), scratch);
+            let from = (first * stride) as isize - conv.pad as isize;
+            let a = source.rows(isa, from, conv.rows_read(rows), scratch);
             if conv.is_mono() {
                 isa.run(MonoConvolution { x: a, w: packed, k, c: c_out, first, rows, epilogue });
                 continue;
             }
             isa.run(Product {
                 a,
-                row_stride: c_in,
+                row_stride: stride * c_in,
                 taps: 1,
                 tap_stride: 0,
                 inner: k * c_in,

@@ -34,7 +34,7 @@ impl Block {
             l_out: g.l_out,
             c_out: g.c_out,
             k: g.k,
-            stride: 1,
+            stride: g.stride,
             dilation: 1,
             pad: g.pad as isize,
             products: batch.products,

@@ -127,7 +127,7 @@ impl Forward<'_> {
         let Forward { g, x, packed, bias, cell, y, argmax, scratch } = self;
         let (whole, from) = (g.forward(false), cell * WINDOW);
         let rows_out = (y.len() / g.c_out * WINDOW).min(whole.rows_out - from);
-        let source = From { rows: Stored { x, c: g.c_in }, from };
+        let source = From { rows: Stored { x, c: g.c_in }, from: from * g.stride };
         let mut epilogue = ActivePool::<WINDOW, ARGMAX> { bias, ceil: g.ceil, y, argmax };
         let conv = Convolution { rows_out, ..whole };
         let rows = 0..conv.rows_out;

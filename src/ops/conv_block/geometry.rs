@@ -19,6 +19,8 @@ pub struct Geometry {
     pub c_out: usize,
     /// Taps.
     pub k: usize,
+    /// Rows of the input from one row of the convolution's output to the next.
+    pub stride: usize,
     /// Rows of zeros before the input.
     pub pad: usize,
     /// Rows of a pooling window; 1 without pool.
@@ -103,7 +105,7 @@ impl Algorithm {
     }
 }
 
-/// A convolution of stride 1: forward, or backward-data with flipped taps and exchanged channels.
+/// A convolution: forward, or backward-data with flipped taps and exchanged channels. Only a direct one has another stride than 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
     /// Channels of what it reads.
@@ -114,6 +116,8 @@ pub struct Convolution {
     pub c_out: usize,
     /// Taps.
     pub k: usize,
+    /// Rows of what it reads from one row that it makes to the next.
+    pub stride: usize,
     /// Rows of zeros before what it reads.
     pub pad: usize,
     /// How it is computed.
@@ -123,7 +127,7 @@ pub struct Convolution {
 impl Convolution {
     /// Whether it goes without register tiles: few products a row.
     pub fn is_mono(&self) -> bool {
-        self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8
+        self.algorithm == Algorithm::Direct && self.c_in == 1 && self.k <= 8 && self.stride == 1
     }
 
     /// Taps from segment to segment of a long kernel; each shares one with the next, which only the first counts.
@@ -178,7 +182,7 @@ impl Convolution {
     pub fn rows_read(&self, rows: usize) -> usize {
         match self.algorithm {
             Algorithm::Direct if self.is_mono() => rows.next_multiple_of(GROUP) + self.k - 1,
-            Algorithm::Direct => rows + self.k - 1,
+            Algorithm::Direct => (rows.max(1) - 1) * self.stride + self.k,
             _ => self.tile_step() * (self.tiles_in(rows.div_ceil(TILE)) - 1) + TILE + self.algorithm.taps() - 1,
         }
     }
@@ -235,6 +239,7 @@ impl Geometry {
             rows_out: if all { self.l_out } else { (self.cells() * self.window).min(self.l_out) },
             c_out: self.c_out,
             k: self.k,
+            stride: self.stride,
             pad: self.pad,
             algorithm: self.algorithm(self.c_in),
         }
@@ -247,6 +252,7 @@ impl Geometry {
             rows_out: self.l,
             c_out: self.c_in,
             k: self.k,
+            stride: 1,
             pad: self.k - 1 - self.pad,
             algorithm: self.algorithm(self.c_out),
         }
@@ -257,6 +263,7 @@ impl Geometry {
         let rows = if self.k <= 3 { THREE_TAPS_ROWS } else { FIVE_TAPS_ROWS };
         match self.k {
             1 => Algorithm::Direct,
+            _ if self.stride > 1 => Algorithm::Direct,
             _ if self.choice == ConvChoice::Auto && (depth < FAST_CHANNELS || self.l < rows) => Algorithm::Direct,
             2 | 3 => Algorithm::ThreeTaps,
             _ => Algorithm::FiveTaps,
@@ -291,9 +298,12 @@ impl Geometry {
     /// How the weights' gradient is computed, from a gradient that is `sparse` because there is no norm before the pool, or is dense.
     /// With batch norm, the path of one input channel folds the norm into plain weights, so that its forward convolution is not a transform.
     pub fn weight_grad_path(&self, conv: Convolution, sparse: bool) -> WeightGradPath {
-        let auto = self.choice == ConvChoice::Auto;
+        let (auto, direct) = (self.choice == ConvChoice::Auto, conv.algorithm == Algorithm::Direct);
         match self.window {
             2.. if MONO_TAPS.contains(&self.k) && self.c_in == 1 && (sparse || conv.is_mono()) => WeightGradPath::Mono,
+            2.. if !sparse && self.c_in == 1 && self.k <= MOST_MONO_TAPS && direct && !conv.is_mono() => {
+                WeightGradPath::MonoLong
+            }
             SPARSE_WINDOW.. if sparse && self.sparse_fits() && !(auto && self.l < SPARSE_ROWS) => {
                 WeightGradPath::Sparse
             }
@@ -331,6 +341,8 @@ const SPREAD_COST: f64 = 1.75;
 const SPARSE_NUMBERS: usize = 8;
 /// Taps for which one input channel has a kernel of its own.
 const MONO_TAPS: [usize; 2] = [3, 5];
+/// Most taps of a convolution of one input channel whose norm follows from moments of the audio: the moments grow with their square.
+pub const MOST_MONO_TAPS: usize = 32;
 
 /// The path of the weight gradient.
 #[derive(Clone, Copy, Debug)]
@@ -339,6 +351,8 @@ pub enum WeightGradPath {
     Sparse,
     /// From the argmax of a pooled gradient, with one input channel, in registers.
     Mono,
+    /// As `Sparse`, with batch norm and one input channel: more taps than `Mono` has registers for, or a stride.
+    MonoLong,
     /// From dense rows, as this convolution.
     Dense(Convolution),
 }

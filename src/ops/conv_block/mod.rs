@@ -1,6 +1,6 @@
 //! conv_block: convolution, batch norm, ReLU and max pooling in one.
 //!
-//! **Computes** `y[r, o] = max(0, max over t < window of norm(z)[window r + t, o])` with `z = conv1d(x)`, stride and dilation 1.
+//! **Computes** `y[r, o] = max(0, max over t < window of norm(z)[window r + t, o])` with `z = conv1d(x)`, dilation 1.
 //! Without norm it is the identity, without pool the window is one row.
 //! **Shapes** `x [n, l, c_in] -> y [n, cells, c_out]`, `w [k, c_in, c_out]`, `b [c_out]`, with norm `scale [c_out]`,
 //! `shift [c_out]`; `cells` is the number of pooling windows. Without norm, rows that
@@ -48,12 +48,15 @@
 //!
 //! `F(8, 5)` has 13 products for 40 taps: the points 0, +-1/2, +-3/4, +-5/4, +-2, +-i and infinity, of which the imaginary pair costs three.
 //!
-//! # The three planned forms
+//! # The planned forms
 //! | form | when | kept for the backward pass (a sample) | kept for all samples, after the packed weights |
 //! |---|---|---|---|
 //! | `plain.rs` | no norm, or its running statistics | argmax `[cells, c_out]` in bytes; without pool nothing | with running statistics the folded bias `[c_out]` |
 //! | `norm.rs` | batch norm in training | rows `z [l_out, c_out]`, largest row of each window `[cells, c_out]`, two sums `[2, c_out]`, argmax | mean, inverse deviation, two terms of the gradient: `[4, c_out]` |
 //! | `mono_norm.rs` | the same with one input channel, 3 or 5 taps and a pool | moments of the audio, sparse sums `[k + 1, c_out]`, argmax | the same, and weights and bias with the norm in them `[k + 1, c_out]` |
+//! | `mono_long.rs` | the same with 9 to 32 taps computed directly, or with a stride | the same | the same, and the packed weights of conv1d |
+//!
+//! With a stride there are only `mono_long.rs` and, in inference, `plain.rs`.
 //!
 //! The packed weights are `[forward, backward-data, sparse backward-data]`, each rounded up to cache lines; `planned.rs` has this layout, and what else the forms
 //! share. Which algorithm computes which pass is decided there once, by the tables in `geometry.rs`.
@@ -64,6 +67,8 @@ mod device;
 mod forward;
 mod geometry;
 mod gradient;
+mod moments;
+mod mono_long;
 mod mono_norm;
 mod mono_norm_device;
 mod norm;
@@ -81,7 +86,8 @@ use super::op::{Inference, Op, Phase, PlannedOp, ReferenceBackward, ReferenceFor
 use super::{BatchNorm, Conv1d, ConvChoice, MaxPool1d, Padding};
 use crate::base::Shape;
 pub use cases::cases;
-use geometry::{Geometry, WeightGradPath};
+use geometry::{Geometry, MOST_MONO_TAPS, WeightGradPath};
+use mono_long::MonoLong;
 use mono_norm::MonoNormed;
 use norm::Normed;
 use plain::Plain;
@@ -98,7 +104,7 @@ pub enum Norm {
     Running(BatchNormInference),
 }
 
-/// The operation: a convolution of stride and dilation 1 with bias, perhaps batch norm over its channels, a ReLU, and perhaps a pool
+/// The operation: a convolution of dilation 1 with bias, perhaps batch norm over its channels, a ReLU, and perhaps a pool
 /// of two to four rows side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvBlock {
@@ -113,13 +119,16 @@ pub struct ConvBlock {
 
 /// Widest pooling window.
 const WIDEST_WINDOW: usize = 4;
+/// Largest stride: the rows that a block reads grow with it.
+const LARGEST_STRIDE: usize = 16;
 
 impl ConvBlock {
-    /// The block of `conv`, `norm`, a ReLU and `pool`, computed as `choice` says, if there is one.
+    /// The block of `conv`, `norm`, a ReLU and `pool`, computed as `choice` says, if there is one. With a stride it depends on its input, too: see
+    /// [`ConvBlock::has_kernels`].
     pub fn of(conv: &Conv1d, norm: Norm, pool: Option<&MaxPool1d>, choice: ConvChoice) -> Option<ConvBlock> {
         // With `k` or more zeros in front, some rows depend on zeros only, which the fused kernels do not support.
         let front_fits = !matches!(conv.padding, Padding::Explicit(front, _) if front >= conv.k);
-        let conv_fits = conv.stride == 1 && conv.dilation == 1 && conv.bias && front_fits;
+        let conv_fits = conv.stride <= LARGEST_STRIDE && conv.dilation == 1 && conv.bias && front_fits;
         let pool_fits = pool.is_none_or(|pool| pool.stride == pool.k && (2..=WIDEST_WINDOW).contains(&pool.k));
         let over = match norm {
             Norm::None => Over::Channels,
@@ -131,6 +140,15 @@ impl ConvBlock {
         fits.then_some(ConvBlock { conv: *conv, norm, pool: pool.copied(), choice, learns })
     }
 
+    /// Whether there are kernels for an input of so many channels, and for the gradient of the output if `learns`. With stride 1 there are.
+    pub fn has_kernels(&self, channels: usize, learns: bool) -> bool {
+        match self.norm {
+            _ if self.conv.stride == 1 => true,
+            Norm::Batch(_) => channels == 1 && self.pool.is_some() && self.conv.k <= MOST_MONO_TAPS,
+            Norm::None | Norm::Running(_) => !learns,
+        }
+    }
+
     fn geometry(&self, x: Shape) -> Result<Geometry, ShapeError> {
         let (front, l_out) = self.conv.rows(x)?;
         Ok(Geometry {
@@ -139,6 +157,7 @@ impl ConvBlock {
             l_out,
             c_out: self.conv.c_out,
             k: self.conv.k,
+            stride: self.conv.stride,
             pad: front,
             window: self.pool.map_or(1, |pool| pool.k),
             ceil: self.pool.is_some_and(|pool| pool.ceil),
@@ -185,6 +204,11 @@ impl Op for ConvBlock {
 
     fn plan(&self, x: &[Shape]) -> Result<Box<dyn PlannedOp>, ShapeError> {
         let [shape] = inputs(self.name(), x)?;
+        if !self.has_kernels(shape.c, self.learns) {
+            let message =
+                format!("there are no kernels for stride {} here; compute each operation by itself", self.conv.stride);
+            return Err(ShapeError::new(self.name(), message));
+        }
         let g = self.geometry(shape)?;
         let spec = self.tensors(x)?;
         let block = BlockPlan::new(g, &self.norm, self.learns, spec);
@@ -192,6 +216,7 @@ impl Op for ConvBlock {
             (Norm::None, _) => Box::new(Plain::new(block, None)),
             (Norm::Running(norm), _) => Box::new(Plain::new(block, Some(norm.eps))),
             (Norm::Batch(norm), WeightGradPath::Mono) => Box::new(MonoNormed::new(block, norm)),
+            (Norm::Batch(norm), WeightGradPath::MonoLong) => Box::new(MonoLong::new(block, norm, self.conv.plan(x)?)),
             (Norm::Batch(norm), _) => Box::new(Normed::new(block, norm)),
         })
     }

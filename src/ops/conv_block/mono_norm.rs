@@ -1,18 +1,20 @@
 //! conv_block with batch norm and one input channel in training: the first layer of a network.
 //!
 //! Every row of the convolution is a sum of `k` samples, so that its statistics follow from those of the samples: with
-//! `X[t] = sum over l of x[l + t]` and `R[t, u] = sum over l of x[l + t] x[l + u]`, the mean is `sum over t of w[t] X[t] / m` and the mean
-//! square `sum over t, u of w[t] w[u] R[t, u] / m`. They are known before the convolution, which is then computed once, with the norm
-//! folded into its weights; its rows are never stored.
+//! `X[t] = sum over l of x[l + t]` and `R[t, u] = sum over l of x[l + t] x[l + u]` (`x[stride l + t]` with a stride, see `moments.rs`), the mean
+//! is `sum over t of w[t] X[t] / m` and the mean square `sum over t, u of w[t] w[u] R[t, u] / m`. They are known before the convolution, which
+//! is then computed once, with the norm folded into its weights; its rows are never stored.
 //!
 //! Backward needs one sparse sum, that of the block without norm: `S[t] = sum over cells of dy x[chosen + t]`, and `G`, the sum of
 //! `dy`. From them `sum of dy (z - mean) = sum over t of w[t] S[t] - mean G`, and
 //! `dw[t] = scale inv_std (S[t] - a X[t] - b (sum over u of w[u] R[t, u] - mean X[t]))` with `a` and `b` as in batch_norm.
 //!
+//! This form keeps the samples of a window in registers. `mono_long.rs` is that of more taps, or of a stride; both share the merges.
+//!
 //! **Error** moments and what is made of them are in double precision: a mean far from zero costs nothing.
 
-use super::convolve::{Rows, Stored};
-use super::geometry::Geometry;
+use super::geometry::{Geometry, MOST_MONO_TAPS};
+use super::moments::{Moments, Observe, moments_len};
 use super::norm::Channels;
 use super::norm_gradient::{NormGradient, RecomputedRows, recomputed_scratch};
 use super::planned::{BIAS, BlockPlan, SCALE, SHIFT, WEIGHT, sign};
@@ -22,43 +24,11 @@ use crate::ops::BatchNorm;
 use crate::ops::batch_norm::gradient_sums;
 use crate::ops::device::{Batch, Passes};
 use crate::ops::op::{Algorithms, Backward, Forward, Merge, Pass, PlannedOp, Spec, Tensors};
-use crate::simd::{Isa, Kernel, Simd};
-
-/// Most taps.
-const TAPS: usize = 5;
-
-/// `X` and `R` of some samples of audio.
-#[derive(Clone, Copy, Default)]
-struct Moments {
-    sums: [f64; TAPS],
-    products: [[f64; TAPS]; TAPS],
-}
-
-/// Numbers that [`Moments`] are saved as: each as an `f32` and what is left of it.
-const MOMENTS: usize = 2 * (TAPS + TAPS * TAPS);
-
-impl Moments {
-    fn values(&mut self) -> impl Iterator<Item = &mut f64> {
-        self.sums.iter_mut().chain(self.products.iter_mut().flatten())
-    }
-
-    fn save(mut self, to: &mut [f32]) {
-        for (pair, value) in to.as_chunks_mut::<2>().0.iter_mut().zip(self.values()) {
-            let high = *value as f32;
-            *pair = [high, (*value - f64::from(high)) as f32];
-        }
-    }
-
-    fn add(&mut self, saved: &[f32]) {
-        for ([high, low], value) in saved.as_chunks::<2>().0.iter().zip(self.values()) {
-            *value += f64::from(*high) + f64::from(*low);
-        }
-    }
-}
+use crate::simd::Isa;
 
 /// The offsets in a sample's saved memory of the moments, the sparse sums `[k + 1, c_out]` and the argmax, and its length.
 fn offsets(g: &Geometry) -> [usize; 4] {
-    let sums = MOMENTS.next_multiple_of(16);
+    let sums = round_up(moments_len(g.k));
     let argmax_at = sums + round_up((g.k + 1) * g.c_out);
     [0, sums, argmax_at, argmax_at + round_up((g.cells() * g.c_out).div_ceil(size_of::<f32>()))]
 }
@@ -147,106 +117,13 @@ impl PlannedOp for MonoNormed {
     }
 
     fn merge(&self, b: &mut Merge<'_>) {
-        Channels::new(&self.block, self.norm, b).of_moments();
+        let c = self.block.g.c_out;
+        Channels::new(&self.block, self.norm, b).of_moments(|t, j| t * c + j);
     }
 
     fn on_device(&self, batch: &Batch) -> Passes {
         device::Block::new(&self.block, batch).with_norm(self.norm)
     }
-}
-
-/// The first phase forward: the moments of a sample's audio.
-pub struct Observe<'a> {
-    pub g: Geometry,
-    pub x: &'a [f32],
-    pub saved: &'a mut [f32],
-    pub scratch: &'a mut [f32],
-}
-
-/// Rows of a block of [`Observe`].
-const ROWS: usize = 512;
-/// Sums that are taken side by side.
-const LANES: usize = 16;
-
-/// Numbers of scratch for [`Observe`].
-pub fn scratch(g: &Geometry) -> usize {
-    ROWS + 2 * g.k
-}
-
-impl Observe<'_> {
-    pub fn run(self, isa: Isa) {
-        let Observe { g, x, saved, scratch } = self;
-        let x = Stored { x, c: 1 };
-        let mut moments = Moments::default();
-        for first in (0..g.l_out).step_by(ROWS) {
-            let rows = ROWS.min(g.l_out - first);
-            let x = x.rows(isa, first as isize - g.pad as isize, rows + g.k - 1, scratch);
-            isa.run(Block { x, k: g.k, rows, moments: &mut moments });
-        }
-        moments.save(&mut saved[..MOMENTS]);
-    }
-}
-
-/// Adds the moments of the rows whose first window begins at the start of `x`.
-struct Block<'a> {
-    x: &'a [f32],
-    k: usize,
-    rows: usize,
-    moments: &'a mut Moments,
-}
-
-impl Kernel for Block<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        let Block { x, k, rows, moments } = self;
-        let at = |i: usize| f64::from(x[i]);
-        let mut sum = sum_of(&x[..rows], None);
-        for t in 0..k {
-            moments.sums[t] += sum;
-            if t + 1 < k {
-                sum += at(rows + t) - at(t);
-            }
-        }
-        // The products of samples that are `apart` samples apart; those of later taps differ only at the ends.
-        for apart in 0..k {
-            let mut product = sum_of(&x[..rows], Some(&x[apart..apart + rows]));
-            for t in 0..k - apart {
-                moments.products[t][t + apart] += product;
-                if apart > 0 {
-                    moments.products[t + apart][t] += product;
-                }
-                if t + apart + 1 < k {
-                    product += at(rows + t) * at(rows + t + apart) - at(t) * at(t + apart);
-                }
-            }
-        }
-    }
-}
-
-/// The sum of `x`, or of its products with as many others.
-#[inline(always)]
-fn sum_of(x: &[f32], others: Option<&[f32]>) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (x, x_rest) = x.as_chunks::<LANES>();
-    let mut rest = 0.0;
-    match others {
-        None => {
-            for x in x {
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
-            }
-            x_rest.iter().for_each(|&x| rest += f64::from(x));
-        }
-        Some(others) => {
-            let (y, y_rest) = others.as_chunks::<LANES>();
-            for (x, y) in x.iter().zip(y) {
-                for (sum, (&x, &y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-                    *sum += f64::from(x) * f64::from(y);
-                }
-            }
-            x_rest.iter().zip(y_rest).for_each(|(&x, &y)| rest += f64::from(x) * f64::from(y));
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 /// Numbers of folded weights and bias.
@@ -255,22 +132,24 @@ pub fn folded_len(g: &Geometry) -> usize {
 }
 
 impl Channels<'_, '_> {
-    /// From every sample's moments and sparse sums.
-    pub fn of_moments(self) {
+    /// From every sample's moments and sparse sums: `sum_at(t, j)` is the index of that of tap `t` in channel `j`, with `t = k` that of the gradient
+    /// itself.
+    pub fn of_moments(self, sum_at: impl Fn(usize, usize) -> usize) {
         match self.merge.pass {
             Pass::Forward => self.moments_forward(),
-            Pass::Backward => self.moments_backward(),
+            Pass::Backward => self.moments_backward(sum_at),
         }
     }
 
     fn moments(&self) -> Moments {
-        let mut all = Moments::default();
-        (0..self.merge.n).for_each(|i| all.add(&(self.merge.saved)(i)[..MOMENTS]));
+        let (mut all, k) = (Moments::default(), self.g.k);
+        (0..self.merge.n).for_each(|i| all.add(k, &(self.merge.saved)(i)[..moments_len(k)]));
         all
     }
 
-    fn taps(&self, j: usize) -> [f64; TAPS] {
-        let mut taps = [0.0; TAPS];
+    /// The taps of channel `j`; zeros beyond.
+    fn taps(&self, j: usize) -> [f64; MOST_MONO_TAPS] {
+        let mut taps = [0.0; MOST_MONO_TAPS];
         for (t, tap) in taps.iter_mut().enumerate().take(self.g.k) {
             *tap = f64::from(self.merge.params[WEIGHT][t * self.g.c_out + j]);
         }
@@ -283,9 +162,9 @@ impl Channels<'_, '_> {
         let (c, k, statistics_at) = (self.g.c_out, self.g.k, self.statistics_at);
         let m = (self.merge.n * self.g.l_out) as f64;
         for j in 0..c {
-            let w = self.taps(j);
-            let mean = dot(&w, &moments.sums) / m;
-            let square = moments.products.iter().zip(w).map(|(row, w_t)| w_t * dot(&w, row)).sum::<f64>() / m;
+            let w = &self.taps(j)[..k];
+            let mean = dot(w, &moments.sums) / m;
+            let square = moments.products.iter().zip(w).map(|(row, w_t)| w_t * dot(w, row)).sum::<f64>() / m;
             let variance = (square - mean * mean).max(0.0);
             let inv_std = self.norm.inv_std(variance);
             let b = &mut *self.merge;
@@ -294,7 +173,7 @@ impl Channels<'_, '_> {
             b.batch_saved[statistics_at + c + j] = inv_std;
             let size = f64::from(scale) * f64::from(inv_std);
             let folded = &mut b.batch_saved[statistics_at + 4 * c..];
-            for (t, w) in w.iter().enumerate().take(k) {
+            for (t, w) in w.iter().enumerate() {
                 folded[t * c + j] = (size * w) as f32;
             }
             folded[k * c + j] = (f64::from(b.params[SHIFT][j]) - size * mean) as f32;
@@ -304,24 +183,24 @@ impl Channels<'_, '_> {
     }
 
     /// All parameters' gradients.
-    fn moments_backward(self) {
+    fn moments_backward(self, sum_at: impl Fn(usize, usize) -> usize) {
         let moments = self.moments();
         let [_, sums_at, ..] = offsets(&self.g);
         let (c, k, statistics_at) = (self.g.c_out, self.g.k, self.statistics_at);
         let m = self.merge.n * self.g.l_out;
         for j in 0..c {
-            let w = self.taps(j);
+            let w = &self.taps(j)[..k];
             let b = &mut *self.merge;
-            let mut sparse = [0.0; TAPS + 1];
+            let mut sparse = [0.0; MOST_MONO_TAPS + 1];
             for i in 0..b.n {
                 let saved = &(b.saved)(i)[sums_at..];
-                sparse.iter_mut().enumerate().take(k + 1).for_each(|(t, sum)| *sum += f64::from(saved[t * c + j]));
+                sparse.iter_mut().enumerate().take(k + 1).for_each(|(t, sum)| *sum += f64::from(saved[sum_at(t, j)]));
             }
             let total = std::mem::take(&mut sparse[k]);
             let scale = f64::from(b.params[SCALE][j]);
             let (sign, inv_std) = (f64::from(sign(b.params[SCALE][j])), b.batch_saved[statistics_at + c + j]);
             let mean = sign * f64::from(b.batch_saved[statistics_at + j]);
-            let products = dot(&w, &sparse[..TAPS]) - mean * total;
+            let products = dot(w, &sparse) - mean * total;
             // Of the signed rows, as everywhere.
             let sums = gradient_sums(std::iter::once((total as f32, (sign * products) as f32)), inv_std, m);
             b.dparams[SCALE][j] += (products * f64::from(inv_std)) as f32;
@@ -331,7 +210,7 @@ impl Channels<'_, '_> {
             let (mean_gradient, slope) = (total / m as f64, products * inv_std * inv_std / m as f64);
             for (t, sparse) in sparse.iter().enumerate().take(k) {
                 let x = moments.sums[t];
-                let deviations = dot(&w, &moments.products[t]) - mean * x;
+                let deviations = dot(w, &moments.products[t]) - mean * x;
                 let dw = scale * inv_std * (sparse - mean_gradient * x - slope * deviations);
                 b.dparams[WEIGHT][t * c + j] += dw as f32;
             }
@@ -339,6 +218,7 @@ impl Channels<'_, '_> {
     }
 }
 
+/// The sum of the products of `a` with as many numbers of `b`.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

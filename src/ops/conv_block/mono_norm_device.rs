@@ -45,7 +45,7 @@ struct Buffers {
 impl Block {
     /// Whether the block's norm needs no rows.
     pub fn is_mono(&self) -> bool {
-        self.g.c_in == 1 && self.g.k <= TAPS
+        self.g.c_in == 1 && self.g.k <= TAPS && self.g.stride == 1
     }
 
     /// The gradient's convolution.

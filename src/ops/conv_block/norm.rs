@@ -91,7 +91,7 @@ impl Normed {
         let sums = match block.weights {
             WeightGradPath::Dense(conv) => conv,
             // The gradient of a normalised convolution is dense.
-            WeightGradPath::Sparse | WeightGradPath::Mono => block.forward,
+            WeightGradPath::Sparse | WeightGradPath::Mono | WeightGradPath::MonoLong => block.forward,
         };
         Normed { block: BlockPlan { spec, ..block }, norm, sums }
     }

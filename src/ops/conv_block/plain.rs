@@ -91,7 +91,9 @@ impl PlannedOp for Plain {
             let [dw, db] = b.dparams.each();
             let (x, dy, argmax, scratch) = (b.x[0], dz.dy, dz.argmax, &mut *b.scratch);
             match self.block.weights {
-                WeightGradPath::Sparse => pooled_weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.sparse(isa),
+                WeightGradPath::Sparse | WeightGradPath::MonoLong => {
+                    pooled_weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.sparse(isa);
+                }
                 WeightGradPath::Mono => pooled_weight::PooledWeight { g, x, dy, argmax, dw, db, scratch }.mono(isa),
                 WeightGradPath::Dense(conv) => {
                     isa.run(weight::BiasSums { dz: &dz, db });

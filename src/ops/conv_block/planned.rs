@@ -1,9 +1,9 @@
-//! What the three planned forms of a conv_block share: the convolutions of its passes with their algorithms, the layout of their memory, and
+//! What the planned forms of a conv_block share: the convolutions of its passes with their algorithms, the layout of their memory, and
 //! backward-data.
 
 use super::convolve::{Convolve, Pack, Rows};
 use super::geometry::{Convolution, Geometry, WeightGradPath};
-use super::{Norm, mono_norm, norm_gradient, pooled_weight, spread, weight};
+use super::{Norm, moments, norm_gradient, pooled_weight, spread, weight};
 use crate::base::aligned::round_up;
 use crate::ops::op::{Algorithms, Spec, Tensors, TensorsMut};
 use crate::simd::Isa;
@@ -53,7 +53,10 @@ impl BlockPlan {
         let batch = matches!(norm, Norm::Batch(_));
         let forward = g.forward(batch);
         let spread_below = if matches!(norm, Norm::None) { g.spread_below() } else { 0.0 };
-        let data = (learns && spread_below < 1.0).then(|| g.backward_data());
+        let weights = g.weight_grad_path(forward, !batch);
+        // Where the whole gradient is made at once, `mono_long.rs` has a convolution of its own for it.
+        let dense = learns && spread_below < 1.0 && !matches!(weights, WeightGradPath::MonoLong);
+        let data = dense.then(|| g.backward_data());
         let dense_at = round_up(forward.packed());
         let sparse_at = dense_at + round_up(data.map_or(0, |conv| conv.packed()));
         let numbers_at = sparse_at + if learns && spread_below > 0.0 { round_up(g.weights()) } else { 0 };
@@ -63,7 +66,7 @@ impl BlockPlan {
             forward,
             data,
             spread_below,
-            weights: g.weight_grad_path(forward, !batch),
+            weights,
             data_at: [dense_at, sparse_at],
             numbers_at,
             spec: tensors,
@@ -83,12 +86,12 @@ impl BlockPlan {
         let dense = self.data.map_or(0, |conv| conv.scratch());
         let data = if self.spread_below > 0.0 { dense.max(pooled_weight::sparse_scratch(g)) } else { dense };
         let backward = match self.weights {
-            WeightGradPath::Sparse => pooled_weight::sparse_scratch(g).max(data),
+            WeightGradPath::Sparse | WeightGradPath::MonoLong => pooled_weight::sparse_scratch(g).max(data),
             WeightGradPath::Mono => pooled_weight::mono_scratch(g).max(data),
             WeightGradPath::Dense(conv) => weight::sums_len(&conv) + weight::dense_scratch(&conv).max(data),
         };
         let recomputed = match self.weights {
-            WeightGradPath::Mono if normed => norm_gradient::recomputed_scratch(g) + mono_norm::scratch(g),
+            WeightGradPath::Mono if normed => norm_gradient::recomputed_scratch(g) + moments::scratch(g),
             _ => 0,
         };
         round_up(4 * g.c_out) + recomputed + forward.max(backward)
@@ -101,10 +104,11 @@ impl BlockPlan {
             backward_data: match (self.data, self.spread_below > 0.0) {
                 (Some(conv), false) => conv.algorithm.name(),
                 (Some(conv), true) => conv.algorithm.name_or_sparse(),
+                (None, _) if matches!(self.weights, WeightGradPath::MonoLong) => "direct",
                 (None, _) => "sparse",
             },
             backward_weight: match self.weights {
-                WeightGradPath::Sparse | WeightGradPath::Mono => "sparse",
+                WeightGradPath::Sparse | WeightGradPath::Mono | WeightGradPath::MonoLong => "sparse",
                 WeightGradPath::Dense(conv) => conv.algorithm.name_of_sums(),
             },
         }

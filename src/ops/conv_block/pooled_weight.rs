@@ -30,12 +30,17 @@ const FEWEST_CELLS: usize = 24;
 /// The number of pooling windows in a block of [`PooledWeight::sparse`].
 pub fn cells(g: &Geometry) -> usize {
     let rows = (SPARSE_NUMBERS / g.c_in).saturating_sub(g.k - 1);
-    (rows / g.window).clamp(FEWEST_CELLS, PooledGradient::MAX_WINDOWS)
+    (rows / (g.window * g.stride)).clamp(FEWEST_CELLS, PooledGradient::MAX_WINDOWS)
 }
 
 /// The length of the scratch memory of [`PooledWeight::sparse`] and [`reorder_gradients`].
 pub fn sparse_scratch(g: &Geometry) -> usize {
-    g.weights().max((g.window * cells(g) + g.k - 1) * g.c_in).next_multiple_of(16)
+    g.weights().max(rows_read(g, cells(g)) * g.c_in).next_multiple_of(16)
+}
+
+/// The rows of the input that `count` pooling windows read.
+fn rows_read(g: &Geometry, count: usize) -> usize {
+    (g.window * count - 1) * g.stride + g.k
 }
 
 impl PooledWeight<'_> {
@@ -43,14 +48,14 @@ impl PooledWeight<'_> {
     /// `dw` is `[c_out, k * c_in]` here, until [`reorder_gradients`] is called.
     pub fn sparse(self, isa: Isa) {
         let PooledWeight { g, x, dy, argmax, dw, db, scratch } = self;
-        let Geometry { c_in, c_out, window, k, .. } = g;
+        let Geometry { c_in, c_out, window, k, stride, .. } = g;
         let block = cells(&g);
         let x = Stored { x, c: c_in };
         for first in (0..g.cells()).step_by(block) {
             let count = block.min(g.cells() - first);
             let numbers = first * c_out..(first + count) * c_out;
             let next = first + block;
-            let rows = x.memory(next * window, window * block)[0];
+            let rows = x.memory(next * window * stride, window * block * stride)[0];
             let read =
                 [rows, bytemuck::cast_slice(rows_of(dy, c_out, next, block)), rows_of(argmax, c_out, next, block)];
             isa.run(SparseUpdate {
@@ -59,9 +64,9 @@ impl PooledWeight<'_> {
                     argmax: &argmax[numbers],
                     count,
                     window,
-                    row: c_in,
+                    row: stride * c_in,
                 },
-                x: x.rows(isa, (window * first) as isize - g.pad as isize, window * count + k - 1, scratch),
+                x: x.rows(isa, (window * first * stride) as isize - g.pad as isize, rows_read(&g, count), scratch),
                 c: dw,
                 db,
                 width: k * c_in,

@@ -100,7 +100,7 @@ mod tests {
             let choice = ConvChoice::Auto;
             // As many zeros after the input as before it.
             let l_out = l + 2 * pad + 1 - k.min(l + 2 * pad);
-            let g = Geometry { l, c_in, l_out, c_out, k, pad, window, ceil: true, choice };
+            let g = Geometry { l, c_in, l_out, c_out, k, stride: 1, pad, window, ceil: true, choice };
             let key = Key::new(number as u64, Stream::Case);
             let normal =
                 |of: u64, len: usize| -> Vec<f32> { (0..len as u64).map(|i| key.with(of).normal(i) as f32).collect() };
