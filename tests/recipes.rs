@@ -173,9 +173,12 @@ fn wrong_recipes_and_transfers_are_one_sentence() {
     let silent = dir.path().join("no sound");
     fs::create_dir(&silent).unwrap();
     fs::write(silent.join("readme.txt"), "no sound").unwrap();
-    let (base, silent) = (base.to_str().unwrap(), silent.to_str().unwrap());
+    let other = dir.path().join("other.toml");
+    fs::write(&other, "model = 'mine.toml'\n").unwrap();
+    let (base, silent, other) = (base.to_str().unwrap(), silent.to_str().unwrap(), other.to_str().unwrap());
     let cases: &[(&[&str], &str)] = &[
         (&["--recipe", "bset"], "did you mean `best`?"),
+        (&["--recipe", other], "a network file is given with --model"),
         (&["--recipe", "absent.toml"], "absent.toml"),
         (&["--set", "recipe=plain"], "a recipe is given with --recipe"),
         (&["--minutes", "0"], "--minutes must be above 0"),

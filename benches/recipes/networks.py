@@ -5,7 +5,8 @@
 
 trains what is not in the folder yet, one run after the other, and prints a Markdown table: clips recognised by each seed, their mean with the 95 % interval of
 `stapes eval RUN RUN ..` (over the seeds), and the difference from the first network with its 95 % interval over the speakers of the test clips (bootstrap; the seeds
-are averaged before). What follows `--` is given to `stapes train`. Needs Python 3.9 only.
+are averaged before). With `--teacher RUN` every network is trained once more with this teacher (distillation). What follows `--` is given to `stapes train`.
+Needs Python 3.9 only.
 """
 
 import argparse
@@ -17,11 +18,12 @@ from pathlib import Path
 from comparison import difference, mean, mean_right, right
 
 
-def train(given, network, seed, options):
-    run = given.runs / f"{Path(network).stem}-s{seed}"
+def train(given, network, teacher, seed, options):
+    run = given.runs / f"{Path(network).stem}{'-distilled' if teacher else ''}-s{seed}"
     if not (run / "predictions-test.csv").exists():
         command = ["train", "--quiet", "--force", "--runs", given.runs, "--name", run.name, "--model", network, "--seed", str(seed)]
         command += ["--data", given.data] if given.data else []
+        command += ["--teacher", teacher] if teacher else []
         subprocess.run([given.stapes, *command, *options], check=True, stdout=subprocess.DEVNULL)
     return run
 
@@ -50,12 +52,13 @@ def main():
     arguments.add_argument("--runs", required=True, type=Path)
     arguments.add_argument("--data", help="the recordings; the embedded ones if omitted")
     arguments.add_argument("--networks", required=True, nargs="+", help="names or files; the first is what the others are compared with")
+    arguments.add_argument("--teacher", type=Path, help="a run of the same classes")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     given = arguments.parse_args(ours)
     first = None
     print("| network | seconds of a run | clips recognised | mean (95 % interval) | difference from the first (95 % interval) |\n|---|---|---|---|---|")
-    for network in given.networks:
-        runs = [train(given, network, seed, options) for seed in given.seeds]
+    for network, teacher in [(network, teacher) for network in given.networks for teacher in dict.fromkeys([None, given.teacher])]:
+        runs = [train(given, network, teacher, seed, options) for seed in given.seeds]
         counts = [sum(right(run).values()) for run in runs]
         clips = len(right(runs[0]))
         shares = [count / clips for count in counts]
@@ -69,7 +72,8 @@ def main():
             by, (low, high) = difference(together, first)
             compared = f"{100 * by:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         time = sorted(map(seconds, runs))[len(runs) // 2]
-        print(f"| {Path(network).stem} | {time:.0f} | {', '.join(map(str, counts))} of {clips} | {mean(shares):.4f}{interval} | {compared} |", flush=True)
+        name = Path(network).stem + (f", teacher {teacher.name}" if teacher else "")
+        print(f"| {name} | {time:.0f} | {', '.join(map(str, counts))} of {clips} | {mean(shares):.4f}{interval} | {compared} |", flush=True)
 
 
 if __name__ == "__main__":

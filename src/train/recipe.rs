@@ -8,7 +8,7 @@ use super::weight_file::quoted;
 use crate::base::name::display_path;
 use crate::base::nearest::nearest;
 use crate::base::text_file;
-use crate::nn;
+use crate::nn::{self, Reason};
 use std::path::Path;
 
 /// The recipes in the program.
@@ -98,7 +98,14 @@ impl Recipe {
         let model = match table.remove(MODEL) {
             None => None,
             Some(toml::Value::String(name)) => {
-                nn::built_in(&name, None).map_err(|e| fail(format!("`{MODEL}`: {e}")))?;
+                nn::built_in(&name, None).map_err(|e| match e.reason {
+                    Reason::UnknownNetwork { nearest, .. } => {
+                        let nearest = nearest.map_or(String::new(), |n| format!(", did you mean `{n}`"));
+                        let advice = "`stapes models` lists them, and a network file is given with --model";
+                        fail(format!("`{MODEL}` is not the name of a built-in network{nearest}; {advice}"))
+                    }
+                    _ => fail(format!("`{MODEL}`: {e}")),
+                })?;
                 Some(name)
             }
             Some(other) => return Err(fail(format!("`{MODEL}` is a {}, not the name of a network", other.type_str()))),

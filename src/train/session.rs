@@ -293,7 +293,9 @@ impl Session {
             let reason = format!("its checkpoint is {} steps into an epoch of {steps}", self.progress.step);
             return Err(TrainError::CannotResume { path: self.folder().path().into(), reason });
         }
-        let predictor = Predictor::builder(&self.network, self.trainer.weights.clone()).batch(EVAL_BATCH);
+        // Where memory allows only small batches, evaluations have no larger ones; their results do not depend on it.
+        let batch = EVAL_BATCH.min(self.config.batch);
+        let predictor = Predictor::builder(&self.network, self.trainer.weights.clone()).batch(batch);
         let mut predictor = predictor.conv(self.config.conv).device(self.device.clone()).build()?;
         while self.progress.epoch < self.config.epochs && !self.out_of_patience() {
             if !self.steps(&mut batches, observer)? {
