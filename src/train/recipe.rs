@@ -240,7 +240,7 @@ mod tests {
             ("summary = 1", "not text"),
             ("model = 1", "not the name of a network"),
             ("model = 'custm32-8'", "did you mean `custom32-8`"),
-            ("model = 'mine.toml'", "there is no network `mine.toml`"),
+            ("model = 'mine.toml'", "is not the name of a built-in network; `stapes models` lists them"),
             ("from = 1", "not a list of tables"),
             ("[[from]]\nlr = 1", "needs `epochs`"),
             ("[[from]]\nepochs = 5\nlr = -1", "lr must be"),
