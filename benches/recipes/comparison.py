@@ -15,9 +15,13 @@ def right(run, split="test"):
 
 def mean_right(runs, split="test"):
     """For each clip, the share of the runs that recognise it. All runs have the same clips."""
-    all_runs = [right(run, split) for run in runs]
-    assert all(run.keys() == all_runs[0].keys() for run in all_runs), "the runs were tested on other clips"
-    return {clip: sum(run[clip] for run in all_runs) / len(all_runs) for clip in all_runs[0]}
+    return averaged([right(run, split) for run in runs])
+
+
+def averaged(by_run):
+    """For each clip, the share of the runs that recognise it, from what each run recognises."""
+    assert all(run.keys() == by_run[0].keys() for run in by_run), "the runs were tested on other clips"
+    return {clip: sum(run[clip] for run in by_run) / len(by_run) for clip in by_run[0]}
 
 
 def speaker(clip):

@@ -5,7 +5,8 @@
 
 trains what is not in the folder yet, one run after the other, and prints a Markdown table: clips recognised by each seed, their mean with the 95 % interval of
 `stapes eval RUN RUN ..` (over the seeds), and the difference from the first network with its 95 % interval over the speakers of the test clips (bootstrap; the seeds
-are averaged before). With `--teacher RUN` every network is trained once more with this teacher (distillation). What follows `--` is given to `stapes train`.
+are averaged before). With `--teacher RUN` every network is trained once more with this teacher (distillation). With `--validation` the
+validation clips count as well: with `keep=last`, as in the recipe `best`, a run chooses nothing by them. What follows `--` is given to `stapes train`.
 Needs Python 3.9 only.
 """
 
@@ -15,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from comparison import difference, mean, mean_right, right
+from comparison import averaged, difference, mean, right
 
 
 def train(given, network, teacher, seed, options):
@@ -26,6 +27,14 @@ def train(given, network, teacher, seed, options):
         command += ["--teacher", teacher] if teacher else []
         subprocess.run([given.stapes, *command, *options], check=True, stdout=subprocess.DEVNULL)
     return run
+
+
+def evaluated(given, run, splits):
+    """For each clip of these splits, whether the run recognised it."""
+    for split in splits:
+        if not (run / f"predictions-{split}.csv").exists():
+            subprocess.run([given.stapes, "eval", "--quiet", run, "--split", split], check=True, stdout=subprocess.DEVNULL)
+    return {clip: is_right for split in splits for clip, is_right in right(run, split).items()}
 
 
 def seconds(run):
@@ -53,18 +62,19 @@ def main():
     arguments.add_argument("--data", help="the recordings; the embedded ones if omitted")
     arguments.add_argument("--networks", required=True, nargs="+", help="names or files; the first is what the others are compared with")
     arguments.add_argument("--teacher", type=Path, help="a run of the same classes")
+    arguments.add_argument("--validation", action="store_true", help="the validation clips count as well")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     given = arguments.parse_args(ours)
     first = None
     print("| network | seconds of a run | clips recognised | mean (95 % interval) | difference from the first (95 % interval) |\n|---|---|---|---|---|")
     for network, teacher in [(network, teacher) for network in given.networks for teacher in dict.fromkeys([None, given.teacher])]:
         runs = [train(given, network, teacher, seed, options) for seed in given.seeds]
-        counts = [sum(right(run).values()) for run in runs]
-        clips = len(right(runs[0]))
+        by_run = [evaluated(given, run, ["test", "validation"] if given.validation else ["test"]) for run in runs]
+        counts, clips = [sum(clips.values()) for clips in by_run], len(by_run[0])
         shares = [count / clips for count in counts]
         half = over_seeds(shares)
         interval = "" if half is None else f" ({mean(shares) - half:.3f} to {min(mean(shares) + half, 1):.3f})"
-        together = mean_right(runs)
+        together = averaged(by_run)
         compared = ""
         if first is None:
             first = together
