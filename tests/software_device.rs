@@ -161,7 +161,7 @@ fn training_agrees_with_the_processor_and_repeats_bit_for_bit() {
         // Threads, warps and blocks in another order, and memory from the pools of newer drivers.
         other.env("SIMT_ORDER", "reverse").env("SIMT_COPIES", "early").env("SIMT_POOLS", "1");
         // What runs beside other launches as late as it may, and so much memory that the clips stay on the card.
-        other.env("SIMT_FORKS", "late").env("SIMT_MEMORY", "9500000");
+        other.env("SIMT_FORKS", "late").env("SIMT_MEMORY", "7000000");
         let again = train(other, norm, &cuda);
         assert_eq!(first.weights, again.weights, "norm {norm}");
         // Copies from page-locked memory, and all else, as late as they may be.
@@ -509,7 +509,7 @@ fn a_batch_too_large_for_the_memory_names_one_that_fits() {
     let folder = tempfile::tempdir().unwrap();
     let train = |batch: &str| {
         let mut command = on_device();
-        command.env("SIMT_MEMORY", "9500000").args(["train", "--device", "cuda", "--epochs", "1", "--batch", batch]);
+        command.env("SIMT_MEMORY", "7000000").args(["train", "--device", "cuda", "--epochs", "1", "--batch", batch]);
         command.arg("--runs").arg(folder.path()).arg("--data").arg(clips()).arg("--model").arg(program::tiny());
         command.args(["--force", "--name", "run"]).assert()
     };
